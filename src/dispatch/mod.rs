@@ -1,0 +1,3 @@
+//! Outgoing HTTP. The only folder that names hyper's client.
+
+pub mod client;

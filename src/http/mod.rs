@@ -1,0 +1,3 @@
+//! Incoming HTTP. The only folder that names hyper's server.
+
+pub mod serve;

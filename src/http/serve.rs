@@ -1,0 +1,141 @@
+//! A plain server for the side doors: the management listener and the watchdog.
+//!
+//! One handler for all requests, bodies read to their end within a limit, graceful drain. The API listener has
+//! its own, faster machinery in this folder; this one favours being short.
+
+use std::{cell::RefCell, convert::Infallible, future::Future, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    HeaderMap, Method, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+/// Time to send a whole request head, and to stay idle between two requests.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request, read to its end.
+#[derive(Debug)]
+pub struct Call {
+    /// Method of the request.
+    pub method: Method,
+    /// Path without the query, as sent.
+    pub path: String,
+    /// Headers of the request.
+    pub headers: HeaderMap,
+    /// The body, or why there is none.
+    pub body: Result<Bytes, BodyError>,
+}
+
+/// Why a body could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than allowed.
+    #[error("the body is longer than {0} bytes")]
+    TooLarge(usize),
+    /// The client left, or broke the protocol.
+    #[error("the body did not arrive whole")]
+    Broken,
+}
+
+/// An answer with a whole body.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Builds an answer with a content type.
+pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Tells a running [`serve`] to drain: no new connections, requests in flight are answered, then it returns.
+#[derive(Debug, Clone)]
+pub struct Drain(watch::Sender<bool>);
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain(watch::Sender::new(false))
+    }
+}
+
+impl Drain {
+    /// Starts draining. Doing it twice is harmless.
+    pub fn start(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Serves until drained. Runs on one thread, inside a tokio `LocalRuntime` or `LocalSet`.
+pub async fn serve<F, R>(listener: TcpListener, body_max: usize, drain: &Drain, handler: F)
+where
+    F: Fn(Call) -> R + 'static,
+    R: Future<Output = Answer> + 'static,
+{
+    let handler = Rc::new(handler);
+    let connections = Rc::new(RefCell::new(JoinSet::new()));
+    let mut draining = drain.0.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = draining.wait_for(|draining| *draining) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors: accepting again at once would spin.
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let handler = Rc::clone(&handler);
+        let mut draining = drain.0.subscribe();
+        let mut connections = connections.borrow_mut();
+        while connections.try_join_next().is_some() {}
+        connections.spawn_local(async move {
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                let handler = Rc::clone(&handler);
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = match Limited::new(body, body_max).collect().await {
+                        Ok(whole) => Ok(whole.to_bytes()),
+                        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                            Err(BodyError::TooLarge(body_max))
+                        }
+                        Err(_) => Err(BodyError::Broken),
+                    };
+                    let call = Call {
+                        method: head.method,
+                        path: head.uri.path().to_owned(),
+                        headers: head.headers,
+                        body,
+                    };
+                    Ok::<_, Infallible>(handler(call).await)
+                }
+            });
+            let mut connection = std::pin::pin!(
+                http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
+                    .half_close(true)
+                    .serve_connection(TokioIo::new(stream), service)
+            );
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = draining.wait_for(|draining| *draining) => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
+    }
+    drop(listener);
+    let mut rest = connections.take();
+    while rest.join_next().await.is_some() {}
+}

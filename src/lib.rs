@@ -1,0 +1,10 @@
+//! nanofaas: a function-as-a-service control plane.
+//!
+//! This crate is everything that touches the world; what decides lives in `shard-core`, what carries
+//! decisions between threads in `shard-runtime`. Start reading at [`cli`] for what a user can do.
+
+pub mod cli;
+pub mod config;
+pub mod dispatch;
+pub mod http;
+pub mod watchdog;

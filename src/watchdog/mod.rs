@@ -1,0 +1,1 @@
+//! The watchdog: any program as a function.

@@ -1,1 +1,39 @@
-//! The state machine of one shard.
+//! The state machine of one nanofaas shard.
+//!
+//! A shard owns its functions, their queues, slots and rate windows, and their executions. It is driven by
+//! [`Shard::handle`]: one closed [`Input`] in, any number of closed [`Effect`]s out. The same inputs at the
+//! same times give the same effects, byte for byte: time, ids and randomness are given to it.
+//!
+//! Reading order: [`input`] (what can happen), [`effect`] and [`answer`] (what it causes), then `shard/`, one
+//! file per stage of an execution's life: `registry`, `admission`, `dispatch`, `completion`, `timing`,
+//! `retention`. [`invariant::check`] says what holds after every step.
+//!
+//! Not here, and kept out by the compiler: I/O, clocks, threads, locks, randomness, serialisation.
+
+pub mod answer;
+pub mod effect;
+mod execution;
+mod function;
+pub mod id;
+mod idempotency;
+pub mod input;
+pub mod invariant;
+pub mod limits;
+pub mod name;
+pub mod payload;
+mod queue;
+mod rate;
+mod shard;
+mod slab;
+mod timers;
+
+pub use answer::{Answer, ExecutionView, Refusal, State};
+pub use effect::{Destination, Dispatch, Effect, Effects, Note};
+pub use function::{Counters, FunctionView};
+pub use id::ExecutionId;
+pub use input::{FunctionSpec, Input, Invoke, Now, Outcome, Policy, Report, Target, Ticket};
+pub use limits::Limits;
+pub use name::Name;
+pub use payload::{Failure, Output, OutputKind, Payload};
+pub use shard::{AttemptKey, EndpointId, FunctionKey, Shard, Totals};
+pub use slab::Key;

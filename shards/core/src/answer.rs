@@ -1,0 +1,227 @@
+//! What a shard tells a caller.
+
+use bytes::Bytes;
+
+use crate::{
+    id::ExecutionId,
+    payload::{Failure, Output},
+};
+
+/// State of an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Waits for a slot, or for its next attempt.
+    Queued,
+    /// An attempt is in flight.
+    Running,
+    /// The function answered.
+    Success,
+    /// It failed for good.
+    Error,
+    /// The caller's deadline passed first.
+    Timeout,
+}
+
+impl State {
+    /// Whether nothing can change the execution any more.
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, State::Queued | State::Running)
+    }
+
+    /// The word for it on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Running => "running",
+            State::Success => "success",
+            State::Error => "error",
+            State::Timeout => "timeout",
+        }
+    }
+}
+
+/// Where an execution was when a deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It waited for a slot or a ready endpoint.
+    Queue,
+    /// It was being sent.
+    Dispatch,
+    /// The function had it.
+    Function,
+}
+
+impl Stage {
+    /// The word for it on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Queue => "queue",
+            Stage::Dispatch => "dispatch",
+            Stage::Function => "function",
+        }
+    }
+
+    /// Says which deadline passed, where the execution was, and what to do.
+    pub fn timeout_message(self, limit_ms: u32) -> String {
+        let place = match self {
+            Stage::Queue => {
+                "while the call waited in the function's queue; raise `concurrency` or the timeout"
+            }
+            Stage::Dispatch => "while connecting to the function; check that its endpoint is up",
+            Stage::Function => {
+                "while the function was running; raise the timeout or make the function faster"
+            }
+        };
+        format!("The deadline of {limit_ms} ms passed {place}")
+    }
+}
+
+/// The answer to one ticket. Exactly one is given to each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The execution ended with a result.
+    Finished {
+        /// Which execution.
+        id: ExecutionId,
+        /// Output, or why there is none.
+        result: Result<Output, Box<Failure>>,
+    },
+    /// The caller's deadline passed.
+    TimedOut {
+        /// Which execution.
+        id: ExecutionId,
+        /// Where it was.
+        stage: Stage,
+        /// The deadline in milliseconds.
+        limit_ms: u32,
+    },
+    /// The call was accepted; its result is fetched later.
+    Accepted {
+        /// Which execution.
+        id: ExecutionId,
+    },
+    /// Nothing was done.
+    Refused(Refusal),
+    /// A function's document.
+    Function(Bytes),
+    /// The function is registered; its document.
+    Registered(Bytes),
+    /// The function is gone.
+    Removed,
+    /// Replicas of a function.
+    Replicas {
+        /// How many are wanted.
+        desired: u32,
+        /// How many are ready.
+        ready: u32,
+    },
+    /// The wanted number of replicas was set.
+    Scaled {
+        /// How many are wanted.
+        replicas: u32,
+    },
+    /// An execution.
+    Execution(Box<ExecutionView>),
+    /// A callback was read, and applied or not.
+    Callback {
+        /// Whether it decided the attempt.
+        applied: bool,
+    },
+}
+
+/// Why nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No function of this name.
+    FunctionNotFound,
+    /// No execution of this id, or none any more.
+    ExecutionNotFound,
+    /// The name is taken.
+    FunctionExists,
+    /// More calls this second than allowed.
+    RateLimited {
+        /// `true`: the function's own limit; `false`: the server's.
+        function: bool,
+        /// The limit.
+        limit_per_second: u32,
+        /// Seconds until the next window, at least 1.
+        retry_after_s: u32,
+    },
+    /// No free place in the function's queue.
+    QueueFull {
+        /// Executions that wait.
+        queue_depth: u32,
+        /// Expected wait of the last one, in microseconds.
+        est_wait_us: u64,
+        /// Seconds until a place is expected to be free, at least 1.
+        retry_after_s: u32,
+    },
+    /// The idempotency key was used with another payload.
+    KeyReused,
+    /// A bound of the server was reached.
+    Overloaded {
+        /// Which one, for the message.
+        what: &'static str,
+        /// Seconds until trying again makes sense, at least 1.
+        retry_after_s: u32,
+    },
+    /// The server is going away.
+    ShuttingDown,
+    /// The function's instances are not ours to count.
+    NotScalable,
+    /// The execution runs or has ended.
+    NotCancellable(State),
+    /// The backend could not do it.
+    Backend(BackendFailure),
+}
+
+/// What a backend could not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendFailure {
+    /// Which kind of failure, for status and code.
+    pub kind: BackendFailureKind,
+    /// What happened and what to do, for a person.
+    pub message: Box<str>,
+}
+
+/// Kinds of backend failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendFailureKind {
+    /// No backend can run the function.
+    NoBackend,
+    /// The instances did not become ready.
+    Provisioning,
+    /// The backend could not be reached.
+    Unavailable,
+    /// The instances could not be removed.
+    Teardown,
+}
+
+/// An execution, as read from outside. Times are milliseconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutionView {
+    /// Its id.
+    pub id: ExecutionId,
+    /// Its function's name.
+    pub function: Box<str>,
+    /// Its state.
+    pub state: State,
+    /// Number of the current or last attempt, from 1; 0 before the first.
+    pub attempt: u32,
+    /// Output of a success whose payload is still kept.
+    pub output: Option<Output>,
+    /// Why it ended badly.
+    pub error: Option<Failure>,
+    /// Newest failure of an earlier attempt.
+    pub last_error: Option<Failure>,
+    /// The instance that ran it had just started.
+    pub cold_start: bool,
+    /// How long that instance took to start.
+    pub init_ms: Option<u32>,
+    /// When it was accepted.
+    pub created_ms: u64,
+    /// When the current attempt was dispatched.
+    pub dispatched_ms: Option<u64>,
+    /// When it ended.
+    pub finished_ms: Option<u64>,
+}

@@ -1,0 +1,172 @@
+//! Everything that a shard can cause.
+
+use std::{borrow::Cow, sync::Arc};
+
+use crate::{
+    answer::Answer,
+    id::ExecutionId,
+    input::{Extra, FunctionSpec, Ticket},
+    name::Name,
+    payload::Payload,
+    shard::{AttemptKey, EndpointId, FunctionKey},
+};
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Answer a caller.
+    Reply {
+        /// Who waits.
+        ticket: Ticket,
+        /// What to say.
+        answer: Answer,
+    },
+    /// Send an attempt to a function. [`crate::Input::DispatchFinished`] must follow, unless it is aborted.
+    Dispatch(Dispatch),
+    /// Stop an attempt: nothing waits for it any more, and nothing is to be reported.
+    Abort {
+        /// Which attempt.
+        attempt: AttemptKey,
+    },
+    /// Calls may go to this address from now on.
+    OpenEndpoint {
+        /// The id that dispatches will name it by.
+        endpoint: EndpointId,
+        /// Its address.
+        address: Arc<str>,
+        /// Most calls in flight to it.
+        concurrency: u32,
+    },
+    /// No further calls go to this address; those in flight go on.
+    CloseEndpoint {
+        /// Its id.
+        endpoint: EndpointId,
+    },
+    /// Start the instances of a function. [`crate::Input::Provisioned`] must follow.
+    Provision {
+        /// The function.
+        function: FunctionKey,
+        /// What was asked for.
+        spec: Box<FunctionSpec>,
+    },
+    /// Stop all instances of a function. [`crate::Input::TornDown`] must follow.
+    Teardown {
+        /// The function.
+        function: FunctionKey,
+        /// Its name.
+        name: Name,
+    },
+    /// Change the number of instances. [`crate::Input::Scaled`] must follow.
+    Scale {
+        /// The function.
+        function: FunctionKey,
+        /// Its name.
+        name: Name,
+        /// How many are wanted.
+        replicas: u32,
+    },
+    /// Give leased bytes back to the budget for waiting payloads.
+    ReturnBytes(u64),
+    /// Something to measure or to write into the log.
+    Note(Note),
+}
+
+/// Where an attempt goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// The server answers with the input.
+    Local,
+    /// An open endpoint.
+    Endpoint(EndpointId),
+}
+
+/// An attempt to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispatch {
+    /// Names the attempt in [`crate::Input::DispatchFinished`].
+    pub attempt: AttemptKey,
+    /// The execution it belongs to.
+    pub id: ExecutionId,
+    /// Number of the attempt, from 1.
+    pub number: u32,
+    /// Where it goes.
+    pub destination: Destination,
+    /// What to send.
+    pub payload: Payload,
+    /// How long the function may take, in milliseconds.
+    pub remaining_ms: u32,
+    /// Trace context, and the idempotency key on attempt 1.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// Something to measure or to write into the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// An execution ended as success or error after at least one attempt. Durations in microseconds.
+    Finished {
+        /// The function.
+        function: FunctionKey,
+        /// From its last queueing to its last dispatch.
+        queue_wait_us: u64,
+        /// From its last dispatch to its end.
+        latency_us: u64,
+        /// From its acceptance to its end.
+        e2e_us: u64,
+        /// How long the instance took to start, when it was a cold one that said so.
+        init_ms: Option<u32>,
+    },
+    /// A function is gone; its series can be dropped.
+    FunctionGone {
+        /// The function.
+        function: FunctionKey,
+    },
+    /// An answer or callback came too late to matter.
+    Late {
+        /// The execution it was for.
+        id: ExecutionId,
+        /// What was wrong with it.
+        reason: &'static str,
+    },
+    /// An attempt failed and another one follows.
+    Retry {
+        /// The execution.
+        id: ExecutionId,
+        /// Number of the attempt that failed.
+        attempt: u32,
+        /// Code of its failure.
+        code: Cow<'static, str>,
+    },
+}
+
+/// Effects of one or several inputs, in order. Reused to save allocations.
+#[derive(Debug, Default)]
+pub struct Effects {
+    list: Vec<Effect>,
+}
+
+impl Effects {
+    /// Adds one.
+    pub(crate) fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    /// Answers a caller.
+    pub(crate) fn reply(&mut self, ticket: Ticket, answer: Answer) {
+        self.list.push(Effect::Reply { ticket, answer });
+    }
+
+    /// Takes all of them out, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> {
+        self.list.drain(..)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// All of them, in order.
+    pub fn as_slice(&self) -> &[Effect] {
+        &self.list
+    }
+}

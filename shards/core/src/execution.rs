@@ -1,0 +1,154 @@
+//! An execution: the record that outlives it, and what it needs only while it lives.
+
+use std::sync::Arc;
+
+use crate::{
+    answer::{Answer, ExecutionView, Stage, State},
+    id::ExecutionId,
+    input::{Extra, Ticket},
+    payload::{Failure, Output, Payload, code},
+    shard::{AttemptKey, FunctionKey},
+    timers::TimerKey,
+};
+
+/// A caller that waits for an execution to end.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub(crate) ticket: Ticket,
+    pub(crate) timer: TimerKey,
+    pub(crate) limit_ms: u32,
+}
+
+/// Parts that an execution needs until it ends.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) payload: Payload,
+    pub(crate) extra: Option<Box<Extra>>,
+    /// The first caller; most executions have one.
+    pub(crate) waiter: Option<Waiter>,
+    /// Callers that joined by an idempotency key.
+    pub(crate) joined: Vec<Waiter>,
+    /// The timer of a retry that waits for its time.
+    pub(crate) backoff: Option<TimerKey>,
+    /// When the execution was accepted, and when it was last queued; monotonic.
+    pub(crate) accepted_us: u64,
+    pub(crate) queued_us: u64,
+    /// When the current attempt was dispatched; monotonic.
+    pub(crate) dispatched_us: u64,
+    /// Deadline of the first caller; 0 for none. Tells the function how long it may take.
+    pub(crate) deadline_us: u64,
+    /// Bytes that it holds of the budget for waiting payloads.
+    pub(crate) queued_bytes: u64,
+}
+
+impl Live {
+    /// Callers that wait.
+    pub(crate) fn waiter_count(&self) -> usize {
+        usize::from(self.waiter.is_some()) + self.joined.len()
+    }
+
+    /// Takes a caller out.
+    pub(crate) fn remove_waiter(&mut self, ticket: Ticket) -> Option<Waiter> {
+        if self.waiter.as_ref().is_some_and(|waiter| waiter.ticket == ticket) {
+            return self.waiter.take();
+        }
+        let position = self.joined.iter().position(|waiter| waiter.ticket == ticket)?;
+        Some(self.joined.remove(position))
+    }
+}
+
+/// How an execution ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// Not yet.
+    None,
+    /// Success, with its output while that is kept.
+    Output(Option<Output>),
+    /// Error.
+    Failed(Box<Failure>),
+    /// The deadline passed.
+    TimedOut { stage: Stage, limit_ms: u32 },
+}
+
+/// See the module. Its size times a million is what retention costs.
+#[derive(Debug)]
+pub(crate) struct Execution {
+    pub(crate) id: ExecutionId,
+    pub(crate) function: FunctionKey,
+    pub(crate) label: Arc<str>,
+    pub(crate) state: State,
+    /// Number of the current attempt; 0 before the first.
+    pub(crate) attempt: u32,
+    /// Accepted with 202: no waiter ends it.
+    pub(crate) accepted: bool,
+    /// An idempotency key refers to it: its payload is kept as long as the record.
+    pub(crate) keyed: bool,
+    pub(crate) cold_start: bool,
+    pub(crate) init_ms: Option<u32>,
+    pub(crate) created_ms: u64,
+    /// 0 before the first dispatch of the current attempt.
+    pub(crate) dispatched_ms: u64,
+    pub(crate) finished_ms: u64,
+    /// When it ended; monotonic. Retention counts from it.
+    pub(crate) finished_us: u64,
+    pub(crate) ending: Ending,
+    pub(crate) last_failure: Option<Box<Failure>>,
+    /// The current attempt, from its dispatch until nothing can come of it any more.
+    pub(crate) in_flight: Option<AttemptKey>,
+    /// `None` once it has ended.
+    pub(crate) live: Option<Box<Live>>,
+}
+
+impl Execution {
+    /// Bytes that it holds of the retention budget.
+    pub(crate) fn retained_bytes(&self) -> u64 {
+        let ending = match &self.ending {
+            Ending::Output(Some(output)) => output.bytes(),
+            Ending::Failed(failure) => failure.bytes(),
+            Ending::None | Ending::Output(None) | Ending::TimedOut { .. } => 0,
+        };
+        ending + self.last_failure.as_ref().map_or(0, |failure| failure.bytes())
+    }
+
+    /// What a caller of a finished execution is told. `None` while it lives.
+    pub(crate) fn answer(&self) -> Option<Answer> {
+        let id = self.id;
+        Some(match &self.ending {
+            Ending::None => return None,
+            Ending::Output(output) => {
+                Answer::Finished { id, result: Ok(output.clone().unwrap_or_else(Output::null)) }
+            }
+            Ending::Failed(failure) => Answer::Finished { id, result: Err(failure.clone()) },
+            Ending::TimedOut { stage, limit_ms } => {
+                Answer::TimedOut { id, stage: *stage, limit_ms: *limit_ms }
+            }
+        })
+    }
+
+    /// What a reader is told.
+    pub(crate) fn view(&self) -> ExecutionView {
+        let known = |ms: u64| (ms != 0).then_some(ms);
+        let (output, error) = match &self.ending {
+            Ending::None => (None, None),
+            Ending::Output(output) => (output.clone(), None),
+            Ending::Failed(failure) => (None, Some((**failure).clone())),
+            Ending::TimedOut { stage, limit_ms } => {
+                (None, Some(Failure::new(code::TIMEOUT, stage.timeout_message(*limit_ms))))
+            }
+        };
+        ExecutionView {
+            id: self.id,
+            function: Box::from(&*self.label),
+            state: self.state,
+            attempt: self.attempt,
+            output,
+            error,
+            last_error: self.last_failure.as_deref().cloned(),
+            cold_start: self.cold_start,
+            init_ms: self.init_ms,
+            created_ms: self.created_ms,
+            dispatched_ms: known(self.dispatched_ms),
+            finished_ms: known(self.finished_ms),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A function as its shard sees it: queue, slots, endpoints, numbers.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    input::{FunctionSpec, Policy, Ticket},
+    name::Name,
+    queue::WaitQueue,
+    rate::RateWindow,
+    shard::{EndpointId, ExecutionKey},
+};
+
+/// Where a function is in its own life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Claimed; its instances are being started. Invisible.
+    Provisioning,
+    /// Visible.
+    Live,
+    /// Its instances are being removed. Invisible.
+    Removing,
+    /// Removed; attempts that were in flight are still coming home.
+    Gone,
+}
+
+/// A request about a function that waits for a slow one to end.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    Register { ticket: Ticket, spec: Box<FunctionSpec> },
+    Remove { ticket: Ticket },
+    Scale { ticket: Ticket, replicas: u32 },
+}
+
+/// One address of a function.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) id: EndpointId,
+    pub(crate) address: Arc<str>,
+    /// Attempts in flight to it.
+    pub(crate) in_flight: u32,
+}
+
+/// Numbers that only grow, per function, since its registration.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// New executions.
+    pub invocations: u64,
+    /// Executions put into the queue, retries included.
+    pub enqueued: u64,
+    /// Attempts dispatched.
+    pub dispatches: u64,
+    /// Executions that ended as success.
+    pub successes: u64,
+    /// Executions that ended as error.
+    pub errors: u64,
+    /// Attempts that failed and were followed by another.
+    pub retries: u64,
+    /// Callers whose deadline passed.
+    pub timeouts: u64,
+    /// Refused because the queue was full.
+    pub queue_rejections: u64,
+    /// Executions whose instance had just started.
+    pub cold_starts: u64,
+    /// Executions whose instance had not.
+    pub warm_starts: u64,
+    /// Attempts that nobody reported.
+    pub orphans: u64,
+    /// Answers that claimed to be JSON and were not.
+    pub bad_outputs: u64,
+    /// Answers and callbacks that came too late.
+    pub late_completions: u64,
+}
+
+/// Executions of a function by what became of them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Accounting {
+    pub(crate) accepted: u64,
+    pub(crate) queued: u64,
+    pub(crate) running: u64,
+    pub(crate) finished: u64,
+    pub(crate) evicted: u64,
+}
+
+impl Accounting {
+    /// `accepted − (queued + running + finished + evicted)`: 0, always.
+    pub(crate) fn drift(&self) -> i64 {
+        let places = self.queued + self.running + self.finished + self.evicted;
+        self.accepted.wrapping_sub(places) as i64
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) name: Name,
+    /// The same name, shared with its executions.
+    pub(crate) label: Arc<str>,
+    pub(crate) policy: Policy,
+    pub(crate) document: Bytes,
+    pub(crate) life: Life,
+    /// A backend is working on it.
+    pub(crate) busy: bool,
+    /// Who waits for that backend.
+    pub(crate) waiting: Option<Ticket>,
+    /// Requests that come after.
+    pub(crate) pending: VecDeque<Pending>,
+    /// Instances are the backend's.
+    pub(crate) managed: bool,
+    /// Calls are answered by the server itself.
+    pub(crate) local: bool,
+    /// Replicas wanted.
+    pub(crate) desired: u32,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) queue: WaitQueue,
+    /// Retries that wait for their time, outside `queue` but counted with it.
+    pub(crate) backing_off: BTreeSet<ExecutionKey>,
+    /// Slots taken.
+    pub(crate) in_flight: u32,
+    /// It is in the ring of functions that may have something to dispatch.
+    pub(crate) ringed: bool,
+    pub(crate) rate: RateWindow,
+    pub(crate) counters: Counters,
+    pub(crate) accounting: Accounting,
+    /// Moving average of the time from dispatch to end, in microseconds; 0 before the first.
+    pub(crate) service_us: u64,
+}
+
+impl Function {
+    pub(crate) fn new(spec: &FunctionSpec) -> Function {
+        Function {
+            name: spec.name,
+            label: Arc::from(spec.name.as_str()),
+            policy: spec.policy.clone(),
+            document: spec.document.clone(),
+            life: Life::Live,
+            busy: false,
+            waiting: None,
+            pending: VecDeque::new(),
+            managed: false,
+            local: false,
+            desired: 0,
+            endpoints: Vec::new(),
+            queue: WaitQueue::default(),
+            backing_off: BTreeSet::new(),
+            in_flight: 0,
+            ringed: false,
+            rate: RateWindow::default(),
+            counters: Counters::default(),
+            accounting: Accounting::default(),
+            service_us: 0,
+        }
+    }
+
+    /// Executions that wait, retries in their back-off included.
+    pub(crate) fn waiting_count(&self) -> u32 {
+        (self.queue.len() + self.backing_off.len()) as u32
+    }
+
+    /// Whether an attempt could be dispatched now.
+    pub(crate) fn can_dispatch(&self) -> bool {
+        self.life == Life::Live
+            && self.in_flight < self.policy.concurrency
+            && (self.local || !self.endpoints.is_empty())
+    }
+
+    /// Takes note of how long an attempt took. Weight of the newest: one eighth.
+    pub(crate) fn observe_service(&mut self, duration_us: u64) {
+        self.service_us = match self.service_us {
+            0 => duration_us.max(1),
+            average => average - average / 8 + duration_us / 8,
+        };
+    }
+
+    /// Expected wait behind `ahead` executions, in microseconds.
+    pub(crate) fn estimated_wait_us(&self, ahead: u32) -> u64 {
+        u64::from(ahead).saturating_mul(self.service_us) / u64::from(self.policy.concurrency.max(1))
+    }
+}
+
+/// A function, as read by metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct FunctionView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its document.
+    pub document: &'a Bytes,
+    /// Its counters.
+    pub counters: &'a Counters,
+    /// Executions that wait.
+    pub queue_depth: u32,
+    /// Attempts in flight.
+    pub in_flight: u32,
+    /// Attempts that may be in flight at once.
+    pub concurrency: u32,
+    /// Wanted and ready replicas, when a backend runs it.
+    pub replicas: Option<(u32, u32)>,
+}
+
+impl Function {
+    pub(crate) fn view(&self) -> FunctionView<'_> {
+        FunctionView {
+            name: &self.label,
+            document: &self.document,
+            counters: &self.counters,
+            queue_depth: self.waiting_count(),
+            in_flight: self.in_flight,
+            concurrency: self.policy.concurrency,
+            replicas: self.managed.then_some((self.desired, self.endpoints.len() as u32)),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Execution ids: UUID version 4 text, 16 bits of which carry the owner hash of the function's name.
+
+use std::fmt;
+
+/// An execution's id. The last two bytes are [`crate::Name::owner_hash`], so that a status request or a
+/// callback finds the owner shard without a table; all other bits except version and variant are random.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExecutionId([u8; 16]);
+
+/// Length of the text form, in bytes.
+pub const TEXT_LENGTH: usize = 36;
+
+/// Offsets in the text form at which a byte's two digits start.
+const DIGITS_AT: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+impl ExecutionId {
+    /// Makes an id of 16 bytes from a cryptographic source and the owner hash of the function.
+    pub fn new(random: [u8; 16], owner_hash: u16) -> ExecutionId {
+        let mut bytes = random;
+        bytes[6] = (bytes[6] & 0x0f) | 0x40;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        bytes[14..].copy_from_slice(&owner_hash.to_be_bytes());
+        ExecutionId(bytes)
+    }
+
+    /// Reads the text form, lower or upper case. `None` for anything else.
+    pub fn parse(text: &str) -> Option<ExecutionId> {
+        let text = text.as_bytes();
+        if text.len() != TEXT_LENGTH || [8, 13, 18, 23].iter().any(|&at| text[at] != b'-') {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        for (byte, &at) in bytes.iter_mut().zip(&DIGITS_AT) {
+            let high = char::from(text[at]).to_digit(16)?;
+            let low = char::from(text[at + 1]).to_digit(16)?;
+            *byte = (high << 4 | low) as u8;
+        }
+        Some(ExecutionId(bytes))
+    }
+
+    /// The owner hash inside the id.
+    pub fn owner_hash(&self) -> u16 {
+        u16::from_be_bytes([self.0[14], self.0[15]])
+    }
+
+    /// 64 of the random bits: the hash of the id, as good as any.
+    pub(crate) fn random_bits(&self) -> u64 {
+        let mut bits = [0; 8];
+        bits.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(bits)
+    }
+
+    /// The text form, in ASCII.
+    pub fn text(&self) -> [u8; TEXT_LENGTH] {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [b'-'; TEXT_LENGTH];
+        for (byte, &at) in self.0.iter().zip(&DIGITS_AT) {
+            text[at] = HEX[usize::from(byte >> 4)];
+            text[at + 1] = HEX[usize::from(byte & 0x0f)];
+        }
+        text
+    }
+}
+
+impl fmt::Display for ExecutionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(std::str::from_utf8(&self.text()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for ExecutionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trip() {
+        let id = ExecutionId::new(*b"0123456789abcdef", 0xbeef);
+        let text = id.to_string();
+        assert_eq!(text, "30313233-3435-4637-b839-61626364beef");
+        assert_eq!(ExecutionId::parse(&text), Some(id));
+        assert_eq!(ExecutionId::parse(&text.to_uppercase()), Some(id));
+        assert_eq!(id.owner_hash(), 0xbeef);
+        for bad in ["", "x", "30313233-3435-4637-b839-61626364bee", "30313233x3435-4637-b839-61626364beef"] {
+            assert_eq!(ExecutionId::parse(bad), None, "{bad}");
+        }
+    }
+}

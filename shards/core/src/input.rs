@@ -1,0 +1,306 @@
+//! Everything that can happen to a shard.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    answer::BackendFailure,
+    id::ExecutionId,
+    name::Name,
+    payload::{Failure, Output, Payload},
+    shard::{AttemptKey, FunctionKey},
+};
+
+/// The time, given with every input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Microseconds on a clock that never goes back. Deadlines are on it.
+    pub mono_us: u64,
+    /// Milliseconds since the Unix epoch. May step back; rate windows and what people read are on it.
+    pub unix_ms: u64,
+}
+
+/// Names a caller that waits for an [`crate::Answer`]. Made by the runtime, opaque here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Register a function.
+    Register {
+        /// Who asks.
+        ticket: Ticket,
+        /// What to register, validated and with its defaults filled in.
+        spec: Box<FunctionSpec>,
+    },
+    /// A backend finished provisioning, well or badly.
+    Provisioned {
+        /// The function, as named by the effect that asked.
+        function: FunctionKey,
+        /// What came of it.
+        result: Result<Provisioned, BackendFailure>,
+    },
+    /// Remove a function.
+    Remove {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which function.
+        name: Name,
+    },
+    /// A backend finished tearing down.
+    TornDown {
+        /// The function, as named by the effect that asked.
+        function: FunctionKey,
+        /// What came of it.
+        result: Result<(), BackendFailure>,
+    },
+    /// Set the number of replicas.
+    Scale {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which function.
+        name: Name,
+        /// How many are wanted.
+        replicas: u32,
+    },
+    /// A backend took note of the wanted number of replicas.
+    Scaled {
+        /// The function, as named by the effect that asked.
+        function: FunctionKey,
+        /// How many replicas are wanted now, or why nothing changed.
+        result: Result<u32, BackendFailure>,
+    },
+    /// The instances of a function changed.
+    EndpointsChanged {
+        /// The function, as named by the effect that provisioned it.
+        function: FunctionKey,
+        /// Addresses of all instances that are ready now.
+        endpoints: Vec<Arc<str>>,
+        /// How many replicas are wanted.
+        desired: u32,
+    },
+    /// Read one function.
+    GetFunction {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which function.
+        name: Name,
+    },
+    /// Read how many replicas a function has.
+    GetReplicas {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which function.
+        name: Name,
+    },
+    /// Call a function and wait for its result.
+    Invoke(Invoke),
+    /// Accept a call whose result is fetched later.
+    Enqueue(Invoke),
+    /// Read one execution.
+    GetExecution {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which execution.
+        id: ExecutionId,
+    },
+    /// Cancel an execution that still waits.
+    Cancel {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which execution.
+        id: ExecutionId,
+    },
+    /// A function reported the result of an execution by callback.
+    Complete {
+        /// Who reports.
+        ticket: Ticket,
+        /// Which execution.
+        id: ExecutionId,
+        /// Which attempt, when the callback says so.
+        attempt: Option<u32>,
+        /// Success or failure; [`Outcome::Promised`] is ignored.
+        outcome: Outcome,
+    },
+    /// The dispatcher is opening a connection (`true`), or has sent the request (`false`).
+    Connecting {
+        /// Which attempt.
+        attempt: AttemptKey,
+        /// Whether the request has not been sent yet.
+        connecting: bool,
+    },
+    /// An attempt came to its end at the dispatcher.
+    DispatchFinished {
+        /// Which attempt.
+        attempt: AttemptKey,
+        /// What the function answered.
+        report: Report,
+    },
+    /// A caller left without waiting for its answer.
+    Abandon {
+        /// Who left.
+        ticket: Ticket,
+        /// The id that the call was made with, when it was an invocation.
+        id: Option<ExecutionId>,
+    },
+    /// The server leases calls of the global rate limit to this shard.
+    GrantCalls {
+        /// Epoch second in which they may be used.
+        second: u64,
+        /// How many calls.
+        calls: u32,
+    },
+    /// The server leases bytes of the budget for waiting payloads to this shard.
+    GrantBytes(u64),
+    /// Refuse new work. `finally` also gives up what still waits.
+    Drain {
+        /// Whether synchronous callers that still wait are refused now.
+        finally: bool,
+    },
+    /// Nothing happened, except that time passed or ready work was left over.
+    Turn,
+}
+
+/// A call of a function.
+#[derive(Debug)]
+pub struct Invoke {
+    /// Who waits.
+    pub ticket: Ticket,
+    /// Id of the execution, should one be created.
+    pub id: ExecutionId,
+    /// Which function.
+    pub name: Name,
+    /// What to send.
+    pub payload: Payload,
+    /// The caller's own deadline in milliseconds; the function's `timeoutMs` when absent.
+    pub timeout_ms: Option<u32>,
+    /// Rarely used parts, boxed so that common calls stay small.
+    pub extra: Option<Box<Extra>>,
+}
+
+/// Optional parts of a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// `X-Trace-Id`, passed on as it is.
+    pub trace_id: Option<Box<str>>,
+    /// W3C `traceparent`, passed on as it is.
+    pub traceparent: Option<Box<str>>,
+    /// `Idempotency-Key`.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// An idempotency key and what it is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The key as sent.
+    pub key: Box<str>,
+    /// Digest of body and content type.
+    pub digest: [u8; 16],
+}
+
+/// What the core has to know of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionSpec {
+    /// Its name.
+    pub name: Name,
+    /// Its numbers.
+    pub policy: Policy,
+    /// Where its calls go.
+    pub target: Target,
+    /// The description that clients read. Opaque here.
+    pub document: Bytes,
+}
+
+/// The numbers of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Longest attempt, and the deadline of callers that set none, in milliseconds.
+    pub timeout_ms: u32,
+    /// Attempts in flight at once, at least 1.
+    pub concurrency: u32,
+    /// Executions that may wait, at least 1.
+    pub queue_size: u32,
+    /// Attempts in total, at least 1.
+    pub attempts_max: u32,
+    /// Base of the exponential back-off between attempts, in milliseconds.
+    pub retry_backoff_ms: u32,
+    /// Calls admitted per epoch second.
+    pub rate_limit_per_second: Option<u32>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            timeout_ms: 30_000,
+            concurrency: 4,
+            queue_size: 100,
+            attempts_max: 3,
+            retry_backoff_ms: 0,
+            rate_limit_per_second: None,
+        }
+    }
+}
+
+/// Where the calls of a function go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Answered by the server with the input.
+    Local,
+    /// One fixed address.
+    Endpoint(Arc<str>),
+    /// Instances that a backend starts and reports.
+    Backend,
+}
+
+/// A function whose provisioning succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provisioned {
+    /// The description that clients read from now on.
+    pub document: Bytes,
+    /// Where its calls go: [`Target::Backend`], or a fixed address when it was degraded.
+    pub target: Target,
+    /// Addresses of the instances that are ready.
+    pub endpoints: Vec<Arc<str>>,
+    /// How many replicas are wanted.
+    pub desired: u32,
+}
+
+/// How an attempt ended, with what the answer said about the instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The instance said that this was its first call.
+    pub cold_start: bool,
+    /// How long the instance took to start, in milliseconds.
+    pub init_ms: Option<u32>,
+    /// The answer claimed to be JSON and was not.
+    pub bad_output: bool,
+}
+
+impl Report {
+    /// A report of a warm instance.
+    pub fn warm(outcome: Outcome) -> Report {
+        Report { outcome, cold_start: false, init_ms: None, bad_output: false }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The function answered.
+    Success(Output),
+    /// It failed, or could not be reached.
+    Failure {
+        /// Why.
+        failure: Box<Failure>,
+        /// Whether another attempt may be made.
+        retryable: bool,
+        /// How long the function asks to be left alone, in milliseconds.
+        retry_after_ms: Option<u32>,
+    },
+    /// The function promised to report by callback.
+    Promised,
+}

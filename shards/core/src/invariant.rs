@@ -1,0 +1,91 @@
+//! What holds after every step.
+
+use crate::{
+    answer::State,
+    shard::{FunctionKey, Shard},
+};
+
+/// Audits the whole state.
+///
+/// # Errors
+/// The first thing that does not hold, in words.
+pub fn check(shard: &Shard) -> Result<(), String> {
+    let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+    for (key, function) in shard.functions.iter() {
+        check_function(shard, key).map_err(|what| format!("{}: {what}", function.name))?;
+    }
+    let terminal = shard.executions.iter().filter(|(_, execution)| execution.state.is_terminal()).count();
+    expect(terminal == shard.finished_count, "finished_count is not the number of finished executions")?;
+    let retained: u64 = shard
+        .executions
+        .iter()
+        .filter(|(_, execution)| execution.state.is_terminal())
+        .map(|(_, execution)| execution.retained_bytes())
+        .sum();
+    expect(retained == shard.retained_bytes, "retained_bytes is not what finished executions hold")?;
+    let queued: u64 = shard
+        .executions
+        .iter()
+        .filter_map(|(_, execution)| execution.live.as_ref())
+        .map(|live| live.queued_bytes)
+        .sum();
+    expect(queued == shard.queued_bytes, "queued_bytes is not what waiting executions hold")?;
+    for (_, execution) in shard.executions.iter() {
+        let id = execution.id;
+        let known = shard.find(id).is_some_and(|found| found.id == id);
+        expect(known, "an execution cannot be found by its id")?;
+        expect(
+            execution.live.is_some() != execution.state.is_terminal(),
+            "an execution is terminal and alive, or neither",
+        )?;
+        let Some(live) = execution.live.as_ref() else { continue };
+        expect(
+            live.waiter_count() > 0 || execution.accepted || execution.state != State::Queued,
+            "an execution waits for nobody",
+        )?;
+        for waiter in live.waiter.iter().chain(&live.joined) {
+            expect(shard.timers.get(waiter.timer).is_some(), "a caller has no deadline")?;
+        }
+        if execution.state == State::Running {
+            let attempt = execution.in_flight.and_then(|attempt| shard.attempts.get(attempt));
+            expect(attempt.is_some_and(|attempt| !attempt.settled), "a running execution has no attempt")?;
+        }
+    }
+    for (_, attempt) in shard.attempts.iter() {
+        expect(shard.timers.get(attempt.timer).is_some(), "an attempt has no timeout")?;
+    }
+    expect(shard.timers.is_sound(), "the timers are out of order")
+}
+
+fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
+    let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+    let Some(function) = shard.functions.get(key) else { return Ok(()) };
+    let of_it = || shard.executions.iter().filter(move |(_, execution)| execution.function == key);
+    let in_state = |state| of_it().filter(move |(_, execution)| execution.state == state).count() as u64;
+    expect(function.accounting.drift() == 0, "accepted ≠ queued + running + finished + evicted")?;
+    expect(in_state(State::Queued) == function.accounting.queued, "the account of queued is off")?;
+    expect(in_state(State::Running) == function.accounting.running, "the account of running is off")?;
+    let finished = of_it().filter(|(_, execution)| execution.state.is_terminal()).count() as u64;
+    expect(finished == function.accounting.finished, "the account of finished is off")?;
+    let waiting = u64::from(function.waiting_count());
+    expect(waiting == function.accounting.queued, "what is queued is neither in the queue nor backing off")?;
+    let really_queued = function
+        .queue
+        .iter()
+        .filter(|key| shard.executions.get(*key).is_some_and(|execution| execution.state == State::Queued))
+        .count();
+    expect(really_queued == function.queue.len(), "the queue's length is not what waits in it")?;
+    let slots =
+        shard.attempts.iter().filter(|(_, attempt)| attempt.function == key && !attempt.settled).count();
+    expect(slots == function.in_flight as usize, "slots held ≠ attempts in flight")?;
+    expect(function.in_flight <= function.policy.concurrency, "more in flight than slots")?;
+    expect(waiting <= u64::from(function.policy.queue_size), "more waits than the queue holds")?;
+    expect(
+        function.queue.is_empty() || !function.can_dispatch() || function.ringed,
+        "a function could dispatch and is not in the ring",
+    )?;
+    expect(
+        !function.ringed || shard.ring.iter().filter(|ringed| **ringed == key).count() == 1,
+        "a function is in the ring not exactly once",
+    )
+}

@@ -1,0 +1,55 @@
+//! Every bound of a shard, in one struct. Full means refuse now.
+
+/// Bounds of one shard. A server divides its own limits by the number of shards where they add up.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Functions registered or being registered.
+    pub functions_max: usize,
+    /// Administrative requests that wait for a slow one on the same function.
+    pub pending_max: usize,
+    /// Callers that wait for one execution (joined by an idempotency key).
+    pub waiters_max: usize,
+    /// Finished executions kept.
+    pub executions_max: usize,
+    /// Bytes of outputs and error texts kept with finished executions.
+    pub executions_bytes_max: u64,
+    /// How long a finished execution is kept, in microseconds.
+    pub executions_ttl_us: u64,
+    /// How long its output is kept, in microseconds.
+    pub payload_ttl_us: u64,
+    /// Time between two sweeps of finished executions, in microseconds.
+    pub sweep_interval_us: u64,
+    /// Idempotency keys kept.
+    pub keys_max: usize,
+    /// How long a key is kept after its last write, in microseconds.
+    pub keys_ttl_us: u64,
+    /// Dispatches, timers or evictions of one [`crate::Shard::handle`] call beyond those its input causes.
+    pub batch_max: usize,
+    /// Dispatches of one function before the next ready function has its turn.
+    pub turn_max: usize,
+    /// Longest wait before a retry, in microseconds, whatever the function asks for.
+    pub retry_wait_us_max: u64,
+    /// Bytes taken from the server's budget for waiting payloads at once.
+    pub queued_bytes_chunk: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            functions_max: 100_000,
+            pending_max: 64,
+            waiters_max: 4096,
+            executions_max: 1_000_000,
+            executions_bytes_max: 256 << 20,
+            executions_ttl_us: 300_000_000,
+            payload_ttl_us: 120_000_000,
+            sweep_interval_us: 5_000_000,
+            keys_max: 1_000_000,
+            keys_ttl_us: 300_000_000,
+            batch_max: 256,
+            turn_max: 2,
+            retry_wait_us_max: 60_000_000,
+            queued_bytes_chunk: 1 << 20,
+        }
+    }
+}

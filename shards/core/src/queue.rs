@@ -1,0 +1,61 @@
+//! The queue of a function: executions in arrival order.
+//!
+//! What leaves from the middle (a deadline, a cancellation, a caller that went away) is only counted out here;
+//! its entry is skipped later because the execution no longer waits. Stale entries are swept out when they
+//! outnumber what waits, so that a blocked function whose callers leave again and again does not grow.
+
+use std::collections::VecDeque;
+
+use crate::shard::ExecutionKey;
+
+/// Stale entries that may stay, whatever the length.
+const STALE_MIN: usize = 32;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct WaitQueue {
+    entries: VecDeque<ExecutionKey>,
+    /// Entries that still wait.
+    waiting: usize,
+}
+
+impl WaitQueue {
+    /// Executions that wait here.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    pub(crate) fn push(&mut self, execution: ExecutionKey) {
+        self.entries.push_back(execution);
+        self.waiting += 1;
+    }
+
+    /// Takes out the first execution for which `waits` holds.
+    pub(crate) fn pop(&mut self, waits: impl Fn(ExecutionKey) -> bool) -> Option<ExecutionKey> {
+        while let Some(execution) = self.entries.pop_front() {
+            if waits(execution) {
+                self.waiting -= 1;
+                return Some(execution);
+            }
+        }
+        None
+    }
+
+    /// Counts out one execution that no longer waits. Call it after `waits` stopped holding for it.
+    pub(crate) fn forget_one(&mut self, waits: impl Fn(ExecutionKey) -> bool) {
+        self.waiting -= 1;
+        let stale = self.entries.len() - self.waiting;
+        if stale > STALE_MIN && stale > self.waiting {
+            self.entries.retain(|execution| waits(*execution));
+        }
+    }
+
+    /// All entries, stale ones included, first to last.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = ExecutionKey> {
+        self.entries.iter().copied()
+    }
+}

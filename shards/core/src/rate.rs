@@ -1,0 +1,73 @@
+//! Rate windows: whole epoch seconds, monotonic when the clock steps back.
+
+/// Counts calls within one second.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct RateWindow {
+    second: u64,
+    used: u32,
+}
+
+impl RateWindow {
+    /// Admits one call, or not. A clock that steps back stays in the newest second seen.
+    pub(crate) fn admit(&mut self, second: u64, limit: u32) -> bool {
+        if second > self.second {
+            *self = RateWindow { second, used: 0 };
+        }
+        let admitted = self.used < limit;
+        self.used += u32::from(admitted);
+        admitted
+    }
+}
+
+/// Calls of the server's limit that were leased to this shard.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct CallLease {
+    second: u64,
+    calls: u32,
+}
+
+impl CallLease {
+    /// Whether a call in this second needs another lease first.
+    pub(crate) fn is_spent(&self, second: u64) -> bool {
+        self.calls == 0 || second > self.second
+    }
+
+    /// Adds leased calls. Calls leased for an earlier second are void.
+    pub(crate) fn grant(&mut self, second: u64, calls: u32) {
+        if second > self.second {
+            *self = CallLease { second, calls };
+        } else if second == self.second {
+            self.calls = self.calls.saturating_add(calls);
+        }
+    }
+
+    /// Uses one call, or not.
+    pub(crate) fn admit(&mut self, second: u64) -> bool {
+        let admitted = !self.is_spent(second);
+        self.calls -= u32::from(admitted);
+        admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_never_exceeds_its_limit_and_ignores_a_clock_that_steps_back() {
+        let mut window = RateWindow::default();
+        let admitted = [10, 10, 10, 9, 10, 11, 10, 11].map(|second| window.admit(second, 2));
+        assert_eq!(admitted, [true, true, false, false, false, true, true, false]);
+    }
+
+    #[test]
+    fn leased_calls_end_with_their_second() {
+        let mut lease = CallLease::default();
+        assert!(lease.is_spent(5) && !lease.admit(5));
+        lease.grant(5, 2);
+        assert!(lease.admit(5) && lease.admit(4) && !lease.admit(5));
+        lease.grant(5, 1);
+        lease.grant(4, 9);
+        assert!(!lease.admit(6) && lease.admit(5) && !lease.admit(5));
+    }
+}

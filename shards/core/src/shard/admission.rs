@@ -1,0 +1,262 @@
+//! A call is accepted, joined to an earlier one, or refused; a caller leaves or cancels.
+//!
+//! Order: drain → server's rate limit → lookup → function's rate limit → idempotency → queue → slot.
+
+use std::sync::Arc;
+
+use crate::{
+    answer::{Answer, Refusal, State},
+    effect::Effects,
+    execution::{Ending, Execution, Live, Waiter},
+    function::Function,
+    id::ExecutionId,
+    input::{Idempotency, Invoke, Ticket},
+    limits::Limits,
+    payload::{Failure, code},
+    shard::{ExecutionKey, FunctionKey, HashedId, Shard},
+    timers::Due,
+};
+
+/// What became of a call that was not refused.
+enum Admission {
+    /// A new execution; a caller that does not wait is answered at once.
+    Created(ExecutionKey, Option<Answer>),
+    /// An earlier execution with the same key answers it.
+    Answered(Answer),
+    /// It waits for an earlier execution with the same key.
+    Joined,
+}
+
+impl Shard {
+    /// A call arrives. `accepted`: it is answered now and its result fetched later.
+    pub(super) fn invoke(&mut self, call: Invoke, accepted: bool, fx: &mut Effects) {
+        let ticket = call.ticket;
+        match self.admit(call, accepted) {
+            Ok(Admission::Created(execution, answer)) => {
+                if let Some(answer) = answer {
+                    fx.reply(ticket, answer);
+                }
+                self.dispatch_or_enqueue(execution, fx);
+            }
+            Ok(Admission::Answered(answer)) => fx.reply(ticket, answer),
+            Ok(Admission::Joined) => {}
+            Err(refusal) => fx.reply(ticket, Answer::Refused(refusal)),
+        }
+    }
+
+    fn admit(&mut self, mut call: Invoke, accepted: bool) -> Result<Admission, Refusal> {
+        if self.draining {
+            return Err(Refusal::ShuttingDown);
+        }
+        let second = self.now.unix_ms / 1000;
+        if !self.calls.admit(second) {
+            let limit_per_second = self.call_limit;
+            return Err(Refusal::RateLimited { function: false, limit_per_second, retry_after_s: 1 });
+        }
+        let key = self.live_function(&call.name).ok_or(Refusal::FunctionNotFound)?.0;
+        let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
+        if let Some(limit_per_second) = function.policy.rate_limit_per_second
+            && !function.rate.admit(second, limit_per_second)
+        {
+            return Err(Refusal::RateLimited { function: true, limit_per_second, retry_after_s: 1 });
+        }
+        if let Some(sent) = call.extra.as_ref().and_then(|extra| extra.idempotency.as_ref()) {
+            let label = Arc::clone(&function.label);
+            if let Some(admission) = self.join(&call, accepted, &label, sent)? {
+                return Ok(admission);
+            }
+        }
+        let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
+        if !(function.can_dispatch() && function.queue.is_empty()) {
+            if let Some(refusal) = queue_refusal(function) {
+                function.counters.queue_rejections += 1;
+                return Err(refusal);
+            }
+            if self.queued_bytes + call.payload.bytes() > self.granted_bytes {
+                let retry_after_s = Limits::retry_after_s(function.estimated_wait_us(1));
+                return Err(Refusal::Overloaded { what: "limits.queued-bytes", retry_after_s });
+            }
+            // It may wait for long: it must not keep a whole read buffer alive.
+            call.payload.detach();
+        }
+        let answer = accepted.then_some(Answer::Accepted { id: call.id });
+        let execution = self.create(call, key, accepted);
+        Ok(Admission::Created(execution, answer))
+    }
+
+    /// Uses an earlier execution with the same key. `None`: there is none, go on.
+    fn join(
+        &mut self,
+        call: &Invoke,
+        accepted: bool,
+        label: &Arc<str>,
+        sent: &Idempotency,
+    ) -> Result<Option<Admission>, Refusal> {
+        let Some(claim) = self.keys.get(label, &sent.key).copied() else { return Ok(None) };
+        let Some(execution) = self.executions.get_mut(claim.execution) else { return Ok(None) };
+        if claim.digest != sent.digest {
+            return Err(Refusal::KeyReused);
+        }
+        if accepted {
+            // From now on no waiter ends it: it was promised with 202.
+            execution.accepted = true;
+            return Ok(Some(Admission::Answered(Answer::Accepted { id: execution.id })));
+        }
+        if let Some(answer) = execution.answer() {
+            return Ok(Some(Admission::Answered(answer)));
+        }
+        let Some(live) = execution.live.as_mut() else { return Ok(None) };
+        if live.waiter_count() >= self.limits.waiters_max {
+            let what = "callers that wait for one execution";
+            return Err(Refusal::Overloaded { what, retry_after_s: 1 });
+        }
+        let function = self.functions.get(execution.function);
+        let limit_ms = call.timeout_ms.or_else(|| Some(function?.policy.timeout_ms)).unwrap_or_default();
+        let deadline_us = self.now.mono_us + u64::from(limit_ms) * 1000;
+        let timer = self.timers.insert(deadline_us, Due::Waiter(claim.execution, call.ticket));
+        live.joined.push(Waiter { ticket: call.ticket, timer, limit_ms });
+        self.joined.insert(call.ticket, claim.execution);
+        Ok(Some(Admission::Joined))
+    }
+
+    fn create(&mut self, call: Invoke, function_key: FunctionKey, accepted: bool) -> ExecutionKey {
+        let now = self.now;
+        let (label, timeout_ms) = match self.functions.get_mut(function_key) {
+            Some(function) => {
+                function.counters.invocations += 1;
+                function.accounting.accepted += 1;
+                function.accounting.queued += 1;
+                (Arc::clone(&function.label), function.policy.timeout_ms)
+            }
+            None => (Arc::from(call.name.as_str()), 0),
+        };
+        let limit_ms = call.timeout_ms.unwrap_or(timeout_ms);
+        let deadline_us = now.mono_us + u64::from(limit_ms) * 1000;
+        let idempotency = call.extra.as_ref().and_then(|extra| extra.idempotency.clone());
+        let key = self.executions.insert(Execution {
+            id: call.id,
+            function: function_key,
+            label: Arc::clone(&label),
+            state: State::Queued,
+            attempt: 0,
+            accepted,
+            keyed: idempotency.is_some(),
+            cold_start: false,
+            init_ms: None,
+            created_ms: now.unix_ms,
+            dispatched_ms: 0,
+            finished_ms: 0,
+            finished_us: 0,
+            ending: Ending::None,
+            last_failure: None,
+            in_flight: None,
+            live: None,
+        });
+        let waiter = (!accepted).then(|| Waiter {
+            ticket: call.ticket,
+            timer: self.timers.insert(deadline_us, Due::Waiter(key, call.ticket)),
+            limit_ms,
+        });
+        let live = Live {
+            payload: call.payload,
+            extra: call.extra,
+            waiter,
+            joined: Vec::new(),
+            backoff: None,
+            accepted_us: now.mono_us,
+            queued_us: now.mono_us,
+            dispatched_us: 0,
+            deadline_us: if accepted { 0 } else { deadline_us },
+            queued_bytes: 0,
+        };
+        if let Some(execution) = self.executions.get_mut(key) {
+            execution.live = Some(Box::new(live));
+        }
+        self.ids.insert(HashedId(call.id), key);
+        if let Some(idempotency) = idempotency {
+            self.keys.put(&label, &idempotency, key, now.mono_us);
+            self.expire_keys(2);
+            self.arm_sweep();
+        }
+        key
+    }
+
+    /// Sends what was just admitted when a slot is free, without a detour through the queue.
+    fn dispatch_or_enqueue(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let function = self.executions.get(key).and_then(|execution| self.functions.get(execution.function));
+        if function.is_some_and(|function| function.can_dispatch() && function.queue.is_empty()) {
+            self.dispatch(key, fx);
+        } else {
+            self.enqueue(key);
+        }
+    }
+
+    /// A caller is gone. Its place in the queue is free at once, unless others wait for the same execution.
+    pub(super) fn abandon(&mut self, ticket: Ticket, id: Option<ExecutionId>) {
+        let joined = self.joined.remove(&ticket);
+        let Some(key) = joined.or_else(|| self.find_key(id?)) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(live) = execution.live.as_mut() else { return };
+        let Some(waiter) = live.remove_waiter(ticket) else { return };
+        self.timers.remove(waiter.timer);
+        if live.waiter_count() == 0 && !execution.accepted && execution.state == State::Queued {
+            // Nobody knows its id: keeping a record would let callers that come and go fill the memory.
+            self.discard(key);
+        }
+    }
+
+    /// Ends an execution that still waits.
+    pub(super) fn cancel(&mut self, ticket: Ticket, id: ExecutionId, fx: &mut Effects) {
+        let answer = match self.find_key(id).and_then(|key| Some((key, self.executions.get(key)?.state))) {
+            None => Answer::Refused(Refusal::ExecutionNotFound),
+            Some((key, State::Queued)) => {
+                let failure =
+                    Failure::new(code::CANCELLED, "The execution was cancelled while it was queued");
+                self.finish(key, State::Error, Ending::Failed(Box::new(failure)), fx);
+                match self.executions.get(key) {
+                    Some(execution) => Answer::Execution(Box::new(execution.view())),
+                    None => Answer::Refused(Refusal::ExecutionNotFound),
+                }
+            }
+            Some((_, state)) => Answer::Refused(Refusal::NotCancellable(state)),
+        };
+        fx.reply(ticket, answer);
+    }
+
+    /// Refuses what comes, and with `finally` what still waits for a caller.
+    pub(super) fn drain(&mut self, finally: bool, fx: &mut Effects) {
+        if !finally {
+            return;
+        }
+        self.draining = true;
+        let waiting: Vec<ExecutionKey> = self
+            .executions
+            .iter()
+            .filter(|(_, execution)| execution.state == State::Queued && !execution.accepted)
+            .map(|(key, _)| key)
+            .collect();
+        for key in waiting {
+            let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut())
+            else {
+                continue;
+            };
+            let waiters = live.waiter.take().into_iter().chain(live.joined.drain(..));
+            for waiter in waiters {
+                self.timers.remove(waiter.timer);
+                self.joined.remove(&waiter.ticket);
+                fx.reply(waiter.ticket, Answer::Refused(Refusal::ShuttingDown));
+            }
+            self.discard(key);
+        }
+    }
+}
+
+/// Refuses when nothing more may wait.
+fn queue_refusal(function: &Function) -> Option<Refusal> {
+    let queue_depth = function.waiting_count();
+    (queue_depth >= function.policy.queue_size).then(|| Refusal::QueueFull {
+        queue_depth,
+        est_wait_us: function.estimated_wait_us(queue_depth + 1),
+        retry_after_s: Limits::retry_after_s(function.estimated_wait_us(1)),
+    })
+}

@@ -1,0 +1,364 @@
+//! Attempts end, executions are retried or end.
+//!
+//! An attempt is *settled* once: that gives its slot back. What settles it is the first of the HTTP answer, a
+//! callback, and the attempt's timeout. Its entry stays until nothing can come from the dispatcher any more, so
+//! that what comes later is known to be late.
+
+use crate::{
+    answer::{Answer, Refusal, Stage, State},
+    effect::{Effect, Effects, Note},
+    execution::{Ending, Execution},
+    function::{Function, Life},
+    id::ExecutionId,
+    input::{Outcome, Report, Ticket},
+    payload::Failure,
+    shard::{AttemptKey, ExecutionKey, FunctionKey, Shard},
+    timers::Due,
+};
+
+impl Shard {
+    /// The dispatcher is done with an attempt.
+    pub(super) fn dispatch_finished(&mut self, key: AttemptKey, report: Report, fx: &mut Effects) {
+        // Aborted in the meantime: the abort was the last word on it.
+        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        let (execution, id, settled) = (attempt.execution, attempt.id, attempt.settled);
+        if report.outcome == Outcome::Promised && !settled {
+            attempt.exchange_over = true;
+            if let Some(execution) = self.executions.get_mut(execution) {
+                execution.cold_start = report.cold_start;
+                execution.init_ms = report.init_ms;
+            }
+            return;
+        }
+        let current = self.is_current(execution, key);
+        if !settled {
+            self.settle(key);
+        }
+        self.forget_attempt(key);
+        if settled || !current {
+            self.late(execution, id, "the attempt was already decided", fx);
+            return;
+        }
+        self.conclude(execution, report, fx);
+    }
+
+    /// A function reports by callback.
+    pub(super) fn callback(
+        &mut self,
+        ticket: Ticket,
+        id: ExecutionId,
+        number: Option<u32>,
+        outcome: Outcome,
+        fx: &mut Effects,
+    ) {
+        let Some(key) = self.find_key(id) else {
+            fx.reply(ticket, Answer::Refused(Refusal::ExecutionNotFound));
+            return;
+        };
+        let Some(execution) = self.executions.get(key) else { return };
+        let current = number.is_none_or(|number| number == execution.attempt);
+        let running = execution.state == State::Running;
+        let attempt = execution.in_flight.filter(|_| current);
+        let mut applied = false;
+        if let Some(attempt) = attempt
+            && outcome != Outcome::Promised
+            && self.settle(attempt)
+        {
+            if self.attempts.get(attempt).is_some_and(|attempt| attempt.exchange_over) {
+                self.forget_attempt(attempt);
+            }
+            applied = running;
+        }
+        if applied {
+            let execution = self.executions.get(key);
+            let report = Report {
+                outcome,
+                // What the promise said about the instance still holds.
+                cold_start: execution.is_some_and(|execution| execution.cold_start),
+                init_ms: execution.and_then(|execution| execution.init_ms),
+                bad_output: false,
+            };
+            self.conclude(key, report, fx);
+        } else {
+            let reason = if current { "the execution does not run" } else { "it is from another attempt" };
+            self.late(key, id, reason, fx);
+        }
+        fx.reply(ticket, Answer::Callback { applied });
+    }
+
+    /// The attempt's time is over.
+    pub(super) fn attempt_timed_out(&mut self, key: AttemptKey, fx: &mut Effects) {
+        let Some(attempt) = self.attempts.get(key) else { return };
+        let (execution, function, orphan) = (attempt.execution, attempt.function, attempt.exchange_over);
+        let current = self.is_current(execution, key);
+        if !orphan {
+            fx.push(Effect::Abort { attempt: key });
+        }
+        let settled_now = self.settle(key);
+        self.forget_attempt(key);
+        if !settled_now || !current {
+            return;
+        }
+        let Some(function) = self.functions.get_mut(function) else { return };
+        let limit_ms = function.policy.timeout_ms;
+        let exhausted = self
+            .executions
+            .get(execution)
+            .is_none_or(|execution| execution.attempt >= function.policy.attempts_max);
+        if orphan {
+            function.counters.orphans += 1;
+        }
+        let message = if orphan {
+            format!(
+                "The function promised a callback and sent none within {limit_ms} ms; check CALLBACK_URL and its log"
+            )
+        } else {
+            format!("The function did not answer within {limit_ms} ms; raise `timeoutMs` or make it faster")
+        };
+        let failure = Box::new(Failure::new(crate::payload::code::FUNCTION_TIMEOUT, message));
+        if orphan && exhausted {
+            if let Some(execution) = self.executions.get_mut(execution) {
+                execution.last_failure = Some(failure);
+            }
+            self.finish(execution, State::Timeout, Ending::TimedOut { stage: Stage::Function, limit_ms }, fx);
+            return;
+        }
+        let outcome = Outcome::Failure { failure, retryable: true, retry_after_ms: None };
+        self.conclude(execution, Report::warm(outcome), fx);
+    }
+
+    fn is_current(&self, execution: ExecutionKey, attempt: AttemptKey) -> bool {
+        self.executions.get(execution).is_some_and(|execution| {
+            execution.in_flight == Some(attempt) && execution.state == State::Running
+        })
+    }
+
+    /// Gives the slot of an attempt back. `false`: it was given back before.
+    fn settle(&mut self, key: AttemptKey) -> bool {
+        let Some(attempt) = self.attempts.get_mut(key).filter(|attempt| !attempt.settled) else {
+            return false;
+        };
+        attempt.settled = true;
+        let function_key = attempt.function;
+        let Some(function) = self.functions.get_mut(function_key) else { return true };
+        function.in_flight -= 1;
+        function.observe_service(self.now.mono_us - attempt.dispatched_us);
+        if let Some(endpoint) = attempt.endpoint
+            && let Some(endpoint) = function.endpoints.iter_mut().find(|open| open.id == endpoint)
+        {
+            endpoint.in_flight -= 1;
+        }
+        if function.life == Life::Gone && function.in_flight == 0 {
+            self.functions.remove(function_key);
+        } else {
+            self.ring(function_key);
+        }
+        true
+    }
+
+    /// Nothing can come from the dispatcher for this attempt any more.
+    fn forget_attempt(&mut self, key: AttemptKey) {
+        let Some(attempt) = self.attempts.remove(key) else { return };
+        self.timers.remove(attempt.timer);
+        if let Some(execution) = self.executions.get_mut(attempt.execution)
+            && execution.in_flight == Some(key)
+        {
+            execution.in_flight = None;
+        }
+    }
+
+    fn late(&mut self, execution: ExecutionKey, id: ExecutionId, reason: &'static str, fx: &mut Effects) {
+        let function = self.executions.get(execution).map(|execution| execution.function);
+        if let Some(function) = function.and_then(|function| self.functions.get_mut(function)) {
+            function.counters.late_completions += 1;
+        }
+        fx.push(Effect::Note(Note::Late { id, reason }));
+    }
+
+    /// A settled attempt of a running execution: the execution ends, or another attempt follows.
+    fn conclude(&mut self, key: ExecutionKey, report: Report, fx: &mut Effects) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let function = self.functions.get_mut(execution.function);
+        execution.cold_start = report.cold_start;
+        execution.init_ms = report.init_ms.filter(|_| report.cold_start);
+        match report.outcome {
+            Outcome::Success(output) => {
+                if let Some(function) = function {
+                    function.counters.bad_outputs += u64::from(report.bad_output);
+                }
+                self.finish(key, State::Success, Ending::Output(Some(output)), fx);
+            }
+            Outcome::Failure { failure, retryable, retry_after_ms } => {
+                let again = retryable
+                    && function.is_some_and(|function| {
+                        function.life == Life::Live && execution.attempt < function.policy.attempts_max
+                    });
+                if again {
+                    self.retry(key, failure, retry_after_ms, fx);
+                } else {
+                    self.finish(key, State::Error, Ending::Failed(failure), fx);
+                }
+            }
+            // Filtered out by both callers.
+            Outcome::Promised => {}
+        }
+    }
+
+    /// Queues a failed execution again, at the tail, after its back-off.
+    fn retry(
+        &mut self,
+        key: ExecutionKey,
+        failure: Box<Failure>,
+        retry_after_ms: Option<u32>,
+        fx: &mut Effects,
+    ) {
+        let random = self.next_random();
+        let Some(execution) = self.executions.get(key) else { return };
+        let (id, number, function_key) = (execution.id, execution.attempt, execution.function);
+        // The slot that the failure gave back is for the head of the queue, which may make a place free.
+        self.dispatch_next(function_key, fx);
+        let Some(function) = self.functions.get_mut(function_key) else { return };
+        let wait_us = retry_wait_us(function, number, retry_after_ms, self.limits.retry_wait_us_max, random);
+        let at_once = wait_us == 0 && function.can_dispatch() && function.queue.is_empty();
+        if !at_once && function.waiting_count() >= function.policy.queue_size {
+            function.counters.queue_rejections += 1;
+            self.finish(key, State::Error, Ending::Failed(failure), fx);
+            return;
+        }
+        function.counters.retries += 1;
+        function.accounting.running -= 1;
+        function.accounting.queued += 1;
+        if wait_us > 0 {
+            function.backing_off.insert(key);
+        }
+        fx.push(Effect::Note(Note::Retry { id, attempt: number, code: failure.code.clone() }));
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        execution.state = State::Queued;
+        execution.dispatched_ms = 0;
+        execution.cold_start = false;
+        execution.init_ms = None;
+        execution.last_failure = Some(failure);
+        if at_once {
+            self.dispatch(key, fx);
+            return;
+        }
+        if wait_us == 0 {
+            self.enqueue(key);
+            return;
+        }
+        let timer = self.timers.insert(self.now.mono_us + wait_us, Due::Backoff(key));
+        if let Some(live) = execution.live.as_mut() {
+            live.queued_us = self.now.mono_us;
+            live.backoff = Some(timer);
+            live.queued_bytes = live.payload.bytes();
+            self.queued_bytes += live.queued_bytes;
+        }
+    }
+
+    /// Ends an execution: callers are answered, timers and places given back, the record kept.
+    pub(super) fn finish(&mut self, key: ExecutionKey, state: State, ending: Ending, fx: &mut Effects) {
+        let now = self.now;
+        self.leave_queue(key, state);
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(live) = execution.live.take() else { return };
+        execution.ending = ending;
+        execution.finished_ms = now.unix_ms;
+        execution.finished_us = now.mono_us;
+        self.retained_bytes += execution.retained_bytes();
+        self.finished_count += 1;
+        if let Some(function) = self.functions.get_mut(execution.function) {
+            function.accounting.finished += 1;
+            count_ending(function, execution);
+            if state != State::Timeout && live.dispatched_us > 0 {
+                fx.push(Effect::Note(Note::Finished {
+                    function: execution.function,
+                    queue_wait_us: live.dispatched_us.saturating_sub(live.queued_us),
+                    latency_us: now.mono_us - live.dispatched_us,
+                    e2e_us: now.mono_us - live.accepted_us,
+                    init_ms: execution.init_ms,
+                }));
+            }
+        }
+        if let Some(answer) = execution.answer() {
+            // The last one takes the answer itself; the others, if any, a copy.
+            for waiter in live.joined {
+                self.timers.remove(waiter.timer);
+                self.joined.remove(&waiter.ticket);
+                fx.reply(waiter.ticket, answer.clone());
+            }
+            if let Some(waiter) = live.waiter {
+                self.timers.remove(waiter.timer);
+                fx.reply(waiter.ticket, answer);
+            }
+        }
+        self.retain(key);
+    }
+
+    /// Moves an execution that is not terminal out of its queue, its back-off or its run, into `state`.
+    pub(super) fn leave_queue(&mut self, key: ExecutionKey, state: State) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let before = std::mem::replace(&mut execution.state, state);
+        let mut backoff = None;
+        if let Some(live) = execution.live.as_mut() {
+            backoff = live.backoff.take();
+            self.queued_bytes -= std::mem::take(&mut live.queued_bytes);
+        }
+        if let Some(timer) = backoff {
+            self.timers.remove(timer);
+        }
+        let function_key = execution.function;
+        let Some(function) = self.functions.get_mut(function_key) else { return };
+        match before {
+            State::Running => function.accounting.running -= 1,
+            State::Queued => {
+                function.accounting.queued -= 1;
+                if !function.backing_off.remove(&key) && backoff.is_none() {
+                    let executions = &self.executions;
+                    function.queue.forget_one(|key| {
+                        executions.get(key).is_some_and(|execution| execution.state == State::Queued)
+                    });
+                }
+            }
+            State::Success | State::Error | State::Timeout => {}
+        }
+    }
+
+    /// The executions of a function that wait, retries in their back-off included.
+    pub(super) fn waiting_of(&self, key: FunctionKey) -> Vec<ExecutionKey> {
+        let Some(function) = self.functions.get(key) else { return Vec::new() };
+        let queued = function.queue.iter().filter(|key| {
+            self.executions.get(*key).is_some_and(|execution| execution.state == State::Queued)
+        });
+        queued.chain(function.backing_off.iter().copied()).collect()
+    }
+}
+
+fn count_ending(function: &mut Function, execution: &Execution) {
+    match execution.state {
+        State::Success => function.counters.successes += 1,
+        State::Error => function.counters.errors += 1,
+        State::Queued | State::Running | State::Timeout => {}
+    }
+    if execution.attempt > 0 && execution.state != State::Timeout {
+        if execution.cold_start {
+            function.counters.cold_starts += 1;
+        } else {
+            function.counters.warm_starts += 1;
+        }
+    }
+}
+
+/// Exponential back-off with full jitter (Brooker: "Exponential Backoff And Jitter"), never shorter than the
+/// function asks for, never longer than the bound.
+fn retry_wait_us(
+    function: &Function,
+    attempt: u32,
+    retry_after_ms: Option<u32>,
+    wait_us_max: u64,
+    random: u64,
+) -> u64 {
+    let base_us = u64::from(function.policy.retry_backoff_ms) * 1000;
+    let ceiling_us = base_us.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(wait_us_max);
+    let jittered_us = if ceiling_us == 0 { 0 } else { random % (ceiling_us + 1) };
+    jittered_us.max(u64::from(retry_after_ms.unwrap_or(0)) * 1000).min(wait_us_max)
+}

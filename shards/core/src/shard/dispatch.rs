@@ -1,0 +1,202 @@
+//! Slots are taken and attempts sent. Ready functions have their turn round-robin, in bounded batches.
+
+use std::sync::Arc;
+
+use crate::{
+    answer::State,
+    effect::{Destination, Dispatch, Effect, Effects},
+    function::{Endpoint, Function},
+    shard::{Attempt, EndpointId, ExecutionKey, FunctionKey, Shard},
+    timers::{Due, TimerKey},
+};
+
+impl Shard {
+    /// Puts an execution at the tail of its function's queue.
+    pub(super) fn enqueue(&mut self, key: ExecutionKey) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(live) = execution.live.as_mut() else { return };
+        live.queued_us = self.now.mono_us;
+        if live.queued_bytes == 0 {
+            live.queued_bytes = live.payload.bytes();
+            self.queued_bytes += live.queued_bytes;
+        }
+        let function_key = execution.function;
+        if let Some(function) = self.functions.get_mut(function_key) {
+            function.queue.push(key);
+            function.counters.enqueued += 1;
+        }
+        self.ring(function_key);
+    }
+
+    /// Notes that a function may have something to dispatch.
+    pub(super) fn ring(&mut self, key: FunctionKey) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        if !function.ringed && !function.queue.is_empty() && function.can_dispatch() {
+            function.ringed = true;
+            self.ring.push_back(key);
+        }
+    }
+
+    /// Gives ready functions their turns, at most one batch.
+    pub(super) fn serve(&mut self, fx: &mut Effects) {
+        let mut left = self.limits.batch_max;
+        while left > 0 {
+            let Some(key) = self.ring.pop_front() else { break };
+            if let Some(function) = self.functions.get_mut(key) {
+                function.ringed = false;
+            }
+            for _ in 0..self.limits.turn_max {
+                if left == 0 || !self.dispatch_next(key, fx) {
+                    break;
+                }
+                left -= 1;
+            }
+            self.ring(key);
+        }
+    }
+
+    /// Dispatches the head of a function's queue if a slot is free. Returns whether it did.
+    pub(super) fn dispatch_next(&mut self, key: FunctionKey, fx: &mut Effects) -> bool {
+        let Some(function) = self.functions.get_mut(key).filter(|function| function.can_dispatch()) else {
+            return false;
+        };
+        let executions = &self.executions;
+        let waits = |key| executions.get(key).is_some_and(|execution| execution.state == State::Queued);
+        match function.queue.pop(waits) {
+            Some(execution) => {
+                self.dispatch(execution, fx);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes a slot and sends the next attempt of a queued execution.
+    pub(super) fn dispatch(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let now = self.now;
+        let random = self.next_random();
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(live) = execution.live.as_mut() else { return };
+        let Some(function) = self.functions.get_mut(execution.function) else { return };
+        let destination = choose_destination(function, random);
+        let timeout_us = u64::from(function.policy.timeout_ms) * 1000;
+        function.in_flight += 1;
+        function.counters.dispatches += 1;
+        function.accounting.queued -= 1;
+        function.accounting.running += 1;
+
+        self.queued_bytes -= std::mem::take(&mut live.queued_bytes);
+        live.dispatched_us = now.mono_us;
+        let remaining_us = match live.deadline_us {
+            0 => timeout_us,
+            deadline_us => timeout_us.min(deadline_us.saturating_sub(now.mono_us)),
+        };
+        execution.state = State::Running;
+        execution.attempt += 1;
+        execution.dispatched_ms = now.unix_ms;
+        let mut extra = live.extra.clone();
+        if execution.attempt > 1
+            && let Some(extra) = extra.as_mut()
+        {
+            // A function that deduplicates by the key would answer a retry with the failure it remembers.
+            extra.idempotency = None;
+        }
+        let endpoint = match destination {
+            Destination::Local => None,
+            Destination::Endpoint(endpoint) => Some(endpoint),
+        };
+        let attempt = self.attempts.insert(Attempt {
+            execution: key,
+            id: execution.id,
+            function: execution.function,
+            endpoint,
+            timer: TimerKey::NONE,
+            dispatched_us: now.mono_us,
+            settled: false,
+            exchange_over: false,
+            connecting: false,
+        });
+        let timer = self.timers.insert(now.mono_us + timeout_us, Due::Attempt(attempt));
+        if let Some(entry) = self.attempts.get_mut(attempt) {
+            entry.timer = timer;
+        }
+        execution.in_flight = Some(attempt);
+        fx.push(Effect::Dispatch(Dispatch {
+            attempt,
+            id: execution.id,
+            number: execution.attempt,
+            destination,
+            payload: live.payload.clone(),
+            remaining_ms: u32::try_from(remaining_us.div_ceil(1000)).unwrap_or(u32::MAX).max(1),
+            extra,
+        }));
+    }
+
+    /// The instances of a function changed: addresses are opened and closed accordingly.
+    pub(super) fn endpoints_changed(
+        &mut self,
+        key: FunctionKey,
+        addresses: Vec<Arc<str>>,
+        desired: u32,
+        fx: &mut Effects,
+    ) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        function.desired = desired;
+        let mut closed = Vec::new();
+        function.endpoints.retain(|endpoint| {
+            let stays = addresses.contains(&endpoint.address);
+            if !stays {
+                closed.push(endpoint.id);
+            }
+            stays
+        });
+        let missing: Vec<Arc<str>> = addresses
+            .into_iter()
+            .filter(|address| function.endpoints.iter().all(|endpoint| endpoint.address != *address))
+            .collect();
+        for endpoint in closed {
+            self.close_endpoint(endpoint, fx);
+        }
+        for address in missing {
+            self.open_endpoint(key, address, fx);
+        }
+        self.ring(key);
+    }
+
+    pub(super) fn open_endpoint(&mut self, key: FunctionKey, address: Arc<str>, fx: &mut Effects) {
+        let id = self.endpoints.insert(());
+        let Some(function) = self.functions.get_mut(key) else { return };
+        fx.push(Effect::OpenEndpoint {
+            endpoint: id,
+            address: Arc::clone(&address),
+            concurrency: function.policy.concurrency,
+        });
+        function.endpoints.push(Endpoint { id, address, in_flight: 0 });
+    }
+
+    pub(super) fn close_endpoint(&mut self, endpoint: EndpointId, fx: &mut Effects) {
+        self.endpoints.remove(endpoint);
+        fx.push(Effect::CloseEndpoint { endpoint });
+    }
+}
+
+/// The less busy of two endpoints chosen at random (Mitzenmacher: "The power of two choices in randomized load
+/// balancing"). Call it only when there is one.
+fn choose_destination(function: &mut Function, random: u64) -> Destination {
+    let count = function.endpoints.len() as u64;
+    if function.local || count == 0 {
+        return Destination::Local;
+    }
+    let one = (random % count) as usize;
+    let mut chosen = one;
+    if count > 1 {
+        // The second choice differs from the first.
+        let other = (one as u64 + 1 + (random >> 32) % (count - 1)) % count;
+        if function.endpoints[other as usize].in_flight < function.endpoints[one].in_flight {
+            chosen = other as usize;
+        }
+    }
+    let endpoint = &mut function.endpoints[chosen];
+    endpoint.in_flight += 1;
+    Destination::Endpoint(endpoint.id)
+}

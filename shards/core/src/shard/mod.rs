@@ -1,0 +1,334 @@
+//! The shard: its state, and the one way to change it.
+//!
+//! The files beside this one follow an execution through its life: `registry` (functions come and go),
+//! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
+//! execution ends), `timing` (deadlines), `retention` (finished executions are forgotten).
+
+mod admission;
+mod completion;
+mod dispatch;
+mod registry;
+mod retention;
+mod timing;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, DefaultHasher, Hasher},
+};
+
+use crate::{
+    answer::{Answer, Refusal},
+    effect::{Effect, Effects},
+    execution::Execution,
+    function::{Function, FunctionView, Life},
+    id::ExecutionId,
+    idempotency::Keys,
+    input::{Input, Now, Ticket},
+    limits::Limits,
+    name::Name,
+    rate::CallLease,
+    slab::{Key, Slab},
+    timers::{TimerKey, Timers},
+};
+
+/// Tag of [`FunctionKey`].
+#[derive(Debug)]
+pub enum FunctionTag {}
+/// Tag of [`AttemptKey`].
+#[derive(Debug)]
+pub enum AttemptTag {}
+/// Tag of [`ExecutionKey`].
+#[derive(Debug)]
+pub(crate) enum ExecutionTag {}
+/// Tag of [`EndpointId`].
+#[derive(Debug)]
+pub enum EndpointTag {}
+/// Names an address of a function, from [`Effect::OpenEndpoint`] until [`Effect::CloseEndpoint`].
+pub type EndpointId = Key<EndpointTag>;
+/// Names a registered function within its shard. Another registration of the same name has another key.
+pub type FunctionKey = Key<FunctionTag>;
+/// Names an attempt within its shard.
+pub type AttemptKey = Key<AttemptTag>;
+/// Names an execution within its shard.
+pub(crate) type ExecutionKey = Key<ExecutionTag>;
+
+/// SipHash with a fixed key: nothing here may depend on a seed that differs from run to run.
+type FixedMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// Takes the random bits of an execution id as its hash: ids are made by the server, never by a caller.
+#[derive(Debug, Default, Clone, Copy)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u64(&mut self, bits: u64) {
+        self.0 = bits;
+    }
+}
+
+/// An id that hashes by its random bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HashedId(ExecutionId);
+
+impl std::hash::Hash for HashedId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.random_bits());
+    }
+}
+
+/// An attempt: one slot of its function from dispatch until it is settled.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) execution: ExecutionKey,
+    pub(crate) id: ExecutionId,
+    pub(crate) function: FunctionKey,
+    pub(crate) endpoint: Option<EndpointId>,
+    pub(crate) timer: TimerKey,
+    pub(crate) dispatched_us: u64,
+    /// Its slot was given back.
+    pub(crate) settled: bool,
+    /// The dispatcher is done with it; a callback was promised.
+    pub(crate) exchange_over: bool,
+    /// The request is not sent yet.
+    pub(crate) connecting: bool,
+}
+
+/// Numbers of a whole shard, for metrics.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Functions, invisible ones included.
+    pub functions: usize,
+    /// Executions, finished ones included.
+    pub executions: usize,
+    /// Finished executions kept.
+    pub finished: usize,
+    /// Bytes kept with them.
+    pub retained_bytes: u64,
+    /// Attempts in flight.
+    pub attempts: usize,
+    /// Timers.
+    pub timers: usize,
+    /// Idempotency keys.
+    pub keys: usize,
+    /// Bytes of payloads that wait.
+    pub queued_bytes: u64,
+    /// Sum of what the accounts of all functions are off by: 0, always.
+    pub drift: u64,
+}
+
+/// One shard. See the crate.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) limits: Limits,
+    /// Time of the input being handled.
+    pub(crate) now: Now,
+    pub(crate) functions: Slab<Function, FunctionTag>,
+    names: FixedMap<Name, FunctionKey>,
+    pub(crate) executions: Slab<Execution, ExecutionTag>,
+    ids: HashMap<HashedId, ExecutionKey, BuildHasherDefault<IdHasher>>,
+    pub(crate) attempts: Slab<Attempt, AttemptTag>,
+    pub(crate) timers: Timers,
+    pub(crate) keys: Keys,
+    /// Callers that joined an execution started by another, for the case that they leave.
+    joined: FixedMap<Ticket, ExecutionKey>,
+    /// Functions that may have something to dispatch, in turn.
+    pub(crate) ring: VecDeque<FunctionKey>,
+    calls: CallLease,
+    /// The server's limit, for refusals.
+    call_limit: u32,
+    pub(crate) queued_bytes: u64,
+    granted_bytes: u64,
+    /// Finished executions, oldest first; entries may be stale.
+    pub(crate) finished: VecDeque<ExecutionKey>,
+    /// Those of them whose output is to be dropped earlier.
+    payloads: VecDeque<ExecutionKey>,
+    pub(crate) finished_count: usize,
+    pub(crate) retained_bytes: u64,
+    sweep: Option<TimerKey>,
+    endpoints: Slab<(), EndpointTag>,
+    random: u64,
+    draining: bool,
+}
+
+impl Shard {
+    /// An empty shard. `seed` feeds jitter and the choice of endpoints; `call_limit` is only reported, the
+    /// leases decide.
+    pub fn new(limits: Limits, seed: u64, call_limit: u32) -> Shard {
+        Shard {
+            limits,
+            now: Now::default(),
+            functions: Slab::new(),
+            names: FixedMap::default(),
+            executions: Slab::new(),
+            ids: HashMap::default(),
+            attempts: Slab::new(),
+            timers: Timers::new(),
+            keys: Keys::default(),
+            joined: FixedMap::default(),
+            ring: VecDeque::new(),
+            calls: CallLease::default(),
+            call_limit,
+            queued_bytes: 0,
+            granted_bytes: 0,
+            finished: VecDeque::new(),
+            payloads: VecDeque::new(),
+            finished_count: 0,
+            retained_bytes: 0,
+            sweep: None,
+            endpoints: Slab::new(),
+            random: seed,
+            draining: false,
+        }
+    }
+
+    /// Takes note of one thing that happened, and appends what follows from it.
+    ///
+    /// Total and synchronous. `now.mono_us` must not go back between calls. Timers that are due fire first, so
+    /// that a deadline that has passed wins over an answer that comes after it.
+    pub fn handle(&mut self, now: Now, input: Input, fx: &mut Effects) {
+        self.now = now;
+        self.fire_timers(fx);
+        match input {
+            Input::Invoke(call) => self.invoke(call, false, fx),
+            Input::Enqueue(call) => self.invoke(call, true, fx),
+            Input::DispatchFinished { attempt, report } => self.dispatch_finished(attempt, report, fx),
+            Input::Connecting { attempt, connecting } => {
+                if let Some(attempt) = self.attempts.get_mut(attempt) {
+                    attempt.connecting = connecting;
+                }
+            }
+            Input::Complete { ticket, id, attempt, outcome } => {
+                self.callback(ticket, id, attempt, outcome, fx);
+            }
+            Input::Abandon { ticket, id } => self.abandon(ticket, id),
+            Input::Cancel { ticket, id } => self.cancel(ticket, id, fx),
+            Input::GetExecution { ticket, id } => {
+                let answer = match self.find(id) {
+                    Some(execution) => Answer::Execution(Box::new(execution.view())),
+                    None => Answer::Refused(Refusal::ExecutionNotFound),
+                };
+                fx.reply(ticket, answer);
+            }
+            Input::GetFunction { ticket, name } => {
+                let answer = match self.live_function(&name) {
+                    Some((_, function)) => Answer::Function(function.document.clone()),
+                    None => Answer::Refused(Refusal::FunctionNotFound),
+                };
+                fx.reply(ticket, answer);
+            }
+            Input::GetReplicas { ticket, name } => self.get_replicas(ticket, &name, fx),
+            Input::Register { ticket, spec } => self.register(ticket, spec, fx),
+            Input::Provisioned { function, result } => self.provisioned(function, result, fx),
+            Input::Remove { ticket, name } => self.remove(ticket, &name, fx),
+            Input::TornDown { function, result } => self.torn_down(function, result, fx),
+            Input::Scale { ticket, name, replicas } => self.scale(ticket, &name, replicas, fx),
+            Input::Scaled { function, result } => self.scaled(function, result, fx),
+            Input::EndpointsChanged { function, endpoints, desired } => {
+                self.endpoints_changed(function, endpoints, desired, fx);
+            }
+            Input::GrantCalls { second, calls } => self.calls.grant(second, calls),
+            Input::GrantBytes(bytes) => self.granted_bytes += bytes,
+            Input::Drain { finally } => self.drain(finally, fx),
+            Input::Turn => self.return_bytes(fx),
+        }
+        self.serve(fx);
+    }
+
+    /// When [`Input::Turn`] is needed at the latest, on the monotonic clock.
+    pub fn next_deadline_us(&self) -> Option<u64> {
+        self.timers.next_us()
+    }
+
+    /// Whether work is left over that another [`Input::Turn`] would take up.
+    pub fn has_ready(&self) -> bool {
+        !self.ring.is_empty()
+    }
+
+    /// Whether a call in this second needs an [`Input::GrantCalls`] first.
+    pub fn wants_calls(&self, now: Now) -> bool {
+        self.calls.is_spent(now.unix_ms / 1000)
+    }
+
+    /// Bytes that an [`Input::GrantBytes`] should bring before a payload of this size is offered; 0 for none.
+    pub fn wanted_bytes(&self, payload_bytes: u64) -> u64 {
+        let need = self.queued_bytes + payload_bytes;
+        if need <= self.granted_bytes {
+            0
+        } else {
+            (need - self.granted_bytes).max(self.limits.queued_bytes_chunk)
+        }
+    }
+
+    /// Visible functions, by position.
+    pub fn functions(&self) -> impl Iterator<Item = (FunctionKey, FunctionView<'_>)> {
+        self.functions
+            .iter()
+            .filter(|(_, function)| function.life == Life::Live)
+            .map(|(key, function)| (key, function.view()))
+    }
+
+    /// Numbers of the whole shard.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            functions: self.functions.len(),
+            executions: self.executions.len(),
+            finished: self.finished_count,
+            retained_bytes: self.retained_bytes,
+            attempts: self.attempts.len(),
+            timers: self.timers.len(),
+            keys: self.keys.len(),
+            queued_bytes: self.queued_bytes,
+            drift: self
+                .functions
+                .iter()
+                .map(|(_, function)| function.accounting.drift().unsigned_abs())
+                .sum(),
+        }
+    }
+
+    fn live_function(&self, name: &Name) -> Option<(FunctionKey, &Function)> {
+        let key = *self.names.get(name)?;
+        self.functions.get(key).filter(|function| function.life == Life::Live).map(|function| (key, function))
+    }
+
+    pub(crate) fn find(&self, id: ExecutionId) -> Option<&Execution> {
+        self.executions.get(*self.ids.get(&HashedId(id))?)
+    }
+
+    fn find_key(&self, id: ExecutionId) -> Option<ExecutionKey> {
+        self.ids.get(&HashedId(id)).copied()
+    }
+
+    /// The next number of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.random;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    /// Gives leased bytes back when far fewer wait than were leased for.
+    fn return_bytes(&mut self, fx: &mut Effects) {
+        let chunk = self.limits.queued_bytes_chunk;
+        let spare = self.granted_bytes.saturating_sub(self.queued_bytes + chunk);
+        if spare >= chunk {
+            self.granted_bytes -= spare;
+            fx.push(Effect::ReturnBytes(spare));
+        }
+    }
+}
+
+impl Limits {
+    /// Seconds for a `Retry-After`: rounded up, at least 1.
+    pub(crate) fn retry_after_s(wait_us: u64) -> u32 {
+        u32::try_from(wait_us.div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
+    }
+}

@@ -1,0 +1,120 @@
+//! Finished executions are kept for a while, within bounds of age, number and bytes; the oldest go first.
+
+use crate::{
+    answer::State,
+    execution::Ending,
+    shard::{ExecutionKey, HashedId, Shard},
+    timers::Due,
+};
+
+/// Old records that one ending takes along: more than one, so that retention catches up under load.
+const EVICTIONS_PER_ENDING: usize = 2;
+
+impl Shard {
+    /// Starts the retention of an execution that just ended.
+    pub(super) fn retain(&mut self, key: ExecutionKey) {
+        let Some(execution) = self.executions.get(key) else { return };
+        // The output of a keyed execution answers whoever repeats the key: it stays as long as the record.
+        if matches!(execution.ending, Ending::Output(Some(_))) && !execution.keyed {
+            self.payloads.push_back(key);
+        }
+        self.finished.push_back(key);
+        for _ in 0..EVICTIONS_PER_ENDING {
+            self.evict_one();
+        }
+        self.arm_sweep();
+    }
+
+    /// Looks through finished executions and keys, one batch; more follows at once when there is more.
+    pub(super) fn sweep(&mut self) {
+        self.sweep = None;
+        let batch = self.limits.batch_max * 16;
+        let more = (0..batch).all(|_| {
+            let released = self.release_one();
+            let evicted = self.evict_one();
+            released || evicted
+        });
+        let more = self.expire_keys(batch) || more;
+        if more {
+            self.sweep = Some(self.timers.insert(self.now.mono_us, Due::Sweep));
+        } else {
+            self.arm_sweep();
+        }
+    }
+
+    /// Makes sure that a sweep comes while there is something to sweep.
+    pub(super) fn arm_sweep(&mut self) {
+        if self.sweep.is_none() && (!self.finished.is_empty() || self.keys.len() > 0) {
+            let at_us = self.now.mono_us + self.limits.sweep_interval_us;
+            self.sweep = Some(self.timers.insert(at_us, Due::Sweep));
+        }
+    }
+
+    /// Forgets idempotency keys that are too old or too many, at most `batch`. `true`: there may be more.
+    pub(super) fn expire_keys(&mut self, batch: usize) -> bool {
+        let (ttl_us, keys_max) = (self.limits.keys_ttl_us, self.limits.keys_max);
+        let executions = &self.executions;
+        let unfinished = |key| executions.get(key).is_some_and(|execution| !execution.state.is_terminal());
+        (0..batch).all(|_| self.keys.expire_one(self.now.mono_us, ttl_us, keys_max, unfinished))
+    }
+
+    /// Drops the oldest output that was kept long enough.
+    fn release_one(&mut self) -> bool {
+        let Some(&key) = self.payloads.front() else { return false };
+        let ttl_us = self.limits.payload_ttl_us;
+        let now_us = self.now.mono_us;
+        if let Some(execution) = self.executions.get_mut(key) {
+            if execution.finished_us + ttl_us > now_us {
+                return false;
+            }
+            if let Ending::Output(output) = &mut execution.ending {
+                self.retained_bytes -= output.take().map_or(0, |output| output.bytes());
+            }
+        }
+        self.payloads.pop_front();
+        true
+    }
+
+    /// Forgets the oldest finished execution if a bound asks for it.
+    fn evict_one(&mut self) -> bool {
+        let Some(&key) = self.finished.front() else { return false };
+        let limits = &self.limits;
+        let crowded =
+            self.finished_count > limits.executions_max || self.retained_bytes > limits.executions_bytes_max;
+        let Some(execution) = self.executions.get(key).filter(|execution| execution.state.is_terminal())
+        else {
+            self.finished.pop_front();
+            return true;
+        };
+        if !crowded && execution.finished_us + limits.executions_ttl_us > self.now.mono_us {
+            return false;
+        }
+        self.finished.pop_front();
+        self.finished_count -= 1;
+        self.retained_bytes -= execution.retained_bytes();
+        self.forget(key, true);
+        true
+    }
+
+    /// Forgets an execution that ends without a record: its only caller left before anything was done.
+    pub(super) fn discard(&mut self, key: ExecutionKey) {
+        let Some(execution) = self.executions.get(key) else { return };
+        let label = execution.label.clone();
+        let extra = execution.live.as_ref().and_then(|live| live.extra.as_ref());
+        let idempotency_key = extra.and_then(|extra| Some(extra.idempotency.as_ref()?.key.clone()));
+        self.leave_queue(key, State::Error);
+        self.forget(key, false);
+        if let Some(idempotency_key) = idempotency_key {
+            self.keys.remove(&label, &idempotency_key);
+        }
+    }
+
+    fn forget(&mut self, key: ExecutionKey, finished: bool) {
+        let Some(execution) = self.executions.remove(key) else { return };
+        self.ids.remove(&HashedId(execution.id));
+        if let Some(function) = self.functions.get_mut(execution.function) {
+            function.accounting.finished -= u64::from(finished);
+            function.accounting.evicted += 1;
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //! This crate is everything that touches the world; what decides lives in `shard-core`, what carries
 //! decisions between threads in `shard-runtime`. Start reading at [`cli`] for what a user can do.
 
+pub mod api;
+pub mod backends;
 pub mod cli;
 pub mod config;
 pub mod dispatch;

@@ -163,6 +163,34 @@ pub enum Input {
     Turn,
 }
 
+impl Input {
+    /// Who waits for an answer, if anybody does.
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Input::Invoke(call) | Input::Enqueue(call) => Some(call.ticket),
+            Input::Register { ticket, .. }
+            | Input::Remove { ticket, .. }
+            | Input::Scale { ticket, .. }
+            | Input::GetFunction { ticket, .. }
+            | Input::GetReplicas { ticket, .. }
+            | Input::GetExecution { ticket, .. }
+            | Input::Cancel { ticket, .. }
+            | Input::Complete { ticket, .. } => Some(*ticket),
+            Input::Provisioned { .. }
+            | Input::TornDown { .. }
+            | Input::Scaled { .. }
+            | Input::EndpointsChanged { .. }
+            | Input::Connecting { .. }
+            | Input::DispatchFinished { .. }
+            | Input::Abandon { .. }
+            | Input::GrantCalls { .. }
+            | Input::GrantBytes(_)
+            | Input::Drain { .. }
+            | Input::Turn => None,
+        }
+    }
+}
+
 /// A call of a function.
 #[derive(Debug)]
 pub struct Invoke {

@@ -1,0 +1,127 @@
+//! The two limits that are the server's as a whole: calls per second and bytes that wait. Shards lease chunks of
+//! them, so that the limit holds exactly and a busy shard touches the shared word only once per chunk.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Most calls of one lease. Small limits lease one call at a time: then nothing is ever left unused elsewhere.
+const CALLS_CHUNK_MAX: u32 = 256;
+/// A lease is at most this part of the limit.
+const CALLS_CHUNK_PART: u32 = 1024;
+
+/// Calls per epoch second.
+#[derive(Debug)]
+pub(crate) struct CallBudget {
+    limit: AtomicU32,
+    /// Epoch second (upper 32 bits) and calls leased in it (lower 32).
+    word: AtomicU64,
+}
+
+impl CallBudget {
+    pub(crate) fn new(limit: u32) -> CallBudget {
+        CallBudget { limit: AtomicU32::new(limit), word: AtomicU64::new(0) }
+    }
+
+    /// Leases calls in this second, or in a later one that was already seen: the window never goes back. Returns
+    /// the second and how many, which is 0 when the limit is reached.
+    pub(crate) fn lease(&self, second: u64) -> (u64, u32) {
+        let limit = self.limit.load(Relaxed);
+        let chunk = (limit / CALLS_CHUNK_PART).clamp(1, CALLS_CHUNK_MAX);
+        // Relaxed: the word carries everything that the decision depends on.
+        let mut word = self.word.load(Relaxed);
+        loop {
+            let (seen, used) = (word >> 32, word as u32);
+            let (window, used) = if second > seen { (second, 0) } else { (seen, used) };
+            let calls = limit.saturating_sub(used).min(chunk);
+            if calls == 0 {
+                return (window, 0);
+            }
+            let next = window << 32 | u64::from(used + calls);
+            match self.word.compare_exchange_weak(word, next, Relaxed, Relaxed) {
+                Ok(_) => return (window, calls),
+                Err(current) => word = current,
+            }
+        }
+    }
+}
+
+/// Bytes of payloads that wait.
+#[derive(Debug)]
+pub(crate) struct ByteBudget {
+    limit: u64,
+    leased: AtomicU64,
+}
+
+impl ByteBudget {
+    pub(crate) fn new(limit: u64) -> ByteBudget {
+        ByteBudget { limit, leased: AtomicU64::new(0) }
+    }
+
+    /// Leases this many bytes, fewer if `least` still fits, or none.
+    pub(crate) fn lease(&self, wanted: u64, least: u64) -> u64 {
+        let mut granted = 0;
+        let _ = self.leased.fetch_update(Relaxed, Relaxed, |leased| {
+            let left = self.limit.saturating_sub(leased);
+            granted = if wanted <= left {
+                wanted
+            } else if least <= left {
+                left
+            } else {
+                0
+            };
+            (granted > 0).then_some(leased + granted)
+        });
+        granted
+    }
+
+    /// Leases bytes that are already in use, limit or not.
+    pub(crate) fn take(&self, bytes: u64) {
+        self.leased.fetch_add(bytes, Relaxed);
+    }
+
+    /// Gives leased bytes back.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.leased.fetch_sub(bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn calls_never_exceed_the_limit_and_all_can_be_used() {
+        for limit in [1, 1000, 100_000] {
+            let budget = CallBudget::new(limit);
+            let total: u32 = thread::scope(|scope| {
+                let lease_all = || {
+                    let mut sum = 0;
+                    loop {
+                        let (second, calls) = budget.lease(7);
+                        assert_eq!(second, 7);
+                        if calls == 0 {
+                            return sum;
+                        }
+                        sum += calls;
+                    }
+                };
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(lease_all)).collect();
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+            });
+            assert_eq!(total, limit);
+            assert_eq!(budget.lease(6), (7, 0), "a clock that steps back stays in its window");
+            assert_eq!(budget.lease(8).0, 8);
+        }
+    }
+
+    #[test]
+    fn bytes_come_back() {
+        let budget = ByteBudget::new(100);
+        assert_eq!(budget.lease(64, 10), 64);
+        assert_eq!(budget.lease(64, 10), 36);
+        assert_eq!(budget.lease(64, 1), 0);
+        budget.give_back(50);
+        assert_eq!(budget.lease(64, 51), 0);
+        assert_eq!(budget.lease(64, 50), 50);
+    }
+}

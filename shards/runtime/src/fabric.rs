@@ -1,0 +1,173 @@
+//! What all threads share: mailboxes, the plan, the two budgets, and signs of life.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use shard_core::{Input, Limits, Now, Shard};
+use tokio::sync::oneshot;
+
+use crate::{
+    budget::{ByteBudget, CallBudget},
+    clock::Clock,
+    mailbox::Mailbox,
+    node::{Host, Message, Node},
+    plan::Plan,
+};
+
+/// Sizes of a fabric.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Which thread does what.
+    pub plan: Plan,
+    /// Bounds of every shard.
+    pub limits: Limits,
+    /// Calls per second, over all shards.
+    pub calls_per_second: u32,
+    /// Bytes of payloads that wait, over all shards.
+    pub queued_bytes_max: u64,
+    /// New work that may wait in one mailbox.
+    pub mailbox_max: usize,
+    /// Callers of one thread that may wait for answers.
+    pub callers_max: usize,
+    /// Feeds jitter; any number.
+    pub seed: u64,
+}
+
+/// Counters of one thread, written by it and read by anyone.
+#[derive(Debug, Default)]
+pub(crate) struct Signs {
+    /// When its loop last turned, in microseconds on the fabric's clock.
+    pub(crate) turned_us: AtomicU64,
+    /// Turns of its loop.
+    pub(crate) turns: AtomicU64,
+    /// Messages sent to other threads.
+    pub(crate) sent: AtomicU64,
+    /// Messages taken from its mailbox.
+    pub(crate) received: AtomicU64,
+}
+
+/// A reading of one thread's counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadView {
+    /// The shard that it owns.
+    pub shard: Option<u16>,
+    /// Microseconds since its loop last turned.
+    pub idle_us: u64,
+    /// Turns of its loop.
+    pub turns: u64,
+    /// Messages sent to other threads.
+    pub sent: u64,
+    /// Messages taken from its mailbox.
+    pub received: u64,
+    /// New work that waits in its mailbox.
+    pub mailbox_depth: usize,
+}
+
+/// See the module. `H` performs the effects of shards.
+pub struct Fabric<H: 'static> {
+    pub(crate) shape: Shape,
+    pub(crate) clock: Clock,
+    pub(crate) mailboxes: Vec<Mailbox<Message<H>>>,
+    pub(crate) signs: Vec<Signs>,
+    pub(crate) calls: CallBudget,
+    pub(crate) bytes: ByteBudget,
+    pub(crate) stopping: AtomicBool,
+}
+
+impl<H> std::fmt::Debug for Fabric<H> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Fabric").field("shape", &self.shape).finish_non_exhaustive()
+    }
+}
+
+impl<H: Host> Fabric<H> {
+    /// A fabric whose threads are not started yet.
+    pub fn new(shape: Shape) -> Arc<Fabric<H>> {
+        let threads = shape.plan.threads.len();
+        Arc::new(Fabric {
+            clock: Clock::new(),
+            mailboxes: (0..threads).map(|_| Mailbox::new(shape.mailbox_max)).collect(),
+            signs: (0..threads).map(|_| Signs::default()).collect(),
+            calls: CallBudget::new(shape.calls_per_second),
+            bytes: ByteBudget::new(shape.queued_bytes_max),
+            stopping: AtomicBool::new(false),
+            shape,
+        })
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> u16 {
+        self.shape.plan.shards
+    }
+
+    /// Which thread does what.
+    pub fn plan(&self) -> &Plan {
+        &self.shape.plan
+    }
+
+    /// The time, as shards see it.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Sends an input to a shard, from any thread. For what must not be lost: events of backends, drain.
+    pub fn post(&self, shard: u16, input: Input) {
+        self.send(self.shape.plan.thread_of(shard), Message::Input(input));
+    }
+
+    /// Runs something on a thread, beside its loop.
+    pub fn run_on(&self, thread: u16, work: impl FnOnce(&Node<H>) + Send + 'static) {
+        self.send(thread, Message::Run(Box::new(work)));
+    }
+
+    /// Reads something off a shard and its host. The receiver ends without a value when the thread is gone.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        shard: u16,
+        read: impl FnOnce(&Shard, &mut H) -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.run_on(self.shape.plan.thread_of(shard), move |node| {
+            if let Some(value) = node.read(read) {
+                // Whoever asked may have lost patience.
+                let _ = sender.send(value);
+            }
+        });
+        receiver
+    }
+
+    /// Ends all loops.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for mailbox in &self.mailboxes {
+            mailbox.ring();
+        }
+    }
+
+    /// Readings of all threads.
+    pub fn threads(&self) -> Vec<ThreadView> {
+        let now_us = self.clock.now().mono_us;
+        let roles = self.shape.plan.threads.iter();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        roles
+            .zip(&self.signs)
+            .zip(&self.mailboxes)
+            .map(|((role, signs), mailbox)| ThreadView {
+                shard: role.shard,
+                idle_us: now_us.saturating_sub(read(&signs.turned_us)),
+                turns: read(&signs.turns),
+                sent: read(&signs.sent),
+                received: read(&signs.received),
+                mailbox_depth: mailbox.depth(),
+            })
+            .collect()
+    }
+
+    fn send(&self, thread: u16, message: Message<H>) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(thread)) {
+            mailbox.deliver(&mut vec![message], &mut Vec::new());
+        }
+    }
+}

@@ -7,7 +7,11 @@
 //! Deliberately not here: reading files, the environment or arguments of the process. The command line does
 //! that; everything here is a function of what it is given.
 
+mod check;
+mod file;
 mod key;
+mod load;
+mod suggest;
 mod table;
 mod value;
 
@@ -17,6 +21,7 @@ use std::{
 };
 
 pub use key::{Key, keys};
+pub use load::{Base, Flag, Loaded, Origin, Problem, Problems, Sources, load};
 pub use table::*;
 pub use value::{Backend, Placement, PullPolicy, Secret, ValueError, parse_bytes, parse_duration};
 

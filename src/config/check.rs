@@ -1,0 +1,98 @@
+//! Rules that concern more than one setting, or more of one than its type and range say.
+
+use super::{Backend, Config, is_loopback};
+
+/// A rule that a configuration breaks.
+pub(super) struct Breach {
+    /// Keys that the rule is about; the first one is blamed.
+    pub(super) keys: &'static [&'static str],
+    /// What is wrong and what to do.
+    pub(super) message: String,
+}
+
+/// Every rule that `config` breaks.
+pub(super) fn check(config: &Config) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    listeners(config, &mut breaches);
+    backends(config, &mut breaches);
+    if config.limits.queued_bytes < config.limits.request_bytes {
+        breaches.push(Breach {
+            keys: &["limits.queued-bytes", "limits.request-bytes"],
+            message: "is less than limits.request-bytes, so the largest request could never wait".to_owned(),
+        });
+    }
+    if let Some(problem) = config.k8s.callback_url.as_deref().and_then(url_problem) {
+        breaches.push(Breach { keys: &["k8s.callback-url"], message: problem });
+    }
+    if config.k8s.namespace.as_deref().is_some_and(|name| !is_dns_label(name)) {
+        breaches.push(Breach {
+            keys: &["k8s.namespace"],
+            message: "is not a namespace: lower-case letters, digits and '-', at most 63".to_owned(),
+        });
+    }
+    breaches
+}
+
+/// Two listeners on one address: the second one could not start.
+fn listeners(config: &Config, breaches: &mut Vec<Breach>) {
+    let api = config.api_address();
+    let management = config.management_address();
+    let clash = |a: std::net::SocketAddr, b: std::net::SocketAddr| {
+        let same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() != 0 && a.port() == b.port() && same_host
+    };
+    if clash(api, management) {
+        breaches.push(Breach {
+            keys: &["management.port", "server.port", "management.host", "server.host"],
+            message: format!(
+                "is {}, the port of the API listener; give one of them another",
+                management.port()
+            ),
+        });
+    }
+    if let Some(internal) = config.internal.bind {
+        if clash(internal, api) {
+            breaches.push(Breach {
+                keys: &["internal.bind", "server.port", "server.host"],
+                message: format!("is {internal}, where the API listener is; leave it unset to share it"),
+            });
+        }
+        if clash(internal, management) {
+            breaches.push(Breach {
+                keys: &["internal.bind", "management.port", "management.host"],
+                message: format!("is {internal}, where the management listener is; give it another port"),
+            });
+        }
+    }
+}
+
+/// The process backend runs what callers send, as this user: nobody beyond this machine may call.
+fn backends(config: &Config, breaches: &mut Vec<Breach>) {
+    if config.deployment.backends_on().contains(&Backend::Process) && !is_loopback(config.server.host) {
+        breaches.push(Breach {
+            keys: &["server.host", "deployment.backends", "deployment.default-backend"],
+            message: format!(
+                "is {}, which other machines can reach, while the process backend runs any program a caller \
+                 names; listen on 127.0.0.1 or choose another backend",
+                config.server.host
+            ),
+        });
+    }
+}
+
+fn url_problem(url: &str) -> Option<String> {
+    let parsed: Result<hyper::Uri, _> = url.parse();
+    match parsed.as_ref().map(|uri| (uri.scheme_str(), uri.host())) {
+        Ok((Some("http" | "https"), Some(host))) if !host.is_empty() => None,
+        _ => Some(format!("{url:?} is not an absolute http or https address")),
+    }
+}
+
+fn is_dns_label(name: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    (1..=63).contains(&bytes.len())
+        && bytes.iter().all(|byte| word(*byte) || *byte == b'-')
+        && bytes.first().is_some_and(|byte| word(*byte))
+        && bytes.last().is_some_and(|byte| word(*byte))
+}

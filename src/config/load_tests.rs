@@ -1,0 +1,285 @@
+//! Tables for [`super::load`]: what goes in, what comes out, and where it came from.
+
+use super::*;
+
+struct Case<'a> {
+    base: Base,
+    file: &'a str,
+    environment: &'a [(&'a str, &'a str)],
+    flags: &'a [(&'a str, &'a str, &'a str)],
+}
+
+const EMPTY: Case<'static> = Case { base: Base::Serve, file: "", environment: &[], flags: &[] };
+
+impl Case<'_> {
+    fn load(&self) -> Result<Loaded, Problems> {
+        let environment = self.environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let flags: Vec<Flag> = self
+            .flags
+            .iter()
+            .map(|(name, key, value)| Flag {
+                name: (*name).into(),
+                key: (*key).into(),
+                value: (*value).into(),
+            })
+            .collect();
+        load(&Sources {
+            base: self.base,
+            file: Some(("nanofaas.toml", self.file)),
+            environment: &environment.collect(),
+            flags: &flags,
+        })
+    }
+
+    fn loaded(&self) -> Loaded {
+        self.load().unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        match self.load() {
+            Ok(_) => Vec::new(),
+            Err(Problems(problems)) => problems.iter().map(Problem::to_string).collect(),
+        }
+    }
+}
+
+impl Loaded {
+    fn value(&self, name: &str) -> (Option<String>, String) {
+        let (index, key) = find(name).expect("a key of the table");
+        (key.show(&self.config), self.origins[index].to_string())
+    }
+}
+
+#[test]
+fn nothing_given_is_the_defaults() {
+    let loaded = Case { environment: &[("HOME", "/home/a")], ..EMPTY }.loaded();
+    let data_dir = "/home/a/.local/state/nanofaas".into();
+    assert_eq!(loaded.config, Config { data_dir, ..Config::default() });
+    assert!(loaded.origins.iter().all(|origin| *origin == Origin::Default));
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn later_sources_win() {
+    let file = "[server]\nport = 1";
+    let environment = &[("NANOFAAS_SERVER_PORT", "2"), ("SERVER_PORT", "3")][..];
+    let flags = &[("--set", "server.port", "4"), ("--port", "server.port", "5")][..];
+    for (case, value, origin) in [
+        (Case { ..EMPTY }, "8080", "default"),
+        (Case { file, ..EMPTY }, "1", "nanofaas.toml:2"),
+        (Case { file, environment, ..EMPTY }, "2", "NANOFAAS_SERVER_PORT"),
+        (Case { file, environment: &environment[1..], ..EMPTY }, "3", "SERVER_PORT"),
+        (Case { file, environment, flags: &flags[..1], ..EMPTY }, "4", "--set"),
+        (Case { file, environment, flags, ..EMPTY }, "5", "--port"),
+    ] {
+        assert_eq!(case.loaded().value("server.port"), (Some(value.into()), origin.into()));
+    }
+}
+
+#[test]
+fn every_key_can_be_set_by_its_environment_names() {
+    for (index, key) in keys().iter().enumerate() {
+        let text = key.show(&Config::default()).unwrap_or_else(|| sample(&key.name).to_owned());
+        for name in &key.environment {
+            let loaded = Case { environment: &[(name, &text)], ..EMPTY }.loaded();
+            assert_eq!(loaded.origins[index], Origin::Environment(name.clone()), "{name}={text}");
+        }
+    }
+}
+
+fn sample(name: &str) -> &'static str {
+    match name {
+        "internal.bind" => "127.0.0.1:9000",
+        "deployment.backends" => "container, k8s",
+        "deployment.default-backend" => "k8s",
+        "http-client.read-timeout-ms" => "250",
+        "k8s.namespace" => "faas",
+        "k8s.callback-url" => "http://callback:8080/v1/internal/executions",
+        "delivery.secret" => "open sesame",
+        _ => panic!("{name} has no default and no sample"),
+    }
+}
+
+#[test]
+fn the_aliases_of_the_table() {
+    for (name, key) in [
+        ("SERVER_PORT", "server.port"),
+        ("MANAGEMENT_SERVER_PORT", "management.port"),
+        ("SYNC_QUEUE_ENABLED", "sync-queue.enabled"),
+        ("SYNC_QUEUE_MAX_ESTIMATED_WAIT", "sync-queue.max-estimated-wait"),
+        ("SYNC_QUEUE_PER_FUNCTION_MIN_SAMPLES", "sync-queue.per-function-min-samples"),
+        ("POD_NAMESPACE", "k8s.namespace"),
+        ("NANOFAAS_WORKERS", "workers"),
+        ("NANOFAAS_DATA_DIR", "data-dir"),
+        ("NANOFAAS_RATE_MAX_PER_SECOND", "rate.max-per-second"),
+        ("NANOFAAS_ADMIN_RUNTIME_CONFIG_ENABLED", "admin.runtime-config.enabled"),
+    ] {
+        let (_, key) = find(key).expect("a key of the table");
+        assert!(key.environment.iter().any(|known| known == name), "{name}");
+    }
+}
+
+#[test]
+fn values_of_every_kind() {
+    let loaded = Case {
+        file: "ephemeral = true\nplacement = 'split'\n[limits]\nrequest-bytes = '2MiB'\nidle-timeout = 'PT1M'\n\
+               [defaults]\ntimeout-ms = 1500\n[deployment]\nbackends = ['process', 'container']\n",
+        environment: &[
+            ("NANOFAAS_SYNC_QUEUE_MAX_QUEUE_WAIT", "500ms"),
+            ("NANOFAAS_INTERNAL_BIND", "[::1]:9000"),
+            ("NANOFAAS_SERVER_HOST", "localhost"),
+            ("NANOFAAS_CONSOLE_ENABLED", " true "),
+        ],
+        ..EMPTY
+    }
+    .loaded();
+    for (key, expected) in [
+        ("ephemeral", "true"),
+        ("placement", "split"),
+        ("limits.request-bytes", "2MiB"),
+        ("limits.idle-timeout", "1m"),
+        ("defaults.timeout-ms", "1500"),
+        ("deployment.backends", "process,container"),
+        ("sync-queue.max-queue-wait", "500ms"),
+        ("internal.bind", "[::1]:9000"),
+        ("server.host", "127.0.0.1"),
+        ("console.enabled", "true"),
+    ] {
+        assert_eq!(loaded.value(key).0.as_deref(), Some(expected), "{key}");
+    }
+}
+
+#[test]
+fn dev_is_a_base_that_others_override() {
+    let loaded = Case {
+        base: Base::Dev,
+        environment: &[("NANOFAAS_CONSOLE_ENABLED", "false"), ("HOME", "/home/a")],
+        ..EMPTY
+    }
+    .loaded();
+    assert_eq!(loaded.value("console.enabled"), (Some("false".into()), "NANOFAAS_CONSOLE_ENABLED".into()));
+    assert_eq!(loaded.value("async-queue.enabled"), (Some("true".into()), "dev".into()));
+    assert_eq!(loaded.value("data-dir"), (Some(".nanofaas".into()), "dev".into()));
+    assert_eq!(loaded.value("delivery.secret"), (Some("********".into()), "dev".into()));
+    assert_eq!(loaded.value("rate.max-per-second").1, "default");
+}
+
+#[test]
+fn blank_variables_and_links_to_services_are_not_settings() {
+    let loaded =
+        Case { environment: &[("NANOFAAS_SERVER_PORT", " "), ("SERVER_PORT", "tcp://10.0.0.1:80")], ..EMPTY }
+            .loaded();
+    assert_eq!(loaded.value("server.port"), (Some("8080".into()), "default".into()));
+    assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
+fn all_problems_are_reported_at_once_with_their_origin() {
+    let problems = Case {
+        file: "[sever]\nport = 1\n\n[server]\nhost = 'nowhere'\nport = [1]\n[rate]\nmax-per-second = 'many'\n",
+        environment: &[("NANOFAAS_WORKERS", "0"), ("NANOFAAS_LIMITS_REQUEST_BYTES", "1 elephant")],
+        flags: &[("--set", "data.dir", "/x"), ("--set", "limits", "1"), ("--port", "server.port", "70000")],
+        ..EMPTY
+    }
+    .problems();
+    let expected = [
+        "nanofaas.toml:2: unknown key \"sever.port\"; did you mean \"server.port\"?",
+        "nanofaas.toml:5: server.host: \"nowhere\" is not an IP address",
+        "nanofaas.toml:6: server.port: is one value, not a list",
+        "nanofaas.toml:8: rate.max-per-second: \"many\" is not a whole number",
+        "NANOFAAS_WORKERS: workers: 0 is not between 1 and 1024",
+        "NANOFAAS_LIMITS_REQUEST_BYTES: limits.request-bytes: \"1 elephant\" is not a size",
+        "--set: unknown key \"data.dir\"; did you mean \"data-dir\"?",
+        "--set: \"limits\" is a group: limits.request-bytes, ",
+        "--port: server.port: 70000 is more than 65535",
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.starts_with(expected), "{problem}\n  should start with\n{expected}");
+    }
+}
+
+#[test]
+fn rules_across_settings() {
+    for (file, expected) in [
+        ("server.port = 8081", "nanofaas.toml:1: management.port: is 8081, the port of the API listener"),
+        (
+            "internal.bind = '127.0.0.1:8080'",
+            "nanofaas.toml:1: internal.bind: is 127.0.0.1:8080, where the API",
+        ),
+        (
+            "internal.bind = '0.0.0.0:8081'",
+            "nanofaas.toml:1: internal.bind: is 0.0.0.0:8081, where the manag",
+        ),
+        (
+            "\nserver.host = '0.0.0.0'\ndeployment.default-backend = 'process'",
+            "nanofaas.toml:2: server.host: is 0.0.0.0, which other machines can reach",
+        ),
+        ("limits.queued-bytes = 1000", "nanofaas.toml:1: limits.queued-bytes: is less than"),
+        ("k8s.callback-url = 'callback:80/x'", "nanofaas.toml:1: k8s.callback-url: \"callback:80/x\" is not"),
+        ("k8s.namespace = 'My Space'", "nanofaas.toml:1: k8s.namespace: is not a namespace"),
+    ] {
+        let problems = Case { file, ..EMPTY }.problems();
+        assert!(problems.len() == 1 && problems[0].starts_with(expected), "{file}\n{problems:#?}");
+    }
+    for file in [
+        "server.port = 0\nmanagement.port = 0",
+        "server.port = 8081\nmanagement.host = '127.0.0.2'",
+        "server.host = '0.0.0.0'\ndeployment.backends = ['container']",
+        "server.host = '::1'\ndeployment.backends = ['process']",
+    ] {
+        assert_eq!(Case { file, ..EMPTY }.problems(), [""; 0], "{file}");
+    }
+}
+
+#[test]
+fn a_rule_is_silent_about_a_value_that_could_not_be_read() {
+    let problems = Case { file: "server.port = 'x'\nmanagement.port = 8080", ..EMPTY }.problems();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+}
+
+#[test]
+fn rules_name_keys_of_the_table() {
+    let mut config = Config::dev();
+    config.server.host = std::net::IpAddr::from([0, 0, 0, 0]);
+    config.management.port = config.server.port;
+    config.internal.bind = Some(config.api_address());
+    config.limits.queued_bytes = 1;
+    config.k8s.callback_url = Some(String::new());
+    config.k8s.namespace = Some(String::new());
+    let breaches = check(&config);
+    assert_eq!(breaches.len(), 7);
+    for name in breaches.iter().flat_map(|breach| breach.keys) {
+        assert!(find(name).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn near_misses_in_the_environment_are_warned_about() {
+    for (name, meant) in [
+        ("NANOFAAS_SERVER_PROT", Some("NANOFAAS_SERVER_PORT")),
+        ("NANOFAAS_RATE_MAXPERSECOND", Some("NANOFAAS_RATE_MAX_PER_SECOND")),
+        ("NANOFAAS_WORKER", Some("NANOFAAS_WORKERS")),
+        ("NANOFAAS_ENDPOINT", None),
+        ("NANOFAAS_SOMETHING_ELSE", None),
+        ("SERVER_PROT", None),
+    ] {
+        let loaded = Case { environment: &[(name, "1")], ..EMPTY }.loaded();
+        let warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
+        match meant {
+            Some(meant) => assert!(
+                warnings.len() == 1
+                    && warnings[0].contains(name)
+                    && warnings[0].contains(&format!("{meant}?")),
+                "{name} {warnings:?}"
+            ),
+            None => assert!(warnings.is_empty(), "{name} {warnings:?}"),
+        }
+    }
+}
+
+#[test]
+fn broken_files_name_the_line() {
+    let problems = Case { file: "[server]\nport = = 1\n", ..EMPTY }.problems();
+    assert!(problems[0].starts_with("nanofaas.toml:2: "), "{problems:?}");
+}

@@ -9,4 +9,5 @@ pub mod cli;
 pub mod config;
 pub mod dispatch;
 pub mod http;
+pub mod telemetry;
 pub mod watchdog;

@@ -1,3 +1,8 @@
 //! Wire types: what clients send and read. The only place that serialises.
 
+pub mod callback;
+pub mod envelope;
+pub mod error;
+pub mod media_type;
+pub mod result;
 pub mod spec;

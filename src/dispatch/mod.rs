@@ -1,3 +1,109 @@
 //! Outgoing HTTP. The only folder that names hyper's client.
+//!
+//! A [`Dispatcher`] lives on a shard's thread and sends that shard's attempts: `pool` keeps the connections of
+//! one endpoint, `exchange` does one request and answer, `outcome` says what an answer means. The core decides
+//! how long an attempt may take and aborts it here; there is no timer per request.
 
 pub mod client;
+mod exchange;
+pub mod outcome;
+mod pool;
+mod tls;
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use shard_core::{AttemptKey, Dispatch, EndpointId, Failure, Input, Outcome, Report};
+use tokio::task::AbortHandle;
+
+use pool::Pool;
+
+/// Bounds of outgoing calls.
+#[derive(Debug, Clone)]
+pub struct DispatchOptions {
+    /// Time to open a connection.
+    pub connect_timeout: Duration,
+    /// Time for one exchange, when it is to be shorter than the attempt's.
+    pub read_timeout: Option<Duration>,
+    /// Connections to one endpoint; more calls wait for one.
+    pub connections_max: usize,
+    /// Longest answer, in bytes.
+    pub response_bytes_max: usize,
+}
+
+/// Takes what becomes of attempts.
+pub type Sink = Rc<dyn Fn(Input)>;
+
+/// An attempt on its way, by the position of its key.
+type Running = Option<(AttemptKey, AbortHandle)>;
+
+/// Sends the attempts of one shard.
+pub struct Dispatcher {
+    options: Rc<DispatchOptions>,
+    sink: Sink,
+    /// Pools by the position of their endpoint's key.
+    pools: Vec<Option<(EndpointId, Rc<Pool>)>>,
+    running: Rc<RefCell<Vec<Running>>>,
+}
+
+impl Dispatcher {
+    /// A dispatcher without endpoints.
+    pub fn new(options: DispatchOptions, sink: Sink) -> Dispatcher {
+        Dispatcher { options: Rc::new(options), sink, pools: Vec::new(), running: Rc::default() }
+    }
+
+    /// Calls may go to this address from now on.
+    pub fn open_endpoint(&mut self, endpoint: EndpointId, address: &Arc<str>) {
+        let index = endpoint.index();
+        if self.pools.len() <= index {
+            self.pools.resize_with(index + 1, || None);
+        }
+        self.pools[index] = Some((endpoint, Rc::new(Pool::new(address, &self.options))));
+    }
+
+    /// No further calls go to this address; those in flight go on.
+    pub fn close_endpoint(&mut self, endpoint: EndpointId) {
+        if let Some(place) = self.pools.get_mut(endpoint.index())
+            && let Some((_, pool)) = place.take_if(|(open, _)| *open == endpoint)
+        {
+            pool.close();
+        }
+    }
+
+    /// Sends an attempt. Its end is reported to the sink, unless it is aborted first.
+    pub fn start(&mut self, endpoint: EndpointId, dispatch: Dispatch) {
+        let attempt = dispatch.attempt;
+        let pool = self.pools.get(endpoint.index()).and_then(Option::as_ref);
+        let Some((_, pool)) = pool.filter(|(open, _)| *open == endpoint) else {
+            // The core closes an endpoint only after its last dispatch; should it not, the call must not hang.
+            let failure =
+                Failure::new("FUNCTION_UNREACHABLE", "The endpoint was closed while the call was sent");
+            let outcome =
+                Outcome::Failure { failure: Box::new(failure), retryable: true, retry_after_ms: None };
+            (self.sink)(Input::DispatchFinished { attempt, report: Report::warm(outcome) });
+            return;
+        };
+        let (pool, options, sink) = (Rc::clone(pool), Rc::clone(&self.options), Rc::clone(&self.sink));
+        let running = Rc::clone(&self.running);
+        let task = tokio::task::spawn_local(async move {
+            let report = exchange::run(&pool, dispatch, &options, &sink).await;
+            if let Some(place) = running.borrow_mut().get_mut(attempt.index()) {
+                *place = None;
+            }
+            sink(Input::DispatchFinished { attempt, report });
+        });
+        let mut running = self.running.borrow_mut();
+        if running.len() <= attempt.index() {
+            running.resize_with(attempt.index() + 1, || None);
+        }
+        running[attempt.index()] = Some((attempt, task.abort_handle()));
+    }
+
+    /// Drops an attempt and its connection: nothing of it is reported any more.
+    pub fn abort(&mut self, attempt: AttemptKey) {
+        let mut running = self.running.borrow_mut();
+        let Some(place) = running.get_mut(attempt.index()) else { return };
+        if let Some((_, task)) = place.take_if(|(running, _)| *running == attempt) {
+            task.abort();
+        }
+    }
+}

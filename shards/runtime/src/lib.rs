@@ -19,7 +19,7 @@ pub mod plan;
 mod replies;
 mod threads;
 
-pub use fabric::{Fabric, Shape};
+pub use fabric::{Fabric, Shape, ThreadView};
 pub use node::{Host, Node, Reply};
 pub use plan::{Placement, Plan, Role};
 pub use replies::Busy;

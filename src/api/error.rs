@@ -1,0 +1,209 @@
+//! Errors of the API, and the one place that maps them to status, headers and body.
+
+use std::borrow::Cow;
+
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use serde_json::{Map, Value, json};
+use shard_core::{Refusal, answer::BackendFailureKind};
+
+use crate::http::headers::REJECT_REASON;
+
+/// Everything that a request can be refused for.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ApiError {
+    /// The request cannot be understood.
+    #[error("{0}")]
+    BadRequest(Cow<'static, str>),
+    /// Fields of the body violate rules: all of them, each `<field>: <message>`.
+    #[error("Request validation failed")]
+    Validation(Vec<String>),
+    /// No such path.
+    #[error("No such path; the API is described at /openapi.yaml")]
+    UnknownPath,
+    /// No such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The path exists, the method on it does not.
+    #[error("This path takes {allow} only")]
+    MethodNotAllowed {
+        /// Methods that it takes, comma-separated.
+        allow: &'static str,
+    },
+    /// The name is taken.
+    #[error(
+        "Function '{0}' is already registered; delete it first, or use `nanofaas fn apply` to replace it"
+    )]
+    FunctionExists(String),
+    /// The body is too long.
+    #[error("The body is longer than {limit_bytes} bytes; send less, or raise `{setting}`")]
+    PayloadTooLarge {
+        /// The limit.
+        limit_bytes: u64,
+        /// The setting that holds it.
+        setting: &'static str,
+    },
+    /// The body's type is not taken.
+    #[error("{0}")]
+    UnsupportedMediaType(Cow<'static, str>),
+    /// A module is off.
+    #[error(
+        "The async queue is off; start the server with NANOFAAS_ASYNC_QUEUE_ENABLED=true, or use :invoke"
+    )]
+    AsyncQueueDisabled,
+    /// The shard said no.
+    #[error("{}", refusal_message(.refusal, .name))]
+    Refused {
+        /// What it said.
+        refusal: Refusal,
+        /// Function or execution that was asked about.
+        name: String,
+    },
+    /// The server did not get to it in time.
+    #[error("{what} took too long; try again")]
+    Overloaded {
+        /// What it was.
+        what: &'static str,
+    },
+    /// A fault of ours.
+    #[error("An unexpected error occurred; look for request {request_id} in the server's log")]
+    Internal {
+        /// Names the request in the log.
+        request_id: String,
+    },
+}
+
+/// An error, ready to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ErrorAnswer {
+    /// Status of the answer; never 2xx.
+    pub status: StatusCode,
+    /// Headers beside content type and length.
+    pub headers: HeaderMap,
+    /// The body, JSON.
+    pub body: Vec<u8>,
+}
+
+impl ApiError {
+    /// An error about a header, naming it.
+    pub fn bad_header(header: &HeaderName, rule: &str) -> ApiError {
+        let name = header.as_str();
+        ApiError::BadRequest(Cow::Owned(format!("Header {name} {rule}")))
+    }
+
+    /// The mapping to status, code, headers and context fields: the only one.
+    pub fn answer(&self) -> ErrorAnswer {
+        let mut headers = HeaderMap::new();
+        let mut retry_after = |seconds: u32| {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        };
+        let (status, code, context) = match self {
+            ApiError::BadRequest(_) => (400, "BAD_REQUEST", Value::Null),
+            ApiError::Validation(details) => (400, "VALIDATION_ERROR", json!({ "details": details })),
+            ApiError::UnknownPath | ApiError::NotFound(_) => (404, "NOT_FOUND", Value::Null),
+            ApiError::MethodNotAllowed { allow } => {
+                headers.insert(ALLOW, HeaderValue::from_static(allow));
+                (405, "METHOD_NOT_ALLOWED", Value::Null)
+            }
+            ApiError::FunctionExists(_) => (409, "CONFLICT", Value::Null),
+            ApiError::PayloadTooLarge { limit_bytes, .. } => {
+                (413, "PAYLOAD_TOO_LARGE", json!({ "limitBytes": limit_bytes }))
+            }
+            ApiError::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE", Value::Null),
+            ApiError::AsyncQueueDisabled => (501, "ASYNC_QUEUE_DISABLED", Value::Null),
+            ApiError::Overloaded { .. } => {
+                retry_after(1);
+                (503, "OVERLOADED", Value::Null)
+            }
+            ApiError::Internal { .. } => (500, "INTERNAL_ERROR", Value::Null),
+            ApiError::Refused { refusal, name } => match refusal {
+                Refusal::FunctionNotFound | Refusal::ExecutionNotFound => (404, "NOT_FOUND", Value::Null),
+                Refusal::FunctionExists => (409, "CONFLICT", Value::Null),
+                Refusal::RateLimited { function, limit_per_second, retry_after_s } => {
+                    retry_after(*retry_after_s);
+                    let scope = if *function { "function" } else { "global" };
+                    let context = json!({ "scope": scope, "limitPerSecond": limit_per_second });
+                    (429, "RATE_LIMIT_EXCEEDED", context)
+                }
+                Refusal::QueueFull { queue_depth, est_wait_us, retry_after_s } => {
+                    retry_after(*retry_after_s);
+                    headers.insert(REJECT_REASON, HeaderValue::from_static("depth"));
+                    let est_wait = *est_wait_us as f64 / 1e6;
+                    let context =
+                        json!({ "function": name, "queue_depth": queue_depth, "est_wait": est_wait });
+                    (429, "QUEUE_FULL", context)
+                }
+                Refusal::KeyReused => (422, "IDEMPOTENCY_KEY_REUSED", Value::Null),
+                Refusal::Overloaded { retry_after_s, .. } => {
+                    retry_after(*retry_after_s);
+                    (503, "OVERLOADED", Value::Null)
+                }
+                Refusal::ShuttingDown => {
+                    retry_after(1);
+                    (503, "SHUTTING_DOWN", Value::Null)
+                }
+                Refusal::NotScalable => (400, "NOT_SCALABLE", Value::Null),
+                Refusal::NotCancellable(state) => {
+                    (409, "NOT_CANCELLABLE", json!({ "status": state.as_str() }))
+                }
+                Refusal::Backend(failure) => match failure.kind {
+                    BackendFailureKind::NoBackend => (503, "NO_DEPLOYMENT_BACKEND", Value::Null),
+                    BackendFailureKind::Provisioning | BackendFailureKind::Unavailable => {
+                        (503, "PROVISIONING_FAILED", Value::Null)
+                    }
+                    BackendFailureKind::Teardown => (500, "INTERNAL_ERROR", Value::Null),
+                },
+            },
+        };
+        let mut body = Map::new();
+        body.insert("error".into(), code.into());
+        body.insert("message".into(), self.to_string().into());
+        if let Value::Object(context) = context {
+            body.extend(context);
+        }
+        // Every status above is a literal between 400 and 503.
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        ErrorAnswer { status, headers, body: Value::Object(body).to_string().into_bytes() }
+    }
+}
+
+fn refusal_message(refusal: &Refusal, name: &str) -> String {
+    match refusal {
+        Refusal::FunctionNotFound => {
+            format!("Function '{name}' is not registered; `nanofaas fn list` shows what is")
+        }
+        Refusal::ExecutionNotFound => {
+            format!(
+                "Execution '{name}' is unknown: it never existed, or it ended longer ago than `executions.ttl`"
+            )
+        }
+        Refusal::FunctionExists => ApiError::FunctionExists(name.to_owned()).to_string(),
+        Refusal::RateLimited { function: true, limit_per_second, .. } => format!(
+            "Function '{name}' takes {limit_per_second} calls per second; slow down, or raise its rateLimitPerSecond"
+        ),
+        Refusal::RateLimited { limit_per_second, .. } => {
+            format!(
+                "The server takes {limit_per_second} calls per second; slow down, or raise `rate.max-per-second`"
+            )
+        }
+        Refusal::QueueFull { queue_depth, .. } => format!(
+            "The queue of function '{name}' is full with {queue_depth} waiting; retry later, or raise its queueSize or concurrency"
+        ),
+        Refusal::KeyReused => {
+            "This Idempotency-Key was used with another payload; use a new key for a new request".to_owned()
+        }
+        Refusal::Overloaded { what, .. } => {
+            format!("The server is at its limit ({what}); retry later")
+        }
+        Refusal::ShuttingDown => "The server is shutting down; retry against another instance".to_owned(),
+        Refusal::NotScalable => format!(
+            "Function '{name}' does not run as a deployment: only functions whose effectiveExecutionMode is DEPLOYMENT have replicas"
+        ),
+        Refusal::NotCancellable(state) => {
+            format!("Execution '{name}' is {}; only queued executions can be cancelled", state.as_str())
+        }
+        Refusal::Backend(failure) => failure.message.to_string(),
+    }
+}

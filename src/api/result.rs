@@ -1,0 +1,149 @@
+//! Results on the wire: the invocation response and the execution status.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+use shard_core::{ExecutionId, ExecutionView, Failure, Output, OutputKind, State, answer::Stage};
+
+use super::media_type::MediaType;
+
+/// Bytes of the envelope around an output.
+const ENVELOPE_BYTES: usize = 112;
+
+/// `{"executionId","status":"success","output":…,"error":null}`, around the output's own bytes.
+pub fn success(id: &ExecutionId, output: &Output) -> Vec<u8> {
+    let mut body = Vec::with_capacity(output.body.len() + ENVELOPE_BYTES);
+    body.extend_from_slice(b"{\"executionId\":\"");
+    body.extend_from_slice(&id.text());
+    body.extend_from_slice(b"\",\"status\":\"success\",\"output\":");
+    match &output.kind {
+        OutputKind::Json => body.extend_from_slice(&output.body),
+        OutputKind::Text | OutputKind::Other(_) => write_json(&mut body, &output_value(output).0),
+    }
+    body.extend_from_slice(b",\"error\":null}");
+    body
+}
+
+/// The body of a function that failed.
+pub fn failure(id: &ExecutionId, failure: &Failure) -> Vec<u8> {
+    let error = json!({ "code": failure.code, "message": failure.message });
+    to_json(&json!({ "executionId": id.to_string(), "status": "error", "output": null, "error": error }))
+}
+
+/// The body of a call whose deadline passed.
+pub fn timeout(id: &ExecutionId, stage: Stage, limit_ms: u32) -> Vec<u8> {
+    let message = stage.timeout_message(limit_ms);
+    let error = json!({ "code": "TIMEOUT", "message": message, "stage": stage.as_str() });
+    to_json(&json!({ "executionId": id.to_string(), "status": "timeout", "output": null, "error": error }))
+}
+
+/// The body of a 202.
+pub fn accepted(id: &ExecutionId) -> Vec<u8> {
+    to_json(&json!({ "executionId": id.to_string(), "status": "queued", "output": null, "error": null }))
+}
+
+/// ExecutionStatus, field by field in this order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecutionStatus<'a> {
+    execution_id: String,
+    function_name: &'a str,
+    status: &'static str,
+    attempt: u32,
+    output: OutputValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_content_type: Option<Box<str>>,
+    error: Option<Value>,
+    last_error: Option<Value>,
+    cold_start: bool,
+    init_duration_ms: Option<u32>,
+    created_at_millis: u64,
+    dispatched_at_millis: Option<u64>,
+    started_at_millis: Option<u64>,
+    finished_at_millis: Option<u64>,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+}
+
+/// An output inside a document: its own JSON, or a string.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum OutputValue {
+    Raw(Box<RawValue>),
+    Tree(Value),
+}
+
+/// The body of `GET /v1/executions/{id}`.
+pub fn execution(view: &ExecutionView) -> Vec<u8> {
+    let error = |failure: &Failure| json!({ "code": failure.code, "message": failure.message });
+    let (output, output_content_type) = match &view.output {
+        Some(output) => output_value(output),
+        None => (OutputValue::Tree(Value::Null), None),
+    };
+    to_json(&ExecutionStatus {
+        execution_id: view.id.to_string(),
+        function_name: &view.function,
+        status: view.state.as_str(),
+        attempt: view.attempt.max(1),
+        output,
+        output_content_type,
+        error: view.error.as_ref().map(error),
+        last_error: view.last_error.as_ref().map(error),
+        cold_start: view.cold_start,
+        init_duration_ms: view.init_ms,
+        created_at_millis: view.created_ms,
+        dispatched_at_millis: view.dispatched_ms,
+        started_at_millis: view.dispatched_ms,
+        finished_at_millis: view.finished_ms.filter(|_| view.state != State::Queued),
+        started_at: view.dispatched_ms.map(rfc3339),
+        finished_at: view.finished_ms.map(rfc3339),
+    })
+}
+
+/// JSON as JSON, text as a string, anything else as base64 with its content type.
+fn output_value(output: &Output) -> (OutputValue, Option<Box<str>>) {
+    let text = || String::from_utf8_lossy(&output.body).into_owned();
+    match &output.kind {
+        OutputKind::Json => match RawValue::from_string(text()) {
+            Ok(raw) => (OutputValue::Raw(raw), None),
+            Err(_) => (OutputValue::Tree(text().into()), None),
+        },
+        OutputKind::Text => (OutputValue::Tree(text().into()), None),
+        OutputKind::Other(content_type) => match MediaType::of(Some(content_type.as_bytes())) {
+            MediaType::Json if is_json(&output.body) => {
+                output_value(&Output { body: output.body.clone(), kind: OutputKind::Json })
+            }
+            MediaType::Text if std::str::from_utf8(&output.body).is_ok() => {
+                (OutputValue::Tree(text().into()), None)
+            }
+            _ => (OutputValue::Tree(STANDARD.encode(&output.body).into()), Some(content_type.clone())),
+        },
+    }
+}
+
+/// Whether these bytes are one JSON value, in UTF-8.
+pub fn is_json(body: &[u8]) -> bool {
+    std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
+}
+
+/// Milliseconds since the epoch as RFC 3339 text in UTC.
+fn rfc3339(unix_ms: u64) -> String {
+    let instant = i64::try_from(unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    instant.map(|instant| instant.to_string()).unwrap_or_default()
+}
+
+/// Serialises what cannot fail: maps with string keys, strings, numbers.
+pub fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn write_json(body: &mut Vec<u8>, value: &impl Serialize) {
+    body.extend_from_slice(&to_json(value));
+}
+
+/// An output copied out of the buffer that it was read into, when it is small enough for that to pay.
+pub fn detach(body: &Bytes) -> Bytes {
+    const COPY_BYTES_MAX: usize = 16 << 10;
+    if body.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(body) } else { body.clone() }
+}

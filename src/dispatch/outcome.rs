@@ -1,0 +1,243 @@
+//! What a function's answer means. A pure function of status, headers and body; the table is in the tests.
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+use serde::Deserialize;
+use shard_core::{Failure, Outcome, Output, OutputKind, Report, payload::code::FUNCTION_TIMEOUT};
+
+use crate::{
+    api::{
+        media_type::MediaType,
+        result::{detach, is_json},
+    },
+    http::headers::{ASYNC, COLD_START, INIT_DURATION_MS},
+};
+
+/// The function could not be reached, or left before it had answered.
+pub const UNREACHABLE: &str = "FUNCTION_UNREACHABLE";
+/// The answer is longer than allowed.
+pub const RESPONSE_TOO_LARGE: &str = "FUNCTION_RESPONSE_TOO_LARGE";
+/// The answer is neither JSON nor text, and the caller asked for JSON.
+pub const BAD_OUTPUT: &str = "FUNCTION_BAD_OUTPUT";
+/// The function said that it failed.
+pub const FUNCTION_ERROR: &str = "FUNCTION_ERROR";
+
+/// Part of a failed answer's body that becomes the message.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// Statuses that say the call itself is wrong: asking again cannot help.
+const FINAL_STATUSES: [u16; 8] = [400, 401, 403, 404, 405, 413, 415, 422];
+
+/// Says what an answer means. `raw`: the caller sent something else than JSON and takes whatever comes.
+pub fn classify(status: StatusCode, headers: &HeaderMap, body: &Bytes, raw: bool) -> Report {
+    let cold_start =
+        headers.get(COLD_START).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let init_ms = headers
+        .get(INIT_DURATION_MS)
+        .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
+        .map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
+    let mut bad_output = false;
+    let outcome = if !status.is_success() {
+        failed(status, headers, body)
+    } else if status == StatusCode::ACCEPTED
+        && headers.get(ASYNC).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+    {
+        Outcome::Promised
+    } else {
+        let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+        succeeded(content_type, body, raw, &mut bad_output)
+    };
+    Report { outcome, cold_start, init_ms, bad_output }
+}
+
+fn succeeded(content_type: Option<&[u8]>, body: &Bytes, raw: bool, bad_output: &mut bool) -> Outcome {
+    if raw {
+        let kind = OutputKind::Other(text_of(content_type.unwrap_or(b"application/octet-stream")));
+        return Outcome::Success(Output { body: detach(body), kind });
+    }
+    if body.is_empty() {
+        return Outcome::Success(Output::null());
+    }
+    match MediaType::of(content_type) {
+        MediaType::Json if is_json(body) => {
+            let body = detach(&body.slice_ref(body.trim_ascii()));
+            Outcome::Success(Output { body, kind: OutputKind::Json })
+        }
+        MediaType::Json => {
+            *bad_output = true;
+            Outcome::Success(text_output(body))
+        }
+        MediaType::Text => Outcome::Success(text_output(body)),
+        MediaType::Form | MediaType::Other => {
+            let content_type = text_of(content_type.unwrap_or_default());
+            let message = format!(
+                "The function answered {content_type}, which a JSON call cannot carry; answer JSON or text, or call it with another Content-Type (raw mode)"
+            );
+            let failure = Box::new(Failure::new(BAD_OUTPUT, message));
+            Outcome::Failure { failure, retryable: false, retry_after_ms: None }
+        }
+    }
+}
+
+fn failed(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Outcome {
+    let timed_out = status == StatusCode::GATEWAY_TIMEOUT && is_timeout_body(body);
+    let message: Box<str> = match shortened(body).trim() {
+        "" => status.to_string().into(),
+        text => text.into(),
+    };
+    let content_type =
+        headers.get(CONTENT_TYPE).map_or(&b"application/octet-stream"[..], |value| value.as_bytes());
+    let failure = Failure {
+        code: if timed_out { FUNCTION_TIMEOUT.into() } else { FUNCTION_ERROR.into() },
+        message,
+        body: (!body.is_empty())
+            .then(|| Output { body: detach(body), kind: OutputKind::Other(text_of(content_type)) }),
+    };
+    let retry_after_ms = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok())
+        .map(|seconds| seconds.saturating_mul(1000));
+    let retryable = !FINAL_STATUSES.contains(&status.as_u16());
+    Outcome::Failure { failure: Box::new(failure), retryable, retry_after_ms }
+}
+
+/// The watchdog says `{"error":{"code":"TIMEOUT",…}}`.
+fn is_timeout_body(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Said,
+    }
+    #[derive(Deserialize)]
+    struct Said {
+        code: String,
+    }
+    serde_json::from_slice::<Body>(body).is_ok_and(|body| body.error.code == "TIMEOUT")
+}
+
+fn text_output(body: &Bytes) -> Output {
+    let body = match std::str::from_utf8(body) {
+        Ok(_) => detach(body),
+        Err(_) => String::from_utf8_lossy(body).into_owned().into(),
+    };
+    Output { body, kind: OutputKind::Text }
+}
+
+fn text_of(value: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(value).into()
+}
+
+/// The beginning of a body as text, without a character cut in half.
+fn shortened(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(MESSAGE_BYTES_MAX)]).into_owned();
+    let cut = body.len() > MESSAGE_BYTES_MAX;
+    if cut { text.trim_end_matches('\u{fffd}').to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `status`, headers as `name: value` lines, body, raw → the outcome in a few words.
+    fn check(status: u16, headers: &[(&str, &str)], body: &str, raw: bool, expected: &str) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(
+                hyper::header::HeaderName::try_from(*name).expect("name"),
+                value.parse().expect("value"),
+            );
+        }
+        let status = StatusCode::from_u16(status).expect("status");
+        let report = classify(status, &map, &Bytes::from(body.to_owned()), raw);
+        let mut text = match &report.outcome {
+            Outcome::Promised => "promised".to_owned(),
+            Outcome::Success(output) => {
+                let body = String::from_utf8_lossy(&output.body);
+                match &output.kind {
+                    OutputKind::Json => format!("json {body}"),
+                    OutputKind::Text => format!("text {body}"),
+                    OutputKind::Other(kind) => format!("{kind} {body}"),
+                }
+            }
+            Outcome::Failure { failure, retryable, retry_after_ms } => {
+                let again = if *retryable { "again" } else { "final" };
+                let after = retry_after_ms.map(|ms| format!(" after {ms}")).unwrap_or_default();
+                format!("{} {again}{after}: {}", failure.code, failure.message)
+            }
+        };
+        if report.cold_start {
+            text.push_str(&format!(" cold {:?}", report.init_ms));
+        }
+        if report.bad_output {
+            text.push_str(" bad");
+        }
+        assert_eq!(text, expected, "{status} {headers:?} {body:?}");
+    }
+
+    #[test]
+    fn answers() {
+        let json = ("content-type", "application/json");
+        let text = ("content-type", "text/plain; charset=utf-8");
+        let png = ("content-type", "image/png");
+        check(200, &[json], " {\"a\":1}\n", false, "json {\"a\":1}");
+        check(200, &[], "[1]", false, "json [1]");
+        check(201, &[json], "nonsense", false, "text nonsense bad");
+        check(200, &[], "plain words", false, "text plain words bad");
+        check(200, &[text], "12", false, "text 12");
+        check(200, &[json], "", false, "json null");
+        check(204, &[], "", false, "json null");
+        check(200, &[png], "\u{1}", true, "image/png \u{1}");
+        check(200, &[text], "a", true, "text/plain; charset=utf-8 a");
+        check(202, &[("x-nanofaas-async", "true")], "", false, "promised");
+        check(202, &[json], "1", false, "json 1");
+        check(
+            200,
+            &[json, ("x-cold-start", "TRUE"), ("x-init-duration-ms", "12")],
+            "1",
+            false,
+            "json 1 cold Some(12)",
+        );
+        check(
+            200,
+            &[json, ("x-cold-start", "true"), ("x-init-duration-ms", "x")],
+            "1",
+            false,
+            "json 1 cold None",
+        );
+        check(500, &[json], "{\"error\":\"x\"}", false, "FUNCTION_ERROR again: {\"error\":\"x\"}");
+        check(
+            503,
+            &[("retry-after", "2")],
+            "",
+            false,
+            "FUNCTION_ERROR again after 2000: 503 Service Unavailable",
+        );
+        check(302, &[("location", "/")], "", false, "FUNCTION_ERROR again: 302 Found");
+        check(429, &[], "busy", false, "FUNCTION_ERROR again: busy");
+        for status in FINAL_STATUSES {
+            check(status, &[], "no", false, "FUNCTION_ERROR final: no");
+        }
+        let timeout = r#"{"error":{"code":"TIMEOUT","message":"10 ms"}}"#;
+        check(504, &[json], timeout, false, &format!("FUNCTION_TIMEOUT again: {timeout}"));
+        check(504, &[json], "{}", false, "FUNCTION_ERROR again: {}");
+    }
+
+    #[test]
+    fn a_json_call_cannot_carry_a_picture() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "image/png".parse().expect("value"));
+        let report = classify(StatusCode::OK, &headers, &Bytes::from_static(b"\x89PNG"), false);
+        let Outcome::Failure { failure, retryable: false, .. } = report.outcome else { panic!("{report:?}") };
+        assert_eq!(failure.code, BAD_OUTPUT);
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let body = Bytes::from("é".repeat(MESSAGE_BYTES_MAX));
+        let report = classify(StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new(), &body, false);
+        let Outcome::Failure { failure, .. } = report.outcome else { panic!("{report:?}") };
+        assert_eq!(failure.message.len(), MESSAGE_BYTES_MAX);
+    }
+}

@@ -1,0 +1,36 @@
+//! TLS for https endpoints, with the machine's own roots. Verification is always on.
+
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+};
+
+use tokio::net::TcpStream;
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+};
+
+/// Made at the first https call: reading the roots takes a while, and most installations never need them.
+static CONNECTOR: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        return Err("no root certificates on this machine; install ca-certificates".to_owned());
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+});
+
+/// Secures a connection to `host`.
+pub(super) async fn connect(host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let connector = CONNECTOR.as_ref().map_err(|reason| io::Error::other(reason.clone()))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    connector.connect(name, stream).await
+}

@@ -1,6 +1,19 @@
 //! The description of a function, resolved: what a registration becomes, what clients read back, what backends run.
 //!
-//! `parse` (beside this file) turns a request body into it, with every violation reported at once.
+//! [`parse`] turns a request body into it, with every violation reported at once; `resolved` turns it into what
+//! the core has to know. Beside them one file per kind of value that has rules of its own: `endpoint` (addresses),
+//! `quantity` (CPU and memory), `scaling` (scalingConfig), all on top of `fields` (reading JSON members).
+//!
+//! Not here: anything that needs I/O (does the image exist, is there a backend), and the backends' own limits.
+
+mod endpoint;
+mod fields;
+pub mod parse;
+pub mod quantity;
+mod resolved;
+mod scaling;
+
+pub use parse::{Registration, SpecError};
 
 use std::collections::BTreeMap;
 
@@ -120,7 +133,8 @@ pub struct ScalingConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionSpec {
-    /// Its name.
+    /// Its name; always one that [`shard_core::Name`] takes.
+    #[serde(deserialize_with = "resolved::checked_name")]
     pub name: String,
     /// Container image.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+use crate::watchdog;
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    ExitCode::from(2)
+    match std::env::args_os().nth(1) {
+        Some(name) if name == "watchdog" => watchdog::run(),
+        _ => ExitCode::from(2),
+    }
 }

@@ -125,7 +125,8 @@ where
                 http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEADER_TIMEOUT)
-                    .half_close(true)
+                    // A client that left ends its request, and with it whatever runs for it.
+                    .half_close(false)
                     .serve_connection(TokioIo::new(stream), service)
             );
             tokio::select! {

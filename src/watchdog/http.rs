@@ -1,0 +1,289 @@
+//! Mode `HTTP`: one long-lived program that serves; started, watched, restarted.
+//!
+//! A program that dies is started again after a pause that doubles up to [`PAUSE_MAX`]. One that dies or stays
+//! unready at the very first start ends the watchdog instead: whoever started it must hear why.
+//!
+//! A call that times out does not kill the program, which may be busy with other calls. But it makes the program
+//! suspect: if it then answers neither a health check nor any call for the limit of a call, it hangs, and is
+//! killed and started again.
+//!
+//! How calls are passed on is in [`super::proxy`].
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::{HeaderMap, Method, Uri};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::{
+    invocation::{Failure, Invocation, Output},
+    launcher::Launcher,
+    options::{Options, port_of, with_port},
+    output::{Tail, log},
+    program::Program,
+    proxy,
+};
+use crate::dispatch::client::{Bounds, Client};
+
+/// Pauses before a restart.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// A program that ran this long starts again with the shortest pause.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Between two health checks.
+const HEALTH_EVERY: Duration = Duration::from_millis(50);
+
+/// Limit of one health check.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After the program has ended, time to read what it wrote last.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The program and the way to it.
+pub struct Server {
+    launcher: Launcher,
+    client: Client,
+    runtime: Uri,
+    health: Uri,
+    ready_timeout: Duration,
+    /// Limit of a call, and how long a suspect may stay silent.
+    timeout: Duration,
+    /// Takes calls now.
+    up: Cell<bool>,
+    /// Time from start to ready, until somebody has reported it as a cold start.
+    cold_start: Cell<Option<Duration>>,
+    /// Calls that the program has answered, in whatever way.
+    answered: Cell<u64>,
+    /// Wakes the supervisor after a call timed out.
+    suspect: Notify,
+    /// Ends the supervisor.
+    stop: Notify,
+}
+
+/// A program that answered its health check. Dropping it kills the program.
+struct Started {
+    program: Program,
+    /// From start to ready.
+    took: Duration,
+}
+
+impl Server {
+    /// A server that is not started yet.
+    ///
+    /// # Errors
+    /// No free port was found, where the options leave the choice.
+    pub fn new(launcher: Launcher, options: &Options) -> Result<Server, Failure> {
+        let (mut runtime, mut health) = (options.runtime.clone(), options.health.clone());
+        if port_of(&runtime) == 0 {
+            let port = free_port().map_err(Failure::watchdog("find a free port for the program"))?;
+            runtime = with_port(&runtime, port);
+            if port_of(&health) == 0 {
+                health = with_port(&health, port);
+            }
+        }
+        Ok(Server {
+            launcher,
+            client: Client::default(),
+            runtime,
+            health,
+            ready_timeout: options.ready_timeout,
+            timeout: options.timeout,
+            up: Cell::new(false),
+            cold_start: Cell::new(None),
+            answered: Cell::new(0),
+            suspect: Notify::new(),
+            stop: Notify::new(),
+        })
+    }
+
+    /// The program takes calls.
+    pub fn is_up(&self) -> bool {
+        self.up.get()
+    }
+
+    /// Time from start to ready of a program that has not been reported as cold yet; reports it.
+    pub fn take_cold_start(&self) -> Option<Duration> {
+        self.cold_start.take()
+    }
+
+    /// Makes [`Server::supervise`] end the program and return.
+    pub fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Keeps the program running until stopped. `first` hears whether the first start went well; if not, this
+    /// returns.
+    pub async fn supervise(self: Rc<Self>, first: oneshot::Sender<Result<(), Failure>>) {
+        let mut first = Some(first);
+        let mut pause = PAUSE_MIN;
+        loop {
+            let begun = Instant::now();
+            let started = tokio::select! {
+                started = self.start() => started,
+                () = self.stop.notified() => return,
+            };
+            match (started, first.take()) {
+                (Ok(started), first) => {
+                    first.map(|first| first.send(Ok(())));
+                    if self.watch(started).await.is_break() {
+                        return;
+                    }
+                }
+                (Err(failure), Some(first)) => {
+                    let _ = first.send(Err(failure));
+                    return;
+                }
+                (Err(failure), None) => tracing::error!(%failure, "the program did not come back"),
+            }
+            pause = if begun.elapsed() >= STABLE { PAUSE_MIN } else { pause };
+            tracing::warn!(pause_ms = pause.as_millis(), "starting the program again");
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.stop.notified() => return,
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Passes one call on. `None` when it was interrupted.
+    pub async fn run(
+        &self,
+        invocation: &Invocation,
+        interrupted: impl Future<Output = ()>,
+    ) -> Option<Result<Output, Failure>> {
+        if !self.up.get() {
+            return Some(Err(Failure::Unavailable("the program is down and being started again".to_owned())));
+        }
+        tokio::select! {
+            result = proxy::forward(&self.client, &self.runtime, invocation) => {
+                self.answered.set(self.answered.get().wrapping_add(1));
+                Some(result)
+            }
+            () = interrupted => {
+                if Instant::now() >= invocation.deadline {
+                    self.suspect.notify_one();
+                }
+                None
+            }
+        }
+    }
+
+    /// Starts the program for a single execution, runs it, and ends the program.
+    ///
+    /// # Errors
+    /// The program did not start, or failed, or took too long.
+    pub async fn run_once(&self, mut invocation: Invocation) -> Result<Output, Failure> {
+        let started = self.start().await?;
+        // The time to get ready is not the function's.
+        invocation.deadline = Instant::now() + self.timeout;
+        let call = proxy::forward(&self.client, &self.runtime, &invocation);
+        let result = timeout(self.timeout, call).await.unwrap_or(Err(Failure::TimedOut(self.timeout)));
+        started.program.end().await;
+        result
+    }
+
+    /// Watches a program that is up until it is gone. Breaks when the supervisor is to stop.
+    async fn watch(&self, mut started: Started) -> std::ops::ControlFlow<()> {
+        tracing::info!(init_ms = started.took.as_millis(), "the program is ready");
+        self.cold_start.set(Some(started.took));
+        self.up.set(true);
+        let stopped = tokio::select! {
+            status = started.program.ended() => {
+                tracing::error!(%status, "the program ended");
+                false
+            }
+            () = self.hangs() => {
+                tracing::error!("the program answers nothing any more");
+                false
+            }
+            () = self.stop.notified() => true,
+        };
+        self.up.set(false);
+        started.program.end().await;
+        if stopped { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+    }
+
+    /// Starts the program and waits until it is ready.
+    async fn start(&self) -> Result<Started, Failure> {
+        let begun = Instant::now();
+        let mut program = self.launcher.start_server(port_of(&self.runtime))?;
+        let tail = Rc::new(RefCell::new(Tail::default()));
+        // Both streams end in one tail: many programs complain on standard output.
+        let logs = [
+            spawn_log(program.stdout.take(), "stdout", Rc::clone(&tail)),
+            spawn_log(program.stderr.take(), "stderr", Rc::clone(&tail)),
+        ];
+        let ready = timeout_at(begun + self.ready_timeout, async {
+            tokio::select! {
+                () = self.healthy() => Ok(()),
+                status = program.ended() => Err(status),
+            }
+        });
+        match ready.await {
+            Ok(Ok(())) => Ok(Started { program, took: begun.elapsed() }),
+            Ok(Err(status)) => {
+                for log in logs {
+                    let _ = timeout(LAST_WORDS, log).await;
+                }
+                Err(Failure::EndedEarly { status, tail: tail.borrow().text() })
+            }
+            Err(_) => {
+                program.end().await;
+                Err(Failure::NotReady { limit: self.ready_timeout, tail: tail.borrow().text() })
+            }
+        }
+    }
+
+    /// Returns as soon as a health check succeeds.
+    async fn healthy(&self) {
+        while !self.is_healthy().await {
+            sleep(HEALTH_EVERY).await;
+        }
+    }
+
+    async fn is_healthy(&self) -> bool {
+        let bounds = Bounds { timeout: HEALTH_TIMEOUT, ..Bounds::default() };
+        let address = self.health.to_string();
+        let answer = self.client.send(Method::GET, &address, HeaderMap::new(), Bytes::new(), bounds).await;
+        answer.is_ok_and(|answer| answer.status.is_success())
+    }
+
+    /// Returns when a suspect program hangs.
+    async fn hangs(&self) {
+        loop {
+            self.suspect.notified().await;
+            let answered = self.answered.get();
+            let alive = async {
+                while answered == self.answered.get() && !self.is_healthy().await {
+                    sleep(HEALTH_EVERY).await;
+                }
+            };
+            if timeout(self.timeout, alive).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn spawn_log(
+    stream: Option<impl tokio::io::AsyncRead + Unpin + 'static>,
+    name: &'static str,
+    tail: Rc<RefCell<Tail>>,
+) -> JoinHandle<()> {
+    tokio::task::spawn_local(async move { log(stream, name, "", &tail).await })
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

@@ -1,0 +1,97 @@
+//! Reading what programs write: kept within a limit, or logged line by line with the end kept.
+//!
+//! A stream that cannot be read counts as ended: how the program exits says more than the broken pipe.
+
+use std::{cell::RefCell, collections::VecDeque};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::ChildStdin;
+
+use super::invocation::{BODY_MAX, Failure};
+
+/// How much of the end of stderr is kept for messages, in bytes.
+const TAIL_MAX: usize = 4096;
+
+/// Longest line in the log, in bytes; longer ones are cut into several.
+const LINE_MAX: usize = 8192;
+
+/// The last bytes of a stream.
+#[derive(Debug, Default)]
+pub struct Tail(VecDeque<u8>);
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len().saturating_sub(TAIL_MAX)..];
+        let surplus = (self.0.len() + bytes.len()).saturating_sub(TAIL_MAX);
+        self.0.drain(..surplus);
+        self.0.extend(bytes);
+    }
+
+    /// As text, without the white space around.
+    pub fn text(&self) -> String {
+        let bytes: Vec<u8> = self.0.iter().copied().collect();
+        String::from_utf8_lossy(&bytes).trim().to_owned()
+    }
+}
+
+/// Appends a whole stream to `kept`.
+///
+/// # Errors
+/// [`Failure::TooLarge`] when it is longer than [`BODY_MAX`].
+pub async fn keep(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) -> Result<(), Failure> {
+    let Some(stream) = stream else { return Ok(()) };
+    let _ = stream.take(BODY_MAX as u64 + 1).read_to_end(kept).await;
+    if kept.len() > BODY_MAX { Err(Failure::TooLarge) } else { Ok(()) }
+}
+
+/// Logs a whole stream line by line and keeps its end. `name` is `stdout` or `stderr`.
+pub async fn log(
+    stream: Option<impl AsyncRead + Unpin>,
+    name: &'static str,
+    execution_id: &str,
+    tail: &RefCell<Tail>,
+) {
+    let Some(mut stream) = stream else { return };
+    let mut line = Vec::new();
+    let mut chunk = vec![0; LINE_MAX];
+    while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+        tail.borrow_mut().push(&chunk[..count]);
+        for part in chunk[..count].split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if part.ends_with(b"\n") || line.len() >= LINE_MAX {
+                log_line(name, execution_id, &mut line);
+            }
+        }
+    }
+    log_line(name, execution_id, &mut line);
+}
+
+fn log_line(stream: &'static str, execution_id: &str, line: &mut Vec<u8>) {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end();
+    if !text.is_empty() {
+        tracing::info!(stream, execution_id, line = text, "program wrote");
+    }
+    line.clear();
+}
+
+/// Writes the input and closes the stream. A program may close its side early: not to want all is no error.
+pub async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(input).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_keeps_the_end() {
+        let mut tail = Tail::default();
+        tail.push(&[b'a'; 3 * TAIL_MAX]);
+        tail.push(b"the end\n");
+        assert_eq!(tail.text().len(), TAIL_MAX - 1);
+        assert!(tail.text().ends_with("aathe end"));
+    }
+}

@@ -119,5 +119,5 @@ fn output_of(directory: &Directory) -> PathBuf {
 }
 
 fn random() -> io::Result<u64> {
-    getrandom::u64().map_err(io::Error::from)
+    getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
 }

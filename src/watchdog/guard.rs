@@ -7,7 +7,7 @@
 //! - passes SIGTERM and SIGINT on and ends with the watchdog's exit code;
 //! - kills everything at once when its own parent dies, if it was told which process that is.
 //!
-//! The other direction is covered by [`watch_parent`]: a watchdog whose guard died kills its programs itself.
+//! The other direction is covered by `watch_parent`: a watchdog whose guard died kills its programs itself.
 //!
 //! The alternative is a parent-death signal on each program. It misses the children of the program, and as only a
 //! child can ask for it (safely: by starting through a second exec of our own binary) it costs more than a

@@ -1,6 +1,6 @@
 //! Mode `HTTP`: one long-lived program that serves; started, watched, restarted.
 //!
-//! A program that dies is started again after a pause that doubles up to [`PAUSE_MAX`]. One that dies or stays
+//! A program that dies is started again after a pause that doubles up to `PAUSE_MAX`. One that dies or stays
 //! unready at the very first start ends the watchdog instead: whoever started it must hear why.
 //!
 //! A call that times out does not kill the program, which may be busy with other calls. But it makes the program

@@ -4,7 +4,7 @@
 //! program and talks to it. From there:
 //!
 //! - [`options`] the environment; [`launcher`], [`program`], [`descendants`], [`output`] processes and their streams
-//! - [`stdio`], [`file`] one process per call; [`http`], [`proxy`] one process for all
+//! - [`stdio`], [`mod@file`] one process per call; [`http`], [`proxy`] one process for all
 //! - [`warm`], [`server`], [`metrics`] serving calls; [`one_shot`], [`callback`] a single execution
 //!
 //! Everything runs on the main thread, without locks. Programs must be started there too.

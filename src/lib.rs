@@ -9,5 +9,6 @@ pub mod cli;
 pub mod config;
 pub mod dispatch;
 pub mod http;
+pub mod server;
 pub mod telemetry;
 pub mod watchdog;

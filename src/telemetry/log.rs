@@ -1,1 +1,30 @@
-//! Log set-up.
+//! The log: lines for people on a terminal, JSON otherwise, always on stderr.
+//!
+//! `NANOFAAS_LOG` filters (`debug`, `nanofaas=trace,info`); without it everything from `info` up is written.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Variable with the filter.
+const VARIABLE: &str = "NANOFAAS_LOG";
+
+/// Starts logging. A second call changes nothing.
+pub fn init() {
+    let wanted = std::env::var(VARIABLE).unwrap_or_default();
+    let wanted = if wanted.trim().is_empty() { "info".to_owned() } else { wanted };
+    let (filter, mistake) = match EnvFilter::try_new(&wanted) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    };
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = if std::io::stderr().is_terminal() {
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour)).try_init()
+    } else {
+        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+    };
+    if let (Ok(()), Some(error)) = (started, mistake) {
+        tracing::warn!(%error, filter = wanted, "NANOFAAS_LOG is not a filter; logging from info up");
+    }
+}

@@ -57,7 +57,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
-    start_log();
+    crate::telemetry::log::init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
     match runtime {
         Ok(runtime) => runtime.block_on(async {
@@ -120,14 +120,6 @@ async fn work(options: &Options, launcher: Launcher, started: Instant, mut stop:
 }
 
 /// Logs to standard error; `RUST_LOG` chooses how much. Standard output belongs to one line, see [`warm`].
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // Fails when the command line has set up logging already, which is as good.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
-}
-
 fn complain(error: &dyn std::error::Error) {
     // Nobody to tell when standard error is closed.
     let _ = writeln!(io::stderr(), "error: {error}");

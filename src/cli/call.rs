@@ -1,0 +1,105 @@
+//! One synchronous call of a function. Shared by `invoke`, `fn test` and `demo`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    client::{Api, function_path, refused},
+    failure::Failure,
+};
+
+/// Time for a call without a timeout of its own.
+const INVOKE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How much later than the server we give up: it should be the one that says why.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What to send.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    /// Name of the function.
+    pub(super) function: &'a str,
+    /// The input, byte for byte.
+    pub(super) input: &'a RawValue,
+    /// Headers besides the content type.
+    pub(super) headers: HeaderMap,
+    /// `X-Timeout-Ms`
+    pub(super) timeout_ms: Option<u64>,
+}
+
+/// What came back from an execution, good or bad.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// The envelope as the server sent it.
+    pub(super) body: Bytes,
+    /// `success`, `error` or `timeout`.
+    pub(super) status: String,
+    /// The output's bytes; `null` when there is none.
+    pub(super) output: String,
+    /// Code and message of a failure.
+    pub(super) error: Option<CallError>,
+}
+
+/// Why an execution did not succeed.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct CallError {
+    #[serde(default)]
+    pub(super) code: String,
+    #[serde(default)]
+    pub(super) message: String,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    status: String,
+    #[serde(borrow, default)]
+    output: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Option<CallError>,
+}
+
+impl Outcome {
+    pub(super) fn succeeded(&self) -> bool {
+        self.status == "success"
+    }
+
+    /// The failure as one sentence.
+    pub(super) fn complaint(&self) -> String {
+        match &self.error {
+            Some(error) => format!("{} ({})", error.message, error.code),
+            None => format!("the execution ended as {}", self.status),
+        }
+    }
+}
+
+impl Api {
+    /// Calls a function and waits for the end of the execution.
+    ///
+    /// A function that failed or timed out is an [`Outcome`]; a call that was not admitted is a [`Failure`].
+    pub(super) async fn invoke(&self, call: Call<'_>) -> Result<Outcome, Failure> {
+        let mut headers = call.headers;
+        if let Some(ms) = call.timeout_ms {
+            headers.insert("x-timeout-ms", HeaderValue::from(ms));
+        }
+        let timeout = call.timeout_ms.map_or(INVOKE_TIMEOUT, |ms| Duration::from_millis(ms) + GRACE);
+        let body = format!("{{\"input\":{}}}", call.input.get());
+        let path = function_path(call.function, ":invoke");
+        let response = self.send(Method::POST, &path, headers, body.into(), timeout).await?;
+        if !matches!(response.status, StatusCode::OK | StatusCode::REQUEST_TIMEOUT) {
+            return Err(refused(&response));
+        }
+        let envelope: Envelope<'_> = match serde_json::from_slice(&response.body) {
+            Ok(envelope) => envelope,
+            Err(_) => return Err(refused(&response)),
+        };
+        Ok(Outcome {
+            status: envelope.status,
+            output: envelope.output.map_or("null", RawValue::get).to_owned(),
+            error: envelope.error,
+            body: response.body,
+        })
+    }
+}

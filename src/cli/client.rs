@@ -1,0 +1,154 @@
+//! The connection to a server, as commands use it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, Method, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use serde_json::Value;
+
+use super::{Shared, contexts, failure::Failure, json::shorten, output::Output};
+use crate::dispatch::client::{Bounds, Client, Response};
+
+/// Time for anything but an invocation. Registering waits for images and first instances.
+pub(super) const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest answer that is read: a function's answer (16 MiB by default) and its envelope.
+const BODY_MAX: usize = 1 << 30;
+
+/// What a command that talks to a server needs.
+pub(super) struct Session {
+    /// The server.
+    pub(super) api: Api,
+    /// Where results go.
+    pub(super) output: Output,
+}
+
+/// A server's API.
+#[derive(Clone)]
+pub(super) struct Api {
+    client: Client,
+    endpoint: String,
+}
+
+impl Session {
+    /// Finds out which server is meant. Connects to nothing yet.
+    pub(super) fn open(shared: &Shared, output: Output) -> Result<Session, Failure> {
+        let environment = |name: &str| std::env::var(name).ok();
+        let path = contexts::file_path(&environment);
+        let text = match path.as_ref().map(std::fs::read_to_string) {
+            Some(Ok(text)) => Some(text),
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                let path = path.unwrap_or_default();
+                return Err(Failure::Connection(format!("{}: {error}", path.display())));
+            }
+            _ => None,
+        };
+        let name = path.unwrap_or_default().display().to_string();
+        let endpoint = contexts::endpoint(&contexts::Wanted {
+            endpoint: shared.endpoint.as_deref(),
+            context: shared.context.as_deref(),
+            environment: &environment,
+            file: text.as_deref().map(|text| (name.as_str(), text)),
+        })?;
+        Ok(Session { api: Api::new(endpoint), output })
+    }
+}
+
+impl Api {
+    /// The API at an address without a slash at its end.
+    pub(super) fn new(endpoint: String) -> Api {
+        Api { client: Client::default(), endpoint }
+    }
+
+    /// Sends a request; whatever the server says is an answer.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        mut headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Response, Failure> {
+        if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let bounds = Bounds { timeout, body_max: BODY_MAX };
+        let address = format!("{}{path}", self.endpoint);
+        Ok(self.client.send(method, &address, headers, body, bounds).await?)
+    }
+
+    /// Sends a request without a body.
+    pub(super) async fn ask(&self, method: Method, path: &str) -> Result<Response, Failure> {
+        self.send(method, path, HeaderMap::new(), Bytes::new(), MANAGEMENT_TIMEOUT).await
+    }
+
+    /// Sends a JSON body.
+    pub(super) async fn tell(&self, method: Method, path: &str, body: &Value) -> Result<Response, Failure> {
+        self.send(method, path, HeaderMap::new(), body.to_string().into(), MANAGEMENT_TIMEOUT).await
+    }
+
+    /// Gets an object or a list, and the bytes it came in.
+    pub(super) async fn get(&self, path: &str) -> Result<(Value, Bytes), Failure> {
+        let response = self.ask(Method::GET, path).await?;
+        if response.status != StatusCode::OK {
+            return Err(refused(&response));
+        }
+        Ok((parse(&response)?, response.body))
+    }
+}
+
+/// Path of a function, with what follows it.
+pub(super) fn function_path(name: &str, rest: &str) -> String {
+    format!("/v1/functions/{}{rest}", segment(name))
+}
+
+/// One segment of a path. A name that is no name must reach the server as the user wrote it, not as two
+/// segments or a query.
+pub(super) fn segment(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encode).collect()
+}
+
+/// The JSON of an answer.
+pub(super) fn parse(response: &Response) -> Result<Value, Failure> {
+    serde_json::from_slice(&response.body).map_err(|error| {
+        Failure::Failed(format!("the answer (HTTP {}) is not JSON: {error}", response.status.as_u16()))
+    })
+}
+
+/// What the server said when it did not do what was asked.
+pub(super) fn refused(response: &Response) -> Failure {
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
+    let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+    let status = response.status.as_u16();
+    let details = body.get("details").and_then(Value::as_array).into_iter().flatten();
+    Failure::Refused {
+        code: text("error").unwrap_or_else(|| format!("HTTP {status}")),
+        message: text("message").unwrap_or_else(|| fallback(response)),
+        details: details.filter_map(Value::as_str).map(str::to_owned).collect(),
+    }
+}
+
+/// Something else than our server answered: show the beginning of what it said.
+fn fallback(response: &Response) -> String {
+    let text = String::from_utf8_lossy(&response.body);
+    let reason = response.status.canonical_reason().unwrap_or("unknown status");
+    match text.trim() {
+        "" => format!("the server answered {reason}"),
+        text => format!("the server answered {reason}: {}", shorten(text, 300)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_one_segment() {
+        assert_eq!(function_path("word-stats_2.x", ":invoke"), "/v1/functions/word-stats_2.x:invoke");
+        assert_eq!(function_path("a/b?c ü:invoke", ""), "/v1/functions/a%2Fb%3Fc%20%C3%BC%3Ainvoke");
+    }
+}

@@ -1,0 +1,58 @@
+//! `nanofaas config`: the effective configuration with the origin of every value. Secrets are masked.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::{
+    failure::Failure,
+    output::{Cell, Look, Output, Table},
+    settings::Settings,
+};
+use crate::config::{Base, Loaded, Origin, keys};
+
+/// Arguments of `config`.
+#[derive(Args)]
+pub(super) struct Show {
+    /// Show what `nanofaas dev` would run with
+    #[arg(long)]
+    dev: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Show {
+    pub(super) fn run(self, output: Output) -> Result<ExitCode, Failure> {
+        let loaded = self.settings.load(if self.dev { Base::Dev } else { Base::Serve })?;
+        if output.is_json() {
+            output.json(object(&loaded).to_string().as_bytes())?;
+        } else {
+            output.table(&table(&loaded))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn object(loaded: &Loaded) -> Value {
+    let members = keys().iter().zip(&loaded.origins).map(|(key, origin)| {
+        let value = json!({ "value": key.json(&loaded.config), "origin": origin.to_string() });
+        (key.name.clone(), value)
+    });
+    Value::Object(members.collect::<Map<_, _>>())
+}
+
+fn table(loaded: &Loaded) -> Table {
+    let mut table = Table::new(&["KEY", "VALUE", "ORIGIN", "MEANING"]);
+    for (key, origin) in keys().iter().zip(&loaded.origins) {
+        let value = key.show(&loaded.config);
+        let look = if *origin == Origin::Default { Look::Faint } else { Look::Good };
+        table.row(vec![
+            key.name.clone().into(),
+            value.map_or(Cell::new("(unset)", Look::Faint), Cell::from),
+            Cell::new(origin.to_string(), look),
+            Cell::new(key.doc, Look::Faint),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,113 @@
+//! `nanofaas demo`: a server, the example functions on it, and what came of it.
+//!
+//! The server is a child process of this one (`nanofaas dev --ephemeral`), so that what is shown is what a user
+//! gets. Whatever happens, the child is told to end and waited for; should this process be killed, the kernel
+//! tells it. Progress goes to stderr, the table and the addresses to stdout.
+
+mod examples;
+mod run;
+mod server;
+mod signals;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use self::{examples::Example, run::Row, server::Server, signals::Signals};
+use super::{
+    client::Api,
+    failure::Failure,
+    output::{Output, note},
+};
+
+/// Arguments of `demo`.
+#[derive(Args)]
+pub(super) struct Demo {
+    /// End when the examples are done; exit 1 when one failed or differed
+    #[arg(long)]
+    once: bool,
+    /// Port of the API; 0 takes a free one
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    port: u16,
+    /// Port of the management listener; 0 takes a free one
+    #[arg(long, default_value_t = 8081, value_name = "PORT")]
+    management_port: u16,
+    /// Directory with one folder per example [default: examples/functions, here or where this program was built]
+    #[arg(long, value_name = "DIR")]
+    examples: Option<PathBuf>,
+}
+
+impl Demo {
+    pub(super) async fn run(self, output: Output) -> Result<ExitCode, Failure> {
+        let mut signals = Signals::listen()?;
+        let examples = examples::find(self.examples.as_deref())?;
+        let mut server = Server::start(self.port, self.management_port)?;
+        // From here on every way out passes `stop`.
+        let result = self.serve(&mut server, &mut signals, &examples, &output).await;
+        if server.is_running() {
+            note("ending the server");
+        }
+        let clean = server.stop(&mut signals).await;
+        match (result?, clean) {
+            (good, true) => Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+            (_, false) => Err(Failure::Failed("the server had to be killed".to_owned())),
+        }
+    }
+
+    /// Shows everything and serves until a signal; true when nothing failed.
+    async fn serve(
+        &self,
+        server: &mut Server,
+        signals: &mut Signals,
+        examples: &[Example],
+        output: &Output,
+    ) -> Result<bool, Failure> {
+        let rows = tokio::select! {
+            rows = show(server, examples) => rows?,
+            () = signals.next() => return Ok(false),
+        };
+        output.table(&run::table(&rows))?;
+        let good = rows.iter().all(Row::is_good);
+        if self.once {
+            return Ok(good);
+        }
+        output.line(&invitation(server, &rows))?;
+        tokio::select! {
+            () = signals.next() => Ok(good),
+            ended = server.ended() => Err(ended),
+        }
+    }
+}
+
+/// Runs the examples, as long as the server lives.
+async fn show(server: &mut Server, examples: &[Example]) -> Result<Vec<Row>, Failure> {
+    server.ready().await?;
+    let api = Api::new(server.endpoint());
+    let mut rows = Vec::new();
+    for example in examples {
+        tokio::select! {
+            more = run::run(&api, example) => rows.extend(more),
+            ended = server.ended() => return Err(ended),
+        }
+    }
+    Ok(rows)
+}
+
+/// Where it serves, and two lines to try.
+fn invitation(server: &Server, rows: &[Row]) -> String {
+    let endpoint = server.endpoint();
+    let mut text =
+        format!("\nAPI         {endpoint}\nmanagement  {}/actuator/health\n", server.management_endpoint());
+    if let Some((name, input)) = run::shortest_input(rows) {
+        let quoted = |text: &str| shlex::try_quote(text).map(String::from).unwrap_or_default();
+        let body = quoted(&format!("{{\"input\":{input}}}"));
+        text.push_str(&format!(
+            "\nTry\n  curl -H 'Content-Type: application/json' -d {body} {endpoint}/v1/functions/{name}:invoke\n  \
+             nanofaas invoke {name} -d {}{}\n",
+            quoted(input),
+            if server.is_default() { String::new() } else { format!(" --endpoint {endpoint}") }
+        ));
+    }
+    text.push_str("\nCtrl-C ends it.");
+    text
+}

@@ -1,0 +1,183 @@
+//! What commands print: aligned tables for people, the server's JSON for programs.
+//!
+//! Every write returns its error, so a closed pipe ends the command instead of a panic. Colour only on a
+//! terminal and without `NO_COLOR`.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::{Map, Value};
+
+/// Format of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Where a command prints.
+pub(super) struct Output {
+    format: Format,
+    colour: bool,
+}
+
+/// How a cell looks on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    Plain,
+    Good,
+    Bad,
+    Faint,
+}
+
+/// One field of a table.
+#[derive(Debug, Clone)]
+pub(super) struct Cell {
+    text: String,
+    look: Look,
+}
+
+impl Cell {
+    pub(super) fn new(text: impl Into<String>, look: Look) -> Cell {
+        Cell { text: text.into(), look }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell::new(text, Look::Plain)
+    }
+}
+
+/// Rows under a heading.
+#[derive(Debug)]
+pub(super) struct Table {
+    head: Vec<&'static str>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    pub(super) fn new(head: &[&'static str]) -> Table {
+        Table { head: head.to_vec(), rows: Vec::new() }
+    }
+
+    pub(super) fn row(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
+    }
+
+    /// The lines, every column as wide as its widest cell.
+    fn render(&self, colour: bool) -> String {
+        let head: Vec<Cell> = self.head.iter().map(|name| Cell::new(*name, Look::Faint)).collect();
+        let lines: Vec<&Vec<Cell>> = std::iter::once(&head).chain(&self.rows).collect();
+        let width = |column: usize| {
+            lines.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.text.chars().count()).max()
+        };
+        let widths: Vec<usize> = (0..self.head.len()).map(|column| width(column).unwrap_or(0)).collect();
+        let mut text = String::new();
+        for cells in lines {
+            for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+                text.push_str(&paint(&cell.text, cell.look, colour));
+                if column + 1 < cells.len() {
+                    let padding = width - cell.text.chars().count() + 2;
+                    text.extend(std::iter::repeat_n(' ', padding));
+                }
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Output {
+    /// Standard output.
+    pub(super) fn stdout(format: Format) -> Output {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Output { format, colour: wanted && io::stdout().is_terminal() }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Prints one line.
+    pub(super) fn line(&self, text: &str) -> io::Result<()> {
+        write(format!("{text}\n").as_bytes())
+    }
+
+    /// Prints JSON as it came, on a line of its own.
+    pub(super) fn json(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut line = bytes.trim_ascii_end().to_vec();
+        line.push(b'\n');
+        write(&line)
+    }
+
+    /// Prints a text that ends its own lines.
+    pub(super) fn text(&self, bytes: &[u8]) -> io::Result<()> {
+        write(bytes)
+    }
+
+    /// Prints a table.
+    pub(super) fn table(&self, table: &Table) -> io::Result<()> {
+        write(table.render(self.colour).as_bytes())
+    }
+
+    /// Prints the members of an object, one a line: first those of `order`, then the others.
+    pub(super) fn fields(&self, object: &Map<String, Value>, order: &[&str]) -> io::Result<()> {
+        let first = order.iter().filter_map(|name| object.get_key_value(*name));
+        let others = object.iter().filter(|(name, _)| !order.contains(&name.as_str()));
+        let shown: Vec<_> = first.chain(others).filter(|(_, value)| !value.is_null()).collect();
+        let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let mut text = String::new();
+        for (name, value) in shown {
+            let padding = " ".repeat(width - name.chars().count());
+            text.push_str(&format!("{}{padding}  {}\n", paint(name, Look::Faint, self.colour), plain(value)));
+        }
+        write(text.as_bytes())
+    }
+}
+
+/// Says on stderr what is going on. A closed stderr is nobody's problem.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A JSON value for people: texts without quotes, the rest compact.
+pub(super) fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+fn paint(text: &str, look: Look, colour: bool) -> String {
+    let code = match look {
+        _ if !colour => return text.to_owned(),
+        Look::Plain => return text.to_owned(),
+        Look::Good => "32",
+        Look::Bad => "31",
+        Look::Faint => "2",
+    };
+    format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_and_nothing_trails() {
+        let mut table = Table::new(&["NAME", "MODE"]);
+        table.row(vec!["größer".into(), "POOL".into()]);
+        table.row(vec!["a".into(), Cell::new("LOCAL", Look::Good)]);
+        assert_eq!(table.render(false), "NAME    MODE\ngrößer  POOL\na       LOCAL\n");
+        assert!(table.render(true).contains("a       \u{1b}[32mLOCAL\u{1b}[0m\n"));
+    }
+}

@@ -1,0 +1,30 @@
+//! `nanofaas serve`: the server.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{failure::Failure, settings::Settings};
+use crate::{
+    config::{Base, Config},
+    server, telemetry,
+};
+
+/// Arguments of `serve`.
+#[derive(Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        start(self.settings.load(Base::Serve)?.config)
+    }
+}
+
+/// Serves until the end; shared with `dev`.
+pub(super) fn start(config: Config) -> Result<ExitCode, Failure> {
+    telemetry::log::init();
+    server::run(config).map_err(|error| Failure::Failed(error.to_string()))
+}

@@ -11,6 +11,7 @@ mod check;
 mod file;
 mod key;
 mod load;
+mod quantity;
 mod suggest;
 mod table;
 mod value;
@@ -22,8 +23,9 @@ use std::{
 
 pub use key::{Key, keys};
 pub use load::{Base, Flag, Loaded, Origin, Problem, Problems, Sources, load};
+pub use quantity::{parse_bytes, parse_duration};
 pub use table::*;
-pub use value::{Backend, Placement, PullPolicy, Secret, ValueError, parse_bytes, parse_duration};
+pub use value::{Backend, Placement, PullPolicy, Secret, ValueError};
 
 /// Where `nanofaas dev` keeps its data: next to what the developer works on.
 const DEV_DATA_DIR: &str = ".nanofaas";

@@ -105,11 +105,12 @@ fn resolve(spec: &Map<String, Value>) -> Map<String, Value> {
         }
     }
     if let Some(Value::String(url)) = resolved.get_mut("endpointUrl") {
-        *url = with_path(url);
+        *url = callable(url);
     }
-    if resolved.get("executionMode").and_then(Value::as_str) == Some("DEPLOYMENT") {
-        let scaling = resolved.remove("scalingConfig");
-        let scaling = scaling.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+    // Resolved wherever it is given, and always there for a deployed function.
+    let deployed = resolved.get("executionMode").and_then(Value::as_str) == Some("DEPLOYMENT");
+    if deployed || resolved.contains_key("scalingConfig") {
+        let scaling = resolved.get("scalingConfig").and_then(Value::as_object).cloned().unwrap_or_default();
         resolved.insert("scalingConfig".to_owned(), Value::Object(resolve_scaling(scaling)));
     }
     resolved
@@ -163,13 +164,13 @@ fn resolve_control(mut control: Map<String, Value>) -> Map<String, Value> {
     control
 }
 
-/// An endpoint without a path means `/invoke`.
-fn with_path(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    match rest.split_once('/') {
-        None | Some((_, "")) => format!("{scheme}://{}/invoke", rest.trim_end_matches('/')),
-        Some(_) => url.to_owned(),
-    }
+/// An endpoint as the server calls it: `/invoke` when it has no path, lower-case scheme, no fragment.
+fn callable(url: &str) -> String {
+    let Ok(uri) = url.parse::<hyper::Uri>() else { return url.to_owned() };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return url.to_owned() };
+    let path = if matches!(uri.path(), "" | "/") { "/invoke" } else { uri.path() };
+    let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+    format!("{}://{authority}{path}{query}", scheme.to_ascii_lowercase())
 }
 
 fn is_empty(value: &Value) -> bool {

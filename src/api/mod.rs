@@ -5,4 +5,5 @@ pub mod envelope;
 pub mod error;
 pub mod media_type;
 pub mod result;
+pub mod openapi;
 pub mod spec;

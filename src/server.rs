@@ -1,22 +1,404 @@
-//! The server: not built yet.
+//! The server: puts the parts together, starts them, and takes them down in order.
 
-use std::process::ExitCode;
+use std::{
+    io,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use crate::config::Config;
+use shard_core::{Input, Limits};
+use shard_runtime::{Fabric, Node, Placement, Plan, Shape, plan::plan};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
-/// Why the server did not start, or ended.
+use crate::{
+    api::spec::Registration,
+    backends::{Backend, Events, deployments::Deployments},
+    config::{self, Config},
+    dispatch::{DispatchOptions, Dispatcher},
+    host::ShardHost,
+    http::{
+        connection::{ConnectionCount, ConnectionLimits, Connections},
+        handlers::{Api, ApiSettings, Door},
+        listener::{Listener, bind},
+        management::Management,
+        serve::Drain,
+    },
+};
+
+/// New work that may wait in one thread's mailbox.
+const MAILBOX_MAX: usize = 65_536;
+/// Callers of one thread that may wait for answers.
+const CALLERS_MAX: usize = 1 << 20;
+/// Time that instances get to finish, at least, when the rest of the shutdown took all there was.
+const INSTANCES_GRACE_MIN: Duration = Duration::from_secs(2);
+/// Part of the shutdown time after which what still waits in a queue is refused.
+const QUEUE_PATIENCE: f64 = 0.8;
+
+/// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// There is no server in this build.
-    #[error("this build has no server yet")]
-    Missing,
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address} ({setting}): {source}; choose another with --set {setting}=… or stop what uses it"
+    )]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that names its port.
+        setting: &'static str,
+        /// The operating system's word for it.
+        source: io::Error,
+    },
+    /// A backend is named that this version does not have.
+    #[error("deployment backend '{0}' is not part of this version; available: process")]
+    UnknownBackend(String),
+    /// A thread, a signal handler or an event queue could not be had.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
 }
 
-/// Serves until a signal ends it.
+/// A running server.
+struct Server {
+    config: Config,
+    fabric: Arc<Fabric<ShardHost>>,
+    deployments: Arc<Deployments>,
+    connections: Arc<ConnectionCount>,
+    ready: Arc<AtomicBool>,
+    /// Tells listeners to close.
+    stopping: watch::Sender<bool>,
+}
+
+/// The connections of each thread, kept on it.
+type Seats = Arc<Vec<Arc<AtomicUsize>>>;
+
+std::thread_local! {
+    static CONNECTIONS: std::cell::RefCell<Option<std::rc::Rc<Connections>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Serves until a signal ends it. Exit code 0 after a clean end, 1 when something was cut off.
 ///
 /// # Errors
 /// When it cannot start.
 pub fn run(config: Config) -> Result<ExitCode, ServeError> {
-    tracing::debug!(api = %config.api_address(), "would serve");
-    Err(ServeError::Missing)
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<ExitCode, ServeError> {
+    // Signals first: one that comes during the start must not end the process halfway.
+    let mut signals = Signals::new()?;
+    let api = listen(config.api_address(), "server.port")?;
+    let management = listen(config.management_address(), "management.port")?;
+    let internal = config.internal.bind.map(|address| listen(address, "internal.bind")).transpose()?;
+    let api_address = api.local_addr()?;
+    let management_address = management.local_addr()?;
+    let internal_address = internal.as_ref().map_or(Ok(api_address), TcpListener::local_addr)?;
+
+    let fabric: Arc<Fabric<ShardHost>> = Fabric::new(shape(&config));
+    let deployments = Arc::new(Deployments::new(&fabric, default_backend(&config), |events| {
+        backends(&config, internal_address, events)
+    })?);
+    let threads = start_threads(&fabric, &config, &deployments)?;
+    let server = Server {
+        fabric,
+        deployments,
+        connections: Arc::default(),
+        ready: Arc::new(AtomicBool::new(true)),
+        stopping: watch::Sender::new(false),
+        config,
+    };
+    server.open(api, internal)?;
+    let management_drain = Drain::default();
+    let management_thread = server.start_management(management, management_drain.clone())?;
+    tracing::info!(
+        api = %api_address,
+        management = %management_address,
+        shards = server.fabric.shards(),
+        backends = ?server.deployments.ids(),
+        "serving"
+    );
+
+    signals.next().await;
+    let code = tokio::select! {
+        code = server.shut_down() => code,
+        () = signals.next() => {
+            tracing::warn!("second signal, ending at once");
+            server.deployments.shut_down(Duration::ZERO);
+            std::process::exit(1);
+        }
+    };
+    management_drain.start();
+    // It answers to the end; a panic in it was reported by the thread itself.
+    let _ = management_thread.join();
+    server.fabric.stop();
+    threads.join();
+    Ok(code)
+}
+
+fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServeError> {
+    bind(address).map_err(|source| ServeError::Bind { address, setting, source })
+}
+
+fn shape(config: &Config) -> Shape {
+    let placement = match config.placement {
+        config::Placement::Colocated => Placement::Colocated,
+        config::Placement::Split => Placement::Split,
+    };
+    let plan: Plan = plan(u16::try_from(config.workers).unwrap_or(u16::MAX), placement);
+    let shards = u64::from(plan.shards);
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2);
+    let share = |total: u64| usize::try_from(total.div_ceil(shards)).unwrap_or(usize::MAX);
+    // Random per process, so that two servers started together do not retry in step.
+    let mut seed = [0; 8];
+    let _ = getrandom::fill(&mut seed);
+    Shape {
+        limits: Limits {
+            executions_max: share(config.executions.max_count),
+            executions_bytes_max: config.executions.max_bytes.div_ceil(shards),
+            executions_ttl_us: micros(config.executions.ttl),
+            payload_ttl_us: micros(config.executions.payload_ttl),
+            keys_max: share(config.idempotency.max_count),
+            keys_ttl_us: micros(config.idempotency.ttl),
+            ..Limits::default()
+        },
+        calls_per_second: config.rate.max_per_second,
+        queued_bytes_max: config.limits.queued_bytes,
+        mailbox_max: MAILBOX_MAX,
+        callers_max: CALLERS_MAX,
+        seed: u64::from_ne_bytes(seed),
+        plan,
+    }
+}
+
+fn default_backend(config: &Config) -> Option<String> {
+    config.deployment.default_backend.map(|backend| backend.to_string())
+}
+
+fn backends(
+    config: &Config,
+    callback: SocketAddr,
+    events: Arc<dyn Events>,
+) -> Result<Vec<Arc<dyn Backend>>, ServeError> {
+    let _ = (callback, events);
+    let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
+    for backend in config.deployment.backends_on() {
+        return Err(ServeError::UnknownBackend(backend.to_string()));
+    }
+    backends.shrink_to_fit();
+    Ok(backends)
+}
+
+fn start_threads(
+    fabric: &Arc<Fabric<ShardHost>>,
+    config: &Config,
+    deployments: &Arc<Deployments>,
+) -> Result<shard_runtime::Threads, io::Error> {
+    let options = DispatchOptions {
+        connect_timeout: config.http_client.connect_timeout,
+        read_timeout: config.http_client.read_timeout,
+        connections_max: config.http_client.max_connections_per_endpoint as usize,
+        response_bytes_max: usize::try_from(config.limits.response_bytes).unwrap_or(usize::MAX),
+    };
+    let deployments = Arc::clone(deployments);
+    shard_runtime::start(fabric, move |node: &Node<ShardHost>, shard| {
+        let sink = node.sink();
+        ShardHost::new(shard, Dispatcher::new(options.clone(), sink), Arc::clone(&deployments))
+    })
+}
+
+impl Server {
+    /// Opens the doors: every listening thread gets its connections, one thread accepts.
+    fn open(&self, api: TcpListener, internal: Option<TcpListener>) -> io::Result<()> {
+        let config = &self.config;
+        let settings = Arc::new(ApiSettings {
+            request_bytes_max: usize::try_from(config.limits.request_bytes).unwrap_or(usize::MAX),
+            response_bytes_max: usize::try_from(config.limits.response_bytes).unwrap_or(usize::MAX),
+            registration: registration(config),
+            async_queue: config.async_queue.enabled,
+            features: features(config, &self.deployments),
+            internal_listener: internal.is_some(),
+        });
+        let limits = ConnectionLimits {
+            header_timeout: config.limits.header_timeout,
+            idle_timeout: config.limits.idle_timeout,
+            header_bytes_max: usize::try_from(config.limits.header_bytes).unwrap_or(usize::MAX),
+        };
+        let listening: Vec<u16> = self.fabric.plan().listening().collect();
+        let loads: Seats = Arc::new(listening.iter().map(|_| Arc::default()).collect());
+        for (thread, load) in listening.iter().zip(loads.iter()) {
+            let (settings, load) = (Arc::clone(&settings), Arc::clone(load));
+            let count = Arc::clone(&self.connections);
+            self.fabric.run_on(*thread, move |node| {
+                let api = Api::new(node.clone(), settings);
+                let connections = Connections::new(api, limits, count, load);
+                CONNECTIONS.set(Some(connections));
+            });
+        }
+        let doors = std::iter::once((api, Door::Api)).chain(internal.map(|socket| (socket, Door::Internal)));
+        for (socket, door) in doors {
+            let listener = Listener {
+                listener: socket,
+                door,
+                connections_max: config.limits.connections as usize,
+                count: Arc::clone(&self.connections),
+                threads: listening.iter().copied().zip(loads.iter().cloned()).collect(),
+                take: Arc::new(take),
+            };
+            let (fabric, stopping) = (Arc::clone(&self.fabric), self.stopping.subscribe());
+            // The main thread does nothing else: a busy shard never delays accepting.
+            tokio::task::spawn_local(listener.run(fabric, stopping));
+        }
+        Ok(())
+    }
+
+    fn start_management(&self, socket: TcpListener, drain: Drain) -> io::Result<std::thread::JoinHandle<()>> {
+        let management = Management {
+            fabric: Arc::clone(&self.fabric),
+            ready: Arc::clone(&self.ready),
+            functions_max: self.config.metrics.max_functions as usize,
+        };
+        let socket = socket.into_std()?;
+        std::thread::Builder::new().name("management".to_owned()).spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+            let served = runtime.and_then(|runtime| {
+                runtime.block_on(async {
+                    management.serve(TcpListener::from_std(socket)?, &drain).await;
+                    Ok(())
+                })
+            });
+            if let Err(error) = served {
+                tracing::error!(%error, "management listener ended");
+            }
+        })
+    }
+
+    /// Refuses traffic, lets what is in progress end, stops instances. Returns the exit code.
+    async fn shut_down(&self) -> ExitCode {
+        let started = Instant::now();
+        let config = &self.config.shutdown;
+        self.ready.store(false, Ordering::Relaxed);
+        tracing::info!(connections = self.open_connections(), "draining");
+        tokio::time::sleep(config.delay).await;
+        self.stopping.send_replace(true);
+        self.each_listening(|connections| connections.drain());
+
+        let deadline = Instant::now() + config.timeout;
+        if !self.connections_ended(Instant::now() + config.timeout.mul_f64(QUEUE_PATIENCE)).await {
+            for shard in 0..self.fabric.shards() {
+                self.fabric.post(shard, Input::Drain { finally: true });
+            }
+        }
+        let mut cut_off = 0;
+        if !self.connections_ended(deadline).await {
+            self.each_listening(|connections| connections.cut_off());
+            self.connections_ended(Instant::now() + Duration::from_secs(1)).await;
+            cut_off = self.connections.cut_off.load(Ordering::Relaxed);
+        }
+        let grace = deadline.saturating_duration_since(Instant::now()).max(INSTANCES_GRACE_MIN);
+        let deployments = Arc::clone(&self.deployments);
+        let stopped = tokio::task::spawn_blocking(move || deployments.shut_down(grace)).await;
+        if let Err(error) = stopped {
+            tracing::error!(%error, "stopping instances failed");
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        if cut_off > 0 {
+            tracing::error!(
+                requests = cut_off,
+                seconds,
+                "ended with requests cut off; raise shutdown.timeout"
+            );
+            return ExitCode::FAILURE;
+        }
+        tracing::info!(seconds, "ended");
+        ExitCode::SUCCESS
+    }
+
+    fn open_connections(&self) -> usize {
+        self.connections.open.load(Ordering::Relaxed)
+    }
+
+    async fn connections_ended(&self, deadline: Instant) -> bool {
+        while self.open_connections() > 0 {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+
+    fn each_listening(&self, work: impl Fn(&Connections) + Clone + Send + 'static) {
+        for thread in self.fabric.plan().listening() {
+            let work = work.clone();
+            self.fabric.run_on(thread, move |_| {
+                CONNECTIONS.with_borrow(|connections| {
+                    if let Some(connections) = connections {
+                        work(connections);
+                    }
+                });
+            });
+        }
+    }
+}
+
+/// Gives an accepted connection to a thread.
+fn take(fabric: &Fabric<ShardHost>, thread: u16, stream: std::net::TcpStream, door: Door) {
+    fabric.run_on(thread, move |_| {
+        CONNECTIONS.with_borrow(|connections| match (connections, tokio::net::TcpStream::from_std(stream)) {
+            (Some(connections), Ok(stream)) => connections.serve(stream, door),
+            (_, Err(error)) => tracing::warn!(%error, "connection lost on its way to a thread"),
+            // Seats are set before the first connection is accepted.
+            (None, Ok(_)) => {}
+        });
+    });
+}
+
+fn registration(config: &Config) -> Registration {
+    Registration {
+        default_timeout_ms: u32::try_from(config.defaults.timeout.as_millis()).unwrap_or(u32::MAX),
+        default_concurrency: config.defaults.concurrency,
+        default_queue_size: config.defaults.queue_size,
+        default_max_retries: config.defaults.max_retries,
+        image_optional: config.deployment.backends_on().contains(&config::Backend::Process),
+    }
+}
+
+fn features(config: &Config, deployments: &Deployments) -> Vec<&'static str> {
+    let mut features = vec!["build-metadata"];
+    features.extend(config.async_queue.enabled.then_some("async-queue"));
+    features.extend(deployments.ids());
+    features
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -4,6 +4,6 @@ pub mod callback;
 pub mod envelope;
 pub mod error;
 pub mod media_type;
-pub mod result;
 pub mod openapi;
+pub mod result;
 pub mod spec;

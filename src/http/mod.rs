@@ -1,4 +1,17 @@
 //! Incoming HTTP. The only folder that names hyper's server.
+//!
+//! `listener` accepts and spreads connections, `connection` serves them on a thread (`io` watches the stream,
+//! `framing` refuses requests with two lengths), `route` finds the path, `handlers` do what it asks for with
+//! `request` and `respond`. `management` and `serve` are the side doors.
 
+pub mod connection;
+mod framing;
+pub mod handlers;
 pub mod headers;
+mod io;
+pub mod listener;
+pub mod management;
+mod request;
+mod respond;
+mod route;
 pub mod serve;

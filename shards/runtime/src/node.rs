@@ -166,6 +166,17 @@ impl<H: Host> Node<H> {
         self.run();
     }
 
+    /// Takes inputs for the thread's own shard, from whatever the host started. Inputs that come after the node
+    /// is gone are dropped.
+    pub fn sink(&self) -> Rc<dyn Fn(Input)> {
+        let inner = Rc::downgrade(&self.inner);
+        Rc::new(move |input| {
+            if let Some(inner) = inner.upgrade() {
+                Node { inner }.submit(input);
+            }
+        })
+    }
+
     /// Reads something off the thread's own shard. `None` when it has none.
     pub fn read<T>(&self, read: impl FnOnce(&Shard, &mut H) -> T) -> Option<T> {
         let mut seat = self.inner.seat.borrow_mut();

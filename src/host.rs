@@ -1,0 +1,101 @@
+//! What performs the effects of a shard: dispatches go to the dispatcher, slow orders to the backends, notes to
+//! the metrics and the log.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use shard_core::{Destination, Dispatch, Effect, Input, Note, Outcome, Output, OutputKind, Report, Shard};
+use shard_runtime::Host;
+
+use crate::{
+    api::{result::detach, spec::FunctionSpec},
+    backends::{FunctionRef, deployments::Deployments},
+    dispatch::Dispatcher,
+    telemetry::shard::{ShardCopy, ShardMetrics},
+};
+
+/// See the module. Lives on its shard's thread.
+pub struct ShardHost {
+    shard: u16,
+    dispatcher: Dispatcher,
+    deployments: Arc<Deployments>,
+    metrics: ShardMetrics,
+}
+
+impl ShardHost {
+    /// The host of one shard.
+    pub fn new(shard: u16, dispatcher: Dispatcher, deployments: Arc<Deployments>) -> ShardHost {
+        ShardHost { shard, dispatcher, deployments, metrics: ShardMetrics::default() }
+    }
+
+    /// Copies what a scrape shows of the shard.
+    pub fn copy_metrics(&self, shard: &Shard) -> ShardCopy {
+        self.metrics.copy(shard)
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Finished { function, queue_wait_us, latency_us, e2e_us, init_ms } => {
+                let durations = self.metrics.of(function);
+                durations.queue_wait.record(queue_wait_us);
+                durations.latency.record(latency_us);
+                durations.e2e.record(e2e_us);
+                if let Some(init_ms) = init_ms {
+                    durations.init.record(u64::from(init_ms) * 1000);
+                }
+            }
+            Note::FunctionGone { function } => self.metrics.remove(function),
+            Note::Late { id, reason } => {
+                tracing::debug!(execution = %id, reason, "completion ignored");
+            }
+            Note::Retry { id, attempt, code } => {
+                tracing::debug!(execution = %id, attempt, code = %code, "attempt failed, another follows");
+            }
+        }
+    }
+}
+
+impl Host for ShardHost {
+    fn perform(&mut self, effect: Effect, follow_up: &mut VecDeque<Input>) {
+        match effect {
+            Effect::Dispatch(dispatch) => match dispatch.destination {
+                Destination::Local => follow_up.push_back(echo(dispatch)),
+                Destination::Endpoint(endpoint) => self.dispatcher.start(endpoint, dispatch),
+            },
+            Effect::Abort { attempt } => self.dispatcher.abort(attempt),
+            Effect::OpenEndpoint { endpoint, address, .. } => {
+                self.dispatcher.open_endpoint(endpoint, &address);
+            }
+            Effect::CloseEndpoint { endpoint } => self.dispatcher.close_endpoint(endpoint),
+            Effect::Provision { function, spec } => {
+                let function = FunctionRef { shard: self.shard, key: function };
+                match FunctionSpec::from_document(&spec.document) {
+                    Ok(spec) => follow_up.extend(self.deployments.provision(function, spec)),
+                    // We wrote the document ourselves.
+                    Err(error) => tracing::error!(%error, function = %spec.name, "unreadable document"),
+                }
+            }
+            Effect::Teardown { function, .. } => {
+                let function = FunctionRef { shard: self.shard, key: function };
+                follow_up.extend(self.deployments.tear_down(function));
+            }
+            Effect::Scale { function, replicas, .. } => {
+                let function = FunctionRef { shard: self.shard, key: function };
+                follow_up.extend(self.deployments.scale(function, replicas));
+            }
+            Effect::Note(note) => self.note(note),
+            // The runtime keeps these two for itself.
+            Effect::Reply { .. } | Effect::ReturnBytes(_) => {}
+        }
+    }
+}
+
+/// A LOCAL function answers with its input.
+fn echo(dispatch: Dispatch) -> Input {
+    let kind = match dispatch.payload.content_type {
+        None => OutputKind::Json,
+        Some(content_type) => OutputKind::Other(content_type),
+    };
+    let output = Output { body: detach(&dispatch.payload.input), kind };
+    let report = Report::warm(Outcome::Success(output));
+    Input::DispatchFinished { attempt: dispatch.attempt, report }
+}

@@ -1,0 +1,263 @@
+//! Connections of one thread: served, swept for deadlines, drained.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{
+    Request, Version,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue, TRANSFER_ENCODING},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, task::AbortHandle};
+
+use super::{
+    framing,
+    handlers::{Api, Door},
+    io::{ConnectionState, Phase, Watched},
+    respond::{self, HttpResponse},
+};
+use crate::api::error::ApiError;
+
+/// Time between two sweeps, and the unit of their clock.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Deadlines and bounds of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Time for a whole request head.
+    pub header_timeout: Duration,
+    /// Time without a request, or without progress of a body or an answer.
+    pub idle_timeout: Duration,
+    /// Longest request head, in bytes.
+    pub header_bytes_max: usize,
+}
+
+/// Numbers that all threads share.
+#[derive(Debug, Default)]
+pub struct ConnectionCount {
+    /// Open connections.
+    pub open: AtomicUsize,
+    /// Connections that were ended with a request in progress whose body had arrived.
+    pub cut_off: AtomicUsize,
+}
+
+/// An open connection, as the sweep sees it.
+struct Open {
+    state: Rc<ConnectionState>,
+    task: AbortHandle,
+}
+
+/// The connections of one thread.
+pub struct Connections {
+    api: Rc<Api>,
+    limits: ConnectionLimits,
+    count: Arc<ConnectionCount>,
+    /// Connections of this thread, for whoever spreads them.
+    load: Arc<AtomicUsize>,
+    clock: Rc<Cell<u32>>,
+    open: RefCell<Vec<Open>>,
+    draining: Cell<bool>,
+}
+
+impl Connections {
+    /// The connections of the calling thread, swept from now on.
+    pub fn new(
+        api: Rc<Api>,
+        limits: ConnectionLimits,
+        count: Arc<ConnectionCount>,
+        load: Arc<AtomicUsize>,
+    ) -> Rc<Connections> {
+        let connections = Rc::new(Connections {
+            api,
+            limits,
+            count,
+            load,
+            clock: Rc::default(),
+            open: RefCell::default(),
+            draining: Cell::new(false),
+        });
+        let sweeper = Rc::clone(&connections);
+        tokio::task::spawn_local(async move {
+            let mut ticks = tokio::time::interval(TICK);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                sweeper.sweep();
+            }
+        });
+        connections
+    }
+
+    /// Serves a connection until it ends.
+    pub fn serve(self: &Rc<Self>, stream: TcpStream, door: Door) {
+        // Answers go out in one piece; waiting for more would only delay them.
+        let _ = stream.set_nodelay(true);
+        let state = Rc::new(ConnectionState::new(Rc::clone(&self.clock)));
+        let guard = Count::new(&self.count, &self.load);
+        let connections = Rc::clone(self);
+        let task = tokio::task::spawn_local({
+            let state = Rc::clone(&state);
+            async move {
+                let _guard = guard;
+                let service_state = Rc::clone(&state);
+                let api = Rc::clone(&connections.api);
+                let service = service_fn(move |request| {
+                    let (api, state) = (Rc::clone(&api), Rc::clone(&service_state));
+                    async move { Ok::<_, Infallible>(answer(&api, &state, door, request).await) }
+                });
+                let io = TokioIo::new(Watched { stream, state: Rc::clone(&state) });
+                let connection = http1::Builder::new()
+                    // The sweep watches the deadlines.
+                    .header_read_timeout(None)
+                    .max_header_size(connections.limits.header_bytes_max)
+                    // A client that is gone must free its place in a queue at once.
+                    .half_close(false)
+                    .serve_connection(io, service);
+                let ended = Draining { connection, state, started: false }.await;
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+            }
+        });
+        let mut open = self.open.borrow_mut();
+        if self.draining.get() {
+            state.drain();
+        }
+        open.push(Open { state, task: task.abort_handle() });
+    }
+
+    /// Lets every connection end after the request that it is in.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for connection in self.open.borrow().iter() {
+            connection.state.drain();
+        }
+    }
+
+    /// Ends every connection now, and counts those whose request is lost by it.
+    pub fn cut_off(&self) {
+        for connection in self.open.borrow_mut().drain(..) {
+            if !connection.task.is_finished() && connection.state.phase().0 == Phase::Busy {
+                self.count.cut_off.fetch_add(1, Ordering::Relaxed);
+            }
+            connection.task.abort();
+        }
+    }
+
+    /// Ends connections that have been doing the same for too long.
+    fn sweep(&self) {
+        self.clock.set(self.clock.get().wrapping_add(1));
+        let ticks =
+            |time: Duration| u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX);
+        let (header_ticks, idle_ticks) = (ticks(self.limits.header_timeout), ticks(self.limits.idle_timeout));
+        self.open.borrow_mut().retain(|connection| {
+            if connection.task.is_finished() {
+                return false;
+            }
+            let overdue = match connection.state.phase() {
+                (Phase::Head, age) => age > header_ticks,
+                (Phase::Idle | Phase::Body, age) => age > idle_ticks,
+                (Phase::Busy, _) => false,
+            };
+            if overdue {
+                connection.task.abort();
+            }
+            !overdue
+        });
+    }
+}
+
+/// Answers one request of a connection.
+async fn answer(
+    api: &Api,
+    state: &Rc<ConnectionState>,
+    door: Door,
+    request: Request<Incoming>,
+) -> HttpResponse {
+    state.set_phase(Phase::Busy);
+    if request.headers().contains_key(TRANSFER_ENCODING) && request.version() == Version::HTTP_11 {
+        let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+        if framing::has_content_length(&state.head(), request.method(), path) {
+            state.set_phase(Phase::Idle);
+            let refusal = "The request carries both Content-Length and Transfer-Encoding; send one of them";
+            let mut response = respond::error(&ApiError::BadRequest(refusal.into()));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
+    }
+    let response = api.handle(door, state, request).await;
+    state.set_phase(Phase::Idle);
+    response
+}
+
+/// Counts a connection for as long as it lives.
+struct Count {
+    count: Arc<ConnectionCount>,
+    load: Arc<AtomicUsize>,
+}
+
+impl Count {
+    fn new(count: &Arc<ConnectionCount>, load: &Arc<AtomicUsize>) -> Count {
+        load.fetch_add(1, Ordering::Relaxed);
+        Count { count: Arc::clone(count), load: Arc::clone(load) }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.count.open.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that can be told to end after the request that it is in.
+struct Draining<C> {
+    connection: C,
+    state: Rc<ConnectionState>,
+    started: bool,
+}
+
+/// What [`Draining`] needs of hyper's connection.
+trait GracefulShutdown {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, B, S> GracefulShutdown for http1::Connection<I, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        http1::Connection::graceful_shutdown(self);
+    }
+}
+
+impl<C: Future + GracefulShutdown + Unpin> Future for Draining<C> {
+    type Output = C::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
+        self.state.remember_task(context);
+        if self.state.is_draining() && !self.started {
+            self.started = true;
+            Pin::new(&mut self.connection).graceful_shutdown();
+        }
+        Pin::new(&mut self.connection).poll(context)
+    }
+}

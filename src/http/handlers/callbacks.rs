@@ -1,0 +1,42 @@
+//! Functions report results.
+
+use hyper::HeaderMap;
+use shard_core::{Answer, ExecutionId, Input, Refusal};
+
+use super::{Api, unexpected};
+use crate::{
+    api::{callback, error::ApiError},
+    http::{
+        request::{self, RequestBody},
+        respond::{self, HttpResponse},
+    },
+};
+
+impl Api {
+    /// `POST /v1/internal/executions/{id}:complete`
+    pub(super) async fn complete(
+        &self,
+        text: &str,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<HttpResponse, ApiError> {
+        request::require_json(headers)?;
+        let limit = self.settings.response_bytes_max;
+        let body = request::read_body(headers, body, limit, "limits.response-bytes").await?;
+        let outcome = callback::parse(&body)?;
+        let attempt = request::dispatch_attempt(headers);
+        let refused = |refusal| Err(ApiError::Refused { refusal, name: text.to_owned() });
+        let Some(id) = ExecutionId::parse(text) else { return refused(Refusal::ExecutionNotFound) };
+        let ask = |ticket| Input::Complete { ticket, id, attempt, outcome };
+        match self.ask(id.owner_hash(), None, ask).await? {
+            Answer::Callback { applied } => {
+                if !applied {
+                    tracing::warn!(execution = %id, attempt, "callback ignored: stale or too late");
+                }
+                Ok(respond::no_content())
+            }
+            Answer::Refused(refusal) => refused(refusal),
+            other => Err(unexpected(&other)),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Functions and their replicas.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{HeaderValue, LOCATION},
+};
+use serde_json::{Value, json};
+use shard_core::{Answer, Input, Name, Refusal, Ticket, answer::BackendFailureKind};
+
+use super::{Api, internal, unexpected};
+use crate::{
+    api::{
+        envelope::malformed,
+        error::ApiError,
+        result::to_json,
+        spec::{FunctionSpec, parse::SpecError},
+    },
+    http::{
+        request::{self, RequestBody},
+        respond::{self, HttpResponse},
+    },
+};
+
+/// How long a listing waits for all shards.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Api {
+    /// `GET /v1/functions`
+    pub(super) async fn list_functions(&self) -> Result<HttpResponse, ApiError> {
+        let fabric = self.node.fabric();
+        let questions: Vec<_> = (0..fabric.shards())
+            .map(|shard| {
+                fabric.ask(shard, |shard, _| {
+                    let functions = shard.functions();
+                    functions.map(|(_, view)| (Box::from(view.name), view.document.clone())).collect()
+                })
+            })
+            .collect();
+        let gather = async {
+            let mut functions: Vec<(Box<str>, Bytes)> = Vec::new();
+            for question in questions {
+                let part: Vec<_> = question.await.map_err(|error| internal("a shard is gone", &error))?;
+                functions.extend(part);
+            }
+            Ok(functions)
+        };
+        let gathered = tokio::time::timeout(LISTING_TIMEOUT, gather).await;
+        let mut functions = gathered
+            .map_err(|_| ApiError::Overloaded { what: "Gathering the functions of all shards" })??;
+        functions.sort_unstable();
+        let length: usize = functions.iter().map(|(_, document)| document.len() + 1).sum();
+        let mut body = Vec::with_capacity(length + 2);
+        body.push(b'[');
+        for (position, (_, document)) in functions.iter().enumerate() {
+            if position > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(document);
+        }
+        body.push(b']');
+        Ok(respond::json(StatusCode::OK, body))
+    }
+
+    /// `POST /v1/functions`
+    pub(super) async fn register_function(
+        &self,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<HttpResponse, ApiError> {
+        let body = self.read_json(headers, body).await?;
+        let spec = FunctionSpec::parse(&body, &self.settings.registration).map_err(|error| match error {
+            SpecError::Malformed(message) => ApiError::BadRequest(message.into()),
+            SpecError::Invalid(details) => ApiError::Validation(details),
+        })?;
+        let name = spec.name.clone();
+        let spec = Box::new(spec.core_spec());
+        let answer =
+            self.ask(spec.name.owner_hash(), None, |ticket| Input::Register { ticket, spec }).await?;
+        match answer {
+            Answer::Registered(document) => {
+                let mut response = respond::json(StatusCode::CREATED, document.to_vec());
+                if let Ok(location) = HeaderValue::try_from(format!("/v1/functions/{name}")) {
+                    response.headers_mut().insert(LOCATION, location);
+                }
+                Ok(response)
+            }
+            other => Err(refused(other, &name)),
+        }
+    }
+
+    /// `GET /v1/functions/{name}`
+    pub(super) async fn get_function(&self, name: &str) -> Result<HttpResponse, ApiError> {
+        match self.ask_about(name, |ticket, name| Input::GetFunction { ticket, name }).await? {
+            Answer::Function(document) => Ok(respond::json(StatusCode::OK, document.to_vec())),
+            other => Err(refused(other, name)),
+        }
+    }
+
+    /// `DELETE /v1/functions/{name}`
+    pub(super) async fn delete_function(&self, name: &str) -> Result<HttpResponse, ApiError> {
+        match self.ask_about(name, |ticket, name| Input::Remove { ticket, name }).await? {
+            Answer::Removed => Ok(respond::no_content()),
+            other => Err(refused(other, name)),
+        }
+    }
+
+    /// `GET /v1/functions/{name}/replicas`
+    pub(super) async fn get_replicas(&self, name: &str) -> Result<HttpResponse, ApiError> {
+        match self.ask_about(name, |ticket, name| Input::GetReplicas { ticket, name }).await? {
+            Answer::Replicas { desired, ready } => {
+                let body = to_json(&json!({ "function": name, "desired": desired, "ready": ready }));
+                Ok(respond::json(StatusCode::OK, body))
+            }
+            other => Err(refused(other, name)),
+        }
+    }
+
+    /// `PUT /v1/functions/{name}/replicas`
+    pub(super) async fn set_replicas(
+        &self,
+        name: &str,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<HttpResponse, ApiError> {
+        let body = self.read_json(headers, body).await?;
+        let replicas = replicas(&body)?;
+        match self.ask_about(name, |ticket, name| Input::Scale { ticket, name, replicas }).await? {
+            Answer::Scaled { replicas } => {
+                let body = to_json(&json!({ "function": name, "replicas": replicas }));
+                Ok(respond::json(StatusCode::OK, body))
+            }
+            other => Err(refused(other, name)),
+        }
+    }
+
+    async fn ask_about(
+        &self,
+        name: &str,
+        input: impl FnOnce(Ticket, Name) -> Input,
+    ) -> Result<Answer, ApiError> {
+        // No function can have a name that is none.
+        let Some(name) = Name::new(name) else { return Ok(Answer::Refused(Refusal::FunctionNotFound)) };
+        self.ask(name.owner_hash(), None, |ticket| input(ticket, name)).await
+    }
+
+    async fn read_json(&self, headers: &HeaderMap, body: RequestBody) -> Result<Bytes, ApiError> {
+        request::require_json(headers)?;
+        request::read_body(headers, body, self.settings.request_bytes_max, "limits.request-bytes").await
+    }
+}
+
+/// Reads `{"replicas": n}`.
+fn replicas(body: &[u8]) -> Result<u32, ApiError> {
+    let document: Value = serde_json::from_slice(body).map_err(|error| malformed(body, &error))?;
+    let invalid = |rule: &str| Err(ApiError::Validation(vec![format!("replicas: {rule}")]));
+    match document.get("replicas") {
+        None | Some(Value::Null) => invalid("must not be null"),
+        Some(Value::Number(number)) => match (number.as_u64(), number.as_i64()) {
+            (Some(replicas), _) => u32::try_from(replicas).or_else(|_| invalid("is too large")),
+            (None, Some(_)) => invalid("must be greater than or equal to 0"),
+            (None, None) => invalid("must be an integer"),
+        },
+        Some(_) => invalid("must be an integer"),
+    }
+}
+
+fn refused(answer: Answer, name: &str) -> ApiError {
+    match answer {
+        Answer::Refused(Refusal::Backend(failure)) if failure.kind == BackendFailureKind::Teardown => {
+            internal("teardown failed, the function is back", &failure.message)
+        }
+        Answer::Refused(refusal) => ApiError::Refused { refusal, name: name.to_owned() },
+        other => unexpected(&other),
+    }
+}

@@ -1,0 +1,178 @@
+//! Synchronous and asynchronous invocation.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue, LOCATION},
+};
+use shard_core::{Answer, ExecutionId, Failure, Input, Invoke, Name, Output, OutputKind, Payload, Refusal};
+
+use super::{Api, unexpected};
+use crate::{
+    api::{envelope, error::ApiError, result},
+    http::{
+        headers::{EXECUTION_ERROR, EXECUTION_STATUS},
+        request::{self, RequestBody},
+        respond::{self, HttpResponse},
+    },
+};
+
+/// A call, read and checked.
+struct Call {
+    name: Name,
+    id: ExecutionId,
+    payload: Payload,
+    timeout_ms: Option<u32>,
+    extra: Option<Box<shard_core::input::Extra>>,
+}
+
+impl Api {
+    /// `POST /v1/functions/{name}:invoke`
+    pub(super) async fn invoke(
+        &self,
+        name: &str,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<HttpResponse, ApiError> {
+        let call = self.read_call(name, headers, body).await?;
+        let (id, raw) = (call.id, call.payload.content_type.is_some());
+        let answer = self
+            .ask(call.name.owner_hash(), Some(id), |ticket| {
+                Input::Invoke(Invoke {
+                    ticket,
+                    id,
+                    name: call.name,
+                    payload: call.payload,
+                    timeout_ms: call.timeout_ms,
+                    extra: call.extra,
+                })
+            })
+            .await?;
+        match answer {
+            Answer::Finished { id, result: Ok(output) } if raw => Ok(raw_success(&id, output)),
+            Answer::Finished { id, result: Ok(output) } => {
+                Ok(respond::of_execution(StatusCode::OK, &id, result::success(&id, &output)))
+            }
+            Answer::Finished { id, result: Err(failure) } if raw => Ok(raw_failure(&id, *failure)),
+            Answer::Finished { id, result: Err(failure) } => {
+                Ok(respond::of_execution(StatusCode::OK, &id, result::failure(&id, &failure)))
+            }
+            Answer::TimedOut { id, stage, limit_ms } => {
+                let body = result::timeout(&id, stage, limit_ms);
+                let mut response = respond::of_execution(StatusCode::REQUEST_TIMEOUT, &id, body);
+                if raw {
+                    mark_raw(&mut response, "timeout", Some("TIMEOUT"));
+                }
+                Ok(response)
+            }
+            Answer::Refused(refusal) => Err(refused(refusal, name)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// `POST /v1/functions/{name}:enqueue`
+    pub(super) async fn enqueue(
+        &self,
+        name: &str,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<HttpResponse, ApiError> {
+        let call = self.read_call(name, headers, body).await?;
+        if !self.settings.async_queue {
+            // Whether the function exists is said first: it is the more useful of the two answers.
+            let ask = |ticket| Input::GetFunction { ticket, name: call.name };
+            return Err(match self.ask(call.name.owner_hash(), None, ask).await? {
+                Answer::Refused(refusal) => refused(refusal, name),
+                _ => ApiError::AsyncQueueDisabled,
+            });
+        }
+        let id = call.id;
+        let answer = self
+            .ask(call.name.owner_hash(), None, |ticket| {
+                Input::Enqueue(Invoke {
+                    ticket,
+                    id,
+                    name: call.name,
+                    payload: call.payload,
+                    timeout_ms: None,
+                    extra: call.extra,
+                })
+            })
+            .await?;
+        match answer {
+            Answer::Accepted { id } => {
+                let mut response = respond::of_execution(StatusCode::ACCEPTED, &id, result::accepted(&id));
+                if let Ok(location) = HeaderValue::try_from(format!("/v1/executions/{id}")) {
+                    response.headers_mut().insert(LOCATION, location);
+                }
+                Ok(response)
+            }
+            Answer::Refused(refusal) => Err(refused(refusal, name)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn read_call(&self, name: &str, headers: &HeaderMap, body: RequestBody) -> Result<Call, ApiError> {
+        let content_type = request::raw_content_type(headers)?;
+        let timeout_ms = request::timeout_ms(headers)?;
+        let limit = self.settings.request_bytes_max;
+        let body = request::read_body(headers, body, limit, "limits.request-bytes").await?;
+        let extra = request::extra(headers, &body)?;
+        let payload = match content_type {
+            None => envelope::parse(&body)?,
+            Some(_) => Payload { input: body, metadata: None, content_type },
+        };
+        // No function can have a name that is none.
+        let name = Name::new(name).ok_or_else(|| refused(Refusal::FunctionNotFound, name))?;
+        let id = self.new_id(name.owner_hash())?;
+        Ok(Call { name, id, payload, timeout_ms, extra })
+    }
+}
+
+fn refused(refusal: Refusal, name: &str) -> ApiError {
+    ApiError::Refused { refusal, name: name.to_owned() }
+}
+
+fn raw_success(id: &ExecutionId, output: Output) -> HttpResponse {
+    let mut response = raw_response(StatusCode::OK, id, output);
+    mark_raw(&mut response, "success", None);
+    response
+}
+
+/// The function's own words, as they are; our message when it had none.
+fn raw_failure(id: &ExecutionId, failure: Failure) -> HttpResponse {
+    let output = failure.body.unwrap_or_else(|| Output {
+        body: Bytes::from(failure.message.into_string()),
+        kind: OutputKind::Text,
+    });
+    let mut response = raw_response(StatusCode::BAD_GATEWAY, id, output);
+    mark_raw(&mut response, "error", Some(&failure.code));
+    response
+}
+
+fn raw_response(status: StatusCode, id: &ExecutionId, output: Output) -> HttpResponse {
+    let content_type: Cow<'static, str> = match output.kind {
+        OutputKind::Json => "application/json".into(),
+        OutputKind::Text => "text/plain; charset=utf-8".into(),
+        OutputKind::Other(content_type) => content_type.into_string().into(),
+    };
+    let mut response = Response::new(Full::new(output.body));
+    *response.status_mut() = status;
+    if let Ok(content_type) = HeaderValue::from_str(&content_type) {
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    respond::set_execution_id(&mut response, id);
+    response
+}
+
+/// What the envelope would say, as headers.
+fn mark_raw(response: &mut HttpResponse, status: &'static str, code: Option<&str>) {
+    response.headers_mut().insert(EXECUTION_STATUS, HeaderValue::from_static(status));
+    // A code given by a function may be anything.
+    if let Some(code) = code.and_then(|code| HeaderValue::from_str(code).ok()) {
+        response.headers_mut().insert(EXECUTION_ERROR, code);
+    }
+}

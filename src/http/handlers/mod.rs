@@ -1,0 +1,147 @@
+//! What the API does, one file per group of paths.
+
+mod callbacks;
+mod executions;
+mod functions;
+mod invoke;
+mod modules;
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use hyper::{Method, Request, body::Incoming};
+use shard_core::{Answer, ExecutionId, Input, Ticket};
+use shard_runtime::Node;
+
+use super::{
+    io::ConnectionState,
+    request::RequestBody,
+    respond::{self, HttpResponse},
+    route::Route,
+};
+use crate::{
+    api::{error::ApiError, spec::parse::Registration},
+    host::ShardHost,
+    ids::IdSource,
+};
+
+/// Settings that handlers need.
+#[derive(Debug, Clone)]
+pub struct ApiSettings {
+    /// Longest request body, in bytes.
+    pub request_bytes_max: usize,
+    /// Longest callback body, in bytes.
+    pub response_bytes_max: usize,
+    /// What registrations are resolved against.
+    pub registration: Registration,
+    /// `:enqueue` is taken.
+    pub async_queue: bool,
+    /// Backends and modules that are on, for the build metadata.
+    pub features: Vec<&'static str>,
+    /// Callbacks arrive at a listener of their own.
+    pub internal_listener: bool,
+}
+
+/// Which listener a request came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The API listener.
+    Api,
+    /// The listener for callbacks only.
+    Internal,
+}
+
+/// The API on one thread.
+pub struct Api {
+    node: Node<ShardHost>,
+    settings: Arc<ApiSettings>,
+    ids: RefCell<IdSource>,
+}
+
+impl Api {
+    /// The API on the node's thread.
+    pub fn new(node: Node<ShardHost>, settings: Arc<ApiSettings>) -> Rc<Api> {
+        Rc::new(Api { node, settings, ids: RefCell::default() })
+    }
+
+    /// Answers one request.
+    pub(super) async fn handle(
+        &self,
+        door: Door,
+        state: &Rc<ConnectionState>,
+        request: Request<Incoming>,
+    ) -> HttpResponse {
+        match self.route(door, state, request).await {
+            Ok(response) => response,
+            Err(error) => respond::error(&error),
+        }
+    }
+
+    async fn route(
+        &self,
+        door: Door,
+        state: &Rc<ConnectionState>,
+        request: Request<Incoming>,
+    ) -> Result<HttpResponse, ApiError> {
+        let (head, incoming) = request.into_parts();
+        let body = RequestBody { incoming, state: Rc::clone(state) };
+        let route = Route::of(head.uri.path()).ok_or(ApiError::UnknownPath)?;
+        let belongs = match door {
+            Door::Api => !(route.is_internal() && self.settings.internal_listener),
+            Door::Internal => route.is_internal(),
+        };
+        if !belongs {
+            return Err(ApiError::UnknownPath);
+        }
+        if !route.allows(&head.method) {
+            return Err(ApiError::MethodNotAllowed { allow: route.allow() });
+        }
+        let get = head.method == Method::GET;
+        match route {
+            Route::Invoke(name) => self.invoke(&name, &head.headers, body).await,
+            Route::Enqueue(name) => self.enqueue(&name, &head.headers, body).await,
+            Route::Functions if get => self.list_functions().await,
+            Route::Functions => self.register_function(&head.headers, body).await,
+            Route::Function(name) if get => self.get_function(&name).await,
+            Route::Function(name) => self.delete_function(&name).await,
+            Route::Replicas(name) if get => self.get_replicas(&name).await,
+            Route::Replicas(name) => self.set_replicas(&name, &head.headers, body).await,
+            Route::Execution(id) if get => self.get_execution(&id).await,
+            Route::Execution(id) => self.cancel_execution(&id).await,
+            Route::Complete(id) => self.complete(&id, &head.headers, body).await,
+            Route::BuildMetadata => Ok(self.build_metadata()),
+            Route::OpenApi => Ok(modules::openapi()),
+        }
+    }
+
+    /// Asks the shard that owns `hash` and waits for its answer.
+    async fn ask(
+        &self,
+        hash: u16,
+        id: Option<ExecutionId>,
+        input: impl FnOnce(Ticket) -> Input,
+    ) -> Result<Answer, ApiError> {
+        match self.node.call(hash, id, input) {
+            Ok(reply) => Ok(reply.await),
+            Err(_busy) => Err(ApiError::Overloaded { what: "Waiting for other callers of this thread" }),
+        }
+    }
+
+    fn new_id(&self, hash: u16) -> Result<ExecutionId, ApiError> {
+        self.ids.borrow_mut().next(hash).map_err(|error| internal("no random bytes", &error))
+    }
+}
+
+/// Writes a fault of ours into the log and names it to the client.
+fn internal(what: &'static str, error: &dyn std::fmt::Display) -> ApiError {
+    // Only has to be unlikely to repeat within a log.
+    let mut id = [0; 8];
+    let _ = getrandom::fill(&mut id);
+    let request_id = format!("{:016x}", u64::from_be_bytes(id));
+    tracing::error!(request_id, %error, what, "request failed");
+    ApiError::Internal { request_id }
+}
+
+/// An answer that does not belong to the question: a bug, reported as one.
+fn unexpected(answer: &Answer) -> ApiError {
+    internal("answer does not belong to the question", &format!("{answer:?}"))
+}

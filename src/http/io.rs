@@ -1,0 +1,180 @@
+//! A connection's stream, watched: what the connection is doing and since when.
+//!
+//! One sweep per second over all connections of a thread replaces a timer per request; the state is two cells
+//! that reading and writing set in passing.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// Bytes of a request head kept for [`super::framing`].
+const HEAD_KEPT_BYTES_MAX: usize = 32 << 10;
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A request head is on its way.
+    Head,
+    /// A request body is on its way.
+    Body,
+    /// The request is being answered.
+    Busy,
+    /// Nothing, or its last answer is being written.
+    Idle,
+}
+
+/// State of one connection, shared between its stream, its requests and the sweep.
+#[derive(Debug)]
+pub(super) struct ConnectionState {
+    phase: Cell<Phase>,
+    /// Tick of the sweep at the last progress.
+    since: Cell<u32>,
+    /// Ticks so far, counted by the sweep.
+    clock: Rc<Cell<u32>>,
+    /// The head that is being read, as far as it is kept.
+    head: RefCell<Vec<u8>>,
+    /// Told to end after the request in progress.
+    draining: Cell<bool>,
+    /// Wakes the connection's task.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl ConnectionState {
+    pub(super) fn new(clock: Rc<Cell<u32>>) -> ConnectionState {
+        ConnectionState {
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(clock.get()),
+            clock,
+            head: RefCell::default(),
+            draining: Cell::new(false),
+            waker: RefCell::default(),
+        }
+    }
+
+    /// What the connection is doing, and for how many ticks without progress.
+    pub(super) fn phase(&self) -> (Phase, u32) {
+        (self.phase.get(), self.clock.get().wrapping_sub(self.since.get()))
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.progress();
+    }
+
+    pub(super) fn head(&self) -> std::cell::Ref<'_, Vec<u8>> {
+        self.head.borrow()
+    }
+
+    pub(super) fn drain(&self) {
+        self.draining.set(true);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Remembers the task of the connection, which stays the same for its life.
+    pub(super) fn remember_task(&self, context: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if waker.is_none() {
+            *waker = Some(context.waker().clone());
+        }
+    }
+
+    fn progress(&self) {
+        self.since.set(self.clock.get());
+    }
+
+    fn has_read(&self, bytes: &[u8]) {
+        let mut head = self.head.borrow_mut();
+        match self.phase.get() {
+            Phase::Idle => {
+                self.phase.set(Phase::Head);
+                self.progress();
+                head.clear();
+                // One large head must not hold its memory for the rest of a long connection.
+                head.shrink_to(4096);
+            }
+            // The clock of a head is not set back by its parts: a head must be whole in time.
+            Phase::Head => {}
+            Phase::Body => self.progress(),
+            Phase::Busy => return,
+        }
+        if self.phase.get() == Phase::Head && head.len() + bytes.len() <= HEAD_KEPT_BYTES_MAX {
+            head.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) stream: TcpStream,
+    pub(super) state: Rc<ConnectionState>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = &buffer.filled()[before..];
+        if !read.is_empty() {
+            self.state.has_read(read);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if polled.is_ready() {
+            self.state.progress();
+        }
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        if polled.is_ready() {
+            self.state.progress();
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,136 @@
+//! Accepts connections and spreads them over the threads: to the one with the fewest.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use shard_runtime::Fabric;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+};
+
+use super::{connection::ConnectionCount, handlers::Door};
+use crate::{api::error::ApiError, host::ShardHost};
+
+/// Connections that the kernel may keep waiting.
+const BACKLOG: u32 = 4096;
+/// Refusals that are being written at the same time; beyond, connections are just closed.
+const REFUSALS_MAX: usize = 64;
+/// Time for a refused client to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Takes accepted connections on a thread.
+pub type Take = Arc<dyn Fn(&Fabric<ShardHost>, u16, std::net::TcpStream, Door) + Send + Sync>;
+
+/// Accepts at one address.
+pub struct Listener {
+    /// Accepts here.
+    pub listener: TcpListener,
+    /// What comes in here may ask for.
+    pub door: Door,
+    /// Connections at most, over all threads and listeners.
+    pub connections_max: usize,
+    /// Connections of all threads.
+    pub count: Arc<ConnectionCount>,
+    /// Threads that serve, with the number of their connections.
+    pub threads: Vec<(u16, Arc<AtomicUsize>)>,
+    /// Hands a connection to a thread.
+    pub take: Take,
+}
+
+/// Binds an address. The port may be 0.
+///
+/// # Errors
+/// When it is taken or not ours.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+impl Listener {
+    /// Accepts until told to stop; the address is free afterwards.
+    pub async fn run(self, fabric: Arc<Fabric<ShardHost>>, mut stopping: watch::Receiver<bool>) {
+        let refusals = Arc::new(AtomicUsize::new(0));
+        let mut back_off = Duration::ZERO;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    back_off = Duration::ZERO;
+                    self.hand_over(&fabric, stream, &refusals);
+                }
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    // Out of descriptors or memory: trying again at once would spin, and log as fast.
+                    if back_off.is_zero() {
+                        tracing::error!(%error, "cannot accept connections; raise the limit of open files");
+                    }
+                    back_off = (back_off * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+                    tokio::time::sleep(back_off).await;
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, fabric: &Fabric<ShardHost>, stream: TcpStream, refusals: &Arc<AtomicUsize>) {
+        if self.count.open.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            self.count.open.fetch_sub(1, Ordering::Relaxed);
+            if refusals.fetch_add(1, Ordering::Relaxed) < REFUSALS_MAX {
+                let refusals = Arc::clone(refusals);
+                tokio::task::spawn_local(async move {
+                    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
+                    refusals.fetch_sub(1, Ordering::Relaxed);
+                });
+            } else {
+                refusals.fetch_sub(1, Ordering::Relaxed);
+            }
+            return;
+        }
+        let least = self.threads.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed));
+        match (least, stream.into_std()) {
+            (Some((thread, _)), Ok(stream)) => (self.take)(fabric, *thread, stream, self.door),
+            _ => {
+                self.count.open.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Errors that say nothing of the next connection.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Tells a client that there are too many, and lets it read that.
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    let error = ApiError::Overloaded { what: "Taking more connections (limits.connections)" };
+    let answer = error.answer();
+    let mut text = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n",
+        answer.body.len()
+    )
+    .into_bytes();
+    text.extend_from_slice(&answer.body);
+    stream.write_all(&text).await?;
+    stream.shutdown().await?;
+    // Closing with unread bytes would reset the connection, and the answer would be lost with it.
+    let mut sink = [0; 4096];
+    while stream.read(&mut sink).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The management listener: health and metrics. It runs on a thread of its own, so that it answers when shards
+//! do not.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::{Method, StatusCode};
+use serde_json::json;
+use shard_runtime::Fabric;
+use tokio::net::TcpListener;
+
+use super::serve::{Answer, Call, Drain, answer, serve};
+use crate::{
+    api::{error::ApiError, result::to_json},
+    host::ShardHost,
+    telemetry::{process::ProcessView, prometheus},
+};
+
+/// A loop that has not turned for this long is stuck.
+const STUCK_US: u64 = 10_000_000;
+/// How long a scrape waits for all shards.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nobody sends bodies here.
+const BODY_BYTES_MAX: usize = 4096;
+
+/// What the listener reports on.
+pub struct Management {
+    /// The shards.
+    pub fabric: Arc<Fabric<ShardHost>>,
+    /// Whether traffic is welcome.
+    pub ready: Arc<AtomicBool>,
+    /// Functions with series of their own.
+    pub functions_max: usize,
+}
+
+impl Management {
+    /// Serves until drained.
+    pub async fn serve(self, listener: TcpListener, drain: &Drain) {
+        let management = Arc::new(self);
+        serve(listener, BODY_BYTES_MAX, drain, move |call| {
+            let management = Arc::clone(&management);
+            async move { management.handle(call).await }
+        })
+        .await;
+    }
+
+    async fn handle(&self, call: Call) -> Answer {
+        let known = matches!(
+            call.path.as_str(),
+            "/actuator"
+                | "/actuator/health"
+                | "/actuator/health/liveness"
+                | "/actuator/health/readiness"
+                | "/actuator/prometheus"
+        );
+        if !known {
+            return refuse(&ApiError::UnknownPath);
+        }
+        if call.method != Method::GET {
+            return refuse(&ApiError::MethodNotAllowed { allow: "GET" });
+        }
+        let ready = self.ready.load(Ordering::Relaxed);
+        match call.path.as_str() {
+            "/actuator" => {
+                let paths = ["health", "health/liveness", "health/readiness", "prometheus"];
+                let links: serde_json::Map<_, _> = paths
+                    .iter()
+                    .map(|path| ((*path).to_owned(), json!({ "href": format!("/actuator/{path}") })))
+                    .collect();
+                let body = to_json(&json!({ "_links": links }));
+                answer(StatusCode::OK, "application/json", body)
+            }
+            "/actuator/health/liveness" => health(self.is_alive(), "DOWN", false),
+            "/actuator/health/readiness" => health(ready, "OUT_OF_SERVICE", false),
+            "/actuator/health" if !self.is_alive() => health(false, "DOWN", true),
+            "/actuator/health" => health(ready, "OUT_OF_SERVICE", true),
+            _ => self.metrics().await,
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        self.fabric.threads().iter().all(|thread| thread.idle_us < STUCK_US)
+    }
+
+    async fn metrics(&self) -> Answer {
+        let questions: Vec<_> = (0..self.fabric.shards())
+            .map(|shard| self.fabric.ask(shard, |shard, host| host.copy_metrics(shard)))
+            .collect();
+        let gather = async {
+            let mut copies = Vec::new();
+            for question in questions {
+                copies.push(question.await.ok()?);
+            }
+            Some(copies)
+        };
+        match tokio::time::timeout(SCRAPE_TIMEOUT, gather).await {
+            Ok(Some(copies)) => {
+                let threads = self.fabric.threads();
+                let text = prometheus::render(copies, &threads, &ProcessView::read(), self.functions_max);
+                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
+            _ => refuse(&ApiError::Overloaded { what: "Gathering the metrics of all shards" }),
+        }
+    }
+}
+
+fn health(good: bool, otherwise: &'static str, groups: bool) -> Answer {
+    let (status, text) =
+        if good { (StatusCode::OK, "UP") } else { (StatusCode::SERVICE_UNAVAILABLE, otherwise) };
+    let mut body = json!({ "status": text });
+    if groups {
+        body["groups"] = json!(["liveness", "readiness"]);
+    }
+    answer(status, "application/json", to_json(&body))
+}
+
+fn refuse(error: &ApiError) -> Answer {
+    let refusal = error.answer();
+    let mut response = answer(refusal.status, "application/json", refusal.body);
+    response.headers_mut().extend(refusal.headers);
+    response
+}

@@ -1,0 +1,151 @@
+//! Reads what handlers need off a request: its body within the limit, and header values with their rules.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::{
+    HeaderMap,
+    body::{Body, Incoming},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName},
+};
+use sha2::{Digest, Sha256};
+use shard_core::input::{Extra, Idempotency};
+
+use super::{
+    headers::{DISPATCH_ATTEMPT, IDEMPOTENCY_KEY, TIMEOUT_MS, TRACE_ID, TRACEPARENT},
+    io::{ConnectionState, Phase},
+};
+use crate::api::{error::ApiError, media_type::MediaType};
+
+/// Longest deadline that a caller may ask for: one day.
+const TIMEOUT_MS_MAX: u32 = 86_400_000;
+/// Longest idempotency key or trace id, in bytes.
+const TEXT_BYTES_MAX: usize = 256;
+
+/// A body that has not been read, and the connection that it comes by.
+pub(super) struct RequestBody {
+    pub(super) incoming: Incoming,
+    pub(super) state: Rc<ConnectionState>,
+}
+
+/// Reads a body to its end. Most bodies are one frame, which is not copied.
+///
+/// # Errors
+/// Longer than the limit, which is known from `Content-Length` before anything is read; or not whole.
+pub(super) async fn read_body(
+    headers: &HeaderMap,
+    body: RequestBody,
+    limit: usize,
+    setting: &'static str,
+) -> Result<Bytes, ApiError> {
+    let too_large = || ApiError::PayloadTooLarge { limit_bytes: limit as u64, setting };
+    // A length beyond 64 bits did not get past the parser.
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.unwrap_or_else(|| body.incoming.size_hint().lower()) > limit as u64 {
+        return Err(too_large());
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let RequestBody { mut incoming, state } = body;
+    state.set_phase(Phase::Body);
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|_| ApiError::BadRequest("The body did not arrive whole".into()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > limit {
+            return Err(too_large());
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&std::mem::take(&mut first));
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    state.set_phase(Phase::Busy);
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// The media type of a body that must be JSON.
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    match media_type(headers) {
+        MediaType::Json => Ok(()),
+        MediaType::Text | MediaType::Form | MediaType::Other => Err(ApiError::UnsupportedMediaType(
+            "This request takes JSON; send Content-Type: application/json".into(),
+        )),
+    }
+}
+
+/// The content type of an invocation in raw mode; `None` means JSON.
+pub(super) fn raw_content_type(headers: &HeaderMap) -> Result<Option<Box<str>>, ApiError> {
+    match media_type(headers) {
+        MediaType::Json => Ok(None),
+        MediaType::Form => Err(ApiError::UnsupportedMediaType(
+            "Forms are not taken as input; send Content-Type: application/json (curl: -H 'Content-Type: application/json')"
+                .into(),
+        )),
+        MediaType::Text | MediaType::Other => {
+            let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            value.map(|value| Some(value.into())).ok_or_else(|| {
+                ApiError::bad_header(&CONTENT_TYPE, "is not text; send a media type such as application/json")
+            })
+        }
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> MediaType {
+    MediaType::of(headers.get(CONTENT_TYPE).map(|value| value.as_bytes()))
+}
+
+/// `X-Timeout-Ms`.
+pub(super) fn timeout_ms(headers: &HeaderMap) -> Result<Option<u32>, ApiError> {
+    let Some(value) = headers.get(TIMEOUT_MS) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.trim().parse::<u32>().ok());
+    match number.filter(|ms| (1..=TIMEOUT_MS_MAX).contains(ms)) {
+        Some(ms) => Ok(Some(ms)),
+        None => {
+            let rule = format!("must be an integer from 1 to {TIMEOUT_MS_MAX} (milliseconds)");
+            Err(ApiError::bad_header(&TIMEOUT_MS, &rule))
+        }
+    }
+}
+
+/// Trace context and idempotency key. `None` when there is neither.
+pub(super) fn extra(headers: &HeaderMap, body: &[u8]) -> Result<Option<Box<Extra>>, ApiError> {
+    let trace_id = text(headers, &TRACE_ID)?;
+    let traceparent = text(headers, &TRACEPARENT)?;
+    let idempotency =
+        text(headers, &IDEMPOTENCY_KEY)?.map(|key| Idempotency { key, digest: digest(headers, body) });
+    let extra = Extra { trace_id, traceparent, idempotency };
+    Ok((extra != Extra::default()).then(|| Box::new(extra)))
+}
+
+/// `X-Dispatch-Attempt`; anything but a positive integer counts as absent.
+pub(super) fn dispatch_attempt(headers: &HeaderMap) -> Option<u32> {
+    headers.get(DISPATCH_ATTEMPT)?.to_str().ok()?.trim().parse().ok().filter(|attempt| *attempt > 0)
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Box<str>>, ApiError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    match value.to_str().map(str::trim) {
+        Ok("") => Ok(None),
+        Ok(text) if text.len() <= TEXT_BYTES_MAX => Ok(Some(text.into())),
+        _ => {
+            Err(ApiError::bad_header(name, &format!("must be ASCII text of at most {TEXT_BYTES_MAX} bytes")))
+        }
+    }
+}
+
+/// Binds an idempotency key to the request it was sent with: SHA-256 of content type and body, first half.
+fn digest(headers: &HeaderMap, body: &[u8]) -> [u8; 16] {
+    let mut hash = Sha256::new();
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    hash.update((content_type.len() as u64).to_le_bytes());
+    hash.update(content_type);
+    hash.update(body);
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash.finalize()[..16]);
+    digest
+}

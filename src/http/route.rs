@@ -1,0 +1,164 @@
+//! Paths to routes. Case-sensitive, no trailing slashes, matched on percent-decoded segments.
+
+use std::borrow::Cow;
+
+use hyper::Method;
+
+/// A path that exists. Names and ids are as sent, decoded, not checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    /// `/v1/functions`
+    Functions,
+    /// `/v1/functions/{name}`
+    Function(Cow<'a, str>),
+    /// `/v1/functions/{name}/replicas`
+    Replicas(Cow<'a, str>),
+    /// `/v1/functions/{name}:invoke`
+    Invoke(Cow<'a, str>),
+    /// `/v1/functions/{name}:enqueue`
+    Enqueue(Cow<'a, str>),
+    /// `/v1/executions/{id}`
+    Execution(Cow<'a, str>),
+    /// `/v1/internal/executions/{id}:complete`
+    Complete(Cow<'a, str>),
+    /// `/modules/build-metadata`
+    BuildMetadata,
+    /// `/openapi.yaml`
+    OpenApi,
+}
+
+impl<'a> Route<'a> {
+    /// Finds the route of a path, the query not included.
+    pub(super) fn of(path: &'a str) -> Option<Route<'a>> {
+        if let Some(rest) = path.strip_prefix("/v1/functions") {
+            return Route::of_function(rest);
+        }
+        match path {
+            "/openapi.yaml" => return Some(Route::OpenApi),
+            "/modules/build-metadata" => return Some(Route::BuildMetadata),
+            _ => {}
+        }
+        if let Some(segment) = path.strip_prefix("/v1/executions/") {
+            return last_segment(segment).map(Route::Execution);
+        }
+        let segment = last_segment(path.strip_prefix("/v1/internal/executions/")?)?;
+        strip_suffix(segment, ":complete").ok().map(Route::Complete)
+    }
+
+    fn of_function(rest: &'a str) -> Option<Route<'a>> {
+        if rest.is_empty() {
+            return Some(Route::Functions);
+        }
+        let rest = rest.strip_prefix('/')?;
+        if let Some(name) = rest.strip_suffix("/replicas") {
+            return last_segment(name).map(Route::Replicas);
+        }
+        let segment = last_segment(rest)?;
+        Some(match strip_suffix(segment, ":invoke") {
+            Ok(name) => Route::Invoke(name),
+            Err(segment) => match strip_suffix(segment, ":enqueue") {
+                Ok(name) => Route::Enqueue(name),
+                Err(name) => Route::Function(name),
+            },
+        })
+    }
+
+    /// Methods that the route takes, for `Allow`.
+    pub(super) fn allow(&self) -> &'static str {
+        match self {
+            Route::Functions => "GET, POST",
+            Route::Function(_) => "GET, DELETE",
+            Route::Replicas(_) => "GET, PUT",
+            Route::Invoke(_) | Route::Enqueue(_) | Route::Complete(_) => "POST",
+            Route::Execution(_) => "GET, DELETE",
+            Route::BuildMetadata | Route::OpenApi => "GET",
+        }
+    }
+
+    /// Whether the route takes this method.
+    pub(super) fn allows(&self, method: &Method) -> bool {
+        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+    }
+
+    /// Whether the route belongs to the internal listener when there is one.
+    pub(super) fn is_internal(&self) -> bool {
+        matches!(self, Route::Complete(_))
+    }
+}
+
+/// The only segment of what is left of a path, decoded. `None` when there are more, or it is empty or not UTF-8.
+fn last_segment(text: &str) -> Option<Cow<'_, str>> {
+    if text.is_empty() || text.contains('/') {
+        return None;
+    }
+    if text.contains('%') { decode(text).map(Cow::Owned) } else { Some(Cow::Borrowed(text)) }
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'%' {
+            let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+            bytes.push((digit(0)? << 4 | digit(1)?) as u8);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Cuts a suffix off, or gives the text back.
+fn strip_suffix<'a>(text: Cow<'a, str>, suffix: &str) -> Result<Cow<'a, str>, Cow<'a, str>> {
+    match text {
+        Cow::Borrowed(text) => match text.strip_suffix(suffix) {
+            Some(stem) => Ok(Cow::Borrowed(stem)),
+            None => Err(Cow::Borrowed(text)),
+        },
+        Cow::Owned(text) => match text.strip_suffix(suffix) {
+            Some(stem) => Ok(Cow::Owned(stem.to_owned())),
+            None => Err(Cow::Owned(text)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        for (path, expected) in [
+            ("/v1/functions", "Functions"),
+            ("/v1/functions/", "-"),
+            ("/v1/functions/echo", "Function(\"echo\")"),
+            ("/v1/functions/echo/", "-"),
+            ("/v1/functions/echo:invoke", "Invoke(\"echo\")"),
+            ("/v1/functions/echo%3Ainvoke", "Invoke(\"echo\")"),
+            ("/v1/functions/a:b:invoke", "Invoke(\"a:b\")"),
+            ("/v1/functions/:invoke", "Invoke(\"\")"),
+            ("/v1/functions/echo:enqueue", "Enqueue(\"echo\")"),
+            ("/v1/functions/%zz", "-"),
+            ("/v1/functions/%ff", "-"),
+            ("/v1/functions/%", "-"),
+            ("/v1/functions/a%2Fb", "Function(\"a/b\")"),
+            ("/v1/functions/echo/replicas", "Replicas(\"echo\")"),
+            ("/v1/functions/echo/replicas/", "-"),
+            ("/v1/functionsx", "-"),
+            ("/V1/functions", "-"),
+            ("/v1/executions/7", "Execution(\"7\")"),
+            ("/v1/executions/", "-"),
+            ("/v1/internal/executions/7:complete", "Complete(\"7\")"),
+            ("/v1/internal/executions/7", "-"),
+            ("/modules/build-metadata", "BuildMetadata"),
+            ("/openapi.yaml", "OpenApi"),
+            ("/", "-"),
+            ("*", "-"),
+        ] {
+            let route = Route::of(path).map_or("-".to_owned(), |route| format!("{route:?}"));
+            assert_eq!(route, expected, "{path}");
+        }
+    }
+}

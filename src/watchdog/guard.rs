@@ -93,6 +93,7 @@ pub(super) async fn watch_parent(parent: Option<Pid>) {
 fn start_watchdog() -> io::Result<Child> {
     // Not `current_exe`: this path still leads to this very binary after the file was replaced or deleted.
     Command::new("/proc/self/exe")
+        .arg0(std::env::args_os().next().unwrap_or_default())
         .args(std::env::args_os().skip(1))
         .env(GUARD_PID, std::process::id().to_string())
         .env_remove(PARENT_PID)

@@ -35,13 +35,15 @@ pub fn children() -> Vec<Pid> {
 /// Kills and buries the children of this process until there are none: killing one makes its children ours.
 pub fn kill() {
     let deadline = Instant::now() + KILL_MAX;
-    loop {
-        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-        let children = children();
-        if children.is_empty() || Instant::now() > deadline {
+    // The list of children may miss some while others end; only `wait` knows when there are none (an error).
+    while let Ok(ended) = wait(WaitOptions::NOHANG) {
+        if ended.is_some() {
+            continue;
+        }
+        if Instant::now() > deadline {
             return;
         }
-        for pid in children {
+        for pid in children() {
             let _ = kill_process(pid, Signal::KILL);
         }
         // Nothing else runs any more; the processes need a moment to end.

@@ -11,6 +11,9 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    ops::ControlFlow,
     rc::Rc,
     time::Duration,
 };
@@ -40,6 +43,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// A program that ran this long starts again with the shortest pause.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// Ports that are tried before giving up.
+const PORT_TRIES_MAX: usize = 64;
+
 /// Between two health checks.
 const HEALTH_EVERY: Duration = Duration::from_millis(50);
 
@@ -55,6 +61,8 @@ pub struct Server {
     client: Client,
     runtime: Uri,
     health: Uri,
+    /// Keeps other watchdogs from the program's port, where that was chosen here.
+    _reserved: Option<UdpSocket>,
     ready_timeout: Duration,
     /// Limit of a call, and how long a suspect may stay silent.
     timeout: Duration,
@@ -84,8 +92,12 @@ impl Server {
     /// No free port was found, where the options leave the choice.
     pub fn new(launcher: Launcher, options: &Options) -> Result<Server, Failure> {
         let (mut runtime, mut health) = (options.runtime.clone(), options.health.clone());
+        let mut reserved = None;
         if port_of(&runtime) == 0 {
-            let port = free_port().map_err(Failure::watchdog("find a free port for the program"))?;
+            let failed = Failure::watchdog("find a free port for the program");
+            let socket = reserve_port().map_err(&failed)?;
+            let port = socket.local_addr().map_err(&failed)?.port();
+            reserved = Some(socket);
             runtime = with_port(&runtime, port);
             if port_of(&health) == 0 {
                 health = with_port(&health, port);
@@ -94,6 +106,7 @@ impl Server {
         Ok(Server {
             launcher,
             client: Client::default(),
+            _reserved: reserved,
             runtime,
             health,
             ready_timeout: options.ready_timeout,
@@ -193,7 +206,7 @@ impl Server {
     }
 
     /// Watches a program that is up until it is gone. Breaks when the supervisor is to stop.
-    async fn watch(&self, mut started: Started) -> std::ops::ControlFlow<()> {
+    async fn watch(&self, mut started: Started) -> ControlFlow<()> {
         tracing::info!(init_ms = started.took.as_millis(), "the program is ready");
         self.cold_start.set(Some(started.took));
         self.up.set(true);
@@ -210,7 +223,7 @@ impl Server {
         };
         self.up.set(false);
         started.program.end().await;
-        if stopped { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+        if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Starts the program and waits until it is ready.
@@ -283,7 +296,16 @@ fn spawn_log(
     tokio::task::spawn_local(async move { log(stream, name, "", &tail).await })
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// A free TCP port, taken among watchdogs by holding the UDP port of the same number: the program has to bind the
+/// TCP port itself, and until it does, another watchdog could choose the same one and talk to the wrong program.
+fn reserve_port() -> io::Result<UdpSocket> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..PORT_TRIES_MAX {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        match UdpSocket::bind(address) {
+            Ok(reserved) => return Ok(reserved),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }

@@ -4,8 +4,8 @@
 
 use crate::support::{Folder, Watchdog, command, eventually, gone, kill, warm};
 
-/// A server in Python: answers what it got, fails, hangs or takes its time, as the body says. With `own`, it reports
-/// its cold start itself.
+/// A server in Python: answers what it got, fails, hangs, or reports its cold start itself, as the body says. While
+/// there is a file named `gate`, it neither starts nor answers calls that say so.
 const SERVER: &str = r#"
 import http.server, json, os, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -23,13 +23,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if body == b'"fail"': return self.answer(418, "application/json", b'{"error":{"code":"TEAPOT","message":"short and stout"}}')
         if body == b'"hang"': time.sleep(300)
-        if body == b'"slow"': time.sleep(0.5)
+        if body == b'"gate"': wait()
         if body == b'"own"': return self.answer(200, "application/json", b"1", {"X-Cold-Start": "true", "X-Init-Duration-Ms": "77"})
         if body == b'"async"': return self.answer(202, "application/json", b"", {"X-Nanofaas-Async": "true"})
         if self.headers["Content-Type"] == "image/png": return self.answer(200, "image/gif", body + b"\xff")
         got = {name.lower(): value for name, value in self.headers.items()}
         self.answer(200, "application/json", json.dumps({"pid": os.getpid(), "headers": got}).encode(), {"X-Extra": "yes"})
     def log_message(self, *arguments): pass
+def wait():
+    while os.path.exists(os.path.join(os.path.dirname(sys.argv[0]), "gate")): time.sleep(0.02)
+wait()
 kind = sys.argv[1]
 server = (http.server.ThreadingHTTPServer if kind == "threads" else http.server.HTTPServer)(("127.0.0.1", int(os.environ["PORT"])), Handler)
 server.serve_forever()
@@ -103,12 +106,15 @@ fn a_killed_program_comes_back() {
     let program = server(&folder, "threads");
     let watchdog = Watchdog::ready(&warm("HTTP", &program));
     let pid = pid_of(&watchdog).unwrap();
+    let gate = folder.path("gate");
+    std::fs::write(&gate, "").unwrap();
     kill(pid, "KILL");
     eventually("the health check fails", || {
         (watchdog.send("GET", "/health", &[], b"").status == 503).then_some(())
     });
     let answer = watchdog.invoke("{}");
-    assert!(answer.status == 200 || answer.error().0 == "UNAVAILABLE", "{}", answer.text());
+    assert_eq!((answer.status, answer.error().0.as_str()), (503, "UNAVAILABLE"));
+    std::fs::remove_file(&gate).unwrap();
     eventually("the health check succeeds", || {
         (watchdog.send("GET", "/health", &[], b"").status == 200).then_some(())
     });
@@ -166,8 +172,10 @@ fn sigterm_lets_calls_finish() {
     let mut watchdog = Watchdog::ready(&warm("HTTP", &program));
     let pid = pid_of(&watchdog).unwrap();
     let address = watchdog.address.unwrap();
+    let gate = folder.path("gate");
+    std::fs::write(&gate, "").unwrap();
     let answer = std::thread::scope(|scope| {
-        let call = scope.spawn(|| watchdog.invoke("\"slow\""));
+        let call = scope.spawn(|| watchdog.invoke("\"gate\""));
         eventually("the call runs", || {
             let metrics = watchdog.send("GET", "/metrics", &[], b"").text();
             metrics.contains("in_flight{function=\"unknown\"} 1").then_some(())
@@ -176,6 +184,7 @@ fn sigterm_lets_calls_finish() {
         eventually("new connections are refused", || {
             std::net::TcpStream::connect(address).is_err().then_some(())
         });
+        std::fs::remove_file(&gate).unwrap();
         call.join().unwrap()
     });
     assert_eq!(answer.status, 200);

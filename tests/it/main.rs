@@ -1,0 +1,10 @@
+//! Black-box tests: everything here talks to the real binary, over HTTP, on its command line, or by signals.
+//!
+//! One binary, so that linking is paid once. `support` starts servers, functions and clients; the other folders
+//! and files are named after what they test. The server's placement is taken from `NANOFAAS_PLACEMENT`, so the same
+//! tests hold for both.
+
+#![allow(unreachable_pub, reason = "modules of a test binary are its only readers")]
+
+mod invocation;
+mod support;

@@ -1,0 +1,24 @@
+//! What tests need: servers, functions, clients, patience.
+
+pub mod client;
+pub mod function;
+pub mod server;
+
+use std::time::{Duration, Instant};
+
+pub use client::{Client, Response};
+pub use function::{Call, Function, Reply};
+pub use server::Server;
+
+/// Longest wait for something that must happen. Generous: two busy cores are slow, and a wait that succeeds
+/// ends at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` holds; panics with `what` when it does not in time.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "did not happen in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,141 @@
+//! Starts the real server on free ports and ends it by its id.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, mpsc},
+};
+
+use serde_json::{Value, json};
+
+use super::{Client, PATIENCE, Response};
+
+/// A running server. Dropping it kills it and waits for its end.
+pub struct Server {
+    child: Child,
+    pub api: SocketAddr,
+    pub management: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// `nanofaas serve` with two workers and these settings, each `key=value`.
+    pub fn start(settings: &[&str]) -> Server {
+        Server::run("serve", settings)
+    }
+
+    /// `nanofaas dev`: with the process backend.
+    pub fn dev(settings: &[&str]) -> Server {
+        Server::run("dev", settings)
+    }
+
+    fn run(command: &str, settings: &[&str]) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_nanofaas"));
+        child.args([command, "--port", "0", "--management-port", "0", "--workers", "2", "--ephemeral"]);
+        // Tests are about behaviour; the one about the limit sets it.
+        child.args(["--set", "rate.max-per-second=100000000"]);
+        for setting in settings {
+            child.args(["--set", setting]);
+        }
+        child.env("NANOFAAS_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = child.spawn().expect("the binary starts");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (sender, receiver) = mpsc::channel();
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if let Ok(event) = serde_json::from_str::<Value>(&line)
+                    && event["message"] == "serving"
+                {
+                    let address = |field: &str| event[field].as_str().and_then(|text| text.parse().ok());
+                    let _ = sender.send((address("api"), address("management")));
+                }
+                lines.lock().expect("no panic").push(line);
+            }
+        });
+        let Ok((Some(api), Some(management))) = receiver.recv_timeout(PATIENCE) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the server did not start: {:#?}", log.lock().expect("no panic"));
+        };
+        Server { child, api, management, log }
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to its log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// A connection to the API.
+    pub fn client(&self) -> Client {
+        Client::connect(self.api)
+    }
+
+    /// One JSON request to the API on a connection of its own.
+    pub fn send(&self, method: &str, path: &str, body: &Value) -> Response {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.client().send(method, path, &[("content-type", "application/json")], &body)
+    }
+
+    /// `GET` from the API.
+    pub fn get(&self, path: &str) -> Response {
+        self.send("GET", path, &Value::Null)
+    }
+
+    /// Registers a function; panics when it is refused.
+    #[track_caller]
+    pub fn register(&self, spec: Value) -> Value {
+        let response = self.send("POST", "/v1/functions", &spec);
+        assert_eq!(response.status, 201, "{}", response.text());
+        response.json()
+    }
+
+    /// Calls a function with an input.
+    pub fn invoke(&self, name: &str, input: Value) -> Response {
+        self.send("POST", &format!("/v1/functions/{name}:invoke"), &json!({ "input": input }))
+    }
+
+    /// `GET` from the management listener.
+    pub fn manage(&self, path: &str) -> Response {
+        Client::connect(self.management).send("GET", path, &[], b"")
+    }
+
+    /// The value of a metric, such as `function_in_flight{function="f"}`; 0 when there is no such line.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.manage("/actuator/prometheus").text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, signal: &str) {
+        let killed = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
+        assert!(killed.is_ok_and(|status| status.success()), "kill -{signal}");
+    }
+
+    /// Waits for its end; the exit code, `None` when a signal ended it.
+    pub fn wait(&mut self) -> Option<i32> {
+        let deadline = std::time::Instant::now() + PATIENCE * 2;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status.code();
+            }
+            assert!(std::time::Instant::now() < deadline, "the server did not end: {:#?}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

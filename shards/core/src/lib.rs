@@ -15,6 +15,7 @@ pub mod effect;
 mod execution;
 mod function;
 pub mod id;
+mod id_table;
 mod idempotency;
 pub mod input;
 pub mod invariant;

@@ -60,63 +60,105 @@ struct Place<T> {
     entry: Option<T>,
 }
 
+/// Places of one chunk. Chunks never move: a vector of a million records that grows would stop its shard for
+/// tens of milliseconds while it copies itself.
+const CHUNK: usize = 1024;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Slab<T, Tag> {
-    places: Vec<Place<T>>,
+    chunks: Vec<Vec<Place<T>>>,
     /// Positions without an entry, newest last.
     free: Vec<u32>,
+    /// Entries.
+    count: usize,
     of: PhantomData<fn() -> Tag>,
 }
 
 impl<T, Tag> Slab<T, Tag> {
     pub(crate) fn new() -> Slab<T, Tag> {
-        Slab { places: Vec::new(), free: Vec::new(), of: PhantomData }
+        Slab { chunks: Vec::new(), free: Vec::new(), count: 0, of: PhantomData }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.count
     }
 
     pub(crate) fn insert(&mut self, entry: T) -> Key<Tag> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                self.places.push(Place { generation: 0, entry: None });
-                (self.places.len() - 1) as u32
-            }
-        };
-        let place = &mut self.places[index as usize];
-        place.entry = Some(entry);
-        Key { index, generation: place.generation, of: PhantomData }
+        self.count += 1;
+        if let Some(index) = self.free.pop()
+            && let Some(place) = self.place_mut(index)
+        {
+            place.entry = Some(entry);
+            return Key { index, generation: place.generation, of: PhantomData };
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            // The first chunk grows as it is needed: most slabs stay small.
+            let capacity = if self.chunks.is_empty() { 0 } else { CHUNK };
+            self.chunks.push(Vec::with_capacity(capacity));
+        }
+        let full = (self.chunks.len() - 1) * CHUNK;
+        // There is a last chunk: it was pushed just now if there was none.
+        let index = self.chunks.last_mut().map_or(0, |chunk| {
+            chunk.push(Place { generation: 0, entry: Some(entry) });
+            full + chunk.len() - 1
+        });
+        Key { index: index as u32, generation: 0, of: PhantomData }
     }
 
     pub(crate) fn get(&self, key: Key<Tag>) -> Option<&T> {
-        let place = self.places.get(key.index as usize)?;
+        let index = key.index as usize;
+        let place = self.chunks.get(index / CHUNK)?.get(index % CHUNK)?;
         if place.generation == key.generation { place.entry.as_ref() } else { None }
     }
 
     pub(crate) fn get_mut(&mut self, key: Key<Tag>) -> Option<&mut T> {
-        let place = self.places.get_mut(key.index as usize)?;
+        let place = self.place_mut(key.index)?;
         if place.generation == key.generation { place.entry.as_mut() } else { None }
     }
 
     pub(crate) fn remove(&mut self, key: Key<Tag>) -> Option<T> {
-        let place = self.places.get_mut(key.index as usize)?;
+        let place = self.place_mut(key.index)?;
         if place.generation != key.generation {
             return None;
         }
         let entry = place.entry.take()?;
         place.generation = place.generation.wrapping_add(1);
         self.free.push(key.index);
+        self.count -= 1;
         Some(entry)
     }
 
     /// All entries, by position.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<Tag>, &T)> {
-        self.places.iter().enumerate().filter_map(|(index, place)| {
+        self.chunks.iter().flatten().enumerate().filter_map(|(index, place)| {
             let key = Key { index: index as u32, generation: place.generation, of: PhantomData };
             place.entry.as_ref().map(|entry| (key, entry))
         })
+    }
+
+    fn place_mut(&mut self, index: u32) -> Option<&mut Place<T>> {
+        let index = index as usize;
+        self.chunks.get_mut(index / CHUNK)?.get_mut(index % CHUNK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_go_stale_and_places_are_used_again_over_chunks() {
+        let mut slab: Slab<usize, ()> = Slab::new();
+        let keys: Vec<_> = (0..3 * CHUNK).map(|number| slab.insert(number)).collect();
+        assert!(keys.iter().enumerate().all(|(number, key)| slab.get(*key) == Some(&number)));
+        let gone = keys[CHUNK + 1];
+        assert_eq!(
+            (slab.remove(gone), slab.remove(gone), slab.len()),
+            (Some(CHUNK + 1), None, 3 * CHUNK - 1)
+        );
+        let again = slab.insert(7);
+        assert_eq!((again.index(), slab.get(gone), slab.get(again)), (gone.index(), None, Some(&7)));
+        assert_eq!(slab.iter().count(), 3 * CHUNK);
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     input::{Idempotency, Invoke, Ticket},
     limits::Limits,
     payload::{Failure, code},
-    shard::{ExecutionKey, FunctionKey, HashedId, Shard},
+    shard::{ExecutionKey, FunctionKey, Shard},
     timers::Due,
 };
 
@@ -172,7 +172,7 @@ impl Shard {
         if let Some(execution) = self.executions.get_mut(key) {
             execution.live = Some(Box::new(live));
         }
-        self.ids.insert(HashedId(call.id), key);
+        self.ids.insert(call.id, key);
         if let Some(idempotency) = idempotency {
             self.keys.put(&label, &idempotency, key, now.mono_us);
             self.expire_keys(2);

@@ -13,7 +13,7 @@ mod timing;
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasherDefault, DefaultHasher, Hasher},
+    hash::{BuildHasherDefault, DefaultHasher},
 };
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     execution::Execution,
     function::{Function, FunctionView, Life},
     id::ExecutionId,
+    id_table::IdTable,
     idempotency::Keys,
     input::{Input, Now, Ticket},
     limits::Limits,
@@ -54,34 +55,6 @@ pub(crate) type ExecutionKey = Key<ExecutionTag>;
 
 /// SipHash with a fixed key: nothing here may depend on a seed that differs from run to run.
 type FixedMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
-
-/// Takes the random bits of an execution id as its hash: ids are made by the server, never by a caller.
-#[derive(Debug, Default, Clone, Copy)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-    fn write_u64(&mut self, bits: u64) {
-        self.0 = bits;
-    }
-}
-
-/// An id that hashes by its random bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct HashedId(ExecutionId);
-
-impl std::hash::Hash for HashedId {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.random_bits());
-    }
-}
 
 /// An attempt: one slot of its function from dispatch until it is settled.
 #[derive(Debug)]
@@ -132,7 +105,7 @@ pub struct Shard {
     pub(crate) functions: Slab<Function, FunctionTag>,
     names: FixedMap<Name, FunctionKey>,
     pub(crate) executions: Slab<Execution, ExecutionTag>,
-    ids: HashMap<HashedId, ExecutionKey, BuildHasherDefault<IdHasher>>,
+    pub(crate) ids: IdTable,
     pub(crate) attempts: Slab<Attempt, AttemptTag>,
     pub(crate) timers: Timers,
     pub(crate) keys: Keys,
@@ -167,7 +140,7 @@ impl Shard {
             functions: Slab::new(),
             names: FixedMap::default(),
             executions: Slab::new(),
-            ids: HashMap::default(),
+            ids: IdTable::new(),
             attempts: Slab::new(),
             timers: Timers::new(),
             keys: Keys::default(),
@@ -299,11 +272,11 @@ impl Shard {
     }
 
     pub(crate) fn find(&self, id: ExecutionId) -> Option<&Execution> {
-        self.executions.get(*self.ids.get(&HashedId(id))?)
+        self.executions.get(self.ids.get(id)?)
     }
 
     fn find_key(&self, id: ExecutionId) -> Option<ExecutionKey> {
-        self.ids.get(&HashedId(id)).copied()
+        self.ids.get(id)
     }
 
     /// The next number of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").

@@ -3,7 +3,7 @@
 use crate::{
     answer::State,
     execution::Ending,
-    shard::{ExecutionKey, HashedId, Shard},
+    shard::{ExecutionKey, Shard},
     timers::Due,
 };
 
@@ -111,7 +111,7 @@ impl Shard {
 
     fn forget(&mut self, key: ExecutionKey, finished: bool) {
         let Some(execution) = self.executions.remove(key) else { return };
-        self.ids.remove(&HashedId(execution.id));
+        self.ids.remove(execution.id);
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.accounting.finished -= u64::from(finished);
             function.accounting.evicted += 1;

@@ -11,6 +11,8 @@ use shard_core::FunctionKey;
 
 use crate::api::spec::FunctionSpec;
 
+pub mod process;
+
 /// Names a function towards a backend, from its provisioning to its teardown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FunctionRef {

@@ -5,6 +5,7 @@
 //! - is the *subreaper* of everything below: when the watchdog is killed, its programs, and what those started,
 //!   become children of the guard, which kills them all. As process 1 of a container it also buries orphans;
 //! - passes SIGTERM and SIGINT on and ends with the watchdog's exit code;
+//! - kills everything at once on SIGQUIT, for a watchdog that reacts to nothing else any more;
 //! - kills everything at once when its own parent dies, if it was told which process that is.
 //!
 //! The other direction is covered by `watch_parent`: a watchdog whose guard died kills its programs itself.
@@ -51,6 +52,7 @@ pub(super) async fn run(parent: Option<Pid>) -> ExitCode {
 async fn guard(parent: Option<Pid>) -> io::Result<u8> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
     let mut child_ended = signal(SignalKind::child())?;
     let mut orphaned = std::pin::pin!(watch_parent(parent));
     descendants::adopt_orphans()?;
@@ -59,6 +61,7 @@ async fn guard(parent: Option<Pid>) -> io::Result<u8> {
     loop {
         tokio::select! {
             () = orphaned.as_mut() => return Ok(1),
+            _ = quit.recv() => return Ok(1),
             _ = child_ended.recv() => {
                 if let Some(status) = bury(&mut watchdog)? {
                     return Ok(code_of(status));

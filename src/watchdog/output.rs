@@ -51,6 +51,18 @@ pub async fn log(
     execution_id: &str,
     tail: &RefCell<Tail>,
 ) {
+    read_lines(stream, tail, |line| {
+        tracing::info!(stream = name, execution_id, line, "program wrote");
+    })
+    .await;
+}
+
+/// Reads a whole stream and keeps its end. Gives every line that is not blank to `take`.
+pub async fn read_lines(
+    stream: Option<impl AsyncRead + Unpin>,
+    tail: &RefCell<Tail>,
+    mut take: impl FnMut(&str),
+) {
     let Some(mut stream) = stream else { return };
     let mut line = Vec::new();
     let mut chunk = vec![0; LINE_MAX];
@@ -59,18 +71,18 @@ pub async fn log(
         for part in chunk[..count].split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
             if part.ends_with(b"\n") || line.len() >= LINE_MAX {
-                log_line(name, execution_id, &mut line);
+                take_line(&mut line, &mut take);
             }
         }
     }
-    log_line(name, execution_id, &mut line);
+    take_line(&mut line, &mut take);
 }
 
-fn log_line(stream: &'static str, execution_id: &str, line: &mut Vec<u8>) {
+fn take_line(line: &mut Vec<u8>, take: &mut impl FnMut(&str)) {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end();
     if !text.is_empty() {
-        tracing::info!(stream, execution_id, line = text, "program wrote");
+        take(text);
     }
     line.clear();
 }

@@ -1,0 +1,316 @@
+//! One function: how many replicas it should have, which are ready, which are on their way out.
+//!
+//! Replicas run as tasks of the same thread and report here; nothing is awaited while the state is borrowed. A
+//! replica that is asked to go leaves the routing table in the same step, and is remembered until its last
+//! process is gone.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Context,
+    environment::path_of,
+    preflight,
+    replica::{Replica, Report},
+    stop::Stop,
+};
+use crate::{
+    api::spec::{FunctionSpec, RuntimeMode},
+    backends::{BackendError, FunctionRef, Instances},
+};
+
+/// Replicas of one function.
+const REPLICAS_MAX: u32 = 1000;
+
+/// Time for the replicas of a failed provisioning to end; no calls are in flight.
+const DISCARD: Duration = Duration::from_secs(5);
+
+/// Beyond the time in which replicas end or report by themselves.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// A function and its replicas.
+pub struct Function {
+    reference: FunctionRef,
+    spec: Arc<FunctionSpec>,
+    context: Rc<Context>,
+    state: RefCell<State>,
+    /// Wakes whoever waits for a change of `state`.
+    changes: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// `provisioned` has been reported: changes may be too.
+    is_provisioned: bool,
+    /// Why provisioning cannot succeed any more, as long as it has not.
+    failure: Option<BackendError>,
+    next_id: u64,
+    /// Replicas that are wanted, oldest first.
+    members: Vec<Member>,
+    /// Replicas that were asked to go.
+    leaving: Vec<Leaving>,
+}
+
+struct Member {
+    id: u64,
+    /// Its address while it is ready.
+    endpoint: Option<Arc<str>>,
+    stop: watch::Sender<Option<Stop>>,
+}
+
+struct Leaving {
+    id: u64,
+    stop: watch::Sender<Option<Stop>>,
+}
+
+impl Function {
+    /// A function without replicas.
+    pub fn new(reference: FunctionRef, spec: Arc<FunctionSpec>, context: Rc<Context>) -> Rc<Function> {
+        let (state, changes) = (RefCell::default(), watch::Sender::new(()));
+        Rc::new(Function { reference, spec, context, state, changes })
+    }
+
+    /// Starts the first replicas and waits until all are ready. After an error nothing is left.
+    ///
+    /// # Errors
+    /// What the author or operator of the function should know.
+    pub async fn provision(self: &Rc<Self>) -> Result<Instances, BackendError> {
+        let replicas = self.spec.scaling_config.as_ref().map_or(1, |scaling| scaling.min_replicas);
+        self.check_number(replicas)?;
+        preflight::check(&self.spec, path_of(&self.spec).as_ref()).map_err(|reason| {
+            BackendError::Provisioning(format!("function '{}' cannot be started: {reason}", self.spec.name))
+        })?;
+        self.resize(replicas);
+        // Replicas give up by themselves, with better words; this is for one that is ready now and then.
+        let limit = Instant::now() + self.context.ready_timeout + MARGIN;
+        let settled = timeout_at(limit, self.settled()).await;
+        match settled.unwrap_or_else(|_| Err(self.not_ready("it does not stay ready"))) {
+            Ok(()) => {
+                self.state.borrow_mut().is_provisioned = true;
+                Ok(self.instances())
+            }
+            Err(error) => {
+                self.dismiss_all(Stop::within(DISCARD));
+                self.gone().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes the number of replicas. Does not wait, and leaves publishing to the caller.
+    ///
+    /// # Errors
+    /// There are too many, or the server shuts down.
+    pub fn scale(self: &Rc<Self>, replicas: u32) -> Result<u32, BackendError> {
+        self.check_number(replicas)?;
+        self.resize(replicas);
+        Ok(replicas)
+    }
+
+    /// Stops all replicas and waits for their end; calls in flight may finish. May be tried again.
+    ///
+    /// # Errors
+    /// Something survived even being killed.
+    pub async fn tear_down(&self) -> Result<(), BackendError> {
+        let stop = self.draining();
+        self.dismiss_all(stop);
+        self.publish();
+        if timeout_at(stop.kill_at + MARGIN, self.gone()).await.is_ok() {
+            return Ok(());
+        }
+        let (number, name) = (self.state.borrow().leaving.len(), &self.spec.name);
+        Err(BackendError::Teardown(format!(
+            "{number} replicas of function '{name}' do not end, not even when killed; look for processes with \
+             FUNCTION_NAME={name} and delete the function again"
+        )))
+    }
+
+    /// Asks all replicas to go, those that are going already to hurry. Ends a provisioning.
+    pub fn shut_down(&self, stop: Stop) {
+        for leaving in &self.state.borrow().leaving {
+            leaving.stop.send_if_modified(|old| {
+                let earlier = old.is_none_or(|old| stop.kill_at < old.kill_at);
+                if earlier {
+                    *old = Some(stop);
+                }
+                earlier
+            });
+        }
+        self.dismiss_all(stop);
+        self.publish();
+    }
+
+    /// Waits until no replica is left that was asked to go.
+    pub async fn gone(&self) {
+        self.until(|state| state.leaving.is_empty().then_some(())).await;
+    }
+
+    /// Reports what is ready now, unless the function is still being provisioned.
+    pub fn publish(&self) {
+        if self.state.borrow().is_provisioned {
+            self.context.events.instances_changed(self.reference, self.instances());
+        }
+    }
+
+    fn instances(&self) -> Instances {
+        let state = self.state.borrow();
+        let endpoints = state.members.iter().filter_map(|member| member.endpoint.clone()).collect();
+        Instances { endpoints, desired: state.members.len() as u32 }
+    }
+
+    fn check_number(&self, replicas: u32) -> Result<(), BackendError> {
+        if replicas <= REPLICAS_MAX {
+            return Ok(());
+        }
+        Err(BackendError::Unavailable(format!(
+            "function '{}' cannot have {replicas} replicas: the process backend runs at most {REPLICAS_MAX}",
+            self.spec.name
+        )))
+    }
+
+    /// Starts what is missing, asks what is too much to go, newest first.
+    fn resize(self: &Rc<Self>, replicas: u32) {
+        let count = self.state.borrow().members.len();
+        for _ in count..replicas as usize {
+            let member = self.start();
+            self.state.borrow_mut().members.push(member);
+        }
+        self.dismiss(replicas as usize, self.draining());
+    }
+
+    fn start(self: &Rc<Self>) -> Member {
+        let id = {
+            let mut state = self.state.borrow_mut();
+            state.next_id += 1;
+            state.next_id
+        };
+        let (sender, stop) = watch::channel(None);
+        let function = Rc::clone(self);
+        let replica = Replica {
+            spec: Arc::clone(&self.spec),
+            context: Rc::clone(&self.context),
+            stop,
+            report: move |report| function.note(id, report),
+        };
+        let farewell = Farewell { function: Rc::clone(self), id };
+        tokio::task::spawn_local(async move {
+            replica.keep().await;
+            drop(farewell);
+        });
+        Member { id, endpoint: None, stop: sender }
+    }
+
+    fn draining(&self) -> Stop {
+        Stop::draining(Duration::from_millis(self.spec.timeout_ms.into()))
+    }
+
+    fn dismiss_all(&self, stop: Stop) {
+        self.state.borrow_mut().failure.get_or_insert_with(|| {
+            BackendError::Unavailable(format!(
+                "function '{}' was stopped before it was ready",
+                self.spec.name
+            ))
+        });
+        self.dismiss(0, stop);
+    }
+
+    /// Takes all members but the `kept` oldest out of the table and asks them to go.
+    fn dismiss(&self, kept: usize, stop: Stop) {
+        let mut state = self.state.borrow_mut();
+        let kept = kept.min(state.members.len());
+        let dismissed = state.members.split_off(kept);
+        for Member { id, stop: sender, .. } in dismissed.into_iter().rev() {
+            sender.send_replace(Some(stop));
+            state.leaving.push(Leaving { id, stop: sender });
+        }
+        drop(state);
+        self.changes.send_replace(());
+    }
+
+    /// Takes a report of a replica.
+    fn note(&self, id: u64, report: Report) {
+        let mut state = self.state.borrow_mut();
+        // One that was asked to go is out of the table for good.
+        let Some(member) = state.members.iter_mut().find(|member| member.id == id) else { return };
+        let endpoint = match &report {
+            Report::Ready(endpoint) => Some(Arc::clone(endpoint)),
+            Report::Unready | Report::Died(_) => None,
+        };
+        let is_changed = member.endpoint != endpoint;
+        member.endpoint = endpoint;
+        if let Report::Died(reason) = report {
+            state.failure.get_or_insert_with(|| self.not_ready(&reason));
+        }
+        drop(state);
+        self.changes.send_replace(());
+        if is_changed {
+            self.publish();
+        }
+    }
+
+    /// A replica's task is over.
+    fn forget(&self, id: u64) {
+        let mut state = self.state.borrow_mut();
+        state.leaving.retain(|leaving| leaving.id != id);
+        // Still wanted means that its task broke off: better one replica less than a dead one in the table.
+        let broke_off: Vec<Member> = state.members.extract_if(.., |member| member.id == id).collect();
+        drop(state);
+        self.changes.send_replace(());
+        if !broke_off.is_empty() {
+            self.publish();
+        }
+    }
+
+    /// Waits until all members are ready.
+    async fn settled(&self) -> Result<(), BackendError> {
+        self.until(|state| match &state.failure {
+            Some(failure) => Some(Err(failure.clone())),
+            None => state.members.iter().all(|member| member.endpoint.is_some()).then_some(Ok(())),
+        })
+        .await
+    }
+
+    /// Waits until `look` finds something in the state.
+    async fn until<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
+        let mut changes = self.changes.subscribe();
+        loop {
+            if let Some(found) = look(&self.state.borrow()) {
+                return found;
+            }
+            // The sender lives as long as `self`.
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn not_ready(&self, reason: &str) -> BackendError {
+        let command = self.spec.runtime_command.as_deref().unwrap_or_default();
+        let expected = match self.spec.runtime_mode {
+            None | Some(RuntimeMode::Http) => {
+                " listens on 127.0.0.1:$PORT and answers GET /health with status 200 in time"
+            }
+            Some(RuntimeMode::Stdio | RuntimeMode::File) => " can be run",
+        };
+        let directory = self.spec.working_dir.as_deref().map(|directory| format!(" in {directory}"));
+        BackendError::Provisioning(format!(
+            "function '{}' did not become ready: {reason}; check that `{command}`{}{expected}",
+            self.spec.name,
+            directory.unwrap_or_default()
+        ))
+    }
+}
+
+/// Tells the function that a replica's task is over, however it ended.
+struct Farewell {
+    function: Rc<Function>,
+    id: u64,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.function.forget(self.id);
+    }
+}

@@ -1,0 +1,181 @@
+//! The `process` backend: functions as local processes, each replica a program under its own watchdog.
+//!
+//! From the outside in:
+//!
+//! - here the [`Backend`] and its thread; [`thread`] takes the orders
+//! - [`function`] how many replicas there are; [`replica`] keeps one running; [`watchdog`] one process of it
+//! - pure or nearly so: [`environment`], [`preflight`], [`backoff`], [`stop`], [`ports`]
+//!
+//! No process survives the server, however it ends: the watchdog ends with its parent, and its programs with the
+//! watchdog. No isolation either: programs run as the server's user, which is why this backend is for the
+//! machine of a developer or for functions that are trusted.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+pub mod backoff;
+pub mod environment;
+pub mod function;
+pub mod ports;
+pub mod preflight;
+pub mod replica;
+pub mod stop;
+pub mod thread;
+pub mod watchdog;
+
+use super::{Backend, Events, Order};
+use crate::api::spec::{ExecutionMode, FunctionSpec};
+use ports::Ports;
+use thread::Command;
+
+/// What the process backend is told.
+#[derive(Debug, Clone)]
+pub struct ProcessOptions {
+    /// The nanofaas binary, run as the watchdog.
+    pub binary: PathBuf,
+    /// Longest time from the start of a replica until it is ready.
+    pub ready_timeout: Duration,
+    /// Where programs report results, such as `http://127.0.0.1:8080/v1/internal/executions`.
+    pub callback_url: Option<String>,
+}
+
+impl Default for ProcessOptions {
+    fn default() -> Self {
+        ProcessOptions {
+            // The file that runs now, also when it was replaced or deleted since: a new process must not be of
+            // another version than the server, and a build in progress must not stop replicas from restarting.
+            binary: PathBuf::from("/proc/self/exe"),
+            ready_timeout: Duration::from_secs(20),
+            callback_url: None,
+        }
+    }
+}
+
+/// Why the backend could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessBackendError {
+    /// The path of the binary cannot be made absolute.
+    #[error("cannot find the nanofaas binary at {path}: {reason}")]
+    Binary {
+        /// The path that was given.
+        path: PathBuf,
+        /// The operating system's word for it.
+        reason: io::Error,
+    },
+    /// No thread, or no way to wait for events on it.
+    #[error("cannot start the thread of the process backend: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// What all replicas share.
+pub struct Context {
+    /// The nanofaas binary, absolute: replicas have working directories of their own.
+    pub binary: PathBuf,
+    /// See [`ProcessOptions`].
+    pub ready_timeout: Duration,
+    /// See [`ProcessOptions`].
+    pub callback_url: Option<String>,
+    /// Where to report.
+    pub events: Arc<dyn Events>,
+    /// Ports in use.
+    pub ports: Ports,
+}
+
+/// Runs functions as processes of this machine.
+pub struct ProcessBackend {
+    /// Not bounded by itself: a function has one order under way, so there are never more than functions.
+    commands: mpsc::UnboundedSender<Command>,
+    events: Arc<dyn Events>,
+    /// Until it was waited for.
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl ProcessBackend {
+    /// Starts the backend's thread. Dropping the backend without [`Backend::shut_down`] ends the replicas too,
+    /// but nobody waits for it.
+    ///
+    /// # Errors
+    /// See [`ProcessBackendError`].
+    pub fn new(
+        options: ProcessOptions,
+        events: Arc<dyn Events>,
+    ) -> Result<ProcessBackend, ProcessBackendError> {
+        let binary = std::path::absolute(&options.binary)
+            .map_err(|reason| ProcessBackendError::Binary { path: options.binary.clone(), reason })?;
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (started, is_started) = crossbeam_channel::bounded(1);
+        let thread_events = Arc::clone(&events);
+        let body = move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let _ = started.send(Ok(()));
+            let context = Context {
+                binary,
+                ready_timeout: options.ready_timeout,
+                callback_url: options.callback_url,
+                events: thread_events,
+                ports: Ports::default(),
+            };
+            runtime.block_on(thread::run(context, receiver));
+        };
+        let thread = std::thread::Builder::new().name("processes".to_owned()).spawn(body)?;
+        // Nothing was sent when the thread ended before, which it does only by a panic.
+        is_started.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once")))?;
+        Ok(ProcessBackend { commands, events, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Backend for ProcessBackend {
+    fn id(&self) -> &'static str {
+        "process"
+    }
+
+    fn supports(&self, spec: &FunctionSpec) -> Result<(), String> {
+        if spec.execution_mode == ExecutionMode::Remote {
+            return Err("the process backend does not support execution mode REMOTE yet".to_owned());
+        }
+        if spec.runtime_command.as_ref().is_none_or(|command| command.trim().is_empty()) {
+            return Err("the process backend runs programs of this machine and needs a runtimeCommand; \
+                        it cannot run an image"
+                .to_owned());
+        }
+        Ok(())
+    }
+
+    fn submit(&self, order: Order) {
+        if let Err(mpsc::error::SendError(Command::Order(order))) = self.commands.send(Command::Order(order))
+        {
+            thread::refuse(&self.events, order);
+        }
+    }
+
+    /// Must not be called by [`Events`]: the thread that reports is the one that is waited for.
+    fn shut_down(&self, grace: Duration) {
+        let _ = self.commands.send(Command::ShutDown(grace));
+        // A second caller waits here until the first is done.
+        let mut thread = self.thread.lock();
+        if thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of the process backend ended by a panic");
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn test_spec(name: &str) -> FunctionSpec {
+    serde_json::from_value(serde_json::json!({
+        "name": name,
+        "timeoutMs": 30_000, "concurrency": 4, "queueSize": 100, "maxRetries": 3, "retryBackoffMs": 0,
+        "executionMode": "DEPLOYMENT",
+        "requestedExecutionMode": "DEPLOYMENT",
+        "effectiveExecutionMode": "DEPLOYMENT",
+        "runtimeMode": "STDIO",
+        "runtimeCommand": "cat -",
+    }))
+    .expect("a spec")
+}

@@ -1,0 +1,194 @@
+//! One replica: a process that is kept running, from the moment it is wanted until it is asked to go.
+//!
+//! A replica is *ready* while its watchdog answers `GET /health` with 200. It answers 503 while its program is
+//! down, which it restarts itself; the replica is not in the routing table then. A watchdog that died, or that
+//! answers nothing several times in a row, is replaced by a new process after a pause.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hyper::{HeaderMap, Method};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
+};
+
+use super::{Context, backoff::Backoff, stop::Stop, watchdog::Watchdog};
+use crate::{
+    api::spec::FunctionSpec,
+    dispatch::client::{Bounds, Client},
+};
+
+/// Between two health checks.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+
+/// Bounds of one health check. Generous: a busy machine is not a dead replica.
+const HEALTH_BOUNDS: Bounds = Bounds { timeout: Duration::from_secs(2), body_max: 64 << 10 };
+
+/// Health checks without an answer, in a row, until the process is replaced.
+const SILENCES_MAX: u32 = 3;
+
+/// Ports that are tried when strangers take them, before the replica counts as failed.
+const PORTS_MAX: usize = 3;
+
+/// Time to end a process that is of no use.
+const DISCARD: Duration = Duration::from_secs(2);
+
+/// What a replica tells the function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// Calls may be sent to this address.
+    Ready(Arc<str>),
+    /// Not for now.
+    Unready,
+    /// The process ended or was given up, for this reason; there will be another.
+    Died(String),
+}
+
+/// What runs a replica.
+pub struct Replica<R> {
+    /// What to run.
+    pub spec: Arc<FunctionSpec>,
+    /// What all replicas share.
+    pub context: Rc<Context>,
+    /// Set when the replica is to go; may then change to an earlier end.
+    pub stop: watch::Receiver<Option<Stop>>,
+    /// Takes what it tells.
+    pub report: R,
+}
+
+/// How one process came to its end.
+enum Ending {
+    /// It was asked to go.
+    Stopped,
+    /// It was not.
+    Died {
+        /// Why, in words.
+        reason: String,
+        /// How long it had been ready.
+        ready_for: Duration,
+    },
+    /// It never became ready because somebody else has its port.
+    LostPort(String),
+}
+
+impl<R: Fn(Report)> Replica<R> {
+    /// Keeps a process running until told to stop, and returns when nothing is left of it.
+    pub async fn keep(mut self) {
+        let mut backoff = Backoff::default();
+        while let Ending::Died { reason, ready_for } = self.run().await {
+            let pause = backoff.pause_after(ready_for);
+            let pause_ms = pause.as_millis();
+            tracing::warn!(function = self.spec.name, reason, pause_ms, "a replica died, starting it again");
+            (self.report)(Report::Died(reason));
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stopped(&mut self.stop) => return,
+            }
+        }
+    }
+
+    /// Runs one process to its end; more than one when ports are lost.
+    async fn run(&mut self) -> Ending {
+        let deadline = Instant::now() + self.context.ready_timeout;
+        let mut last = String::new();
+        for _ in 0..PORTS_MAX {
+            match self.run_process(deadline).await {
+                Ending::LostPort(reason) => last = reason,
+                ending => return ending,
+            }
+        }
+        Ending::Died { reason: last, ready_for: Duration::ZERO }
+    }
+
+    async fn run_process(&mut self, deadline: Instant) -> Ending {
+        let died = |reason, ready_for| Ending::Died { reason, ready_for };
+        let mut watchdog = match Watchdog::start(&self.spec, &self.context) {
+            Ok(watchdog) => watchdog,
+            Err(reason) => return died(reason, Duration::ZERO),
+        };
+        let started = tokio::select! {
+            started = timeout_at(deadline, watchdog.announced()) => Some(started),
+            () = stopped(&mut self.stop) => None,
+        };
+        match started {
+            None => {
+                watchdog.stop(&mut self.stop).await;
+                Ending::Stopped
+            }
+            Some(Ok(Ok(address))) if self.context.ports.is_reserved(address.port()) => {
+                // The watchdog sits where another replica's program is about to bind.
+                watchdog.stop_within(DISCARD).await;
+                Ending::LostPort(format!("port {} was given away twice", address.port()))
+            }
+            Some(Ok(Ok(address))) => self.serve(watchdog, address).await,
+            Some(Ok(Err(reason))) => {
+                watchdog.stop_within(DISCARD).await;
+                if watchdog.lost_port() { Ending::LostPort(reason) } else { died(reason, Duration::ZERO) }
+            }
+            Some(Err(_)) => {
+                watchdog.stop_within(DISCARD).await;
+                let limit_ms = self.context.ready_timeout.as_millis();
+                let words = watchdog.last_words();
+                died(format!("no answer within {limit_ms} ms; it wrote: {words}"), Duration::ZERO)
+            }
+        }
+    }
+
+    /// From ready to the end.
+    async fn serve(&mut self, mut watchdog: Watchdog, address: SocketAddr) -> Ending {
+        let ready_at = Instant::now();
+        tracing::info!(function = self.spec.name, pid = watchdog.id(), %address, "a replica is ready");
+        (self.report)(Report::Ready(endpoint(address)));
+        let mut stop = self.stop.clone();
+        let reason = tokio::select! {
+            status = watchdog.ended() => {
+                // At once: the rest takes a moment.
+                (self.report)(Report::Unready);
+                watchdog.epitaph(status).await
+            }
+            reason = self.fell_silent(address) => {
+                watchdog.stop_within(DISCARD).await;
+                reason
+            }
+            () = stopped(&mut stop) => {
+                watchdog.stop(&mut stop).await;
+                return Ending::Stopped;
+            }
+        };
+        watchdog.vanished().await;
+        Ending::Died { reason, ready_for: ready_at.elapsed() }
+    }
+
+    /// Checks the replica's health until it has not answered for too long.
+    async fn fell_silent(&self, address: SocketAddr) -> String {
+        // Its own client, so that its idle connection goes with the process.
+        let client = Client::default();
+        let check = format!("http://{address}/health");
+        let mut silences = 0;
+        let mut due = interval(HEALTH_EVERY);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            let answer =
+                client.send(Method::GET, &check, HeaderMap::new(), Bytes::new(), HEALTH_BOUNDS).await;
+            let is_ready = answer.as_ref().is_ok_and(|answer| answer.status.is_success());
+            (self.report)(if is_ready { Report::Ready(endpoint(address)) } else { Report::Unready });
+            match answer {
+                Ok(_) => silences = 0,
+                Err(_) if silences + 1 < SILENCES_MAX => silences += 1,
+                Err(error) => return format!("{SILENCES_MAX} health checks got no answer: {error}"),
+            }
+        }
+    }
+}
+
+/// Returns when the replica is to go.
+async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) {
+    // An error means that the function is gone, which is the same.
+    let _ = stop.wait_for(Option::is_some).await;
+}
+
+fn endpoint(address: SocketAddr) -> Arc<str> {
+    format!("http://{address}/invoke").into()
+}

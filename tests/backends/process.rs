@@ -1,0 +1,177 @@
+//! What only local processes show: their environment, their deaths, and that none outlives the server.
+
+use std::{
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use nanofaas::backends::Backend;
+use serde_json::{Value, json};
+
+use crate::{
+    rig::{Rig, call, output},
+    support::{alive, children_of, eventually, kill},
+};
+
+/// Names the directory in which [`server_to_be_killed`] tells that it is ready.
+const SERVER_FOLDER: &str = "BACKENDS_TEST_FOLDER";
+
+#[test]
+fn a_program_sees_its_own_environment_only() {
+    let rig = Rig::new("environment");
+    let function = rig.function(1);
+    let env = json!({ "GREETING": "hello", "FUNCTION_NAME": "mine", "TIMEOUT_MS": "1", "WARM_PORT": "1" });
+    let instances = rig.provision(&function, json!({ "env": env, "runtimeMode": "HTTP" })).unwrap();
+    let seen = output(&instances.endpoints[0], &Value::Null);
+    assert_eq!(seen["cwd"], std::fs::canonicalize(rig.folder.path("")).unwrap().to_str().unwrap());
+    let seen = seen["env"].as_object().unwrap();
+    for (name, expected) in [
+        ("GREETING", "hello"),
+        ("FUNCTION_NAME", function.name.as_str()),
+        ("TIMEOUT_MS", "10000"),
+        ("EXECUTION_MODE", "HTTP"),
+        ("WATCHDOG_CONCURRENCY", "4"),
+        ("CALLBACK_URL", "http://127.0.0.1:1/v1/internal/executions"),
+        ("HOME", &std::env::var("HOME").unwrap()),
+    ] {
+        assert_eq!(seen[name], expected, "{name}");
+    }
+    assert!(std::env::var("CARGO_MANIFEST_DIR").is_ok(), "the test has something to hide");
+    let leaked = |name: &&String| name.starts_with("CARGO") || name.starts_with("NANOFAAS");
+    assert_eq!(seen.keys().find(leaked), None);
+    rig.backend.shut_down(Duration::from_secs(5));
+}
+
+#[test]
+fn a_program_per_call_is_ready_at_once() {
+    let rig = Rig::new("stdio");
+    let function = rig.function(1);
+    let changes = json!({ "runtimeMode": "STDIO", "runtimeCommand": "cat -" });
+    let instances = rig.provision(&function, changes).unwrap();
+    assert_eq!(output(&instances.endpoints[0], &json!({ "x": 1 }))["input"], json!({ "x": 1 }));
+    rig.backend.shut_down(Duration::from_secs(5));
+}
+
+#[test]
+fn a_replica_whose_program_is_down_is_out_of_the_table() {
+    let rig = Rig::new("down");
+    let function = rig.function(1);
+    let before = rig.provision(&function, json!({})).unwrap().endpoints;
+    std::fs::write(rig.folder.path("slow"), "").unwrap();
+    assert_ne!(call(&before[0], &json!("die")).status, 200);
+    rig.endpoints(&function, 0);
+    let after = rig.endpoints(&function, 1);
+    assert_eq!(before, after, "the watchdog restarts its program by itself");
+    output(&after[0], &Value::Null);
+    rig.backend.shut_down(Duration::from_secs(5));
+}
+
+#[test]
+fn a_replica_that_hangs_is_replaced() {
+    let rig = Rig::new("hangs");
+    let function = rig.function(1);
+    let changes = json!({ "runtimeMode": "STDIO", "runtimeCommand": "cat -" });
+    let before = rig.provision(&function, changes).unwrap().endpoints;
+    let watchdog = children_of(function.guards()[0])[0];
+    kill(watchdog, "STOP");
+    rig.endpoints(&function, 0);
+    let after = rig.endpoints(&function, 1);
+    assert_ne!(before, after);
+    assert!(!alive(watchdog));
+    assert_eq!(output(&after[0], &json!(1))["input"], 1);
+    rig.backend.shut_down(Duration::from_secs(5));
+}
+
+#[test]
+fn a_replica_is_tried_again_until_its_program_is_back() {
+    let rig = Rig::new("back");
+    let function = rig.function(1);
+    rig.provision(&function, json!({})).unwrap();
+    let (here, away) = (rig.folder.path("server.py"), rig.folder.path("away.py"));
+    std::fs::rename(&here, &away).unwrap();
+    kill(function.guards()[0], "KILL");
+    rig.endpoints(&function, 0);
+    // Each try is a process of its own; three of them have failed when a fourth is seen.
+    let mut tries = std::collections::BTreeSet::new();
+    eventually("it is tried again and again", || {
+        tries.extend(function.guards());
+        (tries.len() >= 4).then_some(())
+    });
+    std::fs::rename(&away, &here).unwrap();
+    output(&rig.endpoints(&function, 1)[0], &Value::Null);
+    rig.backend.shut_down(Duration::from_secs(5));
+}
+
+#[test]
+fn dropping_the_backend_ends_its_processes() {
+    let rig = Rig::new("dropped");
+    let function = rig.function(1);
+    rig.provision(&function, json!({})).unwrap();
+    assert!(!function.processes().is_empty());
+    drop(rig);
+    function.gone();
+}
+
+#[test]
+fn unsuitable_functions_are_refused_with_a_reason() {
+    let rig = Rig::new("unsuitable");
+    let function = rig.function(1);
+    for (changes, expected) in [
+        (json!({}), None),
+        (json!({ "runtimeCommand": " " }), Some("runtimeCommand")),
+        (json!({ "runtimeCommand": null, "image": "echo:1" }), Some("runtimeCommand")),
+        (json!({ "executionMode": "REMOTE" }), Some("REMOTE")),
+    ] {
+        let refusal = rig.backend.supports(&rig.spec(&function, changes.clone())).err();
+        match (refusal, expected) {
+            (None, None) => {}
+            (Some(refusal), Some(part)) if refusal.contains(part) => {}
+            (refusal, _) => panic!("{changes}: {refusal:?}"),
+        }
+    }
+}
+
+#[test]
+fn no_process_outlives_a_killed_server() {
+    let rig = Rig::new("survival");
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "process::server_to_be_killed"])
+        .env(SERVER_FOLDER, rig.folder.path(""))
+        // What it leaves behind goes with our folder.
+        .env("TMPDIR", rig.folder.path(""))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let pids = eventually("the server's functions are ready", || {
+        let text = std::fs::read_to_string(rig.folder.path("ready")).ok()?;
+        text.ends_with('\n')
+            .then(|| text.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()).collect::<Vec<_>>())
+    });
+    assert!(pids.len() >= 6 && pids.iter().all(|pid| alive(*pid)), "{pids:?}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    for pid in pids {
+        crate::support::gone(pid);
+    }
+}
+
+/// Not a test: the server that another test kills. The process ids of its replicas go to the file `ready`.
+#[test]
+#[ignore = "run by no_process_outlives_a_killed_server"]
+fn server_to_be_killed() {
+    let Some(folder) = std::env::var_os(SERVER_FOLDER) else { return };
+    let folder = std::path::PathBuf::from(folder);
+    let rig = Rig::new("killed");
+    let function = rig.function(1);
+    rig.provision(&function, json!({})).unwrap();
+    rig.scale(&function, 2).unwrap();
+    rig.endpoints(&function, 2);
+    let pids: Vec<String> = function.processes().iter().map(u32::to_string).collect();
+    std::fs::write(folder.join("ready.new"), pids.join(" ") + "\n").unwrap();
+    std::fs::rename(folder.join("ready.new"), folder.join("ready")).unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}

@@ -7,7 +7,7 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, timeout_at},
 };
 
@@ -26,11 +26,18 @@ use crate::{
 /// Replicas of one function.
 const REPLICAS_MAX: u32 = 1000;
 
+/// Replicas of one function that start at the same time. More would only slow each other down, and the machine's
+/// other functions, until healthy ones look dead. Per function, so that none waits for another's.
+const STARTS_MAX: usize = 16;
+
 /// Time for the replicas of a failed provisioning to end; no calls are in flight.
 const DISCARD: Duration = Duration::from_secs(5);
 
-/// Beyond the time in which replicas end or report by themselves.
-const MARGIN: Duration = Duration::from_secs(5);
+/// Time for a replica to say why it gave up.
+const GIVE_UP: Duration = Duration::from_secs(3);
+
+/// Beyond the time in which replicas are killed.
+const VANISH: Duration = Duration::from_secs(8);
 
 /// A function and its replicas.
 pub struct Function {
@@ -38,6 +45,7 @@ pub struct Function {
     spec: Arc<FunctionSpec>,
     context: Rc<Context>,
     state: RefCell<State>,
+    starts: Rc<Semaphore>,
     /// Wakes whoever waits for a change of `state`.
     changes: watch::Sender<()>,
 }
@@ -71,7 +79,8 @@ impl Function {
     /// A function without replicas.
     pub fn new(reference: FunctionRef, spec: Arc<FunctionSpec>, context: Rc<Context>) -> Rc<Function> {
         let (state, changes) = (RefCell::default(), watch::Sender::new(()));
-        Rc::new(Function { reference, spec, context, state, changes })
+        let starts = Rc::new(Semaphore::new(STARTS_MAX));
+        Rc::new(Function { reference, spec, context, state, starts, changes })
     }
 
     /// Starts the first replicas and waits until all are ready. After an error nothing is left.
@@ -85,10 +94,10 @@ impl Function {
             BackendError::Provisioning(format!("function '{}' cannot be started: {reason}", self.spec.name))
         })?;
         self.resize(replicas);
-        // Replicas give up by themselves, with better words; this is for one that is ready now and then.
-        let limit = Instant::now() + self.context.ready_timeout + MARGIN;
+        // A replica gives up by itself, with better words; this is for too many, or one that is ready now and then.
+        let limit = Instant::now() + self.context.ready_timeout + GIVE_UP;
         let settled = timeout_at(limit, self.settled()).await;
-        match settled.unwrap_or_else(|_| Err(self.not_ready("it does not stay ready"))) {
+        match settled.unwrap_or_else(|_| Err(self.too_slow())) {
             Ok(()) => {
                 self.state.borrow_mut().is_provisioned = true;
                 Ok(self.instances())
@@ -119,7 +128,7 @@ impl Function {
         let stop = self.draining();
         self.dismiss_all(stop);
         self.publish();
-        if timeout_at(stop.kill_at + MARGIN, self.gone()).await.is_ok() {
+        if timeout_at(stop.kill_at + VANISH, self.gone()).await.is_ok() {
             return Ok(());
         }
         let (number, name) = (self.state.borrow().leaving.len(), &self.spec.name);
@@ -193,6 +202,7 @@ impl Function {
         let replica = Replica {
             spec: Arc::clone(&self.spec),
             context: Rc::clone(&self.context),
+            starts: Rc::clone(&self.starts),
             stop,
             report: move |report| function.note(id, report),
         };
@@ -284,6 +294,12 @@ impl Function {
             // The sender lives as long as `self`.
             let _ = changes.changed().await;
         }
+    }
+
+    fn too_slow(&self) -> BackendError {
+        let Instances { endpoints, desired } = self.instances();
+        let (ready, limit_ms) = (endpoints.len(), self.context.ready_timeout.as_millis());
+        self.not_ready(&format!("only {ready} of {desired} replicas were ready within {limit_ms} ms"))
     }
 
     fn not_ready(&self, reason: &str) -> BackendError {

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 
@@ -51,13 +51,15 @@ pub struct Replica<R> {
     pub spec: Arc<FunctionSpec>,
     /// What all replicas share.
     pub context: Rc<Context>,
+    /// Turns of those that start, so that a hundred at once do not all take too long.
+    pub starts: Rc<Semaphore>,
     /// Set when the replica is to go; may then change to an earlier end.
     pub stop: watch::Receiver<Option<Stop>>,
     /// Takes what it tells.
     pub report: R,
 }
 
-/// How one process came to its end.
+/// How a process that was ready came to its end.
 enum Ending {
     /// It was asked to go.
     Stopped,
@@ -68,7 +70,15 @@ enum Ending {
         /// How long it had been ready.
         ready_for: Duration,
     },
-    /// It never became ready because somebody else has its port.
+}
+
+/// Why a process did not become ready. Nothing is left of it.
+enum NotReady {
+    /// It was asked to go.
+    Stopped,
+    /// For this reason.
+    Failed(String),
+    /// Somebody else has its port; another may do.
     LostPort(String),
 }
 
@@ -88,51 +98,63 @@ impl<R: Fn(Report)> Replica<R> {
         }
     }
 
-    /// Runs one process to its end; more than one when ports are lost.
+    /// Runs one process to its end.
     async fn run(&mut self) -> Ending {
-        let deadline = Instant::now() + self.context.ready_timeout;
-        let mut last = String::new();
-        for _ in 0..PORTS_MAX {
-            match self.run_process(deadline).await {
-                Ending::LostPort(reason) => last = reason,
-                ending => return ending,
+        match self.start().await {
+            Ok((watchdog, address)) => self.serve(watchdog, address).await,
+            Err(NotReady::Stopped) => Ending::Stopped,
+            Err(NotReady::Failed(reason) | NotReady::LostPort(reason)) => {
+                Ending::Died { reason, ready_for: Duration::ZERO }
             }
         }
-        Ending::Died { reason: last, ready_for: Duration::ZERO }
     }
 
-    async fn run_process(&mut self, deadline: Instant) -> Ending {
-        let died = |reason, ready_for| Ending::Died { reason, ready_for };
-        let mut watchdog = match Watchdog::start(&self.spec, &self.context) {
-            Ok(watchdog) => watchdog,
-            Err(reason) => return died(reason, Duration::ZERO),
+    /// Waits for its turn and starts a process; more than one when ports are lost.
+    async fn start(&mut self) -> Result<(Watchdog, SocketAddr), NotReady> {
+        let starts = Rc::clone(&self.starts);
+        let _turn = tokio::select! {
+            turn = starts.acquire() => turn,
+            () = stopped(&mut self.stop) => return Err(NotReady::Stopped),
         };
-        let started = tokio::select! {
-            started = timeout_at(deadline, watchdog.announced()) => Some(started),
-            () = stopped(&mut self.stop) => None,
-        };
-        match started {
-            None => {
-                watchdog.stop(&mut self.stop).await;
-                Ending::Stopped
-            }
-            Some(Ok(Ok(address))) if self.context.ports.is_reserved(address.port()) => {
-                // The watchdog sits where another replica's program is about to bind.
-                watchdog.stop_within(DISCARD).await;
-                Ending::LostPort(format!("port {} was given away twice", address.port()))
-            }
-            Some(Ok(Ok(address))) => self.serve(watchdog, address).await,
-            Some(Ok(Err(reason))) => {
-                watchdog.stop_within(DISCARD).await;
-                if watchdog.lost_port() { Ending::LostPort(reason) } else { died(reason, Duration::ZERO) }
-            }
-            Some(Err(_)) => {
-                watchdog.stop_within(DISCARD).await;
-                let limit_ms = self.context.ready_timeout.as_millis();
-                let words = watchdog.last_words();
-                died(format!("no answer within {limit_ms} ms; it wrote: {words}"), Duration::ZERO)
+        let deadline = Instant::now() + self.context.ready_timeout;
+        for _ in 1..PORTS_MAX {
+            match self.start_process(deadline).await {
+                Err(NotReady::LostPort(reason)) => {
+                    tracing::warn!(function = self.spec.name, reason, "a port was lost, trying another");
+                }
+                result => return result,
             }
         }
+        self.start_process(deadline).await
+    }
+
+    async fn start_process(&mut self, deadline: Instant) -> Result<(Watchdog, SocketAddr), NotReady> {
+        let mut watchdog = Watchdog::start(&self.spec, &self.context).map_err(NotReady::Failed)?;
+        let announced = tokio::select! {
+            announced = timeout_at(deadline, watchdog.announced()) => announced,
+            () = stopped(&mut self.stop) => {
+                watchdog.stop(&mut self.stop).await;
+                return Err(NotReady::Stopped);
+            }
+        };
+        let failure = match announced {
+            // Where another replica's program is about to bind, this watchdog must not stay.
+            Ok(Ok(address)) if self.context.ports.is_reserved(address.port()) => {
+                NotReady::LostPort(format!("port {} was given away twice", address.port()))
+            }
+            Ok(Ok(address)) => return Ok((watchdog, address)),
+            Ok(Err(reason)) if watchdog.lost_port() => NotReady::LostPort(reason),
+            Ok(Err(reason)) => NotReady::Failed(reason),
+            Err(_) => {
+                let limit_ms = self.context.ready_timeout.as_millis();
+                NotReady::Failed(format!(
+                    "no answer within {limit_ms} ms; it wrote: {}",
+                    watchdog.last_words()
+                ))
+            }
+        };
+        watchdog.stop_within(DISCARD).await;
+        Err(failure)
     }
 
     /// From ready to the end.

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     process::ExitCode,
     sync::{
         Arc,
@@ -21,7 +21,11 @@ use tokio::{
 
 use crate::{
     api::spec::Registration,
-    backends::{Backend, Events, deployments::Deployments},
+    backends::{
+        Backend, Events,
+        deployments::Deployments,
+        process::{ProcessBackend, ProcessBackendError, ProcessOptions},
+    },
     config::{self, Config},
     dispatch::{DispatchOptions, Dispatcher},
     host::ShardHost,
@@ -61,6 +65,9 @@ pub enum ServeError {
     /// A backend is named that this version does not have.
     #[error("deployment backend '{0}' is not part of this version; available: process")]
     UnknownBackend(String),
+    /// The process backend does not start.
+    #[error(transparent)]
+    Process(#[from] ProcessBackendError),
     /// A thread, a signal handler or an event queue could not be had.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -189,13 +196,33 @@ fn backends(
     callback: SocketAddr,
     events: Arc<dyn Events>,
 ) -> Result<Vec<Arc<dyn Backend>>, ServeError> {
-    let _ = (callback, events);
     let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
     for backend in config.deployment.backends_on() {
-        return Err(ServeError::UnknownBackend(backend.to_string()));
+        backends.push(match backend {
+            config::Backend::Process => Arc::new(ProcessBackend::new(
+                ProcessOptions {
+                    ready_timeout: config.deployment.ready_timeout,
+                    callback_url: Some(callback_url(callback)),
+                    ..ProcessOptions::default()
+                },
+                Arc::clone(&events),
+            )?),
+            other => return Err(ServeError::UnknownBackend(other.to_string())),
+        });
     }
-    backends.shrink_to_fit();
     Ok(backends)
+}
+
+/// Where a program of this machine reports a result.
+fn callback_url(listener: SocketAddr) -> String {
+    let mut address = listener;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}/v1/internal/executions")
 }
 
 fn start_threads(

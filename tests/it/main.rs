@@ -6,5 +6,6 @@
 
 #![allow(unreachable_pub, reason = "modules of a test binary are its only readers")]
 
+mod deployment;
 mod invocation;
 mod support;

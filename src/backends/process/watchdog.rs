@@ -191,6 +191,8 @@ fn command(spec: &FunctionSpec, context: &Context, runtime_port: Option<u16>) ->
         ready_timeout: context.ready_timeout,
     };
     let mut command = Command::new(&context.binary);
+    // What `ps` shows, instead of the path to a running file.
+    command.arg0("nanofaas");
     command.arg("watchdog").env_clear().envs(environment(spec, std::env::vars_os(), &injected));
     if let Some(directory) = &spec.working_dir {
         command.current_dir(directory);

@@ -1,0 +1,53 @@
+//! Functions that the server runs itself, end to end. What backends do in detail is tested in `tests/backends.rs`.
+
+use serde_json::json;
+
+use crate::support::Server;
+
+/// Answers with its input and process id, as a program per call.
+const PROGRAM: &str =
+    "python3 -c 'import json,os,sys; print(json.dumps([json.load(sys.stdin)[\"input\"], os.getpid()]))'";
+
+#[test]
+fn a_program_becomes_a_function_and_goes_without_a_trace() {
+    let mut server = Server::dev(&[]);
+    let spec = json!({ "name": "echo", "runtimeCommand": PROGRAM, "runtimeMode": "STDIO" });
+    let registered = server.register(spec.clone());
+    assert_eq!(registered["deploymentBackend"], "process");
+    assert_eq!(registered["effectiveExecutionMode"], "DEPLOYMENT");
+    let response = server.invoke("echo", json!({ "x": 1 }));
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(response.json()["output"][0], json!({ "x": 1 }));
+
+    let scaled = server.send("PUT", "/v1/functions/echo/replicas", &json!({ "replicas": 3 }));
+    assert_eq!(scaled.status, 200, "{}", scaled.text());
+    let response = server.invoke("echo", json!(2));
+    assert_eq!(response.status, 200, "{}", response.text());
+
+    let removed = server.send("DELETE", "/v1/functions/echo", &json!(null));
+    assert_eq!(removed.status, 204, "{}", removed.text());
+    assert_eq!(children_of(server.pid()), 0);
+
+    server.register(spec);
+    assert_eq!(children_of(server.pid()), 1);
+    server.signal("TERM");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_program_that_cannot_start_is_refused_with_its_reason() {
+    let server = Server::dev(&[]);
+    let spec = json!({ "name": "f", "runtimeCommand": "sh -c 'echo the reason >&2; exit 3'" });
+    let response = server.send("POST", "/v1/functions", &spec);
+    let error = response.expect_error(503, "PROVISIONING_FAILED");
+    assert!(error.to_string().contains("the reason"), "{error}");
+    assert_eq!(server.get("/v1/functions/f").status, 404);
+    assert_eq!(children_of(server.pid()), 0);
+}
+
+/// Replicas are children of the server.
+fn children_of(pid: u32) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running server").flatten();
+    let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
+    lists.flatten().map(|list| list.split_whitespace().count()).sum()
+}

@@ -14,9 +14,6 @@ use crate::{
     support::{alive, children_of, eventually, kill},
 };
 
-/// Names the directory in which [`server_to_be_killed`] tells that it is ready.
-const SERVER_FOLDER: &str = "BACKENDS_TEST_FOLDER";
-
 #[test]
 fn a_program_sees_its_own_environment_only() {
     let rig = Rig::new("environment");
@@ -130,48 +127,4 @@ fn unsuitable_functions_are_refused_with_a_reason() {
             (refusal, _) => panic!("{changes}: {refusal:?}"),
         }
     }
-}
-
-#[test]
-fn no_process_outlives_a_killed_server() {
-    let rig = Rig::new("survival");
-    let mut server = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "process::server_to_be_killed"])
-        .env(SERVER_FOLDER, rig.folder.path(""))
-        // What it leaves behind goes with our folder.
-        .env("TMPDIR", rig.folder.path(""))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    let pids = eventually("the server's functions are ready", || {
-        let text = std::fs::read_to_string(rig.folder.path("ready")).ok()?;
-        text.ends_with('\n')
-            .then(|| text.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()).collect::<Vec<_>>())
-    });
-    assert!(pids.len() >= 6 && pids.iter().all(|pid| alive(*pid)), "{pids:?}");
-    server.kill().unwrap();
-    server.wait().unwrap();
-    for pid in pids {
-        crate::support::gone(pid);
-    }
-}
-
-/// Not a test: the server that another test kills. The process ids of its replicas go to the file `ready`.
-#[test]
-#[ignore = "run by no_process_outlives_a_killed_server"]
-fn server_to_be_killed() {
-    let Some(folder) = std::env::var_os(SERVER_FOLDER) else { return };
-    let folder = std::path::PathBuf::from(folder);
-    let rig = Rig::new("killed");
-    let function = rig.function(1);
-    rig.provision(&function, json!({})).unwrap();
-    rig.scale(&function, 2).unwrap();
-    rig.endpoints(&function, 2);
-    let pids: Vec<String> = function.processes().iter().map(u32::to_string).collect();
-    std::fs::write(folder.join("ready.new"), pids.join(" ") + "\n").unwrap();
-    std::fs::rename(folder.join("ready.new"), folder.join("ready")).unwrap();
-    std::thread::sleep(Duration::from_secs(60));
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::Server;
+use crate::support::{Server, client::encode, eventually};
 
 /// Answers with its input and process id, as a program per call.
 const PROGRAM: &str =
@@ -43,6 +43,51 @@ fn a_program_that_cannot_start_is_refused_with_its_reason() {
     assert!(error.to_string().contains("the reason"), "{error}");
     assert_eq!(server.get("/v1/functions/f").status, 404);
     assert_eq!(children_of(server.pid()), 0);
+}
+
+#[test]
+fn no_process_outlives_a_killed_server() {
+    let mut server = Server::dev(&[]);
+    // One program per call with a grandchild that left its process group, one program for all calls.
+    server.register(json!({ "name": "calls", "runtimeMode": "STDIO", "runtimeCommand": "sh -c 'setsid sleep 600 & wait'" }));
+    server.register(json!({ "name": "serves", "runtimeMode": "HTTP", "runtimeCommand":
+        "python3 -c 'import http.server as h, os\nclass H(h.BaseHTTPRequestHandler):\n def do_GET(self):\n  self.send_response(200); self.end_headers()\nh.ThreadingHTTPServer((\"127.0.0.1\", int(os.environ[\"PORT\"])), H).serve_forever()'" }));
+    let mut caller = server.client();
+    let body = br#"{"input":null}"#;
+    caller.write(&encode(
+        "POST",
+        "/v1/functions/calls:invoke",
+        &[("content-type", "application/json")],
+        body,
+    ));
+    let mut processes = Vec::new();
+    eventually("a call has started its programs", || {
+        processes = descendants_of(server.pid());
+        processes.iter().any(|pid| command_of(*pid).starts_with("sleep 600"))
+            && processes.iter().any(|pid| command_of(*pid).contains("python3 -c"))
+    });
+    server.signal("KILL");
+    assert_eq!(server.wait(), None);
+    eventually("every process of the killed server is gone", || {
+        processes.iter().all(|pid| command_of(*pid).is_empty())
+    });
+}
+
+/// A process's command line; empty once it is gone.
+fn command_of(pid: u32) -> String {
+    let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.replace('\0', " ")
+}
+
+/// Children, their children, and so on.
+fn descendants_of(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let children: Vec<u32> = lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    let further: Vec<u32> = children.iter().flat_map(|child| descendants_of(*child)).collect();
+    [children, further].concat()
 }
 
 /// Replicas are children of the server.

@@ -34,6 +34,9 @@ pub trait Host: 'static {
     fn settle(&mut self) {}
 }
 
+/// Something to do on another thread, beside its loop.
+type Work<H> = Box<dyn FnOnce(&Node<H>) + Send>;
+
 /// What travels between threads.
 pub(crate) enum Message<H: 'static> {
     /// Something happened to the receiver's shard.
@@ -41,7 +44,7 @@ pub(crate) enum Message<H: 'static> {
     /// A caller's answer.
     Reply(Ticket, Answer),
     /// Something to do on the receiver's thread.
-    Run(Box<dyn FnOnce(&Node<H>) + Send>),
+    Run(Work<H>),
 }
 
 /// What is to be sent to one thread at the end of the turn.

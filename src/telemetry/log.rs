@@ -9,8 +9,17 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 /// Variable with the filter.
 const VARIABLE: &str = "NANOFAAS_LOG";
 
+/// Who reads the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// A person or a collector: times, and JSON unless it is a terminal.
+    Anyone,
+    /// Another nanofaas, which makes every line an event of its own log: the bare message.
+    Server,
+}
+
 /// Starts logging. A second call changes nothing.
-pub fn init() {
+pub fn init(reader: Reader) {
     let wanted = std::env::var(VARIABLE).unwrap_or_default();
     let wanted = if wanted.trim().is_empty() { "info".to_owned() } else { wanted };
     let (filter, mistake) = match EnvFilter::try_new(&wanted) {
@@ -18,7 +27,11 @@ pub fn init() {
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
     let registry = tracing_subscriber::registry().with(filter);
-    let started = if std::io::stderr().is_terminal() {
+    let started = if reader == Reader::Server {
+        let bare =
+            fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time().with_target(false);
+        registry.with(bare.compact()).try_init()
+    } else if std::io::stderr().is_terminal() {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour)).try_init()
     } else {

@@ -18,6 +18,8 @@ use std::{
 
 use rustix::process::Pid;
 
+use crate::telemetry::log::{self, Reader};
+
 pub mod callback;
 pub mod descendants;
 pub mod file;
@@ -57,7 +59,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
-    crate::telemetry::log::init();
+    log::init(if options.parent.is_some() { Reader::Server } else { Reader::Anyone });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
     match runtime {
         Ok(runtime) => runtime.block_on(async {

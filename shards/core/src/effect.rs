@@ -102,7 +102,7 @@ pub struct Dispatch {
 /// Something to measure or to write into the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// An execution ended as success or error after at least one attempt. Durations in microseconds.
+    /// An attempt ended its execution as success or error. Durations in microseconds.
     Finished {
         /// The function.
         function: FunctionKey,

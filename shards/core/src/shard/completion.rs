@@ -11,7 +11,7 @@ use crate::{
     function::{Function, Life},
     id::ExecutionId,
     input::{Outcome, Report, Ticket},
-    payload::Failure,
+    payload::{Failure, code},
     shard::{AttemptKey, ExecutionKey, FunctionKey, Shard},
     timers::Due,
 };
@@ -22,8 +22,14 @@ impl Shard {
         // Aborted in the meantime: the abort was the last word on it.
         let Some(attempt) = self.attempts.get_mut(key) else { return };
         let (execution, id, settled) = (attempt.execution, attempt.id, attempt.settled);
-        if report.outcome == Outcome::Promised && !settled {
+        let function = attempt.function;
+        if report.outcome == Outcome::Promised {
             attempt.exchange_over = true;
+            if settled {
+                // The callback overtook its own promise. That is no second completion.
+                self.forget_attempt(key);
+                return;
+            }
             if let Some(execution) = self.executions.get_mut(execution) {
                 execution.cold_start = report.cold_start;
                 execution.init_ms = report.init_ms;
@@ -37,9 +43,10 @@ impl Shard {
         self.forget_attempt(key);
         if settled || !current {
             self.late(execution, id, "the attempt was already decided", fx);
-            return;
+        } else {
+            self.conclude(execution, report, fx);
         }
-        self.conclude(execution, report, fx);
+        self.forget_function_if_gone(function);
     }
 
     /// A function reports by callback.
@@ -59,6 +66,7 @@ impl Shard {
         let current = number.is_none_or(|number| number == execution.attempt);
         let running = execution.state == State::Running;
         let attempt = execution.in_flight.filter(|_| current);
+        let function = execution.function;
         let mut applied = false;
         if let Some(attempt) = attempt
             && outcome != Outcome::Promised
@@ -83,40 +91,55 @@ impl Shard {
             let reason = if current { "the execution does not run" } else { "it is from another attempt" };
             self.late(key, id, reason, fx);
         }
+        self.forget_function_if_gone(function);
         fx.reply(ticket, Answer::Callback { applied });
     }
 
     /// The attempt's time is over.
     pub(super) fn attempt_timed_out(&mut self, key: AttemptKey, fx: &mut Effects) {
         let Some(attempt) = self.attempts.get(key) else { return };
-        let (execution, function, orphan) = (attempt.execution, attempt.function, attempt.exchange_over);
+        let (execution, function, promised) = (attempt.execution, attempt.function, attempt.exchange_over);
         let current = self.is_current(execution, key);
-        if !orphan {
+        if !promised {
             fx.push(Effect::Abort { attempt: key });
         }
         let settled_now = self.settle(key);
         self.forget_attempt(key);
-        if !settled_now || !current {
+        if settled_now {
+            self.nobody_reported(execution, function, promised, current, fx);
+        }
+        self.forget_function_if_gone(function);
+    }
+
+    /// An attempt was given up. Whoever `promised` a callback for it and sent none left an orphan.
+    fn nobody_reported(
+        &mut self,
+        execution: ExecutionKey,
+        function: FunctionKey,
+        promised: bool,
+        current: bool,
+        fx: &mut Effects,
+    ) {
+        let Some(function) = self.functions.get_mut(function) else { return };
+        function.counters.orphans += u64::from(promised);
+        if !current {
             return;
         }
-        let Some(function) = self.functions.get_mut(function) else { return };
         let limit_ms = function.policy.timeout_ms;
-        let exhausted = self
-            .executions
-            .get(execution)
-            .is_none_or(|execution| execution.attempt >= function.policy.attempts_max);
-        if orphan {
-            function.counters.orphans += 1;
-        }
-        let message = if orphan {
+        let last = function.life != Life::Live
+            || self
+                .executions
+                .get(execution)
+                .is_none_or(|execution| execution.attempt >= function.policy.attempts_max);
+        let message = if promised {
             format!(
                 "The function promised a callback and sent none within {limit_ms} ms; check CALLBACK_URL and its log"
             )
         } else {
             format!("The function did not answer within {limit_ms} ms; raise `timeoutMs` or make it faster")
         };
-        let failure = Box::new(Failure::new(crate::payload::code::FUNCTION_TIMEOUT, message));
-        if orphan && exhausted {
+        let failure = Box::new(Failure::new(code::FUNCTION_TIMEOUT, message));
+        if promised && last {
             if let Some(execution) = self.executions.get_mut(execution) {
                 execution.last_failure = Some(failure);
             }
@@ -148,12 +171,20 @@ impl Shard {
         {
             endpoint.in_flight -= 1;
         }
-        if function.life == Life::Gone && function.in_flight == 0 {
-            self.functions.remove(function_key);
-        } else {
-            self.ring(function_key);
-        }
+        self.ring(function_key);
         true
+    }
+
+    /// Forgets a removed function whose last attempt has come home. Called after that attempt was concluded,
+    /// which still needs it.
+    fn forget_function_if_gone(&mut self, key: FunctionKey) {
+        if self
+            .functions
+            .get(key)
+            .is_some_and(|function| function.life == Life::Gone && function.in_flight == 0)
+        {
+            self.functions.remove(key);
+        }
     }
 
     /// Nothing can come from the dispatcher for this attempt any more.
@@ -258,7 +289,7 @@ impl Shard {
     /// Ends an execution: callers are answered, timers and places given back, the record kept.
     pub(super) fn finish(&mut self, key: ExecutionKey, state: State, ending: Ending, fx: &mut Effects) {
         let now = self.now;
-        self.leave_queue(key, state);
+        let ran = self.leave_queue(key, state) == Some(State::Running);
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(live) = execution.live.take() else { return };
         execution.ending = ending;
@@ -268,8 +299,9 @@ impl Shard {
         self.finished_count += 1;
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.accounting.finished += 1;
-            count_ending(function, execution);
-            if state != State::Timeout && live.dispatched_us > 0 {
+            count_ending(function, execution, ran);
+            // After `Note::FunctionGone` its series must not come back.
+            if ran && state != State::Timeout && function.life != Life::Gone {
                 fx.push(Effect::Note(Note::Finished {
                     function: execution.function,
                     queue_wait_us: live.dispatched_us.saturating_sub(live.queued_us),
@@ -294,9 +326,10 @@ impl Shard {
         self.retain(key);
     }
 
-    /// Moves an execution that is not terminal out of its queue, its back-off or its run, into `state`.
-    pub(super) fn leave_queue(&mut self, key: ExecutionKey, state: State) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+    /// Moves an execution that is not terminal out of its queue, its back-off or its run, into `state`. Returns
+    /// the state before.
+    pub(super) fn leave_queue(&mut self, key: ExecutionKey, state: State) -> Option<State> {
+        let execution = self.executions.get_mut(key)?;
         let before = std::mem::replace(&mut execution.state, state);
         let mut backoff = None;
         if let Some(live) = execution.live.as_mut() {
@@ -307,7 +340,7 @@ impl Shard {
             self.timers.remove(timer);
         }
         let function_key = execution.function;
-        let Some(function) = self.functions.get_mut(function_key) else { return };
+        let Some(function) = self.functions.get_mut(function_key) else { return Some(before) };
         match before {
             State::Running => function.accounting.running -= 1,
             State::Queued => {
@@ -321,6 +354,7 @@ impl Shard {
             }
             State::Success | State::Error | State::Timeout => {}
         }
+        Some(before)
     }
 
     /// The executions of a function that wait, retries in their back-off included.
@@ -333,13 +367,13 @@ impl Shard {
     }
 }
 
-fn count_ending(function: &mut Function, execution: &Execution) {
+fn count_ending(function: &mut Function, execution: &Execution, ran: bool) {
     match execution.state {
         State::Success => function.counters.successes += 1,
         State::Error => function.counters.errors += 1,
         State::Queued | State::Running | State::Timeout => {}
     }
-    if execution.attempt > 0 && execution.state != State::Timeout {
+    if ran && execution.state != State::Timeout {
         if execution.cold_start {
             function.counters.cold_starts += 1;
         } else {

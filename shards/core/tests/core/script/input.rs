@@ -1,0 +1,204 @@
+//! Inputs from text. Options are `name=value` words.
+
+use std::{str::FromStr, sync::Arc};
+
+use bytes::Bytes;
+use shard_core::{
+    Failure, FunctionSpec, Input, Invoke, Limits, Name, Outcome, Output, OutputKind, Payload, Policy, Report,
+    Target,
+    answer::{BackendFailure, BackendFailureKind},
+    input::{Extra, Idempotency, Provisioned},
+};
+
+use super::Run;
+
+impl Run {
+    /// Reads what comes after the time. `None`: it concerned the script itself.
+    pub(super) fn input(&mut self, words: &[&str]) -> Option<Input> {
+        Some(match words {
+            ["clock", shift_ms] => {
+                self.clock_shift_ms = shift_ms.parse().expect("milliseconds");
+                return None;
+            }
+            ["turn"] => Input::Turn,
+            ["drain"] => Input::Drain { finally: false },
+            ["drain", "finally"] => Input::Drain { finally: true },
+            ["calls", calls] => {
+                self.lease_calls = false;
+                Input::GrantCalls { second: self.now.unix_ms / 1000, calls: calls.parse().expect("calls") }
+            }
+            ["bytes", bytes] => {
+                self.lease_bytes = false;
+                Input::GrantBytes(bytes.parse().expect("bytes"))
+            }
+            ["answer", attempt, outcome @ ..] => {
+                Input::DispatchFinished { attempt: self.attempts[*attempt], report: report(outcome) }
+            }
+            ["connecting", attempt] => {
+                Input::Connecting { attempt: self.attempts[*attempt], connecting: true }
+            }
+            ["sent", attempt] => Input::Connecting { attempt: self.attempts[*attempt], connecting: false },
+            ["leave", caller] => {
+                let id = Some(self.id(caller));
+                Input::Abandon { ticket: self.ticket(caller), id }
+            }
+            ["provisioned", name, result @ ..] => {
+                Input::Provisioned { function: self.function(name), result: provisioned(result) }
+            }
+            ["torn-down", name, result] => {
+                let result = if *result == "ok" { Ok(()) } else { Err(backend_failure(result)) };
+                Input::TornDown { function: self.function(name), result }
+            }
+            ["scaled", name, result] => {
+                let result = result.parse().map_err(|_| backend_failure(result));
+                Input::Scaled { function: self.function(name), result }
+            }
+            ["endpoints", name, desired, rest @ ..] => Input::EndpointsChanged {
+                function: self.function(name),
+                endpoints: addresses(rest),
+                desired: desired.parse().expect("a number"),
+            },
+            [caller, rest @ ..] => self.request(caller, rest),
+            [] => panic!("an input is missing"),
+        })
+    }
+
+    /// What a caller asks for.
+    fn request(&mut self, caller: &str, words: &[&str]) -> Input {
+        let ticket = self.ticket(caller);
+        match words {
+            ["register", name, rest @ ..] => Input::Register { ticket, spec: Box::new(spec(name, rest)) },
+            ["remove", name] => Input::Remove { ticket, name: function_name(name) },
+            ["function", name] => Input::GetFunction { ticket, name: function_name(name) },
+            ["replicas", name] => Input::GetReplicas { ticket, name: function_name(name) },
+            ["scale", name, replicas] => Input::Scale {
+                ticket,
+                name: function_name(name),
+                replicas: replicas.parse().expect("a number"),
+            },
+            ["invoke", name, rest @ ..] => Input::Invoke(self.call(caller, name, rest)),
+            ["enqueue", name, rest @ ..] => Input::Enqueue(self.call(caller, name, rest)),
+            ["get", execution] => Input::GetExecution { ticket, id: self.id(execution) },
+            ["cancel", execution] => Input::Cancel { ticket, id: self.id(execution) },
+            ["callback", execution, rest @ ..] => Input::Complete {
+                ticket,
+                id: self.id(execution),
+                attempt: option(rest, "attempt"),
+                outcome: report(rest).outcome,
+            },
+            _ => panic!("unknown input {words:?}"),
+        }
+    }
+
+    fn call(&mut self, caller: &str, name: &str, words: &[&str]) -> Invoke {
+        let idempotency = option::<String>(words, "key").map(|key| {
+            let digest: u8 = option(words, "digest").unwrap_or(0);
+            Idempotency { key: key.into(), digest: [digest; 16] }
+        });
+        let trace_id = option::<String>(words, "trace").map(Box::from);
+        let extra = Extra { idempotency, trace_id, traceparent: None };
+        Invoke {
+            ticket: self.ticket(caller),
+            id: self.id(caller),
+            name: function_name(name),
+            payload: Payload::json(option::<String>(words, "body").unwrap_or_default()),
+            timeout_ms: option(words, "timeout"),
+            extra: (extra != Extra::default()).then(|| Box::new(extra)),
+        }
+    }
+}
+
+pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
+    for word in words {
+        let (name, value) = word.split_once('=').expect("name=value");
+        let number: u64 = value.parse().expect("a number");
+        match name {
+            "functions" => limits.functions_max = number as usize,
+            "pending" => limits.pending_max = number as usize,
+            "waiters" => limits.waiters_max = number as usize,
+            "executions" => limits.executions_max = number as usize,
+            "retained" => limits.executions_bytes_max = number,
+            "ttl" => limits.executions_ttl_us = number * 1000,
+            "payload-ttl" => limits.payload_ttl_us = number * 1000,
+            "sweep" => limits.sweep_interval_us = number * 1000,
+            "keys" => limits.keys_max = number as usize,
+            "keys-ttl" => limits.keys_ttl_us = number * 1000,
+            "batch" => limits.batch_max = number as usize,
+            "turn" => limits.turn_max = number as usize,
+            "chunk" => limits.queued_bytes_chunk = number,
+            _ => panic!("unknown limit {name}"),
+        }
+    }
+}
+
+/// `local`, `backend`, or one fixed address, which is named after the function.
+fn spec(name: &str, words: &[&str]) -> FunctionSpec {
+    let target = if words.contains(&"backend") {
+        Target::Backend
+    } else if words.contains(&"local") {
+        Target::Local
+    } else {
+        Target::Endpoint(Arc::from(name.to_uppercase()))
+    };
+    let policy = Policy {
+        timeout_ms: option(words, "timeout").unwrap_or(1000),
+        concurrency: option(words, "slots").unwrap_or(1),
+        queue_size: option(words, "queue").unwrap_or(10),
+        attempts_max: option(words, "attempts").unwrap_or(3),
+        retry_backoff_ms: option(words, "backoff").unwrap_or(0),
+        rate_limit_per_second: option(words, "rate"),
+    };
+    FunctionSpec { name: function_name(name), policy, target, document: Bytes::from_static(b"{}") }
+}
+
+/// `ok`, `fail` (may be retried), `refuse` (may not), `promise`, each with options.
+fn report(words: &[&str]) -> Report {
+    let outcome = match words[0] {
+        "ok" => Outcome::Success(match option::<String>(words, "out") {
+            Some(out) => Output { body: Bytes::from(out), kind: OutputKind::Json },
+            None => Output::null(),
+        }),
+        "promise" => Outcome::Promised,
+        word => Outcome::Failure {
+            failure: Box::new(Failure::new("FAILED", "It failed")),
+            retryable: word == "fail",
+            retry_after_ms: option(words, "after"),
+        },
+    };
+    let init_ms: Option<u32> = option(words, "cold");
+    let bad_output = words.contains(&"bad");
+    Report { outcome, cold_start: init_ms.is_some(), init_ms, bad_output }
+}
+
+fn provisioned(words: &[&str]) -> Result<Provisioned, BackendFailure> {
+    let target = match words[0] {
+        "ok" => Target::Backend,
+        "local" => Target::Local,
+        "pool" => Target::Endpoint(Arc::from(words[1])),
+        other => return Err(backend_failure(other)),
+    };
+    let endpoints = if target == Target::Backend { addresses(&words[1..]) } else { Vec::new() };
+    Ok(Provisioned {
+        document: Bytes::from_static(b"{}"),
+        target,
+        desired: endpoints.len() as u32,
+        endpoints,
+    })
+}
+
+fn addresses(words: &[&str]) -> Vec<Arc<str>> {
+    words.iter().map(|word| Arc::from(*word)).collect()
+}
+
+fn backend_failure(message: &str) -> BackendFailure {
+    BackendFailure { kind: BackendFailureKind::Unavailable, message: message.into() }
+}
+
+fn function_name(text: &str) -> Name {
+    Name::new(text).expect("a function name")
+}
+
+fn option<T: FromStr>(words: &[&str], name: &str) -> Option<T> {
+    let value = words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
+}

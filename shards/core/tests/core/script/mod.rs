@@ -1,0 +1,174 @@
+//! Scripts: lines of a time, an input and the effects it must cause, readable as documentation.
+//!
+//! ```text
+//! 0 a invoke f timeout=500   -> dispatch a#1 to f.1 for 500
+//! 10 answer a#1 ok           -> note f 0+10=10, a: success a
+//! ```
+//!
+//! Times are milliseconds. A caller is named by a word (`a`), and so is the execution it starts; `a#1` is its first
+//! attempt. Inputs are read in `input`, effects written in `text`. Leases of calls and bytes are given as wanted,
+//! unless a script gives them itself (`calls 5`, `bytes 100`). The audit runs after every step.
+
+mod input;
+mod text;
+
+use std::collections::BTreeMap;
+
+use shard_core::{
+    AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Shard, Ticket,
+    invariant,
+};
+
+/// Epoch milliseconds at time 0 of a script; the start of a second.
+pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// Runs a script and compares each line's effects with what stands behind its arrow. Without an arrow, nothing
+/// may happen.
+pub(crate) fn check(script: &str) {
+    let mut run = Run::new();
+    let mut log = String::from("(`!` marks what was expected instead)\n");
+    let mut same = true;
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (input, expected) = line.split_once("->").unwrap_or((line, ""));
+        let (input, expected) = (input.trim(), expected.trim());
+        let effects = run.step(input);
+        if effects != expected {
+            log.push_str(&format!("!       {input} -> {expected}\n"));
+            same = false;
+        }
+        let arrow = if effects.is_empty() { "" } else { " -> " };
+        log.push_str(&format!("        {input}{arrow}{effects}\n"));
+        if let Err(what) = invariant::check(&run.shard) {
+            panic!("{what}, after the last line of\n{log}");
+        }
+    }
+    assert!(same, "{log}");
+}
+
+/// A shard and the names that a script gives to its keys.
+pub(crate) struct Run {
+    pub(crate) shard: Shard,
+    limits: Limits,
+    now: Now,
+    clock_shift_ms: i64,
+    lease_calls: bool,
+    lease_bytes: bool,
+    /// Callers and their executions, by position.
+    callers: Vec<String>,
+    functions: BTreeMap<FunctionKey, String>,
+    endpoints: BTreeMap<EndpointId, String>,
+    attempts: BTreeMap<String, AttemptKey>,
+}
+
+impl Run {
+    fn new() -> Run {
+        let limits = Limits { queued_bytes_chunk: 1000, ..Limits::default() };
+        Run {
+            shard: Shard::new(limits.clone(), 1, 1000),
+            limits,
+            now: Now { mono_us: 0, unix_ms: EPOCH_MS },
+            clock_shift_ms: 0,
+            lease_calls: true,
+            lease_bytes: true,
+            callers: Vec::new(),
+            functions: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+        }
+    }
+
+    /// Runs one line; returns its effects as text.
+    fn step(&mut self, line: &str) -> String {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        match words[0] {
+            "limits" => {
+                input::set_limits(&mut self.limits, &words[1..]);
+                self.shard = Shard::new(self.limits.clone(), 1, 1000);
+                return String::new();
+            }
+            "show" => return self.show(&words[1..]),
+            _ => {}
+        }
+        let time_ms: f64 = words.remove(0).parse().unwrap_or_else(|_| panic!("no time: {line}"));
+        self.now.mono_us = (time_ms * 1000.0) as u64;
+        self.now.unix_ms = (EPOCH_MS + self.now.mono_us / 1000).wrapping_add_signed(self.clock_shift_ms);
+        match self.input(&words) {
+            Some(input) => self.handle(input),
+            None => String::new(),
+        }
+    }
+
+    fn handle(&mut self, input: Input) -> String {
+        let mut effects = Effects::default();
+        if let Input::Invoke(call) | Input::Enqueue(call) = &input {
+            if self.lease_calls && self.shard.wants_calls(self.now) {
+                let grant = Input::GrantCalls { second: self.now.unix_ms / 1000, calls: 1000 };
+                self.shard.handle(self.now, grant, &mut effects);
+            }
+            let wanted = self.shard.wanted_bytes(call.payload.bytes());
+            if self.lease_bytes && wanted > 0 {
+                self.shard.handle(self.now, Input::GrantBytes(wanted), &mut effects);
+            }
+        }
+        self.shard.handle(self.now, input, &mut effects);
+        let texts: Vec<String> = effects.drain().map(|effect| self.text(effect)).collect();
+        texts.join(", ")
+    }
+
+    fn ticket(&mut self, caller: &str) -> Ticket {
+        Ticket(self.caller(caller) as u64)
+    }
+
+    fn id(&mut self, caller: &str) -> ExecutionId {
+        let mut bytes = [0; 16];
+        bytes[0] = self.caller(caller) as u8;
+        ExecutionId::new(bytes, 0)
+    }
+
+    fn caller(&mut self, name: &str) -> usize {
+        match self.callers.iter().position(|caller| caller == name) {
+            Some(position) => position,
+            None => {
+                self.callers.push(name.to_owned());
+                self.callers.len() - 1
+            }
+        }
+    }
+
+    fn function(&self, name: &str) -> FunctionKey {
+        let mut keys = self.functions.iter().filter(|(_, function)| *function == name).map(|(key, _)| *key);
+        keys.next_back().unwrap_or_else(|| panic!("no backend was asked about {name}"))
+    }
+
+    fn show(&self, words: &[&str]) -> String {
+        match words {
+            ["totals"] => text::totals(&self.shard),
+            ["next"] => format!("{:?}", self.shard.next_deadline_us().map(|at_us| at_us / 1000)),
+            ["ready"] => self.shard.has_ready().to_string(),
+            ["wanted", bytes] => self.shard.wanted_bytes(bytes.parse().expect("bytes")).to_string(),
+            [function] => text::counters(&self.shard, function),
+            _ => panic!("cannot show {words:?}"),
+        }
+    }
+
+    fn learn(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Provision { function, spec } => {
+                self.functions.insert(*function, spec.name.to_string());
+            }
+            Effect::OpenEndpoint { endpoint, address, .. } => {
+                self.endpoints.insert(*endpoint, address.to_string());
+            }
+            Effect::Dispatch(dispatch) => {
+                let id = self.name_of(dispatch.id);
+                self.attempts.insert(format!("{id}#{}", dispatch.number), dispatch.attempt);
+            }
+            _ => {}
+        }
+    }
+
+    fn name_of(&self, id: ExecutionId) -> String {
+        let position = u8::from_str_radix(&id.to_string()[..2], 16).expect("hexadecimal");
+        self.callers[usize::from(position)].clone()
+    }
+}

@@ -1,0 +1,187 @@
+//! Effects as text.
+
+use std::fmt::Write;
+
+use shard_core::{
+    Answer, Destination, Dispatch, Effect, ExecutionView, Output, OutputKind, Payload, Refusal, Shard,
+    Ticket, effect::Note,
+};
+
+use super::{EPOCH_MS, Run};
+
+impl Run {
+    pub(super) fn text(&mut self, effect: Effect) -> String {
+        self.learn(&effect);
+        match effect {
+            Effect::Reply { ticket, answer } => {
+                let Ticket(caller) = ticket;
+                format!("{}: {}", self.callers[caller as usize], self.answer(answer))
+            }
+            Effect::Dispatch(dispatch) => self.dispatch(&dispatch),
+            Effect::Abort { attempt } => format!("abort {}", self.attempt_name(attempt)),
+            Effect::OpenEndpoint { address, .. } => format!("open {address}"),
+            Effect::CloseEndpoint { endpoint } => format!("close {}", self.endpoints[&endpoint]),
+            Effect::Provision { spec, .. } => format!("provision {}", spec.name),
+            Effect::Teardown { name, .. } => format!("teardown {name}"),
+            Effect::Scale { name, replicas, .. } => format!("scale {name} {replicas}"),
+            Effect::ReturnBytes(bytes) => format!("return {bytes} bytes"),
+            Effect::Note(note) => self.note(note),
+        }
+    }
+
+    fn dispatch(&self, dispatch: &Dispatch) -> String {
+        let to = match dispatch.destination {
+            Destination::Local => "local",
+            Destination::Endpoint(endpoint) => &self.endpoints[&endpoint],
+        };
+        let name = self.name_of(dispatch.id);
+        let mut text = format!("dispatch {name}#{} to {to} for {}", dispatch.number, dispatch.remaining_ms);
+        let extra = dispatch.extra.as_ref();
+        if let Some(idempotency) = extra.and_then(|extra| extra.idempotency.as_ref()) {
+            let _ = write!(text, " key={}", idempotency.key);
+        }
+        if let Some(trace) = extra.and_then(|extra| extra.trace_id.as_ref()) {
+            let _ = write!(text, " trace={trace}");
+        }
+        let Payload { input, .. } = &dispatch.payload;
+        if !input.is_empty() {
+            let _ = write!(text, " body={}", String::from_utf8_lossy(input));
+        }
+        text
+    }
+
+    fn answer(&self, answer: Answer) -> String {
+        match answer {
+            Answer::Finished { id, result: Ok(output) } => {
+                format!("success {}{}", self.name_of(id), output_text(&output))
+            }
+            Answer::Finished { id, result: Err(failure) } => {
+                format!("error {} {}", self.name_of(id), failure.code)
+            }
+            Answer::TimedOut { id, stage, limit_ms } => {
+                format!("timeout {} {} {limit_ms}", self.name_of(id), stage.as_str())
+            }
+            Answer::Accepted { id } => format!("accepted {}", self.name_of(id)),
+            Answer::Refused(refusal) => format!("refused {}", refusal_text(refusal)),
+            Answer::Execution(view) => self.view(&view),
+            Answer::Callback { applied: true } => "applied".to_owned(),
+            Answer::Callback { applied: false } => "ignored".to_owned(),
+            Answer::Replicas { desired, ready } => format!("replicas {ready}/{desired}"),
+            Answer::Scaled { replicas } => format!("scaled {replicas}"),
+            Answer::Removed => "removed".to_owned(),
+            Answer::Registered(_) => "registered".to_owned(),
+            Answer::Function(_) => "function".to_owned(),
+        }
+    }
+
+    /// State, attempt, result; times since the start of the script.
+    fn view(&self, view: &ExecutionView) -> String {
+        let mut text = format!("{} {} attempt={}", self.name_of(view.id), view.state.as_str(), view.attempt);
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                let _ = write!(text, " {name}={value}");
+            }
+        };
+        let time = |at_ms: u64| at_ms.wrapping_sub(EPOCH_MS).to_string();
+        add("output", view.output.as_ref().map(|output| String::from_utf8_lossy(&output.body).into_owned()));
+        add("error", view.error.as_ref().map(|failure| failure.code.to_string()));
+        add("last", view.last_error.as_ref().map(|failure| failure.code.to_string()));
+        add("cold", view.cold_start.then(|| view.init_ms.map_or("?".to_owned(), |ms| ms.to_string())));
+        add("created", Some(time(view.created_ms)));
+        add("dispatched", view.dispatched_ms.map(time));
+        add("finished", view.finished_ms.map(time));
+        text
+    }
+
+    fn note(&self, note: Note) -> String {
+        match note {
+            // From queueing to dispatch, from there to the end; from acceptance to the end.
+            Note::Finished { queue_wait_us, latency_us, e2e_us, .. } => {
+                format!("note {}+{} of {} ms", queue_wait_us / 1000, latency_us / 1000, e2e_us / 1000)
+            }
+            Note::FunctionGone { .. } => "note gone".to_owned(),
+            Note::Late { id, .. } => format!("note late {}", self.name_of(id)),
+            Note::Retry { id, attempt, code } => format!("note retry {}#{attempt} {code}", self.name_of(id)),
+        }
+    }
+
+    fn attempt_name(&self, attempt: shard_core::AttemptKey) -> String {
+        let mut names = self.attempts.iter().filter(|(_, key)| **key == attempt).map(|(name, _)| name);
+        names.next().expect("a dispatched attempt").clone()
+    }
+}
+
+fn output_text(output: &Output) -> String {
+    match output {
+        Output { body, kind: OutputKind::Json } if body == "null" => String::new(),
+        Output { body, .. } => format!(" {}", String::from_utf8_lossy(body)),
+    }
+}
+
+fn refusal_text(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::QueueFull { queue_depth, est_wait_us, retry_after_s } => {
+            format!("QueueFull depth={queue_depth} wait={} retry={retry_after_s}", est_wait_us / 1000)
+        }
+        Refusal::RateLimited { function, limit_per_second, retry_after_s } => {
+            let scope = if function { "function" } else { "server" };
+            format!("RateLimited {scope} {limit_per_second} retry={retry_after_s}")
+        }
+        Refusal::Overloaded { what, retry_after_s } => format!("Overloaded {what} retry={retry_after_s}"),
+        Refusal::Backend(failure) => format!("Backend {}", failure.message),
+        Refusal::NotCancellable(state) => format!("NotCancellable {}", state.as_str()),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What is not zero.
+pub(super) fn totals(shard: &Shard) -> String {
+    let totals = shard.totals();
+    let fields = [
+        ("functions", totals.functions as u64),
+        ("executions", totals.executions as u64),
+        ("finished", totals.finished as u64),
+        ("retained", totals.retained_bytes),
+        ("attempts", totals.attempts as u64),
+        ("timers", totals.timers as u64),
+        ("keys", totals.keys as u64),
+        ("bytes", totals.queued_bytes),
+        ("drift", totals.drift),
+    ];
+    fields_text(&fields)
+}
+
+/// What is not zero.
+pub(super) fn counters(shard: &Shard, name: &str) -> String {
+    let Some((_, view)) = shard.functions().find(|(_, view)| view.name == name) else {
+        return "invisible".to_owned();
+    };
+    let counters = view.counters;
+    let fields = [
+        ("queued", u64::from(view.queue_depth)),
+        ("running", u64::from(view.in_flight)),
+        ("invocations", counters.invocations),
+        ("enqueued", counters.enqueued),
+        ("dispatches", counters.dispatches),
+        ("successes", counters.successes),
+        ("errors", counters.errors),
+        ("retries", counters.retries),
+        ("timeouts", counters.timeouts),
+        ("rejections", counters.queue_rejections),
+        ("cold", counters.cold_starts),
+        ("warm", counters.warm_starts),
+        ("orphans", counters.orphans),
+        ("bad", counters.bad_outputs),
+        ("late", counters.late_completions),
+    ];
+    fields_text(&fields)
+}
+
+fn fields_text(fields: &[(&str, u64)]) -> String {
+    let known: Vec<String> = fields
+        .iter()
+        .filter(|(_, value)| *value > 0)
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    known.join(" ")
+}

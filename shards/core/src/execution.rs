@@ -17,6 +17,9 @@ pub(crate) struct Waiter {
     pub(crate) ticket: Ticket,
     pub(crate) timer: TimerKey,
     pub(crate) limit_ms: u32,
+    /// It left while an attempt was in flight: it gets no answer, but its deadline still ends the execution, so
+    /// that retries of what nobody waits for end as well.
+    pub(crate) gone: bool,
 }
 
 /// Parts that an execution needs until it ends.
@@ -35,16 +38,32 @@ pub(crate) struct Live {
     pub(crate) queued_us: u64,
     /// When the current attempt was dispatched; monotonic.
     pub(crate) dispatched_us: u64,
-    /// Deadline of the first caller; 0 for none. Tells the function how long it may take.
+    /// The latest deadline of all callers so far. Tells the function how long it may take, unless the execution
+    /// was accepted for later.
     pub(crate) deadline_us: u64,
     /// Bytes that it holds of the budget for waiting payloads.
     pub(crate) queued_bytes: u64,
 }
 
 impl Live {
-    /// Callers that wait.
+    /// Callers that wait, and those that left during a run.
     pub(crate) fn waiter_count(&self) -> usize {
         usize::from(self.waiter.is_some()) + self.joined.len()
+    }
+
+    /// Whether a caller waits that could still be told something.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiter.iter().chain(&self.joined).any(|waiter| !waiter.gone)
+    }
+
+    /// Finds a caller.
+    pub(crate) fn waiter_mut(&mut self, ticket: Ticket) -> Option<&mut Waiter> {
+        self.waiter.iter_mut().chain(&mut self.joined).find(|waiter| waiter.ticket == ticket)
+    }
+
+    /// Takes all callers out.
+    pub(crate) fn take_waiters(&mut self) -> impl Iterator<Item = Waiter> + use<> {
+        std::mem::take(&mut self.joined).into_iter().chain(self.waiter.take())
     }
 
     /// Takes a caller out.

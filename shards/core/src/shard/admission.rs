@@ -114,7 +114,8 @@ impl Shard {
         let limit_ms = call.timeout_ms.or_else(|| Some(function?.policy.timeout_ms)).unwrap_or_default();
         let deadline_us = self.now.mono_us + u64::from(limit_ms) * 1000;
         let timer = self.timers.insert(deadline_us, Due::Waiter(claim.execution, call.ticket));
-        live.joined.push(Waiter { ticket: call.ticket, timer, limit_ms });
+        live.joined.push(Waiter { ticket: call.ticket, timer, limit_ms, gone: false });
+        live.deadline_us = live.deadline_us.max(deadline_us);
         self.joined.insert(call.ticket, claim.execution);
         Ok(Some(Admission::Joined))
     }
@@ -156,6 +157,7 @@ impl Shard {
             ticket: call.ticket,
             timer: self.timers.insert(deadline_us, Due::Waiter(key, call.ticket)),
             limit_ms,
+            gone: false,
         });
         let live = Live {
             payload: call.payload,
@@ -166,7 +168,7 @@ impl Shard {
             accepted_us: now.mono_us,
             queued_us: now.mono_us,
             dispatched_us: 0,
-            deadline_us: if accepted { 0 } else { deadline_us },
+            deadline_us,
             queued_bytes: 0,
         };
         if let Some(execution) = self.executions.get_mut(key) {
@@ -191,15 +193,20 @@ impl Shard {
         }
     }
 
-    /// A caller is gone. Its place in the queue is free at once, unless others wait for the same execution.
+    /// A caller is gone. Its place in the queue is free at once, unless others wait for the same execution. What
+    /// runs goes on, at most to the deadline that the caller would have had.
     pub(super) fn abandon(&mut self, ticket: Ticket, id: Option<ExecutionId>) {
         let joined = self.joined.remove(&ticket);
         let Some(key) = joined.or_else(|| self.find_key(id?)) else { return };
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(live) = execution.live.as_mut() else { return };
-        let Some(waiter) = live.remove_waiter(ticket) else { return };
-        self.timers.remove(waiter.timer);
-        if live.waiter_count() == 0 && !execution.accepted && execution.state == State::Queued {
+        let Some(waiter) = live.waiter_mut(ticket) else { return };
+        waiter.gone = true;
+        if execution.accepted || live.is_awaited() {
+            if let Some(waiter) = live.remove_waiter(ticket) {
+                self.timers.remove(waiter.timer);
+            }
+        } else if execution.state == State::Queued {
             // Nobody knows its id: keeping a record would let callers that come and go fill the memory.
             self.discard(key);
         }
@@ -240,11 +247,12 @@ impl Shard {
             else {
                 continue;
             };
-            let waiters = live.waiter.take().into_iter().chain(live.joined.drain(..));
-            for waiter in waiters {
+            for waiter in live.take_waiters() {
                 self.timers.remove(waiter.timer);
                 self.joined.remove(&waiter.ticket);
-                fx.reply(waiter.ticket, Answer::Refused(Refusal::ShuttingDown));
+                if !waiter.gone {
+                    fx.reply(waiter.ticket, Answer::Refused(Refusal::ShuttingDown));
+                }
             }
             self.discard(key);
         }

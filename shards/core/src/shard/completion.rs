@@ -220,7 +220,10 @@ impl Shard {
                 self.finish(key, State::Success, Ending::Output(Some(output)), fx);
             }
             Outcome::Failure { failure, retryable, retry_after_ms } => {
+                // A batch of deadlines may still be on its way: what is past its own is not sent again.
+                let deadline_us = execution.live.as_ref().map_or(0, |live| live.deadline_us);
                 let again = retryable
+                    && (execution.accepted || deadline_us > self.now.mono_us)
                     && function.is_some_and(|function| {
                         function.life == Life::Live && execution.attempt < function.policy.attempts_max
                     });
@@ -269,6 +272,11 @@ impl Shard {
         execution.cold_start = false;
         execution.init_ms = None;
         execution.last_failure = Some(failure);
+        if let Some(live) = execution.live.as_mut() {
+            live.queued_us = self.now.mono_us;
+            // The first attempt may have gone out without a wait, with its payload in the read buffer.
+            live.payload.detach();
+        }
         if at_once {
             self.dispatch(key, fx);
             return;
@@ -279,7 +287,6 @@ impl Shard {
         }
         let timer = self.timers.insert(self.now.mono_us + wait_us, Due::Backoff(key));
         if let Some(live) = execution.live.as_mut() {
-            live.queued_us = self.now.mono_us;
             live.backoff = Some(timer);
             live.queued_bytes = live.payload.bytes();
             self.queued_bytes += live.queued_bytes;
@@ -312,15 +319,19 @@ impl Shard {
             }
         }
         if let Some(answer) = execution.answer() {
-            // The last one takes the answer itself; the others, if any, a copy.
+            // The first caller takes the answer itself; those that joined, if any, a copy.
             for waiter in live.joined {
                 self.timers.remove(waiter.timer);
                 self.joined.remove(&waiter.ticket);
-                fx.reply(waiter.ticket, answer.clone());
+                if !waiter.gone {
+                    fx.reply(waiter.ticket, answer.clone());
+                }
             }
             if let Some(waiter) = live.waiter {
                 self.timers.remove(waiter.timer);
-                fx.reply(waiter.ticket, answer);
+                if !waiter.gone {
+                    fx.reply(waiter.ticket, answer);
+                }
             }
         }
         self.retain(key);

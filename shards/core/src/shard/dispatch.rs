@@ -87,9 +87,10 @@ impl Shard {
 
         self.queued_bytes -= std::mem::take(&mut live.queued_bytes);
         live.dispatched_us = now.mono_us;
-        let remaining_us = match live.deadline_us {
-            0 => timeout_us,
-            deadline_us => timeout_us.min(deadline_us.saturating_sub(now.mono_us)),
+        let remaining_us = if execution.accepted {
+            timeout_us
+        } else {
+            timeout_us.min(live.deadline_us.saturating_sub(now.mono_us))
         };
         execution.state = State::Running;
         execution.attempt += 1;

@@ -98,10 +98,15 @@ impl Shard {
 
     /// Forgets an execution that ends without a record: its only caller left before anything was done.
     pub(super) fn discard(&mut self, key: ExecutionKey) {
-        let Some(execution) = self.executions.get(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return };
         let label = execution.label.clone();
-        let extra = execution.live.as_ref().and_then(|live| live.extra.as_ref());
-        let idempotency_key = extra.and_then(|extra| Some(extra.idempotency.as_ref()?.key.clone()));
+        let Some(live) = execution.live.as_mut() else { return };
+        let idempotency_key =
+            live.extra.as_ref().and_then(|extra| Some(extra.idempotency.as_ref()?.key.clone()));
+        for waiter in live.take_waiters() {
+            self.timers.remove(waiter.timer);
+            self.joined.remove(&waiter.ticket);
+        }
         self.leave_queue(key, State::Error);
         self.forget(key, false);
         if let Some(idempotency_key) = idempotency_key {

@@ -33,10 +33,12 @@ impl Shard {
         let Some(live) = execution.live.as_mut() else { return };
         let Some(waiter) = live.remove_waiter(ticket) else { return };
         let limit_ms = waiter.limit_ms;
-        fx.reply(ticket, Answer::TimedOut { id, stage, limit_ms });
         let last = live.waiter_count() == 0 && !execution.accepted;
-        if let Some(function) = self.functions.get_mut(execution.function) {
-            function.counters.timeouts += 1;
+        if !waiter.gone {
+            fx.reply(ticket, Answer::TimedOut { id, stage, limit_ms });
+            if let Some(function) = self.functions.get_mut(execution.function) {
+                function.counters.timeouts += 1;
+            }
         }
         if last {
             self.finish(key, State::Timeout, Ending::TimedOut { stage, limit_ms }, fx);

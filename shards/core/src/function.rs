@@ -121,6 +121,8 @@ pub(crate) struct Function {
     pub(crate) backing_off: BTreeSet<ExecutionKey>,
     /// Slots taken.
     pub(crate) in_flight: u32,
+    /// Attempts decided by callback whose HTTP exchange goes on.
+    pub(crate) lingering: u32,
     /// It is in the ring of functions that may have something to dispatch.
     pub(crate) ringed: bool,
     pub(crate) rate: RateWindow,
@@ -148,6 +150,7 @@ impl Function {
             queue: WaitQueue::default(),
             backing_off: BTreeSet::new(),
             in_flight: 0,
+            lingering: 0,
             ringed: false,
             rate: RateWindow::default(),
             counters: Counters::default(),

@@ -22,6 +22,16 @@ pub(crate) struct Claim {
     number: u64,
 }
 
+impl Claim {
+    /// Whether its time is over.
+    pub(crate) fn is_expired(&self, now_us: u64, ttl_us: u64) -> bool {
+        self.written_us.saturating_add(ttl_us) <= now_us
+    }
+}
+
+/// Stale entries that may stay, whatever the number of claims.
+const STALE_MIN: usize = 32;
+
 type KeyText = Arc<str>;
 type Scope = (Arc<str>, KeyText);
 
@@ -56,10 +66,27 @@ impl Keys {
         let claim = Claim { execution, digest: key.digest, written_us: now_us, number: self.writes };
         self.claims.insert(scope.clone(), claim);
         self.written.push_back((scope, self.writes));
+        self.forget_stale();
+    }
+
+    /// Sweeps out entries of claims that are gone or were written again, once they outnumber the others: behind
+    /// a claim that is still good they would pile up as long as that lives.
+    fn forget_stale(&mut self) {
+        if self.written.len() > 2 * self.claims.len() + STALE_MIN {
+            let claims = &self.claims;
+            self.written
+                .retain(|(scope, number)| claims.get(scope).is_some_and(|claim| claim.number == *number));
+        }
+    }
+
+    /// Entries in the order of writing, for the audit: never many more than claims.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.written.len() <= 2 * self.claims.len() + STALE_MIN + 1
     }
 
     pub(crate) fn remove(&mut self, function: &Arc<str>, key: &str) {
         self.claims.remove(&(Arc::clone(function), Arc::from(key)));
+        self.forget_stale();
     }
 
     /// Takes out the oldest claim if it is older than `ttl_us` or there are more than `keys_max`. A claim that
@@ -76,7 +103,7 @@ impl Keys {
             self.written.pop_front();
             return true;
         };
-        let expired = claim.written_us.saturating_add(ttl_us) <= now_us;
+        let expired = claim.is_expired(now_us, ttl_us);
         if !expired && self.claims.len() <= keys_max {
             return false;
         }
@@ -90,6 +117,7 @@ impl Keys {
             return expired;
         }
         self.claims.remove(&scope);
+        self.forget_stale();
         true
     }
 }

@@ -54,6 +54,7 @@ pub fn check(shard: &Shard) -> Result<(), String> {
     for (_, attempt) in shard.attempts.iter() {
         expect(shard.timers.get(attempt.timer).is_some(), "an attempt has no timeout")?;
     }
+    expect(shard.keys.is_bounded(), "stale idempotency keys pile up")?;
     expect(shard.timers.is_sound(), "the timers are out of order")
 }
 
@@ -78,6 +79,10 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     let slots =
         shard.attempts.iter().filter(|(_, attempt)| attempt.function == key && !attempt.settled).count();
     expect(slots == function.in_flight as usize, "slots held ≠ attempts in flight")?;
+    let lingering =
+        shard.attempts.iter().filter(|(_, attempt)| attempt.function == key && attempt.lingers).count();
+    expect(lingering == function.lingering as usize, "the account of lingering exchanges is off")?;
+    expect(function.lingering <= function.policy.concurrency, "more exchanges linger than there are slots")?;
     expect(function.in_flight <= function.policy.concurrency, "more in flight than slots")?;
     expect(waiting <= u64::from(function.policy.queue_size), "more waits than the queue holds")?;
     expect(

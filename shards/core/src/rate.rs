@@ -17,6 +17,17 @@ impl RateWindow {
         self.used += u32::from(admitted);
         admitted
     }
+
+    /// Seconds until the next window opens.
+    pub(crate) fn retry_after_s(&self, unix_ms: u64) -> u32 {
+        until_after(self.second, unix_ms)
+    }
+}
+
+/// Seconds until `second` is over, rounded up, at least 1: more when the clock stepped back.
+fn until_after(second: u64, unix_ms: u64) -> u32 {
+    let end_ms = second.saturating_add(1).saturating_mul(1000);
+    u32::try_from(end_ms.saturating_sub(unix_ms).div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }
 
 /// Calls of the server's limit that were leased to this shard.
@@ -46,6 +57,11 @@ impl CallLease {
         let admitted = !self.is_spent(second);
         self.calls -= u32::from(admitted);
         admitted
+    }
+
+    /// Seconds until another second's calls may be leased.
+    pub(crate) fn retry_after_s(&self, unix_ms: u64) -> u32 {
+        until_after(self.second, unix_ms)
     }
 }
 

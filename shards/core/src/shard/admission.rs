@@ -17,6 +17,9 @@ use crate::{
     timers::Due,
 };
 
+/// Old idempotency keys that a new one takes along: more than one, so that expiry catches up under load.
+const KEYS_PER_CLAIM: usize = 2;
+
 /// What became of a call that was not refused.
 enum Admission {
     /// A new execution; a caller that does not wait is answered at once.
@@ -50,15 +53,19 @@ impl Shard {
         }
         let second = self.now.unix_ms / 1000;
         if !self.calls.admit(second) {
-            let limit_per_second = self.call_limit;
-            return Err(Refusal::RateLimited { function: false, limit_per_second, retry_after_s: 1 });
+            return Err(Refusal::RateLimited {
+                function: false,
+                limit_per_second: self.call_limit,
+                retry_after_s: self.calls.retry_after_s(self.now.unix_ms),
+            });
         }
         let key = self.live_function(&call.name).ok_or(Refusal::FunctionNotFound)?.0;
         let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
         if let Some(limit_per_second) = function.policy.rate_limit_per_second
             && !function.rate.admit(second, limit_per_second)
         {
-            return Err(Refusal::RateLimited { function: true, limit_per_second, retry_after_s: 1 });
+            let retry_after_s = function.rate.retry_after_s(self.now.unix_ms);
+            return Err(Refusal::RateLimited { function: true, limit_per_second, retry_after_s });
         }
         if let Some(sent) = call.extra.as_ref().and_then(|extra| extra.idempotency.as_ref()) {
             let label = Arc::clone(&function.label);
@@ -94,6 +101,10 @@ impl Shard {
     ) -> Result<Option<Admission>, Refusal> {
         let Some(claim) = self.keys.get(label, &sent.key).copied() else { return Ok(None) };
         let Some(execution) = self.executions.get_mut(claim.execution) else { return Ok(None) };
+        // The sweep comes only now and then. While its execution runs, a key does not expire.
+        if execution.state.is_terminal() && claim.is_expired(self.now.mono_us, self.limits.keys_ttl_us) {
+            return Ok(None);
+        }
         if claim.digest != sent.digest {
             return Err(Refusal::KeyReused);
         }
@@ -177,7 +188,13 @@ impl Shard {
         self.ids.insert(call.id, key);
         if let Some(idempotency) = idempotency {
             self.keys.put(&label, &idempotency, key, now.mono_us);
-            self.expire_keys(2);
+            self.expire_keys(KEYS_PER_CLAIM);
+            // Keys of executions that still run are passed over, which counts as nothing to do.
+            let mut left = KEYS_PER_CLAIM;
+            while left > 0 && self.keys.len() > self.limits.keys_max {
+                self.expire_keys(1);
+                left -= 1;
+            }
             self.arm_sweep();
         }
         key
@@ -232,10 +249,11 @@ impl Shard {
 
     /// Refuses what comes, and with `finally` what still waits for a caller.
     pub(super) fn drain(&mut self, finally: bool, fx: &mut Effects) {
+        self.draining = true;
         if !finally {
             return;
         }
-        self.draining = true;
+        self.given_up = true;
         let waiting: Vec<ExecutionKey> = self
             .executions
             .iter()

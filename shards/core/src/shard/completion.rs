@@ -72,9 +72,7 @@ impl Shard {
             && outcome != Outcome::Promised
             && self.settle(attempt)
         {
-            if self.attempts.get(attempt).is_some_and(|attempt| attempt.exchange_over) {
-                self.forget_attempt(attempt);
-            }
+            self.let_exchange_end(attempt, fx);
             applied = running;
         }
         if applied {
@@ -187,10 +185,33 @@ impl Shard {
         }
     }
 
+    /// A callback decided an attempt: its HTTP answer may still come, and its slot is already used again. At most
+    /// as many exchanges as there are slots may go on like this: a function that calls back and never answers
+    /// would collect connections at the rate of its calls.
+    fn let_exchange_end(&mut self, key: AttemptKey, fx: &mut Effects) {
+        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        if attempt.exchange_over {
+            self.forget_attempt(key);
+            return;
+        }
+        let Some(function) = self.functions.get_mut(attempt.function) else { return };
+        attempt.lingers = true;
+        function.lingering += 1;
+        if function.lingering > function.policy.concurrency {
+            self.forget_attempt(key);
+            fx.push(Effect::Abort { attempt: key });
+        }
+    }
+
     /// Nothing can come from the dispatcher for this attempt any more.
     fn forget_attempt(&mut self, key: AttemptKey) {
         let Some(attempt) = self.attempts.remove(key) else { return };
         self.timers.remove(attempt.timer);
+        if attempt.lingers
+            && let Some(function) = self.functions.get_mut(attempt.function)
+        {
+            function.lingering -= 1;
+        }
         if let Some(execution) = self.executions.get_mut(attempt.execution)
             && execution.in_flight == Some(key)
         {
@@ -222,8 +243,9 @@ impl Shard {
             Outcome::Failure { failure, retryable, retry_after_ms } => {
                 // A batch of deadlines may still be on its way: what is past its own is not sent again.
                 let deadline_us = execution.live.as_ref().map_or(0, |live| live.deadline_us);
+                let wanted = execution.accepted || (deadline_us > self.now.mono_us && !self.given_up);
                 let again = retryable
-                    && (execution.accepted || deadline_us > self.now.mono_us)
+                    && wanted
                     && function.is_some_and(|function| {
                         function.life == Life::Live && execution.attempt < function.policy.attempts_max
                     });
@@ -271,7 +293,8 @@ impl Shard {
         execution.dispatched_ms = 0;
         execution.cold_start = false;
         execution.init_ms = None;
-        execution.last_failure = Some(failure);
+        // Of an earlier attempt only code and message are ever shown.
+        execution.last_failure = Some(Box::new(Failure { body: None, ..*failure }));
         if let Some(live) = execution.live.as_mut() {
             live.queued_us = self.now.mono_us;
             // The first attempt may have gone out without a wait, with its payload in the read buffer.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     answer::State,
     effect::{Destination, Dispatch, Effect, Effects},
-    function::{Endpoint, Function},
+    function::{Endpoint, Function, Life},
     shard::{Attempt, EndpointId, ExecutionKey, FunctionKey, Shard},
     timers::{Due, TimerKey},
 };
@@ -114,6 +114,7 @@ impl Shard {
             timer: TimerKey::NONE,
             dispatched_us: now.mono_us,
             settled: false,
+            lingers: false,
             exchange_over: false,
             connecting: false,
         });
@@ -141,7 +142,12 @@ impl Shard {
         desired: u32,
         fx: &mut Effects,
     ) {
-        let Some(function) = self.functions.get_mut(key) else { return };
+        // Of a removed function nothing would close them again, and a fixed address is not the backend's.
+        let Some(function) = self.functions.get_mut(key).filter(|function| {
+            function.life != Life::Gone && (function.managed || function.life == Life::Provisioning)
+        }) else {
+            return;
+        };
         function.desired = desired;
         let mut closed = Vec::new();
         function.endpoints.retain(|endpoint| {
@@ -151,10 +157,13 @@ impl Shard {
             }
             stays
         });
-        let missing: Vec<Arc<str>> = addresses
-            .into_iter()
-            .filter(|address| function.endpoints.iter().all(|endpoint| endpoint.address != *address))
-            .collect();
+        let mut missing: Vec<Arc<str>> = Vec::new();
+        for address in addresses {
+            let open = function.endpoints.iter().any(|endpoint| endpoint.address == address);
+            if !open && !missing.contains(&address) {
+                missing.push(address);
+            }
+        }
         for endpoint in closed {
             self.close_endpoint(endpoint, fx);
         }

@@ -67,6 +67,8 @@ pub(crate) struct Attempt {
     pub(crate) dispatched_us: u64,
     /// Its slot was given back.
     pub(crate) settled: bool,
+    /// It was decided by callback while its HTTP exchange goes on.
+    pub(crate) lingers: bool,
     /// The dispatcher is done with it; a callback was promised.
     pub(crate) exchange_over: bool,
     /// The request is not sent yet.
@@ -127,7 +129,10 @@ pub struct Shard {
     sweep: Option<TimerKey>,
     endpoints: Slab<(), EndpointTag>,
     random: u64,
+    /// New work is refused.
     draining: bool,
+    /// Synchronous callers are no longer kept waiting for a slot.
+    given_up: bool,
 }
 
 impl Shard {
@@ -158,15 +163,18 @@ impl Shard {
             endpoints: Slab::new(),
             random: seed,
             draining: false,
+            given_up: false,
         }
     }
 
     /// Takes note of one thing that happened, and appends what follows from it.
     ///
-    /// Total and synchronous. `now.mono_us` must not go back between calls. Timers that are due fire first, so
-    /// that a deadline that has passed wins over an answer that comes after it.
+    /// Total and synchronous. Should `now.mono_us` go back between calls, it stands still here. Timers that are
+    /// due fire first, so that a deadline that has passed wins over an answer that comes after it.
     pub fn handle(&mut self, now: Now, input: Input, fx: &mut Effects) {
-        self.now = now;
+        self.now = Now { mono_us: now.mono_us.max(self.now.mono_us), unix_ms: now.unix_ms };
+        // A lease is for the call that comes next: what it is too large by now is not yet spare.
+        let leases = matches!(input, Input::GrantCalls { .. } | Input::GrantBytes(_));
         self.fire_timers(fx);
         match input {
             Input::Invoke(call) => self.invoke(call, false, fx),
@@ -207,11 +215,14 @@ impl Shard {
                 self.endpoints_changed(function, endpoints, desired, fx);
             }
             Input::GrantCalls { second, calls } => self.calls.grant(second, calls),
-            Input::GrantBytes(bytes) => self.granted_bytes += bytes,
+            Input::GrantBytes(bytes) => self.granted_bytes = self.granted_bytes.saturating_add(bytes),
             Input::Drain { finally } => self.drain(finally, fx),
-            Input::Turn => self.return_bytes(fx),
+            Input::Turn => {}
         }
         self.serve(fx);
+        if !leases {
+            self.return_bytes(fx);
+        }
     }
 
     /// When [`Input::Turn`] is needed at the latest, on the monotonic clock.
@@ -288,7 +299,8 @@ impl Shard {
         bits ^ (bits >> 31)
     }
 
-    /// Gives leased bytes back when far fewer wait than were leased for.
+    /// Gives leased bytes back when far fewer wait than were leased for. After every step, not only when time
+    /// passes: a shard that falls idle would keep what others need.
     fn return_bytes(&mut self, fx: &mut Effects) {
         let chunk = self.limits.queued_bytes_chunk;
         let spare = self.granted_bytes.saturating_sub(self.queued_bytes + chunk);

@@ -167,7 +167,12 @@ impl Shard {
 
     /// The backend took note of the number, or could not.
     pub(super) fn scaled(&mut self, key: FunctionKey, result: Result<u32, BackendFailure>, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key) else { return };
+        // Provisioning and removing end with answers of their own.
+        let Some(function) =
+            self.functions.get_mut(key).filter(|function| function.life == Life::Live && function.busy)
+        else {
+            return;
+        };
         function.busy = false;
         let waiting = function.waiting.take();
         let told = match result {

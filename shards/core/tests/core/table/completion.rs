@@ -64,3 +64,22 @@ fn an_orphan_counts_even_when_its_caller_gave_up_first() {
         ",
     );
 }
+
+#[test]
+fn exchanges_that_go_on_after_their_callback_are_bounded() {
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 a invoke f -> dispatch a#1 to F for 1000
+        1 k callback a ok -> note 0+1 of 1 ms, a: success a, k: applied
+        2 b invoke f -> dispatch b#1 to F for 1000
+        3 k callback b ok -> abort b#1, note 0+1 of 1 ms, b: success b, k: applied
+        4 answer b#1 ok
+        5 answer a#1 ok -> note late a
+        6 c invoke f -> dispatch c#1 to F for 1000
+        7 k callback c ok -> note 0+1 of 1 ms, c: success c, k: applied
+        1006 turn -> abort c#1
+        show totals -> functions=1 executions=3 finished=3 retained=12 timers=1
+        ",
+    );
+}

@@ -10,22 +10,37 @@ use crate::{
 /// Old records that one ending takes along: more than one, so that retention catches up under load.
 const EVICTIONS_PER_ENDING: usize = 2;
 
+/// Time between two batches of a sweep that has more to do: calls get through in between.
+const SWEEP_PAUSE_US: u64 = 1000;
+
 impl Shard {
     /// Starts the retention of an execution that just ended.
     pub(super) fn retain(&mut self, key: ExecutionKey) {
         let Some(execution) = self.executions.get(key) else { return };
         // The output of a keyed execution answers whoever repeats the key: it stays as long as the record.
-        if matches!(execution.ending, Ending::Output(Some(_))) && !execution.keyed {
+        let has_payload = match &execution.ending {
+            Ending::Output(output) => output.is_some(),
+            Ending::Failed(failure) => failure.body.is_some(),
+            Ending::None | Ending::TimedOut { .. } => false,
+        };
+        if has_payload && !execution.keyed {
             self.payloads.push_back(key);
         }
         self.finished.push_back(key);
-        for _ in 0..EVICTIONS_PER_ENDING {
-            self.evict_one();
+        let mut left = EVICTIONS_PER_ENDING;
+        while left > 0 && self.evict_one() {
+            left -= 1;
+        }
+        // Entries of evicted executions would pile up until the next sweep.
+        let mut left = EVICTIONS_PER_ENDING;
+        while left > 0 && self.release_one() {
+            left -= 1;
         }
         self.arm_sweep();
     }
 
-    /// Looks through finished executions and keys, one batch; more follows at once when there is more.
+    /// Looks through finished executions and keys, one batch; more follows soon when there is more, but not within
+    /// the same step.
     pub(super) fn sweep(&mut self) {
         self.sweep = None;
         let batch = self.limits.batch_max * 16;
@@ -36,7 +51,8 @@ impl Shard {
         });
         let more = self.expire_keys(batch) || more;
         if more {
-            self.sweep = Some(self.timers.insert(self.now.mono_us, Due::Sweep));
+            let at_us = self.now.mono_us + SWEEP_PAUSE_US;
+            self.sweep = Some(self.timers.insert(at_us, Due::Sweep));
         } else {
             self.arm_sweep();
         }
@@ -67,9 +83,12 @@ impl Shard {
             if execution.finished_us + ttl_us > now_us {
                 return false;
             }
-            if let Ending::Output(output) = &mut execution.ending {
-                self.retained_bytes -= output.take().map_or(0, |output| output.bytes());
-            }
+            let output = match &mut execution.ending {
+                Ending::Output(output) => output.take(),
+                Ending::Failed(failure) => failure.body.take(),
+                Ending::None | Ending::TimedOut { .. } => None,
+            };
+            self.retained_bytes -= output.map_or(0, |output| output.bytes());
         }
         self.payloads.pop_front();
         true

@@ -1,1 +1,177 @@
-//! retention
+//! Finished executions and idempotency keys are kept for a while, within bounds.
+
+use crate::script::check;
+
+#[test]
+fn records_are_kept_for_their_time_and_outputs_for_less() {
+    check(
+        "
+        limits ttl=300000 payload-ttl=120000 sweep=5000
+        0 r register f -> open F, r: registered
+        0 a invoke f -> dispatch a#1 to F for 1000
+        0 answer a#1 ok out=12345 -> note 0+0 of 0 ms, a: success a 12345
+        119999 g get a -> g: a success attempt=1 output=12345 created=0 dispatched=0 finished=0
+        125000 g get a -> g: a success attempt=1 created=0 dispatched=0 finished=0
+        show totals -> functions=1 executions=1 finished=1 timers=1
+        299999 g get a -> g: a success attempt=1 created=0 dispatched=0 finished=0
+        305000 g get a -> g: refused ExecutionNotFound
+        show totals -> functions=1
+        show next -> None
+        ",
+    );
+}
+
+#[test]
+fn the_oldest_go_first_when_there_are_too_many() {
+    check(
+        "
+        limits executions=2
+        0 r register f queue=9 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b
+        0 c enqueue f -> c: accepted c
+        0 d enqueue f -> d: accepted d
+        0 e enqueue f -> e: accepted e
+        1 answer a#1 refuse -> note 0+1 of 1 ms, dispatch b#1 to F for 1000
+        2 answer b#1 ok -> note 1+1 of 2 ms, dispatch c#1 to F for 1000
+        3 answer c#1 ok -> note 2+1 of 3 ms, dispatch d#1 to F for 1000
+        3 g get a -> g: refused ExecutionNotFound
+        3 g get b -> g: b success attempt=1 output=null created=0 dispatched=1 finished=2
+        3 g get d -> g: d running attempt=1 created=0 dispatched=3
+        3 g get e -> g: e queued attempt=0 created=0
+        show totals -> functions=1 executions=4 finished=2 retained=8 attempts=1 timers=2
+        ",
+    );
+}
+
+#[test]
+fn the_oldest_go_first_when_they_hold_too_many_bytes() {
+    check(
+        "
+        limits retained=10
+        0 r register f slots=9 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        0 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
+        1 answer a#1 ok out=123456 -> note 0+1 of 1 ms
+        2 answer b#1 ok out=1234 -> note 0+2 of 2 ms
+        show totals -> functions=1 executions=3 finished=2 retained=10 attempts=1 timers=2
+        3 answer c#1 ok out=1 -> note 0+3 of 3 ms
+        3 g get a -> g: refused ExecutionNotFound
+        show totals -> functions=1 executions=2 finished=2 retained=5 timers=1
+        ",
+    );
+}
+
+#[test]
+fn a_sweep_does_one_batch_per_step_and_comes_back_for_more() {
+    let mut script = String::from(
+        "
+        limits batch=1 ttl=1000 sweep=100
+        0 r register f local slots=99 -> r: registered
+        ",
+    );
+    for number in 0..40 {
+        script.push_str(&format!("0 e{number} invoke f -> dispatch e{number}#1 to local for 1000\n"));
+        script.push_str(&format!(
+            "0 answer e{number}#1 ok -> note 0+0 of 0 ms, e{number}: success e{number}\n"
+        ));
+    }
+    script.push_str(
+        "
+        show totals -> functions=1 executions=40 finished=40 retained=160 timers=1
+        1000 turn
+        show totals -> functions=1 executions=24 finished=24 retained=96 timers=1
+        show next -> Some(1001)
+        1000 turn
+        show totals -> functions=1 executions=24 finished=24 retained=96 timers=1
+        1001 turn
+        1002 turn
+        show totals -> functions=1
+        ",
+    );
+    check(&script);
+}
+
+#[test]
+fn the_output_of_an_execution_with_a_key_stays_as_long_as_its_record() {
+    check(
+        "
+        limits payload-ttl=1000
+        0 r register f -> open F, r: registered
+        0 a invoke f key=k -> dispatch a#1 to F for 1000 key=k
+        0 answer a#1 ok out=7 -> note 0+0 of 0 ms, a: success a 7
+        200000 b invoke f key=k -> b: success a 7
+        ",
+    );
+}
+
+#[test]
+fn when_the_execution_was_evicted_its_key_starts_a_new_one() {
+    check(
+        "
+        limits executions=1
+        0 r register f slots=2 -> open F, r: registered
+        0 a enqueue f key=k digest=1 -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 answer a#1 ok -> note 0+1 of 1 ms
+        1 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        2 answer b#1 ok -> note 0+1 of 1 ms
+        3 c enqueue f key=k digest=2 -> c: accepted c, dispatch c#1 to F for 1000 key=k
+        3 d invoke f key=k digest=2
+        4 answer c#1 ok -> note 0+1 of 1 ms, d: success c
+        show totals -> functions=1 executions=1 finished=1 retained=4 timers=1 keys=1
+        ",
+    );
+}
+
+#[test]
+fn a_key_expires_on_time_but_never_while_its_execution_lives() {
+    check(
+        "
+        limits keys-ttl=1000 sweep=10000
+        0 r register f timeout=20000 slots=2 -> open F, r: registered
+        0 a enqueue f key=a -> a: accepted a, dispatch a#1 to F for 20000 key=a
+        0 b enqueue f key=b -> b: accepted b, dispatch b#1 to F for 20000 key=b
+        1 answer a#1 ok -> note 0+1 of 1 ms
+        999 c enqueue f key=a -> c: accepted a
+        1000 d enqueue f key=a -> d: accepted d, dispatch d#1 to F for 20000 key=a
+        1500 e enqueue f key=b -> e: accepted b
+        15000 turn
+        15000 e enqueue f key=b -> e: accepted b
+        show totals -> functions=1 executions=3 finished=1 retained=4 attempts=2 timers=3 keys=2
+        ",
+    );
+}
+
+#[test]
+fn keys_are_bounded_in_number_and_the_oldest_finished_go_first() {
+    check(
+        "
+        limits keys=2
+        0 r register f slots=9 -> open F, r: registered
+        0 a enqueue f key=a -> a: accepted a, dispatch a#1 to F for 1000 key=a
+        1 b enqueue f key=b -> b: accepted b, dispatch b#1 to F for 1000 key=b
+        2 answer b#1 ok -> note 0+1 of 1 ms
+        3 c enqueue f key=c -> c: accepted c, dispatch c#1 to F for 1000 key=c
+        show totals -> functions=1 executions=3 finished=1 retained=4 attempts=2 timers=3 keys=2
+        4 x enqueue f key=a -> x: accepted a
+        4 y enqueue f key=b -> y: accepted y, dispatch y#1 to F for 1000 key=b
+        ",
+    );
+}
+
+#[test]
+fn callers_that_come_and_go_with_a_key_leave_nothing() {
+    let mut script = String::from(
+        "
+        0 r register f -> open F, r: registered
+        0 a invoke f key=k -> dispatch a#1 to F for 1000 key=k
+        ",
+    );
+    // The audit watches the entries that they leave behind a key that is still good.
+    for number in 0..200 {
+        script.push_str(&format!("1 b invoke f key={number}\n 1 leave b\n"));
+    }
+    script.push_str("show totals -> functions=1 executions=1 attempts=1 timers=3 keys=1");
+    check(&script);
+}

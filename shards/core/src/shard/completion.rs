@@ -42,7 +42,7 @@ impl Shard {
         }
         self.forget_attempt(key);
         if settled || !current {
-            self.late(execution, id, "the attempt was already decided", fx);
+            self.late(function, id, "the attempt was already decided", fx);
         } else {
             self.conclude(execution, report, fx);
         }
@@ -87,7 +87,7 @@ impl Shard {
             self.conclude(key, report, fx);
         } else {
             let reason = if current { "the execution does not run" } else { "it is from another attempt" };
-            self.late(key, id, reason, fx);
+            self.late(function, id, reason, fx);
         }
         self.forget_function_if_gone(function);
         fx.reply(ticket, Answer::Callback { applied });
@@ -219,9 +219,8 @@ impl Shard {
         }
     }
 
-    fn late(&mut self, execution: ExecutionKey, id: ExecutionId, reason: &'static str, fx: &mut Effects) {
-        let function = self.executions.get(execution).map(|execution| execution.function);
-        if let Some(function) = function.and_then(|function| self.functions.get_mut(function)) {
+    fn late(&mut self, function: FunctionKey, id: ExecutionId, reason: &'static str, fx: &mut Effects) {
+        if let Some(function) = self.functions.get_mut(function) {
             function.counters.late_completions += 1;
         }
         fx.push(Effect::Note(Note::Late { id, reason }));

@@ -72,7 +72,13 @@ impl Shard {
                 function.desired = provisioned.desired;
                 match provisioned.target {
                     Target::Local => function.local = true,
-                    Target::Endpoint(address) => self.open_endpoint(key, address, fx),
+                    Target::Endpoint(address) => {
+                        // The fixed address is all that it has: what the backend reported meanwhile is closed.
+                        for endpoint in std::mem::take(&mut function.endpoints) {
+                            self.close_endpoint(endpoint.id, fx);
+                        }
+                        self.open_endpoint(key, address, fx);
+                    }
                     Target::Backend => {
                         function.managed = true;
                         // Instances may have come or gone while the answer was on its way.

@@ -70,7 +70,8 @@ fn a_degraded_function_has_a_fixed_address_and_is_not_scalable() {
         "
         0 r register f backend -> provision f
         0 t scale f 3
-        9 provisioned f pool P -> open P, r: registered, t: refused NotScalable
+        1 endpoints f 1 early -> open early
+        9 provisioned f pool P -> close early, open P, r: registered, t: refused NotScalable
         9 g replicas f -> g: refused NotScalable
         9 endpoints f 0
         9 a invoke f -> dispatch a#1 to P for 1000

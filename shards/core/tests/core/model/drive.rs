@@ -1,0 +1,484 @@
+//! Runs each step on the shard and on the model, and compares.
+
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+
+use bytes::Bytes;
+use shard_core::{
+    Answer, AttemptKey, Destination, Effect, Effects, EndpointId, ExecutionId, Failure, FunctionKey,
+    FunctionSpec, Input, Invoke, Limits, Name, Outcome, Output, Payload, Refusal, Report, Shard, Target,
+    Ticket,
+    answer::{BackendFailure, BackendFailureKind},
+    input::{Extra, Idempotency, Now, Provisioned},
+    invariant,
+};
+
+use super::{
+    oracle::{KEYS_TTL_MS, Oracle, RETRY_WAIT_MS_MAX, SWEEP_MS, TTL_MS},
+    registry::{Life, PENDING_MAX},
+    step::{Call, Op, Provisioning, Result, Step, resolve},
+};
+
+const EXECUTIONS_MAX: usize = 25;
+const EPOCH_MS: u64 = 1_700_000_000_000;
+/// Asks about executions, apart from the callers of the script.
+const PROBE: Ticket = Ticket(u64::MAX);
+
+pub(super) struct Drive {
+    shard: Shard,
+    pub(super) oracle: Oracle,
+    now: Now,
+    tickets: u64,
+    attempts: BTreeMap<(u64, u32), AttemptKey>,
+    /// Keys of functions that a backend has or had, by their number in the model.
+    functions: BTreeMap<usize, FunctionKey>,
+    open: BTreeMap<EndpointId, Arc<str>>,
+    /// How many answers each caller got.
+    answers: BTreeMap<u64, u32>,
+    left: Vec<u64>,
+    steps: Vec<String>,
+    pub(super) trace: String,
+}
+
+impl Drive {
+    pub(super) fn new() -> Drive {
+        let limits = Limits {
+            pending_max: PENDING_MAX,
+            executions_max: EXECUTIONS_MAX,
+            executions_ttl_us: TTL_MS * 1000,
+            payload_ttl_us: TTL_MS * 500,
+            sweep_interval_us: SWEEP_MS * 1000,
+            keys_ttl_us: KEYS_TTL_MS * 1000,
+            retry_wait_us_max: RETRY_WAIT_MS_MAX * 1000,
+            queued_bytes_chunk: 40,
+            // What is left over for a later step is tested in scripts.
+            batch_max: 1000,
+            ..Limits::default()
+        };
+        Drive {
+            shard: Shard::new(limits, 7, 1000),
+            oracle: Oracle::default(),
+            now: Now { mono_us: 0, unix_ms: EPOCH_MS },
+            tickets: 0,
+            attempts: BTreeMap::new(),
+            functions: BTreeMap::new(),
+            open: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            left: Vec::new(),
+            steps: Vec::new(),
+            trace: String::new(),
+        }
+    }
+
+    /// Lets time pass; the clock is off by `shift_ms`.
+    pub(super) fn pass(&mut self, wait_ms: u64, shift_ms: i64) {
+        self.now.mono_us += wait_ms * 1000;
+        self.now.unix_ms = (EPOCH_MS + self.now.mono_us / 1000).wrapping_add_signed(shift_ms);
+        self.oracle.now_ms = self.now.mono_us / 1000;
+        self.oracle.second = self.now.unix_ms / 1000;
+    }
+
+    pub(super) fn op(&mut self, op: &Op) {
+        // What is due changes what there is to choose from, and which records are kept.
+        self.step(Step::Turn);
+        self.tickets += 1;
+        if let Some(mut step) = resolve(op, &self.oracle, self.tickets) {
+            if let Step::Call { call, .. } = &mut step
+                && call.key.is_some_and(|(key, _)| self.oracle.key_is_uncertain(call.name, key))
+            {
+                call.key = None;
+            }
+            self.step(step);
+        }
+    }
+
+    /// Answers everything that is open and lets all time pass; nothing may be left.
+    pub(super) fn drain(&mut self) {
+        for _ in 0..1000 {
+            self.step(Step::Turn);
+            if let Some((execution, number)) = self.oracle.exchanges().first().copied() {
+                self.step(Step::Answer { execution, number, result: Result::Ok });
+            } else if let Some(function) = self.oracle.busy_functions().first().copied() {
+                self.step(self.oracle.backend_step(function, true, 1));
+            } else if self
+                .oracle
+                .executions
+                .values()
+                .all(|execution| execution.is_terminal() || execution.discarded)
+                && self.oracle.attempts.is_empty()
+            {
+                break;
+            } else {
+                let idle = self.oracle.provisioned_functions().into_iter().find(|at| {
+                    self.oracle.functions[*at].life == Life::Live && self.oracle.functions[*at].ready == 0
+                });
+                match idle.filter(|at| self.oracle.functions[*at].managed) {
+                    Some(function) => self.step(Step::Endpoints { function, ready: 1 }),
+                    None => self.pass(100, 0),
+                }
+            }
+        }
+        let totals = self.shard.totals();
+        let rest = (totals.attempts, totals.queued_bytes, totals.drift);
+        self.expect(rest == (0, 0, 0), &format!("not everything came home: {totals:?}"));
+        for ticket in 1..=self.tickets {
+            let answers = self.answers.get(&ticket).copied();
+            let gone = self.left.contains(&ticket);
+            let answered = answers.is_none_or(|count| count == 1 || (count == 0 && gone));
+            self.expect(answered, &format!("caller {ticket} got {answers:?} answers"));
+        }
+        self.forget_all();
+    }
+
+    /// After their time, finished executions, their keys and their timers are gone.
+    fn forget_all(&mut self) {
+        for _ in 0..4 {
+            self.pass(TTL_MS.max(KEYS_TTL_MS) + SWEEP_MS, 0);
+            self.step(Step::Turn);
+        }
+        let totals = self.shard.totals();
+        let rest = (totals.executions, totals.keys, totals.timers, totals.retained_bytes);
+        self.expect(rest == (0, 0, 0, 0), &format!("something is kept for ever: {totals:?}"));
+        self.expect(self.shard.next_deadline_us().is_none(), "a deadline is left");
+        self.expect(!self.shard.has_ready(), "ready work is left");
+    }
+
+    fn step(&mut self, step: Step) {
+        let _ = write!(self.trace, "\n{} {step:?}", self.oracle.now_ms);
+        if !matches!(step, Step::Turn) {
+            self.steps.push(format!("{} {step:?}", self.oracle.now_ms));
+        }
+        // A turn comes first whenever time has passed: a probe may cause nothing itself.
+        let turn = matches!(step, Step::Turn);
+        let known: Vec<u64> = self.oracle.executions.keys().copied().filter(|_| !turn).collect();
+        let kept: Vec<u64> = known.into_iter().filter(|ticket| self.probe(*ticket).is_some()).collect();
+        self.grant(&step);
+        let functions_before = self.oracle.functions.len();
+        let Some(input) = self.input(&step) else { return };
+        let mut expected = self.oracle.step(&step, |ticket| kept.contains(&ticket));
+        let mut effects = Effects::default();
+        self.shard.handle(self.now, input, &mut effects);
+        let mut provisioned = (functions_before..self.oracle.functions.len())
+            .filter(|at| self.oracle.provisioned_functions().contains(at))
+            .collect::<Vec<_>>()
+            .into_iter();
+        let mut real: Vec<String> = Vec::new();
+        for effect in effects.drain() {
+            let _ = write!(self.trace, "\n  {effect:?}");
+            real.extend(self.learn(effect, &mut provisioned));
+        }
+        // Only dispatches of one function are in order.
+        let rank = |line: &String| (!line.starts_with("dispatch")).then(|| line.clone());
+        let function = |line: &String| line.split(" ").nth(1).map(str::to_owned);
+        for lines in [&mut expected, &mut real] {
+            lines.sort_by_key(|line| (rank(line), rank(line).is_none().then(|| function(line))));
+        }
+        self.expect(expected == real, &format!("expected {expected:#?}, but it did {real:#?}"));
+        self.compare();
+    }
+
+    /// Leases calls always, and bytes when the call says so.
+    fn grant(&mut self, step: &Step) {
+        let Step::Call { call, .. } = step else { return };
+        let mut effects = Effects::default();
+        if self.shard.wants_calls(self.now) {
+            let grant = Input::GrantCalls { second: self.now.unix_ms / 1000, calls: 1000 };
+            self.shard.handle(self.now, grant, &mut effects);
+        }
+        let wanted = self.shard.wanted_bytes(u64::from(call.bytes));
+        if call.lease && wanted > 0 {
+            self.oracle.granted_bytes += wanted;
+            self.shard.handle(self.now, Input::GrantBytes(wanted), &mut effects);
+        }
+        assert!(effects.is_empty(), "a lease causes nothing");
+    }
+
+    fn input(&mut self, step: &Step) -> Option<Input> {
+        if let Step::Call { ticket, .. }
+        | Step::Callback { ticket, .. }
+        | Step::Cancel { ticket, .. }
+        | Step::Register { ticket, .. }
+        | Step::Remove { ticket, .. }
+        | Step::Scale { ticket, .. } = step
+        {
+            self.answers.insert(*ticket, 0);
+        }
+        Some(match step {
+            Step::Turn => Input::Turn,
+            Step::Call { ticket, call } if call.accepted => Input::Enqueue(invoke(*ticket, call)),
+            Step::Call { ticket, call } => Input::Invoke(invoke(*ticket, call)),
+            Step::Answer { execution, number, result } => {
+                let attempt = self.attempts[&(*execution, *number)];
+                Input::DispatchFinished { attempt, report: Report::warm(outcome(*result)) }
+            }
+            Step::Callback { ticket, execution, number, result } => Input::Complete {
+                ticket: Ticket(*ticket),
+                id: id(*execution),
+                attempt: *number,
+                outcome: outcome(*result),
+            },
+            Step::Connecting { execution, number, connecting } => {
+                let attempt = self.attempts[&(*execution, *number)];
+                Input::Connecting { attempt, connecting: *connecting }
+            }
+            Step::Leave { ticket } => {
+                self.left.push(*ticket);
+                Input::Abandon { ticket: Ticket(*ticket), id: Some(id(*ticket)) }
+            }
+            Step::Cancel { ticket, execution } => {
+                Input::Cancel { ticket: Ticket(*ticket), id: id(*execution) }
+            }
+            Step::Register { ticket, registration } => {
+                let spec = FunctionSpec {
+                    name: name(registration.name),
+                    policy: registration.policy.clone(),
+                    target: match registration.backend {
+                        true => Target::Backend,
+                        false => Target::Endpoint(Arc::from("fixed")),
+                    },
+                    document: Bytes::new(),
+                };
+                Input::Register { ticket: Ticket(*ticket), spec: Box::new(spec) }
+            }
+            Step::Remove { ticket, name: which } => {
+                Input::Remove { ticket: Ticket(*ticket), name: name(*which) }
+            }
+            Step::Scale { ticket, name: which, replicas } => {
+                Input::Scale { ticket: Ticket(*ticket), name: name(*which), replicas: *replicas }
+            }
+            Step::Provisioned { function, provisioning } => Input::Provisioned {
+                function: *self.functions.get(function)?,
+                result: provisioned(*provisioning),
+            },
+            Step::TornDown { function, done } => Input::TornDown {
+                function: *self.functions.get(function)?,
+                result: done.then_some(()).ok_or_else(backend_failure),
+            },
+            Step::Scaled { function, replicas } => Input::Scaled {
+                function: *self.functions.get(function)?,
+                result: replicas.ok_or_else(backend_failure),
+            },
+            Step::Endpoints { function, ready } => Input::EndpointsChanged {
+                function: *self.functions.get(function)?,
+                endpoints: addresses(*ready),
+                desired: 3,
+            },
+            Step::Drain { finally } => Input::Drain { finally: *finally },
+        })
+    }
+
+    /// Takes note of an effect; says it the way the model does, if it is one that the model predicts.
+    fn learn(&mut self, effect: Effect, provisioned: &mut impl Iterator<Item = usize>) -> Option<String> {
+        match effect {
+            Effect::Reply { ticket: Ticket(ticket), answer } => {
+                *self.answers.entry(ticket).or_default() += 1;
+                Some(format!("reply {ticket}: {}", answer_text(answer)))
+            }
+            Effect::Dispatch(dispatch) => {
+                let ticket = ticket_of(dispatch.id);
+                self.attempts.insert((ticket, dispatch.number), dispatch.attempt);
+                let Destination::Endpoint(endpoint) = dispatch.destination else {
+                    panic!("nothing is local")
+                };
+                self.expect(self.open.contains_key(&endpoint), "a call goes to an endpoint that is closed");
+                let name = self.oracle.functions[self.oracle.executions[&ticket].function].name;
+                let keyed = dispatch.extra.is_some_and(|extra| extra.idempotency.is_some());
+                let key = if keyed { " with key" } else { "" };
+                let (number, remaining_ms) = (dispatch.number, dispatch.remaining_ms);
+                Some(format!("dispatch f{name} {ticket}#{number} for {remaining_ms}{key}"))
+            }
+            Effect::Abort { attempt } => {
+                let (ticket, number) = *self.attempts.iter().find(|(_, key)| **key == attempt)?.0;
+                Some(format!("abort {ticket}#{number}"))
+            }
+            Effect::OpenEndpoint { endpoint, address, .. } => {
+                self.open.insert(endpoint, address);
+                None
+            }
+            Effect::CloseEndpoint { endpoint } => {
+                let open = self.open.remove(&endpoint).is_some();
+                self.expect(open, "an endpoint is closed that was not open");
+                None
+            }
+            Effect::Provision { function, spec } => {
+                self.functions.insert(provisioned.next()?, function);
+                Some(format!("provision {}", spec.name))
+            }
+            Effect::Teardown { name, .. } => Some(format!("teardown {name}")),
+            Effect::Scale { name, replicas, .. } => Some(format!("scale {name} {replicas}")),
+            Effect::ReturnBytes(bytes) => {
+                self.oracle.granted_bytes -= bytes;
+                None
+            }
+            Effect::Note(_) => None,
+        }
+    }
+
+    /// State, attempt, error and last error of a record that is kept.
+    fn probe(&mut self, ticket: u64) -> Option<String> {
+        let mut effects = Effects::default();
+        self.shard.handle(self.now, Input::GetExecution { ticket: PROBE, id: id(ticket) }, &mut effects);
+        let [Effect::Reply { answer, .. }] = effects.as_slice() else { panic!("a probe causes one answer") };
+        let Answer::Execution(view) = answer else { return None };
+        let code = |failure: &Option<Failure>| {
+            failure.as_ref().map_or(String::new(), |failure| failure.code.to_string())
+        };
+        let (state, error, last) = (view.state.as_str(), code(&view.error), code(&view.last_error));
+        Some(format!("{state} {} {error:?} {last:?}", view.attempt))
+    }
+
+    /// Executions, functions and endpoints as the model has them; what has ended stays until its time, and the
+    /// oldest go first.
+    fn compare(&mut self) {
+        if let Err(what) = invariant::check(&self.shard) {
+            self.expect(false, &what);
+        }
+        let known: Vec<u64> = self.oracle.executions.keys().copied().collect();
+        for ticket in known {
+            let real = self.probe(ticket);
+            let execution = &self.oracle.executions[&ticket];
+            let state = format!("{:?}", execution.state).to_lowercase();
+            let (attempt, code, last) = (execution.attempt, execution.code, execution.last_code);
+            let expected = format!("{state} {attempt} {code:?} {last:?}");
+            let gone = execution.discarded;
+            let may_be_gone = gone || execution.is_terminal();
+            let same = real.as_ref().map_or(may_be_gone, |real| !gone && *real == expected);
+            self.expect(same, &format!("execution {ticket} is {real:?}, not {expected}"));
+        }
+        self.compare_retention();
+        let live: Vec<usize> = self.oracle.names.values().copied().collect();
+        for at in live {
+            self.compare_function(at);
+        }
+        let open: usize = self.oracle.functions.iter().map(|function| function.open_count()).sum();
+        self.expect(open == self.open.len(), &format!("{} endpoints are open, not {open}", self.open.len()));
+    }
+
+    fn compare_retention(&mut self) {
+        let finished = self.oracle.finished.clone();
+        let kept: Vec<bool> = finished.iter().map(|ticket| self.probe(*ticket).is_some()).collect();
+        let first = kept.iter().position(|kept| *kept).unwrap_or(kept.len());
+        self.expect(kept[first..].iter().all(|kept| *kept), "a younger record went before an older one");
+        let left = kept.len() - first;
+        self.expect(left <= EXECUTIONS_MAX, "more records than allowed");
+        let age_ms = |at: usize| self.oracle.now_ms - self.oracle.executions[&finished[at]].finished_ms;
+        let early = first > 0 && age_ms(first - 1) < TTL_MS && left < EXECUTIONS_MAX;
+        let late = first < kept.len() && age_ms(first) >= TTL_MS + SWEEP_MS;
+        // The oldest went because a later ending needed its place, when as many ended since.
+        let crowded = first > 0 && finished.len() - first >= EXECUTIONS_MAX;
+        self.expect(!early || crowded, "a record went before its time");
+        self.expect(!late, "a record was kept too long");
+    }
+
+    fn compare_function(&self, at: usize) {
+        let function = &self.oracle.functions[at];
+        let name = format!("f{}", function.name);
+        let view = self.shard.functions().find(|(_, view)| view.name == name).map(|(_, view)| view);
+        self.expect(view.is_some() == (function.life == Life::Live), "visible are the functions that live");
+        let Some(view) = view else { return };
+        let (running, queued) = (self.oracle.in_flight(at), self.oracle.waiting(at).len());
+        self.expect(
+            (view.in_flight as usize, view.queue_depth as usize) == (running, queued),
+            &format!(
+                "{name}: {} in flight, not {running}; {} wait, not {queued}",
+                view.in_flight, view.queue_depth
+            ),
+        );
+        self.expect(view.in_flight <= view.concurrency, "more in flight than slots");
+        let (real, model) = (view.counters, function.counts);
+        let real = super::registry::Counts {
+            successes: real.successes,
+            errors: real.errors,
+            retries: real.retries,
+            timeouts: real.timeouts,
+            rejections: real.queue_rejections,
+            orphans: real.orphans,
+            late: real.late_completions,
+        };
+        self.expect(real == model, &format!("{name}: counted {real:?}, not {model:?}"));
+    }
+
+    fn expect(&self, holds: bool, what: &str) {
+        assert!(holds, "{what}\nafter\n{}", self.steps.join("\n"));
+    }
+}
+
+fn invoke(ticket: u64, call: &Call) -> Invoke {
+    let idempotency =
+        call.key.map(|(key, digest)| Idempotency { key: key.to_string().into(), digest: [digest; 16] });
+    let extra = Extra { idempotency, ..Extra::default() };
+    Invoke {
+        ticket: Ticket(ticket),
+        id: id(ticket),
+        name: name(call.name),
+        payload: Payload::json(vec![0; usize::from(call.bytes)]),
+        timeout_ms: call.timeout_ms,
+        extra: (extra != Extra::default()).then(|| Box::new(extra)),
+    }
+}
+
+fn outcome(result: Result) -> Outcome {
+    let failure = Box::new(Failure::new("FAILED", "It failed"));
+    match result {
+        Result::Ok => Outcome::Success(Output::null()),
+        Result::Fail(after_ms) => {
+            Outcome::Failure { failure, retryable: true, retry_after_ms: Some(after_ms) }
+        }
+        Result::Refuse => Outcome::Failure { failure, retryable: false, retry_after_ms: None },
+        Result::Promise => Outcome::Promised,
+    }
+}
+
+fn provisioned(provisioning: Provisioning) -> std::result::Result<Provisioned, BackendFailure> {
+    let (target, endpoints) = match provisioning {
+        Provisioning::Failed => return Err(backend_failure()),
+        Provisioning::Degraded => (Target::Endpoint(Arc::from("fixed")), Vec::new()),
+        Provisioning::Endpoints(ready) => (Target::Backend, addresses(ready)),
+    };
+    Ok(Provisioned { document: Bytes::new(), target, endpoints, desired: 3 })
+}
+
+fn addresses(ready: u8) -> Vec<Arc<str>> {
+    (0..3).filter(|bit| ready & (1 << bit) != 0).map(|bit| Arc::from(format!("e{bit}"))).collect()
+}
+
+fn backend_failure() -> BackendFailure {
+    BackendFailure { kind: BackendFailureKind::Unavailable, message: "away".into() }
+}
+
+fn answer_text(answer: Answer) -> String {
+    match answer {
+        Answer::Finished { id, result: Ok(_) } => format!("success {}", ticket_of(id)),
+        Answer::Finished { id, result: Err(failure) } => format!("error {} {}", ticket_of(id), failure.code),
+        Answer::TimedOut { id, stage, limit_ms } => {
+            format!("timeout {} {} {limit_ms}", ticket_of(id), stage.as_str())
+        }
+        Answer::Accepted { id } => format!("accepted {}", ticket_of(id)),
+        Answer::Refused(refusal) => format!("refused {}", refusal_text(&refusal)),
+        Answer::Registered(_) => "registered".to_owned(),
+        Answer::Removed => "removed".to_owned(),
+        Answer::Scaled { replicas } => format!("scaled {replicas}"),
+        Answer::Execution(_) => "execution".to_owned(),
+        Answer::Callback { applied } => if applied { "applied" } else { "ignored" }.to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The name of the refusal, without its numbers.
+fn refusal_text(refusal: &Refusal) -> String {
+    let text = format!("{refusal:?}");
+    text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+fn name(which: u8) -> Name {
+    Name::new(&format!("f{which}")).expect("a function name")
+}
+
+fn id(ticket: u64) -> ExecutionId {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&(ticket as u32).to_be_bytes());
+    ExecutionId::new(bytes, 0)
+}
+
+fn ticket_of(id: ExecutionId) -> u64 {
+    u64::from_str_radix(&id.to_string()[..8], 16).expect("hexadecimal")
+}

@@ -1,0 +1,245 @@
+//! The model's functions: who holds a name, and what waits for a backend.
+
+use std::collections::VecDeque;
+
+use shard_core::Policy;
+
+use super::{
+    oracle::{Oracle, State},
+    step::{Provisioning, Registration, Step},
+};
+
+/// Requests about one name that may wait.
+pub(super) const PENDING_MAX: usize = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Provisioning,
+    Live,
+    Removing,
+    Gone,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) successes: u64,
+    pub(super) errors: u64,
+    pub(super) retries: u64,
+    pub(super) timeouts: u64,
+    pub(super) rejections: u64,
+    pub(super) orphans: u64,
+    pub(super) late: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Function {
+    pub(super) name: u8,
+    pub(super) life: Life,
+    pub(super) policy: Policy,
+    /// A backend has it, or had it until it was degraded.
+    backend: bool,
+    /// Calls go to what the backend reports.
+    pub(super) managed: bool,
+    /// Addresses that the backend reported, as bits.
+    pub(super) ready: u8,
+    waiting: Option<u64>,
+    scaling: bool,
+    pending: VecDeque<Step>,
+    pub(super) queue: Vec<u64>,
+    pub(super) counts: Counts,
+    window: (u64, u32),
+}
+
+impl Function {
+    /// The window of the newest second seen.
+    pub(super) fn admit(&mut self, second: u64) -> bool {
+        let Some(limit) = self.policy.rate_limit_per_second else { return true };
+        if second > self.window.0 {
+            self.window = (second, 0);
+        }
+        let admitted = self.window.1 < limit;
+        self.window.1 += u32::from(admitted);
+        admitted
+    }
+
+    fn is_busy(&self) -> bool {
+        matches!(self.life, Life::Provisioning | Life::Removing) || self.scaling
+    }
+
+    /// Addresses that are open.
+    pub(super) fn open_count(&self) -> usize {
+        match self.life {
+            Life::Gone => 0,
+            _ if self.managed || self.life == Life::Provisioning => self.ready.count_ones() as usize,
+            _ => 1,
+        }
+    }
+}
+
+impl Oracle {
+    pub(super) fn registry_step(&mut self, step: &Step) {
+        match step {
+            Step::Register { ticket, registration } => self.register(*ticket, registration),
+            Step::Remove { ticket, name } | Step::Scale { ticket, name, .. } => match self.names.get(name) {
+                None => self.reply(*ticket, "refused FunctionNotFound"),
+                Some(&at) if self.functions[at].is_busy() => self.push_pending(at, *ticket, step),
+                Some(&at) => self.change(at, *ticket, step),
+            },
+            Step::Provisioned { function, provisioning } => self.provisioned(*function, *provisioning),
+            Step::TornDown { function, done } => {
+                let waiting =
+                    self.functions[*function].waiting.take().expect("a busy function is waited for");
+                if *done {
+                    self.reply(waiting, "removed");
+                    self.drop_function(*function);
+                } else {
+                    self.functions[*function].life = Life::Live;
+                    self.reply(waiting, "refused Backend");
+                    self.next_pending(*function);
+                }
+            }
+            Step::Scaled { function, replicas } => {
+                self.functions[*function].scaling = false;
+                let waiting =
+                    self.functions[*function].waiting.take().expect("a busy function is waited for");
+                let answer = replicas.map_or("refused Backend".to_owned(), |count| format!("scaled {count}"));
+                self.reply(waiting, &answer);
+                self.next_pending(*function);
+            }
+            Step::Endpoints { function, ready } => {
+                let function = &mut self.functions[*function];
+                if function.life == Life::Provisioning || (function.managed && function.life != Life::Gone) {
+                    function.ready = ready & 7;
+                }
+            }
+            _ => unreachable!("the other steps are the oracle's own"),
+        }
+    }
+
+    /// Functions whose backend owes an answer.
+    pub(super) fn busy_functions(&self) -> Vec<usize> {
+        (0..self.functions.len()).filter(|at| self.functions[*at].is_busy()).collect()
+    }
+
+    /// Functions that a backend has or had.
+    pub(super) fn provisioned_functions(&self) -> Vec<usize> {
+        (0..self.functions.len()).filter(|at| self.functions[*at].backend).collect()
+    }
+
+    /// The answer that a backend owes.
+    pub(super) fn backend_step(&self, function: usize, good: bool, ready: u8) -> Step {
+        match self.functions[function].life {
+            Life::Provisioning if good => {
+                Step::Provisioned { function, provisioning: Provisioning::Endpoints(ready & 7) }
+            }
+            Life::Provisioning if ready < 128 => {
+                Step::Provisioned { function, provisioning: Provisioning::Degraded }
+            }
+            Life::Provisioning => Step::Provisioned { function, provisioning: Provisioning::Failed },
+            Life::Removing => Step::TornDown { function, done: good },
+            _ => Step::Scaled { function, replicas: good.then_some(u32::from(ready)) },
+        }
+    }
+
+    fn register(&mut self, ticket: u64, registration: &Registration) {
+        if let Some(&at) = self.names.get(&registration.name) {
+            if self.functions[at].life == Life::Removing {
+                let step = Step::Register { ticket, registration: registration.clone() };
+                return self.push_pending(at, ticket, &step);
+            }
+            return self.reply(ticket, "refused FunctionExists");
+        }
+        let Registration { name, backend, policy } = registration.clone();
+        self.functions.push(Function {
+            name,
+            life: if backend { Life::Provisioning } else { Life::Live },
+            policy,
+            backend,
+            managed: false,
+            ready: 0,
+            waiting: backend.then_some(ticket),
+            scaling: false,
+            pending: VecDeque::new(),
+            queue: Vec::new(),
+            counts: Counts::default(),
+            window: (0, 0),
+        });
+        self.names.insert(name, self.functions.len() - 1);
+        if backend {
+            self.out.push(format!("provision f{name}"));
+        } else {
+            self.reply(ticket, "registered");
+        }
+    }
+
+    fn provisioned(&mut self, at: usize, provisioning: Provisioning) {
+        let function = &mut self.functions[at];
+        let waiting = function.waiting.take().expect("a busy function is waited for");
+        match provisioning {
+            Provisioning::Failed => {
+                self.reply(waiting, "refused Backend");
+                return self.drop_function(at);
+            }
+            Provisioning::Degraded => {}
+            Provisioning::Endpoints(ready) => {
+                function.managed = true;
+                if function.ready == 0 {
+                    function.ready = ready;
+                }
+            }
+        }
+        function.life = Life::Live;
+        self.reply(waiting, "registered");
+        self.next_pending(at);
+    }
+
+    /// Removes or scales a function that no backend is working on.
+    fn change(&mut self, at: usize, ticket: u64, step: &Step) {
+        let function = &mut self.functions[at];
+        let (name, managed) = (function.name, function.managed);
+        if let Step::Scale { replicas, .. } = step {
+            if !managed {
+                return self.reply(ticket, "refused NotScalable");
+            }
+            function.scaling = true;
+            function.waiting = Some(ticket);
+            return self.out.push(format!("scale f{name} {replicas}"));
+        }
+        function.life = Life::Removing;
+        for execution in self.waiting(at) {
+            self.finish(execution, State::Error, "FUNCTION_REMOVED");
+        }
+        if managed {
+            self.functions[at].waiting = Some(ticket);
+            self.out.push(format!("teardown f{name}"));
+        } else {
+            self.reply(ticket, "removed");
+            self.drop_function(at);
+        }
+    }
+
+    fn push_pending(&mut self, at: usize, ticket: u64, step: &Step) {
+        if self.functions[at].pending.len() < PENDING_MAX {
+            self.functions[at].pending.push_back(step.clone());
+        } else {
+            self.reply(ticket, "refused Overloaded");
+        }
+    }
+
+    fn next_pending(&mut self, at: usize) {
+        while !self.functions[at].is_busy() {
+            let Some(step) = self.functions[at].pending.pop_front() else { break };
+            self.registry_step(&step);
+        }
+    }
+
+    fn drop_function(&mut self, at: usize) {
+        let function = &mut self.functions[at];
+        function.life = Life::Gone;
+        let pending = std::mem::take(&mut function.pending);
+        self.names.remove(&self.functions[at].name);
+        for step in pending {
+            self.registry_step(&step);
+        }
+    }
+}

@@ -5,7 +5,7 @@
 //! same times give the same effects, byte for byte: time, ids and randomness are given to it.
 //!
 //! Reading order: [`input`] (what can happen), [`effect`] and [`answer`] (what it causes), then `shard/`, one
-//! file per stage of an execution's life: `registry`, `admission`, `dispatch`, `completion`, `timing`,
+//! file per stage of an execution's life: `registry`, `admission`, `dispatch`, `completion`, `retry`, `timing`,
 //! `retention`. [`invariant::check`] says what holds after every step.
 //!
 //! Not here, and kept out by the compiler: I/O, clocks, threads, locks, randomness, serialisation.

@@ -13,7 +13,6 @@ use crate::{
     input::{Outcome, Report, Ticket},
     payload::{Failure, code},
     shard::{AttemptKey, ExecutionKey, FunctionKey, Shard},
-    timers::Due,
 };
 
 impl Shard {
@@ -259,62 +258,6 @@ impl Shard {
         }
     }
 
-    /// Queues a failed execution again, at the tail, after its back-off.
-    fn retry(
-        &mut self,
-        key: ExecutionKey,
-        failure: Box<Failure>,
-        retry_after_ms: Option<u32>,
-        fx: &mut Effects,
-    ) {
-        let random = self.next_random();
-        let Some(execution) = self.executions.get(key) else { return };
-        let (id, number, function_key) = (execution.id, execution.attempt, execution.function);
-        // The slot that the failure gave back is for the head of the queue, which may make a place free.
-        self.dispatch_next(function_key, fx);
-        let Some(function) = self.functions.get_mut(function_key) else { return };
-        let wait_us = retry_wait_us(function, number, retry_after_ms, self.limits.retry_wait_us_max, random);
-        let at_once = wait_us == 0 && function.can_dispatch() && function.queue.is_empty();
-        if !at_once && function.waiting_count() >= function.policy.queue_size {
-            function.counters.queue_rejections += 1;
-            self.finish(key, State::Error, Ending::Failed(failure), fx);
-            return;
-        }
-        function.counters.retries += 1;
-        function.accounting.running -= 1;
-        function.accounting.queued += 1;
-        if wait_us > 0 {
-            function.backing_off.insert(key);
-        }
-        fx.push(Effect::Note(Note::Retry { id, attempt: number, code: failure.code.clone() }));
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        execution.state = State::Queued;
-        execution.dispatched_ms = 0;
-        execution.cold_start = false;
-        execution.init_ms = None;
-        // Of an earlier attempt only code and message are ever shown.
-        execution.last_failure = Some(Box::new(Failure { body: None, ..*failure }));
-        if let Some(live) = execution.live.as_mut() {
-            live.queued_us = self.now.mono_us;
-            // The first attempt may have gone out without a wait, with its payload in the read buffer.
-            live.payload.detach();
-        }
-        if at_once {
-            self.dispatch(key, fx);
-            return;
-        }
-        if wait_us == 0 {
-            self.enqueue(key);
-            return;
-        }
-        let timer = self.timers.insert(self.now.mono_us + wait_us, Due::Backoff(key));
-        if let Some(live) = execution.live.as_mut() {
-            live.backoff = Some(timer);
-            live.queued_bytes = live.payload.bytes();
-            self.queued_bytes += live.queued_bytes;
-        }
-    }
-
     /// Ends an execution: callers are answered, timers and places given back, the record kept.
     pub(super) fn finish(&mut self, key: ExecutionKey, state: State, ending: Ending, fx: &mut Effects) {
         let now = self.now;
@@ -413,19 +356,4 @@ fn count_ending(function: &mut Function, execution: &Execution, ran: bool) {
             function.counters.warm_starts += 1;
         }
     }
-}
-
-/// Exponential back-off with full jitter (Brooker: "Exponential Backoff And Jitter"), never shorter than the
-/// function asks for, never longer than the bound.
-fn retry_wait_us(
-    function: &Function,
-    attempt: u32,
-    retry_after_ms: Option<u32>,
-    wait_us_max: u64,
-    random: u64,
-) -> u64 {
-    let base_us = u64::from(function.policy.retry_backoff_ms) * 1000;
-    let ceiling_us = base_us.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(wait_us_max);
-    let jittered_us = if ceiling_us == 0 { 0 } else { random % (ceiling_us + 1) };
-    jittered_us.max(u64::from(retry_after_ms.unwrap_or(0)) * 1000).min(wait_us_max)
 }

@@ -2,13 +2,15 @@
 //!
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
 //! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
-//! execution ends), `timing` (deadlines), `retention` (finished executions are forgotten).
+//! execution ends), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
+//! forgotten).
 
 mod admission;
 mod completion;
 mod dispatch;
 mod registry;
 mod retention;
+mod retry;
 mod timing;
 
 use std::{

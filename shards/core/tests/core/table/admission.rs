@@ -112,6 +112,22 @@ fn a_retry_may_owe_bytes_which_the_next_lease_pays() {
 }
 
 #[test]
+fn a_payload_counts_once_however_it_waits() {
+    check(
+        "
+        0 r register f queue=9 -> open F, r: registered
+        0 a invoke f body=0123456789 -> dispatch a#1 to F for 1000 body=0123456789
+        1 answer a#1 fail after=10 -> note retry a#1 FAILED
+        2 b invoke f -> dispatch b#1 to F for 1000
+        20 turn
+        show totals -> functions=1 executions=2 attempts=1 timers=3 bytes=10
+        21 leave a
+        show totals -> functions=1 executions=1 attempts=1 timers=2
+        ",
+    );
+}
+
+#[test]
 fn spare_bytes_go_back_when_the_queue_is_empty_again() {
     check(
         "

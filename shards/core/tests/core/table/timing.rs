@@ -124,6 +124,20 @@ fn what_was_accepted_has_no_deadline_but_its_attempts() {
 }
 
 #[test]
+fn a_caller_that_joined_does_not_end_what_was_accepted() {
+    check(
+        "
+        0 r register f timeout=1000 -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        0 b invoke f key=k timeout=50
+        50 turn -> b: timeout a function 50
+        60 answer a#1 ok -> note 0+60 of 60 ms
+        60 g get a -> g: a success attempt=1 output=null created=0 dispatched=0 finished=60
+        ",
+    );
+}
+
+#[test]
 fn the_wait_before_a_retry_is_what_the_function_asks_for_up_to_a_bound() {
     check(
         "

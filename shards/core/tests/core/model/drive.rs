@@ -4,18 +4,15 @@ use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use bytes::Bytes;
 use shard_core::{
-    Answer, AttemptKey, Destination, Effect, Effects, EndpointId, ExecutionId, Failure, FunctionKey,
-    FunctionSpec, Input, Invoke, Limits, Name, Outcome, Output, Payload, Refusal, Report, Shard, Target,
-    Ticket,
-    answer::{BackendFailure, BackendFailureKind},
-    input::{Extra, Idempotency, Now, Provisioned},
-    invariant,
+    Answer, AttemptKey, Destination, Effect, Effects, EndpointId, Failure, FunctionKey, FunctionSpec, Input,
+    Limits, Now, Report, Shard, Target, Ticket, invariant,
 };
 
 use super::{
     oracle::{KEYS_TTL_MS, Oracle, RETRY_WAIT_MS_MAX, SWEEP_MS, TTL_MS},
-    registry::{Life, PENDING_MAX},
-    step::{Call, Op, Provisioning, Result, Step, resolve},
+    registry::{Counts, Life, PENDING_MAX},
+    step::{Op, Result, Step, resolve},
+    words::{addresses, answer_text, backend_failure, id, invoke, name, outcome, provisioned, ticket_of},
 };
 
 const EXECUTIONS_MAX: usize = 25;
@@ -345,6 +342,7 @@ impl Drive {
             self.expect(same, &format!("execution {ticket} is {real:?}, not {expected}"));
         }
         self.compare_retention();
+        self.compare_timers();
         let live: Vec<usize> = self.oracle.names.values().copied().collect();
         for at in live {
             self.compare_function(at);
@@ -369,6 +367,18 @@ impl Drive {
         self.expect(!late, "a record was kept too long");
     }
 
+    /// One timer for each caller, attempt and back-off, and one for the next sweep.
+    fn compare_timers(&self) {
+        let totals = self.shard.totals();
+        let sweep = usize::from(totals.finished > 0 || totals.keys > 0);
+        let due = self.oracle.timers().count();
+        let real = totals.timers;
+        self.expect(
+            (due..=due + 1).contains(&real) && real >= due + sweep,
+            &format!("{real} timers, not {due}"),
+        );
+    }
+
     fn compare_function(&self, at: usize) {
         let function = &self.oracle.functions[at];
         let name = format!("f{}", function.name);
@@ -385,7 +395,7 @@ impl Drive {
         );
         self.expect(view.in_flight <= view.concurrency, "more in flight than slots");
         let (real, model) = (view.counters, function.counts);
-        let real = super::registry::Counts {
+        let real = Counts {
             successes: real.successes,
             errors: real.errors,
             retries: real.retries,
@@ -393,6 +403,7 @@ impl Drive {
             rejections: real.queue_rejections,
             orphans: real.orphans,
             late: real.late_completions,
+            ..model
         };
         self.expect(real == model, &format!("{name}: counted {real:?}, not {model:?}"));
     }
@@ -400,85 +411,4 @@ impl Drive {
     fn expect(&self, holds: bool, what: &str) {
         assert!(holds, "{what}\nafter\n{}", self.steps.join("\n"));
     }
-}
-
-fn invoke(ticket: u64, call: &Call) -> Invoke {
-    let idempotency =
-        call.key.map(|(key, digest)| Idempotency { key: key.to_string().into(), digest: [digest; 16] });
-    let extra = Extra { idempotency, ..Extra::default() };
-    Invoke {
-        ticket: Ticket(ticket),
-        id: id(ticket),
-        name: name(call.name),
-        payload: Payload::json(vec![0; usize::from(call.bytes)]),
-        timeout_ms: call.timeout_ms,
-        extra: (extra != Extra::default()).then(|| Box::new(extra)),
-    }
-}
-
-fn outcome(result: Result) -> Outcome {
-    let failure = Box::new(Failure::new("FAILED", "It failed"));
-    match result {
-        Result::Ok => Outcome::Success(Output::null()),
-        Result::Fail(after_ms) => {
-            Outcome::Failure { failure, retryable: true, retry_after_ms: Some(after_ms) }
-        }
-        Result::Refuse => Outcome::Failure { failure, retryable: false, retry_after_ms: None },
-        Result::Promise => Outcome::Promised,
-    }
-}
-
-fn provisioned(provisioning: Provisioning) -> std::result::Result<Provisioned, BackendFailure> {
-    let (target, endpoints) = match provisioning {
-        Provisioning::Failed => return Err(backend_failure()),
-        Provisioning::Degraded => (Target::Endpoint(Arc::from("fixed")), Vec::new()),
-        Provisioning::Endpoints(ready) => (Target::Backend, addresses(ready)),
-    };
-    Ok(Provisioned { document: Bytes::new(), target, endpoints, desired: 3 })
-}
-
-fn addresses(ready: u8) -> Vec<Arc<str>> {
-    (0..3).filter(|bit| ready & (1 << bit) != 0).map(|bit| Arc::from(format!("e{bit}"))).collect()
-}
-
-fn backend_failure() -> BackendFailure {
-    BackendFailure { kind: BackendFailureKind::Unavailable, message: "away".into() }
-}
-
-fn answer_text(answer: Answer) -> String {
-    match answer {
-        Answer::Finished { id, result: Ok(_) } => format!("success {}", ticket_of(id)),
-        Answer::Finished { id, result: Err(failure) } => format!("error {} {}", ticket_of(id), failure.code),
-        Answer::TimedOut { id, stage, limit_ms } => {
-            format!("timeout {} {} {limit_ms}", ticket_of(id), stage.as_str())
-        }
-        Answer::Accepted { id } => format!("accepted {}", ticket_of(id)),
-        Answer::Refused(refusal) => format!("refused {}", refusal_text(&refusal)),
-        Answer::Registered(_) => "registered".to_owned(),
-        Answer::Removed => "removed".to_owned(),
-        Answer::Scaled { replicas } => format!("scaled {replicas}"),
-        Answer::Execution(_) => "execution".to_owned(),
-        Answer::Callback { applied } => if applied { "applied" } else { "ignored" }.to_owned(),
-        other => format!("{other:?}"),
-    }
-}
-
-/// The name of the refusal, without its numbers.
-fn refusal_text(refusal: &Refusal) -> String {
-    let text = format!("{refusal:?}");
-    text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()
-}
-
-fn name(which: u8) -> Name {
-    Name::new(&format!("f{which}")).expect("a function name")
-}
-
-fn id(ticket: u64) -> ExecutionId {
-    let mut bytes = [0; 16];
-    bytes[..4].copy_from_slice(&(ticket as u32).to_be_bytes());
-    ExecutionId::new(bytes, 0)
-}
-
-fn ticket_of(id: ExecutionId) -> u64 {
-    u64::from_str_radix(&id.to_string()[..8], 16).expect("hexadecimal")
 }

@@ -29,6 +29,40 @@ pub(super) struct Counts {
     pub(super) rejections: u64,
     pub(super) orphans: u64,
     pub(super) late: u64,
+    /// Retries that found no place; the shard counts them among the rejections.
+    pub(super) lost_retries: u64,
+    /// Callers that joined an execution, and executions that ended with their function; not counted by the shard.
+    pub(super) joins: u64,
+    pub(super) removed: u64,
+}
+
+impl Counts {
+    pub(super) fn all(&self) -> [u64; 10] {
+        let Counts { successes, errors, retries, timeouts, rejections, .. } = *self;
+        let Counts { orphans, late, lost_retries, joins, removed, .. } = *self;
+        [successes, errors, retries, timeouts, rejections, orphans, late, lost_retries, joins, removed]
+    }
+
+    pub(super) fn add(&mut self, other: &Counts) {
+        let sums: Vec<u64> = self.all().iter().zip(other.all()).map(|(one, two)| one + two).collect();
+        let [successes, errors, retries, timeouts, rejections, orphans, late, lost_retries, joins, removed] =
+            sums[..]
+        else {
+            unreachable!("as many as there are fields")
+        };
+        *self = Counts {
+            successes,
+            errors,
+            retries,
+            timeouts,
+            rejections,
+            orphans,
+            late,
+            lost_retries,
+            joins,
+            removed,
+        };
+    }
 }
 
 #[derive(Debug)]
@@ -208,6 +242,7 @@ impl Oracle {
         function.life = Life::Removing;
         for execution in self.waiting(at) {
             self.finish(execution, State::Error, "FUNCTION_REMOVED");
+            self.functions[at].counts.removed += 1;
         }
         if managed {
             self.functions[at].waiting = Some(ticket);

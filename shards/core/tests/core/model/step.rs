@@ -90,16 +90,29 @@ pub(super) enum Op {
 /// An operation, milliseconds that pass before it, and how far the clock is off then.
 pub(super) type Timed = (u64, i64, Op);
 
+/// Starts with a function of each kind, and lets little time pass: queues are to be full, attempts in flight.
 pub(super) fn script() -> impl Strategy<Value = Vec<Timed>> {
     let wait_ms = prop_oneof![
-        12 => Just(0u64),
-        12 => 1..5u64,
+        40 => Just(0u64),
+        24 => 1..5u64,
         6 => 5..300u64,
         2 => 300..3000u64,
         1 => 3000..200_000u64,
     ];
     let shift_ms = prop_oneof![20 => Just(0i64), 1 => -5000..5000i64];
-    prop::collection::vec((wait_ms, shift_ms, op()), 1..140)
+    let first = (registration(), registration()).prop_map(|(fixed, backed)| {
+        [
+            Op::Register(Registration { name: 0, backend: false, ..fixed }),
+            Op::Register(Registration { name: 1, backend: true, ..backed }),
+            Op::Backend { which: 0, good: true, ready: 3 },
+        ]
+    });
+    let rest = prop::collection::vec((wait_ms, shift_ms, op()), 1..140);
+    (first, rest).prop_map(|(first, rest)| first.map(|op| (0, 0, op)).into_iter().chain(rest).collect())
+}
+
+fn name() -> impl Strategy<Value = u8> {
+    prop_oneof![6 => Just(0), 3 => Just(1), 1 => Just(NAMES - 1)]
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -115,8 +128,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => which.clone().prop_map(Op::Leave),
         3 => which.clone().prop_map(Op::Cancel),
         7 => registration().prop_map(Op::Register),
-        2 => (0..NAMES).prop_map(Op::Remove),
-        2 => (0..NAMES, 0..4u32).prop_map(|(name, replicas)| Op::Scale(name, replicas)),
+        2 => name().prop_map(Op::Remove),
+        2 => (name(), 0..4u32).prop_map(|(name, replicas)| Op::Scale(name, replicas)),
         6 => (which.clone(), prop::bool::weighted(0.7), any::<u8>())
             .prop_map(|(which, good, ready)| Op::Backend { which, good, ready }),
         3 => (which, any::<u8>()).prop_map(|(which, ready)| Op::Endpoints(which, ready)),
@@ -128,7 +141,7 @@ fn call() -> impl Strategy<Value = Call> {
     let key = prop::option::weighted(0.3, (0..3u8, prop::bool::weighted(0.1).prop_map(u8::from)));
     let timeout_ms = prop::option::weighted(0.3, prop_oneof![1..50u32, 50..2000u32]);
     let lease = prop::bool::weighted(0.95);
-    (0..NAMES, prop::bool::weighted(0.4), key, timeout_ms, 0..30u8, lease).prop_map(
+    (name(), prop::bool::weighted(0.4), key, timeout_ms, 0..30u8, lease).prop_map(
         |(name, accepted, key, timeout_ms, bytes, lease)| Call {
             name,
             accepted,
@@ -142,8 +155,9 @@ fn call() -> impl Strategy<Value = Call> {
 
 fn registration() -> impl Strategy<Value = Registration> {
     let rate = prop::option::weighted(0.2, 1..6u32);
-    let numbers = (prop_oneof![Just(20u32), Just(200), Just(1000)], 1..4u32, 1..4u32, 1..4u32, rate);
-    (0..NAMES, prop::bool::weighted(0.4), numbers).prop_map(|(name, backend, numbers)| {
+    let numbers =
+        (prop_oneof![1 => Just(20u32), 2 => Just(200), 3 => Just(1000)], 1..4u32, 1..4u32, 1..4u32, rate);
+    (name(), prop::bool::weighted(0.4), numbers).prop_map(|(name, backend, numbers)| {
         let (timeout_ms, concurrency, queue_size, attempts_max, rate_limit_per_second) = numbers;
         // Without a base, back-offs are what functions ask for: the model need not draw the same numbers.
         let retry_backoff_ms = 0;
@@ -164,6 +178,7 @@ fn result() -> impl Strategy<Value = Result> {
         4 => Just(Result::Ok),
         3 => Just(Result::Fail(0)),
         2 => (1..100u32).prop_map(Result::Fail),
+        1 => (1000..100_000u32).prop_map(Result::Fail),
         1 => Just(Result::Refuse),
         2 => Just(Result::Promise),
     ]

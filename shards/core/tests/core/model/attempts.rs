@@ -1,0 +1,257 @@
+//! The model of attempts: dispatches, completions, retries and deadlines.
+
+use shard_core::Policy;
+
+use super::{
+    oracle::{Attempt, Oracle, RETRY_WAIT_MS_MAX, State, Waiter},
+    registry::{Function, Life},
+    step::Result,
+};
+
+/// Time, rank, order, execution, and ticket or attempt.
+type Timer = (u64, u8, u64, u64, u64);
+
+impl Oracle {
+    pub(super) fn can_dispatch(&self, at: usize) -> bool {
+        let function = &self.functions[at];
+        function.life == Life::Live
+            && self.in_flight(at) < function.policy.concurrency as usize
+            && (!function.managed || function.ready != 0)
+    }
+
+    pub(super) fn dispatch_next(&mut self, at: usize) -> bool {
+        if !self.can_dispatch(at) || self.functions[at].queue.is_empty() {
+            return false;
+        }
+        let ticket = self.functions[at].queue.remove(0);
+        self.dispatch(ticket);
+        true
+    }
+
+    pub(super) fn dispatch(&mut self, ticket: u64) {
+        let (now_ms, order) = (self.now_ms, self.next_order());
+        let at = self.executions[&ticket].function;
+        let Policy { timeout_ms, .. } = self.functions[at].policy;
+        let execution = self.get(ticket);
+        execution.state = State::Running;
+        execution.attempt += 1;
+        let number = execution.attempt;
+        let left_ms = execution.latest_deadline_ms.saturating_sub(now_ms);
+        let remaining_ms = if execution.accepted {
+            u64::from(timeout_ms)
+        } else {
+            left_ms.min(u64::from(timeout_ms)).max(1)
+        };
+        let key = if execution.key.is_some() && number == 1 { " with key" } else { "" };
+        self.attempts.push(Attempt {
+            execution: ticket,
+            number,
+            function: at,
+            timeout_ms: now_ms + u64::from(timeout_ms),
+            order,
+            holds: true,
+            exchange: true,
+            connecting: false,
+        });
+        let name = self.functions[at].name;
+        self.out.push(format!("dispatch f{name} {ticket}#{number} for {remaining_ms}{key}"));
+    }
+
+    pub(super) fn answer(&mut self, execution: u64, number: u32, result: Result) {
+        let Some(at) = self.attempt_at(execution, number) else { return };
+        let held = self.attempts[at].holds;
+        if result == Result::Promise {
+            self.attempts[at].exchange = false;
+            self.attempts.retain(|attempt| attempt.exchange || attempt.holds);
+            return;
+        }
+        self.attempts.remove(at);
+        if held && self.executions[&execution].state == State::Running {
+            self.conclude(execution, result, "FAILED");
+        } else {
+            self.count_late(execution);
+        }
+    }
+
+    pub(super) fn callback(&mut self, ticket: u64, execution: u64, number: Option<u32>, result: Result) {
+        let target = &self.executions[&execution];
+        let (state, current, function) = (target.state, target.attempt, target.function);
+        let fits = number.is_none_or(|number| number == current) && result != Result::Promise;
+        let held = self.attempt_at(execution, current).filter(|at| fits && self.attempts[*at].holds);
+        if let Some(at) = held {
+            self.attempts[at].holds = false;
+            let lingers = self
+                .attempts
+                .iter()
+                .filter(|attempt| attempt.function == function && !attempt.holds && attempt.exchange)
+                .count();
+            if !self.attempts[at].exchange {
+                self.attempts.remove(at);
+            } else if lingers > self.functions[function].policy.concurrency as usize {
+                self.attempts.remove(at);
+                self.out.push(format!("abort {execution}#{current}"));
+            }
+        }
+        let applied = held.is_some() && state == State::Running;
+        if applied {
+            self.conclude(execution, result, "FAILED");
+        } else {
+            self.count_late(execution);
+        }
+        self.reply(ticket, if applied { "applied" } else { "ignored" });
+    }
+
+    fn conclude(&mut self, ticket: u64, result: Result, code: &'static str) {
+        let wait_ms = match result {
+            Result::Ok => return self.finish(ticket, State::Success, ""),
+            Result::Refuse | Result::Promise => return self.finish(ticket, State::Error, code),
+            Result::Fail(after_ms) => u64::from(after_ms).min(RETRY_WAIT_MS_MAX),
+        };
+        let execution = &self.executions[&ticket];
+        let at = execution.function;
+        let function = &self.functions[at];
+        let awaited = execution.accepted || (execution.latest_deadline_ms > self.now_ms && !self.drained);
+        if !awaited || function.life != Life::Live || execution.attempt >= function.policy.attempts_max {
+            return self.finish(ticket, State::Error, code);
+        }
+        self.dispatch_next(at);
+        let at_once = wait_ms == 0 && self.can_dispatch(at) && self.functions[at].queue.is_empty();
+        if !at_once && self.waiting(at).len() >= self.functions[at].policy.queue_size as usize {
+            self.functions[at].counts.rejections += 1;
+            self.functions[at].counts.lost_retries += 1;
+            return self.finish(ticket, State::Error, code);
+        }
+        self.functions[at].counts.retries += 1;
+        let order = self.next_order();
+        let until_ms = self.now_ms + wait_ms;
+        let execution = self.get(ticket);
+        execution.state = State::Queued;
+        execution.last_code = code;
+        if at_once {
+            self.dispatch(ticket);
+        } else if wait_ms > 0 {
+            execution.backoff = Some((until_ms, order));
+        } else {
+            self.functions[at].queue.push(ticket);
+        }
+    }
+
+    pub(super) fn finish(&mut self, ticket: u64, state: State, code: &'static str) {
+        let now_ms = self.now_ms;
+        let execution = self.get(ticket);
+        execution.state = state;
+        execution.code = if state == State::Timeout { "TIMEOUT" } else { code };
+        execution.finished_ms = now_ms;
+        execution.backoff = None;
+        let answer = execution.answer(ticket);
+        let function = execution.function;
+        for waiter in std::mem::take(&mut execution.waiters) {
+            if !waiter.gone {
+                self.reply(waiter.ticket, &answer);
+            }
+        }
+        self.leave_queue(function);
+        self.finished.push(ticket);
+        match state {
+            State::Success => self.functions[function].counts.successes += 1,
+            State::Error => self.functions[function].counts.errors += 1,
+            _ => {}
+        }
+    }
+
+    /// Fires what is due, the earliest first; at the same time callers come first, then attempts.
+    pub(super) fn fire_timers(&mut self) {
+        while let Some((_, rank, _, ticket, about)) = self.next_timer() {
+            match rank {
+                0 => self.wait_is_over(ticket, about),
+                1 => self.attempt_is_over(ticket, about as u32),
+                _ => {
+                    let execution = self.get(ticket);
+                    execution.backoff = None;
+                    let function = execution.function;
+                    self.functions[function].queue.push(ticket);
+                }
+            }
+        }
+    }
+
+    fn next_timer(&self) -> Option<Timer> {
+        self.timers().filter(|timer| timer.0 <= self.now_ms).min()
+    }
+
+    pub(super) fn timers(&self) -> impl Iterator<Item = Timer> {
+        let waiters = self.executions.iter().flat_map(|(ticket, execution)| {
+            let of = move |waiter: &Waiter| (waiter.deadline_ms, 0, waiter.order, *ticket, waiter.ticket);
+            execution.waiters.iter().map(of)
+        });
+        let attempts = self
+            .attempts
+            .iter()
+            .map(|attempt| (attempt.timeout_ms, 1, attempt.order, attempt.execution, attempt.number.into()));
+        let backoffs = self.executions.iter().filter(|(_, execution)| !execution.discarded).filter_map(
+            |(ticket, execution)| execution.backoff.map(|(until_ms, order)| (until_ms, 2, order, *ticket, 0)),
+        );
+        waiters.chain(attempts).chain(backoffs)
+    }
+
+    fn wait_is_over(&mut self, ticket: u64, waiter: u64) {
+        let stage = self.stage(ticket);
+        let execution = self.get(ticket);
+        let function = execution.function;
+        let Some(at) = execution.waiters.iter().position(|other| other.ticket == waiter) else { return };
+        let waiter = execution.waiters.remove(at);
+        let last = execution.waiters.is_empty() && !execution.accepted;
+        if last {
+            execution.stage = stage;
+            execution.limit_ms = waiter.limit_ms;
+        }
+        if !waiter.gone {
+            self.reply(waiter.ticket, &format!("timeout {ticket} {stage} {}", waiter.limit_ms));
+            self.functions[function].counts.timeouts += 1;
+        }
+        if last {
+            self.finish(ticket, State::Timeout, "");
+        }
+    }
+
+    fn stage(&self, ticket: u64) -> &'static str {
+        let execution = &self.executions[&ticket];
+        let attempt = self.attempt_at(ticket, execution.attempt).map(|at| &self.attempts[at]);
+        match (execution.state, attempt) {
+            (State::Running, Some(attempt)) if attempt.connecting => "dispatch",
+            (State::Running, _) => "function",
+            _ => "queue",
+        }
+    }
+
+    pub(super) fn attempt_is_over(&mut self, ticket: u64, number: u32) {
+        let Some(at) = self.attempt_at(ticket, number) else { return };
+        let attempt = self.attempts.remove(at);
+        let function = attempt.function;
+        if attempt.exchange {
+            self.out.push(format!("abort {ticket}#{number}"));
+        }
+        if !attempt.holds {
+            return;
+        }
+        let orphan = !attempt.exchange;
+        self.functions[function].counts.orphans += u64::from(orphan);
+        if self.executions[&ticket].state != State::Running {
+            return;
+        }
+        let Function { life, policy: Policy { attempts_max, timeout_ms, .. }, .. } = self.functions[function];
+        if orphan && (number >= attempts_max || life != Life::Live) {
+            let execution = self.get(ticket);
+            execution.last_code = "FUNCTION_TIMEOUT";
+            execution.stage = "function";
+            execution.limit_ms = timeout_ms;
+            return self.finish(ticket, State::Timeout, "");
+        }
+        self.conclude(ticket, Result::Fail(0), "FUNCTION_TIMEOUT");
+    }
+
+    fn count_late(&mut self, execution: u64) {
+        let function = self.executions[&execution].function;
+        self.functions[function].counts.late += 1;
+    }
+}

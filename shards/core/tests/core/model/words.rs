@@ -1,0 +1,93 @@
+//! Between the words of a script and those of the shard.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shard_core::{
+    Answer, ExecutionId, Failure, Invoke, Name, Outcome, Output, Payload, Refusal, Target, Ticket,
+    answer::{BackendFailure, BackendFailureKind},
+    input::{Extra, Idempotency, Provisioned},
+};
+
+use super::step::{Call, Provisioning, Result};
+
+pub(super) fn invoke(ticket: u64, call: &Call) -> Invoke {
+    let idempotency =
+        call.key.map(|(key, digest)| Idempotency { key: key.to_string().into(), digest: [digest; 16] });
+    let extra = Extra { idempotency, ..Extra::default() };
+    Invoke {
+        ticket: Ticket(ticket),
+        id: id(ticket),
+        name: name(call.name),
+        payload: Payload::json(vec![0; usize::from(call.bytes)]),
+        timeout_ms: call.timeout_ms,
+        extra: (extra != Extra::default()).then(|| Box::new(extra)),
+    }
+}
+
+pub(super) fn outcome(result: Result) -> Outcome {
+    let failure = Box::new(Failure::new("FAILED", "It failed"));
+    match result {
+        Result::Ok => Outcome::Success(Output::null()),
+        Result::Fail(after_ms) => {
+            Outcome::Failure { failure, retryable: true, retry_after_ms: Some(after_ms) }
+        }
+        Result::Refuse => Outcome::Failure { failure, retryable: false, retry_after_ms: None },
+        Result::Promise => Outcome::Promised,
+    }
+}
+
+pub(super) fn provisioned(provisioning: Provisioning) -> std::result::Result<Provisioned, BackendFailure> {
+    let (target, endpoints) = match provisioning {
+        Provisioning::Failed => return Err(backend_failure()),
+        Provisioning::Degraded => (Target::Endpoint(Arc::from("fixed")), Vec::new()),
+        Provisioning::Endpoints(ready) => (Target::Backend, addresses(ready)),
+    };
+    Ok(Provisioned { document: Bytes::new(), target, endpoints, desired: 3 })
+}
+
+pub(super) fn addresses(ready: u8) -> Vec<Arc<str>> {
+    (0..3).filter(|bit| ready & (1 << bit) != 0).map(|bit| Arc::from(format!("e{bit}"))).collect()
+}
+
+pub(super) fn backend_failure() -> BackendFailure {
+    BackendFailure { kind: BackendFailureKind::Unavailable, message: "away".into() }
+}
+
+pub(super) fn answer_text(answer: Answer) -> String {
+    match answer {
+        Answer::Finished { id, result: Ok(_) } => format!("success {}", ticket_of(id)),
+        Answer::Finished { id, result: Err(failure) } => format!("error {} {}", ticket_of(id), failure.code),
+        Answer::TimedOut { id, stage, limit_ms } => {
+            format!("timeout {} {} {limit_ms}", ticket_of(id), stage.as_str())
+        }
+        Answer::Accepted { id } => format!("accepted {}", ticket_of(id)),
+        Answer::Refused(refusal) => format!("refused {}", refusal_text(&refusal)),
+        Answer::Registered(_) => "registered".to_owned(),
+        Answer::Removed => "removed".to_owned(),
+        Answer::Scaled { replicas } => format!("scaled {replicas}"),
+        Answer::Execution(_) => "execution".to_owned(),
+        Answer::Callback { applied } => if applied { "applied" } else { "ignored" }.to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The name of the refusal, without its numbers.
+fn refusal_text(refusal: &Refusal) -> String {
+    let text = format!("{refusal:?}");
+    text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+pub(super) fn name(which: u8) -> Name {
+    Name::new(&format!("f{which}")).expect("a function name")
+}
+
+pub(super) fn id(ticket: u64) -> ExecutionId {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&(ticket as u32).to_be_bytes());
+    ExecutionId::new(bytes, 0)
+}
+
+pub(super) fn ticket_of(id: ExecutionId) -> u64 {
+    u64::from_str_radix(&id.to_string()[..8], 16).expect("hexadecimal")
+}

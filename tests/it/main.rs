@@ -6,6 +6,9 @@
 
 #![allow(unreachable_pub, reason = "modules of a test binary are its only readers")]
 
+mod concurrency;
 mod deployment;
+mod disconnects;
+mod errors;
 mod invocation;
 mod support;

@@ -25,6 +25,6 @@ impl Serve {
 
 /// Serves until the end; shared with `dev`.
 pub(super) fn start(config: Config) -> Result<ExitCode, Failure> {
-    telemetry::log::init(telemetry::log::Reader::Anyone);
+    telemetry::log::init();
     server::run(config).map_err(|error| Failure::Failed(error.to_string()))
 }

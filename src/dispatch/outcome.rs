@@ -83,8 +83,12 @@ fn succeeded(content_type: Option<&[u8]>, body: &Bytes, raw: bool, bad_output: &
 }
 
 fn failed(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Outcome {
-    let timed_out = status == StatusCode::GATEWAY_TIMEOUT && is_timeout_body(body);
-    let message: Box<str> = match shortened(body).trim() {
+    let said = serde_json::from_slice::<SaidBody>(body).ok().map(|body| body.error);
+    let timed_out =
+        status == StatusCode::GATEWAY_TIMEOUT && said.as_ref().is_some_and(|said| said.code == "TIMEOUT");
+    // A body that names code and message says it better than its own JSON.
+    let text = said.map_or_else(|| shortened(body), |said| shortened(said.message.as_bytes()));
+    let message: Box<str> = match text.trim() {
         "" => status.to_string().into(),
         text => text.into(),
     };
@@ -104,17 +108,16 @@ fn failed(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Outcome {
     Outcome::Failure { failure: Box::new(failure), retryable, retry_after_ms }
 }
 
-/// The watchdog says `{"error":{"code":"TIMEOUT",…}}`.
-fn is_timeout_body(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Body {
-        error: Said,
-    }
-    #[derive(Deserialize)]
-    struct Said {
-        code: String,
-    }
-    serde_json::from_slice::<Body>(body).is_ok_and(|body| body.error.code == "TIMEOUT")
+/// What the watchdog and several runtimes answer when they fail: `{"error":{"code":…,"message":…}}`.
+#[derive(Deserialize)]
+struct SaidBody {
+    error: Said,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    code: String,
+    message: String,
 }
 
 fn text_output(body: &Bytes) -> Output {
@@ -220,7 +223,8 @@ mod tests {
             check(status, &[], "no", false, "FUNCTION_ERROR final: no");
         }
         let timeout = r#"{"error":{"code":"TIMEOUT","message":"10 ms"}}"#;
-        check(504, &[json], timeout, false, &format!("FUNCTION_TIMEOUT again: {timeout}"));
+        check(504, &[json], timeout, false, "FUNCTION_TIMEOUT again: 10 ms");
+        check(500, &[json], timeout, false, "FUNCTION_ERROR again: 10 ms");
         check(504, &[json], "{}", false, "FUNCTION_ERROR again: {}");
     }
 

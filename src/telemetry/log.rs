@@ -9,17 +9,12 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 /// Variable with the filter.
 const VARIABLE: &str = "NANOFAAS_LOG";
 
-/// Who reads the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
-    /// A person or a collector: times, and JSON unless it is a terminal.
-    Anyone,
-    /// Another nanofaas, which makes every line an event of its own log: the bare message.
-    Server,
-}
+/// Variable that a server sets for its watchdogs: it makes every line that they write an event of its own log, so
+/// they write the bare message.
+pub const WRAPPED: &str = "NANOFAAS_LOG_WRAPPED";
 
 /// Starts logging. A second call changes nothing.
-pub fn init(reader: Reader) {
+pub fn init() {
     let wanted = std::env::var(VARIABLE).unwrap_or_default();
     let wanted = if wanted.trim().is_empty() { "info".to_owned() } else { wanted };
     let (filter, mistake) = match EnvFilter::try_new(&wanted) {
@@ -27,7 +22,7 @@ pub fn init(reader: Reader) {
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
     let registry = tracing_subscriber::registry().with(filter);
-    let started = if reader == Reader::Server {
+    let started = if std::env::var_os(WRAPPED).is_some() {
         let bare =
             fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time().with_target(false);
         registry.with(bare.compact()).try_init()

@@ -11,6 +11,7 @@ use super::{
     options::{Options, PARENT_PID, Task},
     program::{Program, Programs},
 };
+use crate::telemetry::log::WRAPPED;
 
 /// Starts the program.
 #[derive(Clone)]
@@ -25,7 +26,7 @@ pub struct Launcher {
 impl Launcher {
     /// A launcher for the program that the options name.
     pub fn new(programs: Programs, options: &Options) -> Launcher {
-        let mut hidden = vec![GUARD_PID, PARENT_PID, "INVOCATION_PAYLOAD"];
+        let mut hidden = vec![GUARD_PID, PARENT_PID, WRAPPED, "INVOCATION_PAYLOAD"];
         if matches!(options.task, Task::OneShot(_)) {
             // The watchdog reports the result; a program built with an SDK would report it a second time.
             hidden.push("CALLBACK_URL");

@@ -18,8 +18,6 @@ use std::{
 
 use rustix::process::Pid;
 
-use crate::telemetry::log::{self, Reader};
-
 pub mod callback;
 pub mod descendants;
 pub mod file;
@@ -59,7 +57,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
-    log::init(if options.parent.is_some() { Reader::Server } else { Reader::Anyone });
+    crate::telemetry::log::init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
     match runtime {
         Ok(runtime) => runtime.block_on(async {

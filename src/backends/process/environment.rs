@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     api::spec::{FunctionSpec, RuntimeMode},
+    telemetry::log::WRAPPED,
     watchdog::{guard::GUARD_PID, options::PARENT_PID},
 };
 
@@ -74,6 +75,7 @@ fn told(spec: &FunctionSpec, injected: &Injected<'_>) -> impl Iterator<Item = (&
         ("WARM_HOST", "127.0.0.1".to_owned()),
         ("WARM_PORT", "0".to_owned()),
         (PARENT_PID, injected.parent_pid.to_string()),
+        (WRAPPED, "1".to_owned()),
     ];
     let sometimes = [
         ("EXECUTION_MODE", spec.runtime_mode.map(|mode| name_of(mode).to_owned())),

@@ -1,10 +1,6 @@
 //! What only local processes show: their environment, their deaths, and that none outlives the server.
 
-use std::{
-    os::unix::process::CommandExt,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use nanofaas::backends::Backend;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Functions that the server runs itself, end to end. What backends do in detail is tested in `tests/backends.rs`.
+//! Functions that the server runs itself, end to end. What backends do in detail is tested in `tests/backends`.
 
 use serde_json::json;
 

@@ -6,9 +6,13 @@
 
 #![allow(unreachable_pub, reason = "modules of a test binary are its only readers")]
 
+#[allow(dead_code, unused_imports, reason = "a kit: what it offers is whole, whoever uses it")]
+
+mod cli;
 mod concurrency;
 mod deployment;
 mod disconnects;
 mod errors;
 mod invocation;
 mod support;
+mod watchdog;

@@ -1,7 +1,7 @@
 //! A function under the test's control: a real HTTP server on a free port, one thread per connection.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Folder, Watchdog, connect, gone, warm};
+use super::support::{Folder, Watchdog, connect, gone, warm};
 
 /// A program, what it is sent, and what comes back.
 struct Case {
@@ -171,7 +171,7 @@ fn file_mode_gives_each_call_a_directory_and_removes_it() {
         assert!(answer.text().contains(part), "{script}: {}", answer.text());
         let input = std::fs::read_to_string(&seen).unwrap();
         let directory = std::path::Path::new(input.trim()).parent().unwrap().to_owned();
-        crate::support::eventually("the directory is removed", || (!directory.exists()).then_some(()));
+        super::support::eventually("the directory is removed", || (!directory.exists()).then_some(()));
     }
 }
 
@@ -195,7 +195,7 @@ fn requests_that_are_no_calls() {
 #[test]
 fn the_first_success_is_a_cold_start() {
     let watchdog = Watchdog::ready(&warm("STDIO", "sh -c 'read x; test \"$x\" = 1 && echo 1'"));
-    let cold = |answer: crate::support::Answer| answer.header("x-cold-start").map(str::to_owned);
+    let cold = |answer: super::support::Answer| answer.header("x-cold-start").map(str::to_owned);
     assert_eq!(cold(watchdog.invoke("0")), None, "a failure");
     let first = watchdog.invoke("1");
     let init_ms: u64 = first.header("x-init-duration-ms").unwrap().parse().unwrap();

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Folder, alive, command};
+use super::support::{Folder, alive, command};
 
 /// A control plane that answers one request per status, then is gone. 0 closes the connection without an answer.
 struct ControlPlane {

@@ -1,6 +1,6 @@
 //! What `nanofaas demo` says before it starts anything.
 
-use crate::{
+use super::{
     FILE,
     program::{Folder, program, run},
 };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{FILE, error, fake::Exchange, function, program::Folder, with_server};
+use super::{FILE, error, fake::Exchange, function, program::Folder, with_server};
 
 #[test]
 fn list_and_get() {

@@ -4,7 +4,7 @@
 
 use std::{os::unix::process::ExitStatusExt, process::Command};
 
-use crate::support::{Folder, Watchdog, alive, command, connect, gone, kill, warm};
+use super::support::{Folder, Watchdog, alive, command, connect, gone, kill, warm};
 
 /// Starts a call whose program has a child in its process group and one in a session of its own. Gives their ids.
 fn run_family(folder: &Folder, watchdog: &Watchdog) -> Vec<u32> {
@@ -49,7 +49,7 @@ fn a_second_signal_ends_at_once() {
     let mut watchdog = Watchdog::ready(&warm("STDIO", &program));
     let pids = run_family(&folder, &watchdog);
     watchdog.signal("TERM");
-    crate::support::eventually("it drains", || watchdog.stderr().contains("draining").then_some(()));
+    super::support::eventually("it drains", || watchdog.stderr().contains("draining").then_some(()));
     assert!(watchdog.child.try_wait().unwrap().is_none(), "a call still runs");
     watchdog.signal("INT");
     assert_eq!(watchdog.exit().code(), Some(1));

@@ -4,13 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its tools fail")]
 
-#[path = "backends/rig.rs"]
+mod conformance;
+mod process;
 mod rig;
 #[allow(dead_code, reason = "shared with the tests of the watchdog")]
-#[path = "support/watchdog.rs"]
+#[path = "../it/watchdog/support.rs"]
 mod support;
-
-#[path = "backends/conformance.rs"]
-mod conformance;
-#[path = "backends/process.rs"]
-mod process;

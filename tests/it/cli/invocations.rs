@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::{
+use super::{
     error,
     fake::Fake,
     program::{Folder, program, run_with_input},

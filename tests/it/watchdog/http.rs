@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its tools fail")]
 
-use crate::support::{Folder, Watchdog, command, eventually, gone, kill, warm};
+use super::support::{Folder, Watchdog, command, eventually, gone, kill, warm};
 
 /// A server in Python: answers what it got, fails, hangs, or reports its cold start itself, as the body says. While
 /// there is a file named `gate`, it neither starts nor answers calls that say so.
@@ -189,5 +189,5 @@ fn sigterm_lets_calls_finish() {
     });
     assert_eq!(answer.status, 200);
     assert_eq!(watchdog.exit().code(), Some(0));
-    assert!(!crate::support::alive(pid), "the program ended with the watchdog");
+    assert!(!super::support::alive(pid), "the program ended with the watchdog");
 }

@@ -1,6 +1,6 @@
 //! Which server is asked, and what happens when there is none.
 
-use crate::{
+use super::{
     fake::Fake,
     program::{Folder, program, run},
     with_server,

@@ -1,18 +1,11 @@
 //! The command line as a user meets it: exit codes, messages, output. The server is a fake one.
 
-#[path = "cli/configuration.rs"]
 mod configuration;
-#[path = "cli/connection.rs"]
 mod connection;
-#[path = "cli/demo.rs"]
 mod demo;
-#[path = "cli/fake.rs"]
 mod fake;
-#[path = "cli/functions.rs"]
 mod functions;
-#[path = "cli/invocations.rs"]
 mod invocations;
-#[path = "cli/program.rs"]
 mod program;
 
 use fake::{Exchange, Fake};

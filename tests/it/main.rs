@@ -14,5 +14,6 @@ mod deployment;
 mod disconnects;
 mod errors;
 mod invocation;
+mod openapi;
 mod support;
 mod watchdog;

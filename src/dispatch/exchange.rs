@@ -11,11 +11,15 @@ use hyper::{
 };
 use shard_core::{Dispatch, Failure, Input, Outcome, Report};
 
-use super::{DispatchOptions, Sink, outcome, pool::Pool, pool::Sender};
+use super::{DispatchOptions, Sink, outcome, pool::Connection, pool::Pool};
 use crate::{
     api::envelope::request_body,
     http::headers::{DEADLINE_MS, DISPATCH_ATTEMPT, EXECUTION_ID, IDEMPOTENCY_KEY, TRACE_ID, TRACEPARENT},
 };
+
+/// New connections that may be closed by the peer before anything was written, per attempt: a peer that does
+/// nothing else must not keep an attempt busy.
+const FRESH_RESENDS_MAX: u32 = 1;
 
 /// Sends an attempt and says what became of it.
 pub(super) async fn run(
@@ -56,19 +60,23 @@ async fn exchange(
     // Never closed, so it always gives a permit in the end.
     let _permit = pool.permits.acquire().await;
     let mut request = request(pool, dispatch);
-    let (sender, response) = loop {
-        let (mut sender, reused) = match pool.take_idle() {
-            Some(sender) => (sender, true),
+    let mut fresh_resends = 0;
+    let (connection, response) = loop {
+        let (mut connection, reused) = match pool.take_idle() {
+            Some(connection) => (connection, true),
             None => {
                 (open(pool, dispatch, sink).await.map_err(|error| unreachable(error.to_string()))?, false)
             }
         };
-        match sender.try_send_request(request).await {
-            Ok(response) => break (sender, response),
+        match connection.sender.try_send_request(request).await {
+            Ok(response) => break (connection, response),
             Err(mut error) => match error.take_message() {
-                // Not a byte of it was written: the peer had closed the idle connection. Another one may do,
-                // and the function cannot have seen the call.
-                Some(unsent) if reused => request = unsent,
+                // Not a byte of it was written: the peer had closed the connection. Another one may do, and
+                // the function cannot have seen the call.
+                Some(unsent) if reused || fresh_resends < FRESH_RESENDS_MAX => {
+                    fresh_resends += u32::from(!reused);
+                    request = unsent;
+                }
                 _ => return Err(unreachable(cause(&error.into_error()))),
             },
         }
@@ -86,16 +94,16 @@ async fn exchange(
         }
         Err(ReadError::Broken(error)) => return Err(unreachable(cause(&error))),
     };
-    pool.give_back(sender);
+    pool.give_back(connection);
     Ok(outcome::classify(head.status, &head.headers, &body, raw))
 }
 
 /// Opens a connection, telling the core meanwhile that the function has not got the call yet.
-async fn open(pool: &Pool, dispatch: &Dispatch, sink: &Sink) -> std::io::Result<Sender> {
+async fn open(pool: &Pool, dispatch: &Dispatch, sink: &Sink) -> std::io::Result<Connection> {
     sink(Input::Connecting { attempt: dispatch.attempt, connecting: true });
-    let sender = pool.connect().await?;
+    let connection = pool.connect().await?;
     sink(Input::Connecting { attempt: dispatch.attempt, connecting: false });
-    Ok(sender)
+    Ok(connection)
 }
 
 fn request(pool: &Pool, dispatch: &Dispatch) -> Request<Full<Bytes>> {

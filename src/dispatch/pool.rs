@@ -12,12 +12,26 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Uri, client::conn::http1, header::HeaderValue};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::{net::TcpStream, sync::Semaphore, task::AbortHandle};
 
 use super::{DispatchOptions, tls};
 
-/// Sends requests over one connection.
-pub(super) type Sender = http1::SendRequest<Full<Bytes>>;
+/// Time for a connection to take the rest of a request whose answer is already there.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One connection. Dropping it closes it, whatever is still on its way.
+pub(super) struct Connection {
+    pub(super) sender: http1::SendRequest<Full<Bytes>>,
+    task: AbortHandle,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Without this a function that answers and never reads the rest of the request would keep the
+        // connection for as long as it likes.
+        self.task.abort();
+    }
+}
 
 /// See the module.
 pub(super) struct Pool {
@@ -33,7 +47,7 @@ pub(super) struct Pool {
     /// Exchanges that may run at once, which bounds the connections.
     pub(super) permits: Semaphore,
     /// Idle connections, newest last: the newest is the least likely to have been closed by the peer.
-    idle: RefCell<Vec<Sender>>,
+    idle: RefCell<Vec<Connection>>,
     closed: Cell<bool>,
     connect_timeout: Duration,
 }
@@ -62,30 +76,31 @@ impl Pool {
     }
 
     /// An idle connection that the peer has not closed, as far as is known.
-    pub(super) fn take_idle(&self) -> Option<Sender> {
+    pub(super) fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(sender) = idle.pop() {
-            if sender.is_ready() {
-                return Some(sender);
+        while let Some(connection) = idle.pop() {
+            if connection.sender.is_ready() {
+                return Some(connection);
             }
         }
         None
     }
 
     /// Keeps a connection for the next call.
-    pub(super) fn give_back(self: &Rc<Self>, mut sender: Sender) {
-        if self.closed.get() || sender.is_closed() {
+    pub(super) fn give_back(self: &Rc<Self>, mut connection: Connection) {
+        if self.closed.get() || connection.sender.is_closed() {
             return;
         }
-        if sender.is_ready() {
-            self.idle.borrow_mut().push(sender);
+        if connection.sender.is_ready() {
+            self.idle.borrow_mut().push(connection);
             return;
         }
         // Its task has yet to notice that the answer was read to the end.
         let pool = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            if sender.ready().await.is_ok() && !pool.closed.get() {
-                pool.idle.borrow_mut().push(sender);
+            let ready = tokio::time::timeout(RETURN_TIMEOUT, connection.sender.ready()).await;
+            if matches!(ready, Ok(Ok(()))) && !pool.closed.get() {
+                pool.idle.borrow_mut().push(connection);
             }
         });
     }
@@ -97,7 +112,7 @@ impl Pool {
     }
 
     /// Opens a connection.
-    pub(super) async fn connect(&self) -> io::Result<Sender> {
+    pub(super) async fn connect(&self) -> io::Result<Connection> {
         let (host, port) =
             self.authority.as_ref().ok_or_else(|| io::Error::other("the address has no host"))?;
         let connecting = async {
@@ -118,14 +133,14 @@ impl Pool {
         }
     }
 
-    async fn handshake<S>(stream: S) -> io::Result<Sender>
+    async fn handshake<S>(stream: S) -> io::Result<Connection>
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
     {
         let (sender, connection) =
             http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // Ends with the connection; an error reaches whoever waits for the answer as well.
-        tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(sender)
+        let task = tokio::task::spawn_local(async move { drop(connection.await) });
+        Ok(Connection { sender, task: task.abort_handle() })
     }
 }

@@ -6,12 +6,11 @@
 
 #![allow(unreachable_pub, reason = "modules of a test binary are its only readers")]
 
-#[allow(dead_code, unused_imports, reason = "a kit: what it offers is whole, whoever uses it")]
-
 mod cli;
 mod concurrency;
 mod deployment;
 mod disconnects;
+mod endpoints;
 mod errors;
 mod invocation;
 mod openapi;

@@ -1,5 +1,7 @@
 //! What tests need: servers, functions, clients, patience.
 
+#![allow(dead_code, unused_imports, reason = "a toolbox: not every tool is in use at every time")]
+
 pub mod client;
 pub mod function;
 pub mod server;

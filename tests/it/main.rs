@@ -11,7 +11,6 @@ mod concurrency;
 mod deployment;
 mod disconnects;
 mod endpoints;
-mod errors;
 mod invocation;
 mod openapi;
 mod support;

@@ -6,10 +6,7 @@ pub mod client;
 pub mod function;
 pub mod server;
 
-use std::{
-    sync::{Arc, Condvar, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 pub use client::{Client, Response};
 pub use function::{Call, Function, Reply};
@@ -25,23 +22,5 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "did not happen in time: {what}");
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A gate that functions wait at until the test opens it.
-#[derive(Clone, Default)]
-pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    /// Lets everybody through, now and later.
-    pub fn open(&self) {
-        *self.0.0.lock().expect("no panic") = true;
-        self.0.1.notify_all();
-    }
-
-    /// Waits for the gate to open, as long as a test has patience.
-    pub fn wait(&self) {
-        let closed = self.0.0.lock().expect("no panic");
-        drop(self.0.1.wait_timeout_while(closed, PATIENCE, |open| !*open).expect("no panic"));
     }
 }

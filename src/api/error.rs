@@ -9,7 +9,7 @@ use hyper::{
 use serde_json::{Map, Value, json};
 use shard_core::{Refusal, answer::BackendFailureKind};
 
-use crate::http::headers::REJECT_REASON;
+use crate::http::headers::{EXECUTION_ID, REJECT_REASON};
 
 /// Everything that a request can be refused for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -146,6 +146,9 @@ impl ApiError {
                 }
                 Refusal::NotScalable => (400, "NOT_SCALABLE", Value::Null),
                 Refusal::NotCancellable(state) => {
+                    if let Ok(id) = HeaderValue::from_str(name) {
+                        headers.insert(EXECUTION_ID, id);
+                    }
                     (409, "NOT_CANCELLABLE", json!({ "status": state.as_str() }))
                 }
                 Refusal::Backend(failure) => match failure.kind {

@@ -33,7 +33,9 @@ impl Api {
                 if !applied {
                     tracing::warn!(execution = %id, attempt, "callback ignored: stale or too late");
                 }
-                Ok(respond::no_content())
+                let mut response = respond::no_content();
+                respond::set_execution_id(&mut response, &id);
+                Ok(response)
             }
             Answer::Refused(refusal) => refused(refusal),
             other => Err(unexpected(&other)),

@@ -88,7 +88,7 @@ fn a_full_function_does_not_hold_up_another_one() {
     let gate = Gate::default();
     let held = gate.clone();
     let slow = Function::start(move |_| {
-        held.wait();
+        held.pass();
         Reply::json(json!("slow"))
     });
     let quick = Function::start(|_| Reply::json(json!("quick")));
@@ -224,7 +224,7 @@ fn fifty_callers_of_one_key_are_one_execution() {
     let seen = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
     let keys = Arc::clone(&seen);
     let function = Function::start(move |call| {
-        held.wait();
+        held.pass();
         let key = call.header("idempotency-key").unwrap_or("none").to_owned();
         *keys.lock().expect("no panic").entry(key).or_default() += 1;
         Reply::json(json!(42))
@@ -298,7 +298,7 @@ fn a_deleted_function_ends_what_waits_and_lets_finish_what_runs() {
     let gate = Gate::default();
     let held = gate.clone();
     let function = Function::start(move |_| {
-        held.wait();
+        held.pass();
         Reply::json(json!("finished"))
     });
     let server = Server::start(&[]);

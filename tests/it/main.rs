@@ -11,6 +11,7 @@ mod concurrency;
 mod deployment;
 mod disconnects;
 mod endpoints;
+mod errors;
 mod invocation;
 mod openapi;
 mod support;

@@ -4,12 +4,14 @@
 
 pub mod client;
 pub mod function;
+pub mod gate;
 pub mod server;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Response};
 pub use function::{Call, Function, Reply};
+pub use gate::Gate;
 pub use server::Server;
 
 /// Longest wait for something that must happen. Generous: two busy cores are slow, and a wait that succeeds

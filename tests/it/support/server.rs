@@ -1,15 +1,15 @@
 //! Starts the real server on free ports and ends it by its id.
 
 use std::{
-    io::{BufRead, BufReader},
-    net::SocketAddr,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, mpsc},
 };
 
 use serde_json::{Value, json};
 
-use super::{Client, PATIENCE, Response};
+use super::{Client, Function, PATIENCE, Response, client::encode, eventually};
 
 /// A running server. Dropping it kills it and waits for its end.
 pub struct Server {
@@ -97,6 +97,44 @@ impl Server {
         response.json()
     }
 
+    /// Registers a POOL function with these further fields; panics when it is refused.
+    #[track_caller]
+    pub fn pool(&self, name: &str, function: &Function, fields: Value) -> Value {
+        let mut spec = json!({ "name": name, "executionMode": "POOL", "endpointUrl": function.url() });
+        for (field, value) in fields.as_object().into_iter().flatten() {
+            spec[field] = value.clone();
+        }
+        self.register(spec)
+    }
+
+    /// Sends a call and does not wait for its answer: the client reads it later.
+    pub fn begin(&self, name: &str, headers: &[(&str, &str)], input: Value) -> Client {
+        let mut client = self.client();
+        let headers = [&[("content-type", "application/json")], headers].concat();
+        let body = json!({ "input": input }).to_string();
+        client.write(&encode("POST", &format!("/v1/functions/{name}:invoke"), &headers, body.as_bytes()));
+        client
+    }
+
+    /// An ExecutionStatus.
+    #[track_caller]
+    pub fn execution(&self, id: &str) -> Value {
+        let response = self.get(&format!("/v1/executions/{id}"));
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.json()
+    }
+
+    /// Waits until an execution has ended; its status.
+    #[track_caller]
+    pub fn ended(&self, id: &str) -> Value {
+        let mut status = Value::Null;
+        eventually("the execution ends", || {
+            status = self.execution(id);
+            status["status"] != "queued" && status["status"] != "running"
+        });
+        status
+    }
+
     /// Calls a function with an input.
     pub fn invoke(&self, name: &str, input: Value) -> Response {
         self.send("POST", &format!("/v1/functions/{name}:invoke"), &json!({ "input": input }))
@@ -112,6 +150,18 @@ impl Server {
         let text = self.manage("/actuator/prometheus").text();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// What the accounts of executions are off by, as the server says; `None` when it has ended, or does not
+    /// answer because the test stopped it.
+    fn drift(&self) -> Option<String> {
+        let stream = TcpStream::connect(self.management).ok()?;
+        stream.set_read_timeout(Some(PATIENCE / 4)).ok()?;
+        let mut client = Client { stream: BufReader::new(stream) };
+        client.stream.get_mut().write_all(&encode("GET", "/actuator/prometheus", &[], b"")).ok()?;
+        let text = client.read().ok()?.text();
+        let drift = text.lines().find_map(|line| line.strip_prefix("nanofaas_accounting_drift "));
+        Some(drift.unwrap_or("missing").to_owned())
     }
 
     /// Sends a signal by name.
@@ -135,7 +185,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let drift = if std::thread::panicking() { None } else { self.drift() };
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // No test may leave the accounts unbalanced.
+        if let Some(drift) = drift {
+            assert_eq!(drift, "0", "executions that the accounts are off by");
+        }
     }
 }

@@ -35,6 +35,9 @@ use crate::api::error::ApiError;
 /// Time between two sweeps, and the unit of their clock.
 const TICK: Duration = Duration::from_millis(500);
 
+/// Most bytes that a connection reads ahead, if its head may not be longer: what [`framing`] has to look through.
+const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
+
 /// Deadlines and bounds of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
@@ -124,6 +127,7 @@ impl Connections {
                     // The sweep watches the deadlines.
                     .header_read_timeout(None)
                     .max_header_size(connections.limits.header_bytes_max)
+                    .max_buf_size(READ_AHEAD_BYTES_MAX.max(connections.limits.header_bytes_max))
                     // A client that is gone must free its place in a queue at once.
                     .half_close(false)
                     .serve_connection(io, service);
@@ -191,7 +195,7 @@ async fn answer(
     state.set_phase(Phase::Busy);
     if request.headers().contains_key(TRANSFER_ENCODING) && request.version() == Version::HTTP_11 {
         let path = request.uri().path_and_query().map_or("", |path| path.as_str());
-        if framing::has_content_length(&state.head(), request.method(), path) {
+        if framing::has_two_lengths(&state.recent(), request.method(), path) {
             state.set_phase(Phase::Idle);
             let refusal = "The request carries both Content-Length and Transfer-Encoding; send one of them";
             let mut response = respond::error(&ApiError::BadRequest(refusal.into()));

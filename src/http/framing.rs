@@ -9,20 +9,36 @@ use hyper::Method;
 /// Most headers looked at; hyper takes no more than 100.
 const HEADERS_MAX: usize = 128;
 
-/// Whether the newest head in `bytes` that starts with this method and path carries a `Content-Length`.
+/// Whether a head in `bytes` that starts with this method and path carries both headers.
 ///
-/// `bytes` is what was read since the connection was last idle. A pipelined request whose head came in together with
-/// the body before it may not be in there; then hyper's reading stands.
-pub(super) fn has_content_length(bytes: &[u8], method: &Method, path_and_query: &str) -> bool {
-    let start = format!("{method} {path_and_query} ");
-    let found = bytes.windows(start.len()).rposition(|window| window == start.as_bytes());
-    let Some(position) = found else { return false };
+/// `bytes` holds everything read since the request before was begun, so the head is in there, whatever it came
+/// together with. Another head of the same path may be in there too: a client that sends one such request gets
+/// all of them refused.
+pub(super) fn has_two_lengths(bytes: &[u8], method: &Method, path_and_query: &str) -> bool {
+    let end = format!("{path_and_query} HTTP/1.1");
+    let method = method.as_str().as_bytes();
+    let mut line_start = 0;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        // In absolute form a scheme and a host come before the path; a body may come before the method.
+        if line.trim_ascii_end().ends_with(end.as_bytes()) {
+            let mut heads = line.windows(method.len()).enumerate().filter(|(_, window)| *window == method);
+            if heads.any(|(position, _)| carries_both(&bytes[line_start + position..])) {
+                return true;
+            }
+        }
+        line_start += line.len() + 1;
+    }
+    false
+}
+
+fn carries_both(bytes: &[u8]) -> bool {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    if request.parse(&bytes[position..]).is_err() {
+    if request.parse(bytes).is_err() {
         return false;
     }
-    request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("content-length"))
+    let carries = |name: &str| request.headers.iter().any(|header| header.name.eq_ignore_ascii_case(name));
+    carries("content-length") && carries("transfer-encoding")
 }
 
 #[cfg(test)]
@@ -36,14 +52,19 @@ mod tests {
         let length = "POST /b HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
         for (bytes, path, expected) in [
             (both.to_owned(), "/a", true),
+            (both.replace("/a", "http://host/a"), "/a", true),
             (chunked.to_owned(), "/a", false),
             (format!("{length}{chunked}"), "/a", false),
+            (format!("{}{chunked}", length.replace("/b", "/a")), "/a", false),
             (format!("{length}{both}"), "/a", true),
-            (format!("{both}{chunked}"), "/a", false),
+            (format!("\"POST\"}}{both}"), "/a", true),
+            (format!("{both}{chunked}"), "/a", true),
             (both.to_owned(), "/b", false),
+            (both.to_owned(), "/", false),
+            (both[..both.len() / 2].to_owned(), "/a", false),
             (String::new(), "/a", false),
         ] {
-            assert_eq!(has_content_length(bytes.as_bytes(), &Method::POST, path), expected, "{bytes}");
+            assert_eq!(has_two_lengths(bytes.as_bytes(), &Method::POST, path), expected, "{bytes}");
         }
     }
 }

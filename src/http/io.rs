@@ -16,8 +16,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Bytes of a request head kept for [`super::framing`].
-const HEAD_KEPT_BYTES_MAX: usize = 32 << 10;
+/// Memory for recent bytes that a connection keeps from request to request.
+const RECENT_KEPT_BYTES_MAX: usize = 4096;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +40,11 @@ pub(super) struct ConnectionState {
     since: Cell<u32>,
     /// Ticks so far, counted by the sweep.
     clock: Rc<Cell<u32>>,
-    /// The head that is being read, as far as it is kept.
-    head: RefCell<Vec<u8>>,
+    /// What was read for this request and the one before, for [`super::framing`]. Of a body that came in several
+    /// reads only the last one, which may hold the next head. Bounded by what hyper reads ahead.
+    recent: RefCell<Vec<u8>>,
+    /// How much of it was read for the request before.
+    older_bytes: Cell<usize>,
     /// Told to end after the request in progress.
     draining: Cell<bool>,
     /// Wakes the connection's task.
@@ -54,7 +57,8 @@ impl ConnectionState {
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock.get()),
             clock,
-            head: RefCell::default(),
+            recent: RefCell::default(),
+            older_bytes: Cell::new(0),
             draining: Cell::new(false),
             waker: RefCell::default(),
         }
@@ -70,8 +74,8 @@ impl ConnectionState {
         self.progress();
     }
 
-    pub(super) fn head(&self) -> std::cell::Ref<'_, Vec<u8>> {
-        self.head.borrow()
+    pub(super) fn recent(&self) -> std::cell::Ref<'_, Vec<u8>> {
+        self.recent.borrow()
     }
 
     pub(super) fn drain(&self) {
@@ -98,23 +102,28 @@ impl ConnectionState {
     }
 
     fn has_read(&self, bytes: &[u8]) {
-        let mut head = self.head.borrow_mut();
+        let mut recent = self.recent.borrow_mut();
         match self.phase.get() {
             Phase::Idle => {
                 self.phase.set(Phase::Head);
                 self.progress();
-                head.clear();
-                // One large head must not hold its memory for the rest of a long connection.
-                head.shrink_to(4096);
+                // The head may have begun in what was read for the request before.
+                recent.drain(..self.older_bytes.get());
+                // One large request must not hold its memory for the rest of a long connection.
+                recent.shrink_to(RECENT_KEPT_BYTES_MAX);
+                self.older_bytes.set(recent.len());
             }
             // The clock of a head is not set back by its parts: a head must be whole in time.
             Phase::Head => {}
-            Phase::Body => self.progress(),
-            Phase::Busy => return,
+            Phase::Body => {
+                self.progress();
+                recent.clear();
+                self.older_bytes.set(0);
+            }
+            // Requests that were sent without waiting for the answer.
+            Phase::Busy => {}
         }
-        if self.phase.get() == Phase::Head && head.len() + bytes.len() <= HEAD_KEPT_BYTES_MAX {
-            head.extend_from_slice(bytes);
-        }
+        recent.extend_from_slice(bytes);
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod cli;
 mod concurrency;
+mod connections;
 mod deployment;
 mod disconnects;
 mod endpoints;

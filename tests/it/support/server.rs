@@ -22,16 +22,22 @@ pub struct Server {
 impl Server {
     /// `nanofaas serve` with two workers and these settings, each `key=value`.
     pub fn start(settings: &[&str]) -> Server {
-        Server::run("serve", settings)
+        Server::run("serve", settings, "true")
+    }
+
+    /// The same, started by a shell that sets limits first, such as `ulimit -n 64`.
+    pub fn start_limited(settings: &[&str], limits: &str) -> Server {
+        Server::run("serve", settings, limits)
     }
 
     /// `nanofaas dev`: with the process backend.
     pub fn dev(settings: &[&str]) -> Server {
-        Server::run("dev", settings)
+        Server::run("dev", settings, "true")
     }
 
-    fn run(command: &str, settings: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_nanofaas"));
+    fn run(command: &str, settings: &[&str], prelude: &str) -> Server {
+        let mut child = Command::new("sh");
+        child.args(["-c", &format!("{prelude}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_nanofaas")]);
         child.args([command, "--port", "0", "--management-port", "0", "--workers", "2", "--ephemeral"]);
         // Tests are about behaviour; the one about the limit sets it.
         child.args(["--set", "rate.max-per-second=100000000"]);

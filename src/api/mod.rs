@@ -1,9 +1,11 @@
 //! Wire types: what clients send and read. The only place that serialises.
 
+pub mod about;
 pub mod callback;
 pub mod envelope;
 pub mod error;
 pub mod media_type;
 pub mod openapi;
+pub mod replicas;
 pub mod result;
 pub mod spec;

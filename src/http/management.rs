@@ -10,13 +10,12 @@ use std::{
 };
 
 use hyper::{Method, StatusCode};
-use serde_json::json;
 use shard_runtime::Fabric;
 use tokio::net::TcpListener;
 
 use super::serve::{Answer, Call, Drain, answer, serve};
 use crate::{
-    api::{error::ApiError, result::to_json},
+    api::{about, error::ApiError},
     host::ShardHost,
     telemetry::{process::ProcessView, prometheus},
 };
@@ -68,12 +67,7 @@ impl Management {
         match call.path.as_str() {
             "/actuator" => {
                 let paths = ["health", "health/liveness", "health/readiness", "prometheus"];
-                let links: serde_json::Map<_, _> = paths
-                    .iter()
-                    .map(|path| ((*path).to_owned(), json!({ "href": format!("/actuator/{path}") })))
-                    .collect();
-                let body = to_json(&json!({ "_links": links }));
-                answer(StatusCode::OK, "application/json", body)
+                answer(StatusCode::OK, "application/json", about::links("/actuator", &paths))
             }
             "/actuator/health/liveness" => health(self.is_alive(), "DOWN", false),
             "/actuator/health/readiness" => health(ready, "OUT_OF_SERVICE", false),
@@ -112,11 +106,8 @@ impl Management {
 fn health(good: bool, otherwise: &'static str, groups: bool) -> Answer {
     let (status, text) =
         if good { (StatusCode::OK, "UP") } else { (StatusCode::SERVICE_UNAVAILABLE, otherwise) };
-    let mut body = json!({ "status": text });
-    if groups {
-        body["groups"] = json!(["liveness", "readiness"]);
-    }
-    answer(status, "application/json", to_json(&body))
+    let groups: &[&str] = if groups { &["liveness", "readiness"] } else { &[] };
+    answer(status, "application/json", about::health(text, groups))
 }
 
 fn refuse(error: &ApiError) -> Answer {

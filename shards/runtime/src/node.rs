@@ -266,6 +266,7 @@ impl<H: Host> Node<H> {
         }
         seat.unaudited = seat.shard.totals().executions / 4;
         if let Err(broken) = shard_core::invariant::check(&seat.shard) {
+            // Debug builds only, and a bug of ours: going on would hide it behind its consequences.
             panic!("shard {:?}: {broken}", self.inner.shard);
         }
     }

@@ -7,15 +7,13 @@ use hyper::{
     HeaderMap, StatusCode,
     header::{HeaderValue, LOCATION},
 };
-use serde_json::{Value, json};
 use shard_core::{Answer, Input, Name, Refusal, Ticket, answer::BackendFailureKind};
 
 use super::{Api, internal, unexpected};
 use crate::{
     api::{
-        envelope::malformed,
         error::ApiError,
-        result::to_json,
+        replicas,
         spec::{FunctionSpec, parse::SpecError},
     },
     http::{
@@ -111,8 +109,7 @@ impl Api {
     pub(super) async fn get_replicas(&self, name: &str) -> Result<HttpResponse, ApiError> {
         match self.ask_about(name, |ticket, name| Input::GetReplicas { ticket, name }).await? {
             Answer::Replicas { desired, ready } => {
-                let body = to_json(&json!({ "function": name, "desired": desired, "ready": ready }));
-                Ok(respond::json(StatusCode::OK, body))
+                Ok(respond::json(StatusCode::OK, replicas::status(name, desired, ready)))
             }
             other => Err(refused(other, name)),
         }
@@ -126,11 +123,11 @@ impl Api {
         body: RequestBody,
     ) -> Result<HttpResponse, ApiError> {
         let body = self.read_json(headers, body).await?;
-        let replicas = replicas(&body)?;
-        match self.ask_about(name, |ticket, name| Input::Scale { ticket, name, replicas }).await? {
-            Answer::Scaled { replicas } => {
-                let body = to_json(&json!({ "function": name, "replicas": replicas }));
-                Ok(respond::json(StatusCode::OK, body))
+        let wanted = replicas::parse(&body)?;
+        let scale = |ticket, name| Input::Scale { ticket, name, replicas: wanted };
+        match self.ask_about(name, scale).await? {
+            Answer::Scaled { replicas: wanted } => {
+                Ok(respond::json(StatusCode::OK, replicas::accepted(name, wanted)))
             }
             other => Err(refused(other, name)),
         }
@@ -149,21 +146,6 @@ impl Api {
     async fn read_json(&self, headers: &HeaderMap, body: RequestBody) -> Result<Bytes, ApiError> {
         request::require_json(headers)?;
         request::read_body(headers, body, self.settings.request_bytes_max, "limits.request-bytes").await
-    }
-}
-
-/// Reads `{"replicas": n}`.
-fn replicas(body: &[u8]) -> Result<u32, ApiError> {
-    let document: Value = serde_json::from_slice(body).map_err(|error| malformed(body, &error))?;
-    let invalid = |rule: &str| Err(ApiError::Validation(vec![format!("replicas: {rule}")]));
-    match document.get("replicas") {
-        None | Some(Value::Null) => invalid("must not be null"),
-        Some(Value::Number(number)) => match (number.as_u64(), number.as_i64()) {
-            (Some(replicas), _) => u32::try_from(replicas).or_else(|_| invalid("is too large")),
-            (None, Some(_)) => invalid("must be greater than or equal to 0"),
-            (None, None) => invalid("must be an integer"),
-        },
-        Some(_) => invalid("must be an integer"),
     }
 }
 

@@ -6,31 +6,17 @@ use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
 };
-use serde_json::json;
 
 use super::Api;
 use crate::{
-    api::{openapi, result::to_json},
+    api::{about, openapi},
     http::respond::{self, HttpResponse},
-};
-
-/// Commit that the binary was built from.
-const COMMIT: &str = match option_env!("NANOFAAS_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
 };
 
 impl Api {
     /// `GET /modules/build-metadata`
     pub(super) fn build_metadata(&self) -> HttpResponse {
-        let body = to_json(&json!({
-            "module": "build-metadata",
-            "status": "enabled",
-            "version": env!("CARGO_PKG_VERSION"),
-            "commit": COMMIT,
-            "features": self.settings.features,
-            "shards": self.node.fabric().shards(),
-        }));
+        let body = about::build_metadata(&self.settings.features, self.node.fabric().shards());
         respond::json(StatusCode::OK, body)
     }
 }

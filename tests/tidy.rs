@@ -1,0 +1,444 @@
+//! Rules of the project that no compiler checks, read off the sources. Numbers are those of the invariants in
+//! ARCHITECTURE.md.
+//!
+//! Everything here works on text: comments and unit tests are cut off where a rule is about the program. A rule that
+//! gets an exception names it, with a reason, and an exception that is no longer needed is a failure too.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Longest source file, in lines.
+const LINES_MAX: usize = 500;
+/// Files that may be longer, and why.
+const LONG_FILES: [(&str, &str); 1] = [(
+    "shards/core/tests/core/model/oracle.rs",
+    "the naive model is read from top to bottom, beside the contract",
+)];
+/// Folders that are not sources.
+const SKIPPED: [&str; 4] = ["target", ".git", ".nanofaas", "__pycache__"];
+
+/// A text file of the project.
+struct Source {
+    /// Relative to the root, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    /// Part of what is shipped: neither an integration test, nor a benchmark, nor an example.
+    fn is_program(&self) -> bool {
+        let shipped = self.path.starts_with("src/")
+            || (self.path.starts_with("shards/") && self.path.contains("/src/"));
+        shipped && self.is_rust() && !self.path.ends_with("tests.rs")
+    }
+
+    /// Lines before the unit tests, which stand last, with their numbers.
+    fn lines_without_tests(&self) -> impl Iterator<Item = (usize, &str)> {
+        let mut previous = "";
+        let lines = self.text.lines().enumerate().take_while(move |(_, line)| {
+            let tests = previous == "#[cfg(test)]" && line.ends_with('{');
+            previous = line;
+            !tests
+        });
+        lines.map(|(index, line)| (index + 1, line))
+    }
+
+    /// The same lines without their comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.lines_without_tests().map(|(number, line)| {
+            let end =
+                if line.trim_start().starts_with("//") { 0 } else { line.find(" // ").unwrap_or(line.len()) };
+            (number, &line[..end])
+        })
+    }
+}
+
+/// Every text file of the project. A walk, not `git ls-files`: it holds for an unpacked archive as well.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+            let path = entry.path();
+            if SKIPPED.iter().any(|skipped| entry.file_name() == *skipped) {
+                continue;
+            }
+            match entry.file_type().expect("a type") {
+                kind if kind.is_dir() => folders.push(path),
+                kind if kind.is_file() => sources.extend(read(root, path)),
+                _ => {}
+            }
+        }
+    }
+    assert!(sources.len() > 100, "the walk found only {} files", sources.len());
+    sources.sort_by(|one, other| one.path.cmp(&other.path));
+    sources
+}
+
+fn read(root: &Path, path: PathBuf) -> Option<Source> {
+    // What is not text has no lines to check.
+    let text = fs::read_to_string(&path).ok()?;
+    let path = path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned();
+    Some(Source { path, text })
+}
+
+fn manifest(path: &str) -> toml::Table {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(path).expect("a manifest").parse().expect("TOML")
+}
+
+fn dependencies(manifest: &toml::Table) -> BTreeSet<&str> {
+    let table = manifest.get("dependencies").and_then(toml::Value::as_table);
+    table.into_iter().flat_map(|table| table.keys()).map(String::as_str).collect()
+}
+
+/// Fails with every violation of a rule at once.
+#[track_caller]
+fn assert_none(rule: &str, violations: impl IntoIterator<Item = String>) {
+    let violations: Vec<String> = violations.into_iter().collect();
+    assert!(violations.is_empty(), "{rule}:\n  {}\n", violations.join("\n  "));
+}
+
+/// Lines of the program's code that contain one of `words`, in files for which `allowed` does not hold.
+fn uses(sources: &[Source], words: &[&str], allowed: impl Fn(&str) -> bool) -> Vec<String> {
+    let files = sources.iter().filter(|source| source.is_program() && !allowed(&source.path));
+    let mut found = Vec::new();
+    for source in files {
+        for (number, line) in source.code() {
+            if words.iter().any(|word| contains_word(line, word)) {
+                found.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+/// Whether `word` stands in `line`, not as the end or the beginning of a longer name.
+fn contains_word(line: &str, word: &str) -> bool {
+    let is_name = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let (bytes, first, last) = (line.as_bytes(), word.as_bytes().first(), word.as_bytes().last());
+    line.match_indices(word).any(|(start, _)| {
+        let before = start.checked_sub(1).and_then(|before| bytes.get(before));
+        let after = bytes.get(start + word.len());
+        let is_longer = is_name(first) && is_name(before) || is_name(last) && is_name(after);
+        !is_longer
+    })
+}
+
+/// Invariant 1: the core has nothing that could do I/O, read a clock, draw randomness, wait or share.
+#[test]
+fn the_core_is_pure() {
+    let manifest = manifest("shards/core/Cargo.toml");
+    assert_eq!(dependencies(&manifest), BTreeSet::from(["bytes"]));
+    let words = [
+        "Instant",
+        "SystemTime",
+        "std::time",
+        "thread",
+        "fs",
+        "net",
+        "io",
+        "env",
+        "process",
+        "Mutex",
+        "RwLock",
+        "atomic",
+        "Condvar",
+        "OnceLock",
+        "async",
+        "await",
+        "rand",
+        "RandomState",
+        "thread_local",
+        "static",
+    ];
+    let sources: Vec<Source> =
+        sources().into_iter().filter(|source| source.path.starts_with("shards/core/")).collect();
+    // The lifetime is no variable.
+    let found = uses(&sources, &words, |_| false);
+    assert_none(
+        "the core names what it must not have",
+        found.into_iter().filter(|line| is_not_lifetime(line)),
+    );
+}
+
+fn is_not_lifetime(line: &str) -> bool {
+    contains_word(&line.replace("'static", ""), "static") || !line.contains("'static")
+}
+
+/// Invariant 2: dependencies point one way, from the root over the runtime to the core.
+#[test]
+fn crates_depend_one_way() {
+    let ours = BTreeSet::from(["nanofaas", "shard-core", "shard-runtime"]);
+    for (path, expected) in [
+        ("shards/core/Cargo.toml", &[][..]),
+        ("shards/runtime/Cargo.toml", &["shard-core"]),
+        ("Cargo.toml", &["shard-core", "shard-runtime"]),
+    ] {
+        let manifest = manifest(path);
+        let found: BTreeSet<&str> = dependencies(&manifest).intersection(&ours).copied().collect();
+        assert_eq!(found, expected.iter().copied().collect(), "{path}");
+    }
+}
+
+/// Invariant 3: what goes over the wire is written and read in `src/api`, and core types are not serialisable.
+/// Programs that talk to the server or stand behind it read their side of it themselves.
+#[test]
+fn only_the_api_serialises() {
+    let sources = sources();
+    let sides = ["src/api/", "src/cli/", "src/config/", "src/watchdog/", "src/dispatch/outcome.rs"];
+    let words = ["serde", "serde_json", "serde_saphyr", "Serialize", "Deserialize"];
+    assert_none(
+        "serde outside src/api",
+        uses(&sources, &words, |path| sides.iter().any(|side| path.starts_with(side))),
+    );
+}
+
+/// Invariant 4: each library that touches the world is named in one folder.
+#[test]
+fn libraries_keep_to_their_folders() {
+    let sources = sources();
+    for (words, folders) in [
+        (&["server::conn", "hyper::server", "hyper_util::server", "hyper::service"][..], &["src/http/"][..]),
+        (&["client::conn", "hyper::client", "hyper_util::client"], &["src/dispatch/"]),
+        (&["hyper_util"], &["src/http/", "src/dispatch/"]),
+        (&["tokio_rustls", "rustls_native_certs"], &["src/dispatch/"]),
+        (&["kube", "k8s_openapi"], &["src/backends/kubernetes/"]),
+        (&["clap", "clap_complete"], &["src/cli/"]),
+    ] {
+        let allowed = |path: &str| folders.iter().any(|folder| path.starts_with(folder));
+        assert_none(&format!("only for {folders:?}"), uses(&sources, words, allowed));
+    }
+}
+
+/// Invariant 5: one `match` maps errors to HTTP; nobody else chooses the status of an error.
+#[test]
+fn errors_become_http_in_one_place() {
+    let sources = sources();
+    let mapping = "fn answer(&self) -> ErrorAnswer";
+    let places: Vec<&str> = sources
+        .iter()
+        .filter(|s| s.is_program() && s.text.contains(mapping))
+        .map(|s| s.path.as_str())
+        .collect();
+    assert_eq!(places, ["src/api/error.rs"]);
+
+    // Outcomes of a call and of a health check, which are no errors of the API.
+    let outcomes = BTreeMap::from([
+        ("src/http/handlers/invoke.rs", ["REQUEST_TIMEOUT", "BAD_GATEWAY"].as_slice()),
+        ("src/http/management.rs", &["SERVICE_UNAVAILABLE"]),
+    ]);
+    let good = ["OK", "CREATED", "ACCEPTED", "NO_CONTENT"];
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|s| s.is_program() && s.path.starts_with("src/http/")) {
+        let outcomes = outcomes.get(source.path.as_str()).copied().unwrap_or_default();
+        for (number, line) in source.code() {
+            for (_, rest) in line.split("StatusCode::").skip(1).map(|rest| ((), rest)) {
+                let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+                let name = &rest[..end.unwrap_or(rest.len())];
+                if !good.contains(&name) && !outcomes.contains(&name) {
+                    found.push(format!("{}:{number}: StatusCode::{name}", source.path));
+                }
+            }
+        }
+    }
+    assert_none("statuses of errors are chosen in src/api/error.rs only", found);
+}
+
+/// Invariant 6: input cannot end the process. What could panic carries its proof in a comment.
+#[test]
+fn panics_are_proven_impossible() {
+    let calls = [
+        ".unwrap()",
+        ".unwrap_err()",
+        ".expect(",
+        ".expect_err(",
+        "panic!(",
+        "unreachable!(",
+        "assert!(",
+        "assert_eq!(",
+    ];
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| source.is_program()) {
+        let mut proven = false;
+        let code: BTreeMap<usize, &str> = source.code().collect();
+        for (number, line) in source.lines_without_tests() {
+            let proof = proven || line.contains("// ");
+            if calls.iter().any(|call| contains_word(code[&number], call)) && !proof {
+                found.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+            proven = line.trim_start().starts_with("// ");
+        }
+    }
+    assert_none("may panic, and no comment on or above the line says why it cannot", found);
+}
+
+/// Invariant 7: the order of effects never depends on a hash.
+#[test]
+fn no_hash_decides_an_order() {
+    let sources: Vec<Source> =
+        sources().into_iter().filter(|source| source.path.starts_with("shards/")).collect();
+    // Tables with a seed of their own differ from run to run.
+    let seeded = ["RandomState", "HashMap::new", "HashMap::with_capacity", "HashSet"];
+    assert_none("hash tables with a random seed", uses(&sources, &seeded, |_| false));
+
+    let mut found = Vec::new();
+    for source in sources.iter().filter(|source| source.is_program()) {
+        let tables: Vec<&str> = source.code().filter_map(|(_, line)| hash_table(line)).collect();
+        for (number, line) in source.code() {
+            let visits = [".iter", ".keys", ".values", ".into_iter", ".drain", ".retain", ".extract_if"];
+            let iterates = |table: &&str| {
+                visits.iter().any(|visit| line.contains(&format!("{table}{visit}")))
+                    || line.contains(&format!("in &self.{table} "))
+                    || line.contains(&format!("in &mut self.{table} "))
+            };
+            if tables.iter().any(iterates) {
+                found.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert_none("iterates over a hash table", found);
+}
+
+/// The name of the field that this line declares, if it is a hash table.
+fn hash_table(line: &str) -> Option<&str> {
+    let (name, kind) = line.trim().trim_start_matches("pub(crate) ").split_once(": ")?;
+    let is_table = ["FixedMap<", "HashMap<", "HashSet<"].iter().any(|table| kind.starts_with(table));
+    (is_table && name.chars().all(|letter| letter.is_alphanumeric() || letter == '_')).then_some(name)
+}
+
+/// Invariant 8: black-box tests are black-box. They would still hold for a server in another language.
+#[test]
+fn black_box_tests_do_not_link_the_server() {
+    let mut found = Vec::new();
+    for source in
+        sources().iter().filter(|s| s.path.starts_with("tests/it/") || s.path.starts_with("loadtest/"))
+    {
+        for (number, line) in source.text.lines().enumerate() {
+            let names = ["nanofaas::", "shard_core", "shard_runtime"];
+            if names.iter().any(|name| contains_word(line, name)) {
+                found.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none("names the server's own code", found);
+}
+
+/// Invariant 9: no crate can opt out of the workspace's lints, and those forbid `unsafe`.
+#[test]
+fn every_crate_has_the_lints() {
+    let sources = sources();
+    let manifests = sources.iter().filter(|source| source.path.ends_with("Cargo.toml"));
+    let mut count = 0;
+    for source in manifests {
+        count += 1;
+        let manifest = manifest(&source.path);
+        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{}", source.path);
+    }
+    assert!(count >= 3, "only {count} manifests were found");
+    let lints = &manifest("Cargo.toml")["workspace"]["lints"];
+    assert_eq!(lints["rust"]["unsafe_code"].as_str(), Some("forbid"));
+    assert_eq!(lints["clippy"]["unwrap_used"].as_str(), Some("warn"));
+}
+
+/// Invariant 10: every route is in the document. That the document's paths are served, and that answers are as
+/// described, is tested from outside by `tests/it/openapi`.
+#[test]
+fn every_route_is_documented() {
+    let sources = sources();
+    let text = |path: &str| &sources.iter().find(|source| source.path == path).expect(path).text;
+    let shape = |path: &str| {
+        let mut parts = path.split(['{', '}']).enumerate();
+        parts.by_ref().map(|(index, part)| if index % 2 == 0 { part } else { "{}" }).collect::<String>()
+    };
+    let documented: BTreeSet<String> = text("openapi.yaml")
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':').filter(|path| path.starts_with('/')))
+        .map(shape)
+        .collect();
+
+    let routes = text("src/http/route.rs");
+    let (_, variants) = routes.split_once("enum Route<'a> {").expect("the routes");
+    let (variants, _) = variants.split_once("\n}").expect("their end");
+    let paths = variants.lines().filter_map(|line| line.trim().strip_prefix("/// `")?.strip_suffix('`'));
+    let mut served: BTreeSet<String> = paths.map(shape).collect();
+    let count = variants.lines().filter(|line| line.trim().ends_with(',')).count();
+    assert_eq!(served.len(), count, "a route without its path in a comment");
+    let management = text("src/http/management.rs").split('"').skip(1).step_by(2);
+    served.extend(management.filter(|text| text.starts_with("/actuator")).map(str::to_owned));
+    assert_eq!(served, documented);
+}
+
+/// A file says what it is before anything else, and is short enough to be read.
+#[test]
+fn files_start_with_what_they_are_and_stay_short() {
+    let sources = sources();
+    let rust = || sources.iter().filter(|source| source.is_rust());
+    // Rules about the program look no further than the unit tests.
+    let last = |source: &&Source| {
+        let rest = source.text.lines().skip(source.lines_without_tests().count());
+        rest.filter(|line| *line == "}").count() <= 1
+    };
+    let buried = rust().filter(|source| source.is_program() && !last(source));
+    assert_none("unit tests do not stand last", buried.map(|source| source.path.clone()));
+    let headless = rust().filter(|source| !source.text.starts_with("//! "));
+    assert_none("does not start with //!", headless.map(|source| source.path.clone()));
+
+    let long: BTreeSet<&str> =
+        rust().filter(|s| s.text.lines().count() > LINES_MAX).map(|s| s.path.as_str()).collect();
+    let allowed: BTreeSet<&str> = LONG_FILES.iter().map(|(path, _)| *path).collect();
+    assert_eq!(long, allowed, "files over {LINES_MAX} lines, and those that may be");
+}
+
+/// Nothing is left for later: no gaps in the program, no switched-off tests, no notes to ourselves.
+#[test]
+fn nothing_is_left_for_later() {
+    // Written apart, so that this file does not find itself.
+    let words = [
+        concat!("to", "do!"),
+        concat!("unimpl", "emented!"),
+        concat!("#[ig", "nore"),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+    ];
+    assert_none("is left for later", lines_with(&words, |path| path != "Cargo.lock"));
+}
+
+/// The project does not know the machine that it was written on.
+#[test]
+fn no_path_of_a_machine_is_named() {
+    let words = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tm", "p/")];
+    assert_none("names a place of one machine", lines_with(&words, |_| true));
+}
+
+fn lines_with(words: &[&str], files: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| files(&source.path)) {
+        for (number, line) in source.text.lines().enumerate() {
+            if words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+/// Tests wait for what they need, with a deadline; only the polling in their support code sleeps.
+#[test]
+fn tests_do_not_sleep() {
+    let words = [concat!("thread::sl", "eep"), concat!("time::sl", "eep")];
+    let is_polling = |path: &str| path.split('/').any(|part| part.starts_with("support"));
+    let found = lines_with(&words, |path| {
+        let test = path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("tests.rs");
+        test && path.ends_with(".rs") && !is_polling(path)
+    });
+    assert_none("sleeps instead of waiting", found);
+}

@@ -2,7 +2,7 @@
 //!
 //! [`main`] parses the arguments, runs the command and turns its result into an exit code: 0 success, 1 failure
 //! (also a function that failed or timed out), 2 usage, 64 configuration. Commands that talk to a server share
-//! a [`client::Session`]; what they print goes through [`output::Output`], which survives a closed pipe.
+//! a `client::Session`; what they print goes through `output::Output`, which survives a closed pipe.
 
 mod call;
 mod client;

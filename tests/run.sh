@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+#
+# Runs every test, and installs what they need when it is missing (apt-get; needs root or sudo then).
+#
+# One line per step; what a step printed is shown only when it failed, and then nothing else is run. Each step has a
+# time limit and ends with everything that it started. Needs a Rust toolchain; reads nothing from its standard input.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly STEPS=7
+log=$(mktemp) # what the current step prints
+step=0
+running=
+summary=()
+
+main() {
+  trap end EXIT
+  trap 'exit 130' INT TERM HUP
+  require_rust
+  install_missing
+  local binary before
+  binary=$(target_folder)/debug/nanofaas
+  before=$(processes "$binary")
+  run 1800 'build'                      cargo build --workspace --all-targets
+  run  900 'all tests'                  cargo test --workspace
+  run  600 'black box, split placement' env NANOFAAS_PLACEMENT=split cargo test --test it
+  run  300 'benchmarks, once each'      cargo test --bench core
+  run  600 'example functions'          python3 examples/functions/check.py
+  # Through the binary, not `cargo run`: it is the process that a time limit has to end.
+  run  300 'demo'                       "$binary" demo --once --port 0 --management-port 0
+  run   60 'nothing is left behind'     process_check "$before" "$binary"
+  printf '\nall %d steps passed\n' "$STEPS"
+  printf '  %s\n' "${summary[@]}"
+}
+
+# run SECONDS NAME COMMAND…
+run() {
+  local limit=$1 name=$2 start=$SECONDS code=0
+  shift 2
+  step=$((step + 1))
+  printf '[%d/%d] %-28s ' "$step" "$STEPS" "$name"
+  if [[ $(type -t "$1") == function ]]; then
+    "$@" >"$log" 2>&1 </dev/null || code=$?
+  else
+    # In the background, so that a signal to this script is heard at once and passed on by `end`. `timeout` is the head
+    # of a process group of its own and ends all of it.
+    timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null &
+    running=$!
+    wait "$running" || code=$?
+    running=
+  fi
+  local took=$((SECONDS - start))
+  if ((code == 0)); then
+    summary+=("$(printf '%-28s %s' "$name" "$(counts)")")
+    printf 'ok, %d s\n' "$took"
+    return
+  fi
+  printf 'FAILED after %d s\n\n' "$took"
+  cat "$log"
+  ((code == 124 || code == 137)) && printf '\nit was not done within %d s' "$limit"
+  printf '\nstep %d of %d failed: %s (%s), exit code %d\n' "$step" "$STEPS" "$name" "$1 …" "$code"
+  exit 1
+}
+
+# What the step's own last words say: tests that passed, or nothing.
+counts() {
+  awk '/^test result: ok/ { passed += $4; seen = 1 } /^[0-9]+ passed, 0 failed$/ { passed += $1; seen = 1 }
+    END { if (seen) print passed " passed"; else print "ok" }' "$log"
+}
+
+require_rust() {
+  command -v cargo >/dev/null && return
+  echo 'cargo is missing: install a Rust toolchain (https://rustup.rs), then run this again' >&2
+  exit 1
+}
+
+# Command and Debian package of everything that the build and the tests call.
+install_missing() {
+  local packages=() need
+  for need in cc:gcc python3:python3 node:nodejs setsid:util-linux kill:procps timeout:coreutils; do
+    type -P "${need%%:*}" >/dev/null || packages+=("${need##*:}")
+  done
+  # The linker needs the C library's headers and start files, which gcc only recommends.
+  [[ " ${packages[*]} " == *' gcc '* ]] && packages+=(libc6-dev)
+  ((${#packages[@]} == 0)) && return
+  local as_root=()
+  ((EUID == 0)) || as_root=(sudo)
+  if ! type -P apt-get >/dev/null || { ((EUID != 0)) && ! type -P sudo >/dev/null; }; then
+    echo "missing, and cannot be installed from here: ${packages[*]}" >&2
+    exit 1
+  fi
+  echo "installing with apt-get: ${packages[*]}"
+  "${as_root[@]}" apt-get update -qq </dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >"$log" 2>&1 || {
+    cat "$log"
+    exit 1
+  }
+}
+
+target_folder() {
+  cargo metadata --format-version 1 --no-deps --offline |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])'
+}
+
+# Processes of the binary that these tests build: servers, watchdogs, replicas.
+processes() {
+  find /proc -maxdepth 2 -name exe -lname "$1*" 2>/dev/null | sort || true
+}
+
+# process_check BEFORE BINARY: nothing runs that did not run before.
+process_check() {
+  local left
+  left=$(comm -13 <(printf '%s\n' "$1") <(processes "$2"))
+  [[ -z $left ]] || { echo "still running: $left"; return 1; }
+}
+
+end() {
+  [[ -z $running ]] || kill "$running" 2>/dev/null || true
+  rm -f "$log"
+}
+
+main "$@"

@@ -1,0 +1,32 @@
+# The server in a container: one binary on a minimal system, as a user without rights.
+#
+#   docker build -t nanofaas .
+#   docker run -p 8080:8080 -p 8081:8081 -v nanofaas:/data nanofaas
+#
+# There is no authentication: publish the ports to places that may use them, or put a proxy in front. The image has no
+# interpreters: functions with mode POOL run elsewhere, local processes need an image built on this one.
+
+FROM rust:1-slim-bookworm AS build
+WORKDIR /build
+COPY . .
+ARG NANOFAAS_COMMIT=unknown
+ENV NANOFAAS_COMMIT=$NANOFAAS_COMMIT
+RUN cargo build --release --locked --bin nanofaas
+
+FROM debian:bookworm-slim
+# Roots for functions behind https.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --uid 10001 --home-dir /data --create-home --shell /usr/sbin/nologin nanofaas
+COPY --from=build /build/target/release/nanofaas /usr/local/bin/nanofaas
+USER 10001
+WORKDIR /data
+VOLUME /data
+# Inside a container loopback is nobody's address.
+ENV NANOFAAS_SERVER_HOST=0.0.0.0 \
+    NANOFAAS_MANAGEMENT_HOST=0.0.0.0 \
+    NANOFAAS_DATA_DIR=/data
+EXPOSE 8080 8081
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["nanofaas", "serve"]

@@ -10,6 +10,7 @@ use hyper::{
     header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue},
 };
 use shard_core::{Dispatch, Failure, Input, Outcome, Report};
+use tokio::sync::SemaphorePermit;
 
 use super::{DispatchOptions, Sink, outcome, pool::Connection, pool::Pool};
 use crate::{
@@ -57,8 +58,10 @@ async fn exchange(
         let message = format!("The function at {} could not be reached: {reason}", pool.address);
         Box::new(Failure::new(outcome::UNREACHABLE, message))
     };
-    // Never closed, so it always gives a permit in the end.
-    let _permit = pool.permits.acquire().await;
+    let _permit = match pool.permits.try_acquire() {
+        Ok(permit) => Some(permit),
+        Err(_) => wait_for_permit(pool, dispatch, sink).await,
+    };
     let mut request = request(pool, dispatch);
     let mut fresh_resends = 0;
     let (connection, response) = loop {
@@ -96,6 +99,19 @@ async fn exchange(
     };
     pool.give_back(connection);
     Ok(outcome::classify(head.status, &head.headers, &body, raw))
+}
+
+/// Waits until one connection fewer is in use, telling the core meanwhile that the function has not got the call.
+async fn wait_for_permit<'a>(
+    pool: &'a Pool,
+    dispatch: &Dispatch,
+    sink: &Sink,
+) -> Option<SemaphorePermit<'a>> {
+    sink(Input::Connecting { attempt: dispatch.attempt, connecting: true });
+    // Never closed, so it always gives a permit in the end.
+    let permit = pool.permits.acquire().await.ok();
+    sink(Input::Connecting { attempt: dispatch.attempt, connecting: false });
+    permit
 }
 
 /// Opens a connection, telling the core meanwhile that the function has not got the call yet.

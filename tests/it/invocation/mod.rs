@@ -1,5 +1,12 @@
 //! The main job: register a function, call it, get its result.
 
+mod deadlines;
+mod disconnects;
+mod failures;
+mod headers;
+mod outputs;
+mod status;
+
 use serde_json::json;
 
 use crate::support::{Function, Reply, Server};

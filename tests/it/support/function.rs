@@ -55,6 +55,17 @@ impl Reply {
         Reply { status, headers, body: body.to_vec() }
     }
 
+    /// See [`Function::obedient`].
+    pub fn asked(input: &Value) -> Reply {
+        let text = |field: &str| input[field].as_str().unwrap_or_default();
+        let status = input["status"].as_u64().map_or(200, |status| status as u16);
+        let mut reply = Reply::new(status, text("type"), text("body").as_bytes());
+        for (name, value) in input["headers"].as_object().into_iter().flatten() {
+            reply = reply.with(name, value.as_str().expect("a header's value"));
+        }
+        reply
+    }
+
     /// Adds a header.
     pub fn with(mut self, name: &str, value: &str) -> Reply {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -99,6 +110,12 @@ impl Function {
         });
         let [calls, in_flight, most_in_flight] = counters;
         Function { calls, in_flight, most_in_flight, ..function }
+    }
+
+    /// Answers what the call's input asks for: `{"status":200,"type":"text/plain","body":"…","headers":{…}}`, where
+    /// everything has a default: 200, no content type, no body, no headers.
+    pub fn obedient() -> Function {
+        Function::start(|call| Reply::asked(&call.json()["input"]))
     }
 
     /// Gives every connection to `handler`, which reads and writes what it likes.

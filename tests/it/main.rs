@@ -15,5 +15,6 @@ mod endpoints;
 mod errors;
 mod invocation;
 mod openapi;
+mod retries;
 mod support;
 mod watchdog;

@@ -29,7 +29,9 @@ impl Shard {
                 self.forget_attempt(key);
                 return;
             }
-            if let Some(execution) = self.executions.get_mut(execution) {
+            // What has ended stays as it is.
+            let execution = self.executions.get_mut(execution);
+            if let Some(execution) = execution.filter(|execution| execution.state == State::Running) {
                 execution.cold_start = report.cold_start;
                 execution.init_ms = report.init_ms;
             }

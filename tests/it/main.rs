@@ -14,6 +14,7 @@ mod deployment;
 mod disconnects;
 mod endpoints;
 mod errors;
+mod idempotency;
 mod invocation;
 mod openapi;
 mod retries;

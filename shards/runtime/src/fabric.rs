@@ -142,7 +142,8 @@ impl<H: Host> Fabric<H> {
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         for mailbox in &self.mailboxes {
-            mailbox.ring();
+            // Not `ring`: a thread that was told and looks just now has passed its look at the flag.
+            mailbox.wake();
         }
     }
 
@@ -167,7 +168,7 @@ impl<H: Host> Fabric<H> {
 
     fn send(&self, thread: u16, message: Message<H>) {
         if let Some(mailbox) = self.mailboxes.get(usize::from(thread)) {
-            mailbox.deliver(&mut vec![message], &mut Vec::new());
+            mailbox.deliver(&mut vec![message], &mut Vec::new(), |_| false);
         }
     }
 }

@@ -16,7 +16,7 @@ struct Content<M> {
     /// Comes before everything else, and is never refused: every message here was made possible by something
     /// that is bounded elsewhere (an answer by its caller, an event by its function).
     control: Vec<M>,
-    /// New work, bounded.
+    /// New work, bounded, and what must not overtake it.
     data: Vec<M>,
 }
 
@@ -40,12 +40,16 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Delivers a batch. What does not fit stays in `data`, for the sender to refuse.
-    pub(crate) fn deliver(&self, control: &mut Vec<M>, data: &mut Vec<M>) {
+    /// Delivers a batch. What does not fit stays in `data`, for the sender to refuse; only what is `bound` to
+    /// earlier work fits always.
+    pub(crate) fn deliver(&self, control: &mut Vec<M>, data: &mut Vec<M>, bound: impl Fn(&M) -> bool) {
         let mut content = self.lock();
         content.control.append(control);
         let fits = self.data_max.saturating_sub(content.data.len()).min(data.len());
         content.data.extend(data.drain(..fits));
+        if !data.is_empty() {
+            content.data.extend(data.extract_if(.., |message| bound(message)));
+        }
         drop(content);
         self.ring();
     }
@@ -67,6 +71,11 @@ impl<M> Mailbox<M> {
         let mut content = self.lock();
         std::mem::swap(&mut content.control, control);
         std::mem::swap(&mut content.data, data);
+    }
+
+    /// Wakes the owner whatever it was told: a flag beside the content was set.
+    pub(crate) fn wake(&self) {
+        self.bell.notify_one();
     }
 
     /// Waits until the owner is told something.
@@ -93,13 +102,16 @@ mod tests {
     fn full_refuses_data_and_never_control() {
         let mailbox = Mailbox::new(3);
         let (mut control, mut data) = (vec![1], vec![10, 11]);
-        mailbox.deliver(&mut control, &mut data);
+        mailbox.deliver(&mut control, &mut data, |_| false);
         assert!(control.is_empty() && data.is_empty());
         let (mut control, mut data) = (vec![2], vec![12, 13]);
-        mailbox.deliver(&mut control, &mut data);
+        mailbox.deliver(&mut control, &mut data, |_| false);
         assert_eq!((control.len(), data), (0, vec![13]));
+        let (mut control, mut data) = (Vec::new(), vec![14, 15, 16]);
+        mailbox.deliver(&mut control, &mut data, |message| *message == 15);
+        assert_eq!(data, vec![14, 16], "what is bound to earlier work comes after it, full or not");
         let (mut control, mut data) = (Vec::new(), Vec::new());
         mailbox.take(&mut control, &mut data);
-        assert_eq!((control, data), (vec![1, 2], vec![10, 11, 12]));
+        assert_eq!((control, data), (vec![1, 2], vec![10, 11, 12, 15]));
     }
 }

@@ -47,6 +47,13 @@ pub(crate) enum Message<H: 'static> {
     Run(Work<H>),
 }
 
+impl<H> Message<H> {
+    /// A caller that leaves must neither overtake its own call, which would then wait for nobody, nor be refused.
+    fn is_bound(&self) -> bool {
+        matches!(self, Message::Input(Input::Abandon { .. }))
+    }
+}
+
 /// What is to be sent to one thread at the end of the turn.
 struct Outbox<H: 'static> {
     control: Vec<Message<H>>,
@@ -159,12 +166,15 @@ impl<H: Host> Node<H> {
     ) -> Result<Reply<H>, Busy> {
         let ticket = self.inner.replies.borrow_mut().open()?;
         let owner = owner_of(hash, self.inner.fabric.shards());
-        self.send(owner, input(ticket), false);
+        self.send(owner, input(ticket));
         Ok(Reply { node: self.clone(), ticket, owner, id, answered: false })
     }
 
-    /// Hands an input to the thread's own shard.
+    /// Hands an input to the thread's own shard. Without one there is nobody to take it.
     pub fn submit(&self, input: Input) {
+        if self.inner.shard.is_none() {
+            return;
+        }
         self.inner.inputs.borrow_mut().push_back(input);
         self.run();
     }
@@ -187,13 +197,13 @@ impl<H: Host> Node<H> {
         Some(read(&seat.shard, seat.host.as_mut()?))
     }
 
-    fn send(&self, owner: u16, input: Input, control: bool) {
+    fn send(&self, owner: u16, input: Input) {
         if self.inner.shard == Some(owner) {
             self.submit(input);
             return;
         }
         let thread = self.inner.fabric.shape.plan.thread_of(owner);
-        self.post(thread, Message::Input(input), control);
+        self.post(thread, Message::Input(input), false);
     }
 
     fn post(&self, thread: u16, message: Message<H>, control: bool) {
@@ -307,7 +317,7 @@ impl<H: Host> Node<H> {
         let (mailbox, signs) =
             (&fabric.mailboxes[usize::from(inner.thread)], &fabric.signs[usize::from(inner.thread)]);
         let (mut control, mut data) = (Vec::new(), Vec::new());
-        let mut backlog: VecDeque<Message<H>> = VecDeque::new();
+        let (mut control_left, mut data_left) = (VecDeque::new(), VecDeque::new());
         let mut sleep = std::pin::pin!(tokio::time::sleep(HEARTBEAT));
         while !fabric.stopping.load(Ordering::Acquire) {
             let now_us = fabric.clock.now().mono_us;
@@ -315,13 +325,11 @@ impl<H: Host> Node<H> {
             signs.turns.fetch_add(1, Ordering::Relaxed);
             mailbox.take(&mut control, &mut data);
             signs.received.fetch_add((control.len() + data.len()) as u64, Ordering::Relaxed);
-            // Whatever waits behind new work, control goes first.
-            for message in control.drain(..).rev() {
-                backlog.push_front(message);
-            }
-            backlog.extend(data.drain(..));
+            control_left.extend(control.drain(..));
+            data_left.extend(data.drain(..));
             for _ in 0..BATCH_MAX {
-                let Some(message) = backlog.pop_front() else { break };
+                // Whatever waits behind new work, control goes first.
+                let Some(message) = control_left.pop_front().or_else(|| data_left.pop_front()) else { break };
                 self.receive(message);
             }
             if inner.armed_us.get() <= now_us {
@@ -329,7 +337,7 @@ impl<H: Host> Node<H> {
                 self.submit(Input::Turn);
             }
             self.flush();
-            if !backlog.is_empty() || inner.armed_us.get() == 0 {
+            if !(control_left.is_empty() && data_left.is_empty()) || inner.armed_us.get() == 0 {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -364,7 +372,7 @@ impl<H: Host> Node<H> {
             if count == 0 {
                 continue;
             }
-            mailbox.deliver(&mut outbox.control, &mut outbox.data);
+            mailbox.deliver(&mut outbox.control, &mut outbox.data, Message::is_bound);
             let sent = count - outbox.data.len();
             fabric.signs[usize::from(self.inner.thread)].sent.fetch_add(sent as u64, Ordering::Relaxed);
             refused.append(&mut outbox.data);
@@ -409,13 +417,13 @@ impl<H: Host> Drop for Reply<H> {
         let waited = self.node.inner.replies.borrow_mut().abandon(self.ticket);
         if waited {
             let abandon = Input::Abandon { ticket: self.ticket, id: self.id };
-            self.node.send(self.owner, abandon, true);
+            self.node.send(self.owner, abandon);
         }
     }
 }
 
 /// Ends the process when it is dropped, that is: when something panicked in between.
-struct AbortOnPanic;
+pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     fabric::Fabric,
-    node::{Host, Node},
+    node::{AbortOnPanic, Host, Node},
 };
 
 /// The running threads of a fabric.
@@ -43,6 +43,8 @@ pub fn start<H: Host>(
                 }
             };
             let _ = runtime_made.0.send(Ok(()));
+            // Whatever panics outside a connection's task takes the loop with it, and calls would wait for ever.
+            let abort = AbortOnPanic;
             runtime.block_on(async move {
                 let node = Node::new(&fabric, number);
                 if let Some(shard) = role.shard {
@@ -50,6 +52,9 @@ pub fn start<H: Host>(
                 }
                 node.pump().await;
             });
+            std::mem::forget(abort);
+            // A name that is still being resolved must not keep the process.
+            runtime.shutdown_background();
         })?;
         // A thread that ended without a word left the channel closed.
         runtime_made.1.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))?;

@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -27,7 +27,7 @@ use tokio::{net::TcpStream, task::AbortHandle};
 use super::{
     framing,
     handlers::{Api, Door},
-    io::{ConnectionState, Phase, Watched},
+    io::{ConnectionState, Phase, SharedStream, Watched, is_closed_by_peer},
     respond::{self, HttpResponse},
 };
 use crate::api::error::ApiError;
@@ -61,6 +61,8 @@ pub struct ConnectionCount {
 /// An open connection, as the sweep sees it.
 struct Open {
     state: Rc<ConnectionState>,
+    /// The connection's own, and closed with it.
+    stream: Weak<RefCell<TcpStream>>,
     task: AbortHandle,
 }
 
@@ -110,6 +112,8 @@ impl Connections {
         // Answers go out in one piece; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         let state = Rc::new(ConnectionState::new(Rc::clone(&self.clock)));
+        let stream: SharedStream = Rc::new(RefCell::new(stream));
+        let weak_stream = Rc::downgrade(&stream);
         let guard = Count::new(&self.count, &self.load);
         let connections = Rc::clone(self);
         let task = tokio::task::spawn_local({
@@ -141,7 +145,7 @@ impl Connections {
         if self.draining.get() {
             state.drain();
         }
-        open.push(Open { state, task: task.abort_handle() });
+        open.push(Open { state, stream: weak_stream, task: task.abort_handle() });
     }
 
     /// Lets every connection end after the request that it is in.
@@ -175,7 +179,10 @@ impl Connections {
             let overdue = match connection.state.phase() {
                 (Phase::Head, age) => age > header_ticks,
                 (Phase::Idle | Phase::Body, age) => age > idle_ticks,
-                (Phase::Busy, _) => false,
+                // hyper sees by itself that a client is gone, but not behind further requests that it sent.
+                (Phase::Busy, age) => {
+                    age > 0 && connection.stream.upgrade().is_some_and(|stream| is_closed_by_peer(&stream))
+                }
             };
             if overdue {
                 connection.task.abort();

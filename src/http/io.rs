@@ -1,10 +1,11 @@
 //! A connection's stream, watched: what the connection is doing and since when.
 //!
-//! One sweep per second over all connections of a thread replaces a timer per request; the state is two cells
+//! One sweep every half second over all connections of a thread replaces a timer per request; the state is two cells
 //! that reading and writing set in passing.
 
 use std::{
     cell::{Cell, RefCell},
+    future::Future,
     io,
     pin::Pin,
     rc::Rc,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -127,21 +128,32 @@ impl ConnectionState {
     }
 }
 
+/// A stream that the sweep can look at. One thread, and never borrowed across a call.
+pub(super) type SharedStream = Rc<RefCell<TcpStream>>;
+
+/// Whether the peer has closed its end, as far as the event queue has told. Costs no system call.
+pub(super) fn is_closed_by_peer(stream: &SharedStream) -> bool {
+    let stream = stream.borrow();
+    let ready = std::pin::pin!(stream.ready(Interest::READABLE));
+    let polled = ready.poll(&mut Context::from_waker(Waker::noop()));
+    matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Watched {
-    pub(super) stream: TcpStream,
+    pub(super) stream: SharedStream,
     pub(super) state: Rc<ConnectionState>,
 }
 
 impl AsyncRead for Watched {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, buffer);
         let read = &buffer.filled()[before..];
         if !read.is_empty() {
             self.state.has_read(read);
@@ -151,12 +163,8 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, bytes);
         if polled.is_ready() {
             self.state.progress();
         }
@@ -164,11 +172,11 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_write_vectored(context, slices);
         if polled.is_ready() {
             self.state.progress();
         }
@@ -176,14 +184,14 @@ impl AsyncWrite for Watched {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.borrow().is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)
     }
 }

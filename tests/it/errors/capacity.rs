@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::{JSON, keys, local, retry_after};
-use crate::support::{Client, Function, Gate, Reply, Response, Server, client::encode, eventually};
+use crate::support::{Client, Function, Gate, Reply, Response, Server, client::encode, eventually, pace};
 
 #[test]
 fn rate_limits_say_whose_they_are() {
@@ -110,7 +110,7 @@ fn retry_after_of_a_full_queue_follows_the_functions_pace() {
     let door = gate.clone();
     let function = Function::start(move |call| {
         match call.json()["input"].as_u64() {
-            Some(ms) if ms > 0 => std::thread::sleep(Duration::from_millis(ms)),
+            Some(ms) if ms > 0 => pace(Duration::from_millis(ms)),
             _ => door.pass(),
         }
         Reply::json(json!(1))

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Function, Gate, Reply, Response, Server, eventually};
+use crate::support::{Function, Gate, Reply, Response, Server, eventually, pace};
 
 /// Checks the envelope of a 408; the execution's id.
 #[track_caller]
@@ -140,7 +140,7 @@ fn time_in_the_queue_is_taken_off_what_the_function_has() {
     gate.await_arrivals(1);
     let mut queued = server.begin("f", &[("x-timeout-ms", "10000")], json!(1));
     eventually("it waits", || server.metric("function_queue_depth{function=\"f\"}") == 1.0);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    pace(std::time::Duration::from_millis(300));
     gate.open();
     assert_eq!(running.read().expect("an answer").status, 200);
     let left = queued.read().expect("an answer").json()["output"].as_u64().expect("a number");

@@ -26,3 +26,8 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Lets time pass, for a peer that is slow: part of what is tested, never a way to wait for something.
+pub fn pace(pause: Duration) {
+    std::thread::sleep(pause);
+}

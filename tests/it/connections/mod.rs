@@ -1,16 +1,17 @@
 //! Clients that misbehave on the wire: slow, silent, greedy, confused, or trying to smuggle a request past the
 //! server's reading of another.
 
+mod framing;
+
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    thread,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Function, PATIENCE, Reply, Response, Server, client::encode, eventually};
+use crate::support::{Client, Function, PATIENCE, Reply, Response, Server, client::encode, eventually, pace};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -56,7 +57,7 @@ fn a_slow_head_is_cut_off_however_it_is_dealt_out() {
     let started = Instant::now();
     while trickling.stream.get_mut().write_all(b"x-a: b\r\n").is_ok() {
         assert!(started.elapsed() < PATIENCE, "a head that never ends is not cut off");
-        thread::sleep(Duration::from_millis(50));
+        pace(Duration::from_millis(50));
     }
     // The second head of a connection has no more time than the first.
     let mut second = server.client();
@@ -78,7 +79,7 @@ fn idle_connections_and_bodies_that_stall_are_cut_off() {
     assert_eq!(server.metric("function_invocation_total{function=\"echo\"}"), 0.0);
     // A call that takes longer than that is no idle connection.
     let slow = Function::start(|_| {
-        thread::sleep(Duration::from_millis(2500));
+        pace(Duration::from_millis(2500));
         Reply::json(json!("late"))
     });
     server.register(json!({ "name": "slow", "executionMode": "POOL", "endpointUrl": slow.url() }));
@@ -107,7 +108,7 @@ fn a_client_that_never_reads_is_cut_off_and_fills_no_memory() {
 fn pipelined_requests_are_answered_in_order() {
     let server = start(&[]);
     let slow = Function::start(|call| {
-        thread::sleep(Duration::from_millis(20));
+        pace(Duration::from_millis(20));
         Reply::json(call.json()["input"].clone())
     });
     server.register(json!({ "name": "slow", "executionMode": "POOL", "endpointUrl": slow.url() }));
@@ -123,137 +124,6 @@ fn pipelined_requests_are_answered_in_order() {
         assert_eq!(client.read().expect("an answer").json()["output"], number);
         client.read().expect("an answer").expect_error(404, "NOT_FOUND");
     }
-}
-
-/// Requests with two lengths. `{victim}` stands for a whole request that must never be executed.
-const SMUGGLERS: &[(&str, &str)] = &[
-    (
-        "length first",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\nb\r\n{\"input\":1}\r\n0\r\n\r\n{victim}",
-    ),
-    (
-        "chunked first",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n{victim}",
-    ),
-    (
-        "in the body, for those who believe the length",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 500\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
-    ),
-    (
-        "same path behind it",
-        "POST /v1/functions/victim:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nPOST /v1/functions/victim:invoke HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\nb\r\n{\"input\":1}\r\n0\r\n\r\n",
-    ),
-    (
-        "strange spelling",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncONTENT-lENGTH:4\r\ntRANSFER-eNCODING:\tchunked\r\n\r\n0\r\n\r\n{victim}",
-    ),
-    (
-        "an unknown path",
-        "POST /nowhere?a=b HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
-    ),
-    (
-        "a method without a body",
-        "GET /v1/functions HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
-    ),
-    (
-        "two different lengths",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 11\r\ncontent-length: 0\r\n\r\n{\"input\":1}{victim}",
-    ),
-    (
-        "two lengths in one header",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 11, 0\r\n\r\n{\"input\":1}{victim}",
-    ),
-    (
-        "a length with a sign",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: +11\r\n\r\n{\"input\":1}{victim}",
-    ),
-    (
-        "not chunked in the end",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n{victim}",
-    ),
-    (
-        "space before the colon",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ntransfer-encoding : chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n{victim}",
-    ),
-    (
-        "a folded line",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\nx: y\r\n transfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
-    ),
-    (
-        "chunked in HTTP/1.0",
-        "POST /v1/functions/echo:invoke HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
-    ),
-];
-
-/// How the bytes of a hostile request reach the server.
-#[derive(Debug, Clone, Copy)]
-enum Arrival {
-    /// In one piece, on a new connection.
-    Alone,
-    /// Behind a request, in one piece with it.
-    Behind,
-    /// In one piece with the body of the request before it, whose head came earlier.
-    BehindABody,
-    /// While the request before it is still being answered.
-    WhileBusy,
-    /// Its head in two parts, the first of them together with the request before it.
-    InTwoParts,
-}
-
-#[test]
-fn two_lengths_are_refused_and_nothing_behind_them_is_executed() {
-    let server = start(&[]);
-    let victim = Function::start(|_| Reply::json(json!(null)));
-    server.register(json!({ "name": "victim", "executionMode": "POOL", "endpointUrl": victim.url() }));
-    let slow = Function::start(|_| {
-        thread::sleep(Duration::from_millis(100));
-        Reply::json(json!(1))
-    });
-    server.register(json!({ "name": "slow", "executionMode": "POOL", "endpointUrl": slow.url() }));
-    let smuggled = String::from_utf8(invoke("/v1/functions/victim:invoke", &json!(1))).expect("text");
-    let first = invoke("/v1/functions/echo:invoke", &json!("first"));
-    let busy = invoke("/v1/functions/slow:invoke", &json!(1));
-    use Arrival::{Alone, Behind, BehindABody, InTwoParts, WhileBusy};
-    for arrival in [Alone, Behind, BehindABody, WhileBusy, InTwoParts] {
-        for (name, text) in SMUGGLERS {
-            let bytes = text.replace("{victim}", &smuggled).into_bytes();
-            let mut client = server.client();
-            let pause = || thread::sleep(Duration::from_millis(30));
-            match arrival {
-                Alone => client.write(&bytes),
-                Behind => client.write(&[&first[..], &bytes].concat()),
-                BehindABody => {
-                    let (head, body) = first.split_at(first.len() - 5);
-                    client.write(head);
-                    pause();
-                    client.write(&[body, &bytes].concat());
-                }
-                WhileBusy => {
-                    client.write(&busy);
-                    pause();
-                    client.write(&bytes);
-                }
-                InTwoParts => {
-                    client.write(&[&first[..], &bytes[..20]].concat());
-                    pause();
-                    client.write(&bytes[20..]);
-                }
-            }
-            if !matches!(arrival, Alone) {
-                assert_eq!(client.read().expect("the first answer").status, 200, "{name}, {arrival:?}");
-            }
-            let refusal = client.read().expect("a refusal");
-            assert_eq!(refusal.status, 400, "{name}, {arrival:?}: {}", refusal.text());
-            let (rest, _) = read_to_close(&mut client);
-            assert_eq!(
-                String::from_utf8_lossy(&rest),
-                "",
-                "{name}, {arrival:?}: something behind it was answered"
-            );
-        }
-    }
-    assert_eq!(victim.calls(), 0, "a smuggled request was executed");
-    assert_eq!(server.metric("function_invocation_total{function=\"victim\"}"), 0.0);
 }
 
 #[test]

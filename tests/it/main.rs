@@ -17,6 +17,7 @@ mod errors;
 mod idempotency;
 mod invocation;
 mod openapi;
+mod raw;
 mod retries;
 mod support;
 mod watchdog;

@@ -1,6 +1,6 @@
 //! Calls that cannot be read: envelope, headers, media types, lengths.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use serde_json::json;
 
@@ -235,4 +235,25 @@ fn what_is_not_http_hurts_nobody() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{bytes:?}: {answer}");
     }
     assert_eq!(server.invoke("f", json!(1)).status, 200);
+}
+
+#[test]
+fn a_client_that_sends_too_much_before_it_reads_still_gets_its_answer() {
+    let server = Server::start(&[]);
+    server.register(local("f"));
+    let body = vec![b' '; 3 << 20];
+    for (head, before, after) in [
+        (format!("content-length: {}", body.len()), String::new(), ""),
+        ("transfer-encoding: chunked".to_owned(), format!("{:x}\r\n", body.len()), "\r\n0\r\n\r\n"),
+    ] {
+        for _ in 0..5 {
+            let mut client = server.client();
+            let head = format!("POST /v1/functions/f:invoke HTTP/1.1\r\nhost: h\r\n{head}\r\n\r\n{before}");
+            client.write(head.as_bytes());
+            // The server stops reading at some point.
+            let stream = client.stream.get_mut();
+            let _ = stream.write_all(&body).and_then(|()| stream.write_all(after.as_bytes()));
+            client.read().expect("an answer").expect_error(413, "PAYLOAD_TOO_LARGE");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{Function, Gate, PATIENCE, Reply, Server, eventually};
+use crate::support::{Function, Gate, PATIENCE, Reply, Server, eventually, pace};
 
 #[test]
 fn concurrency_is_never_exceeded_and_nobody_starves() {
@@ -15,7 +15,7 @@ fn concurrency_is_never_exceeded_and_nobody_starves() {
     const ROUNDS: usize = 10;
     let server = Server::start(&[]);
     let function = Function::start(|call| {
-        std::thread::sleep(Duration::from_millis(3));
+        pace(Duration::from_millis(3));
         Reply::json(call.json()["input"].clone())
     });
     server.pool("f", &function, json!({ "concurrency": 4, "queueSize": 100 }));

@@ -73,6 +73,14 @@ impl<M> Mailbox<M> {
         std::mem::swap(&mut content.data, data);
     }
 
+    /// Takes the control messages out and leaves the data, which stays bounded, to a later [`take`](Self::take).
+    pub(crate) fn take_control(&self, control: &mut Vec<M>) {
+        // The flag stays: the data has not been looked at.
+        if self.told.load(Ordering::Acquire) {
+            std::mem::swap(&mut self.lock().control, control);
+        }
+    }
+
     /// Wakes the owner whatever it was told: a flag beside the content was set.
     pub(crate) fn wake(&self) {
         self.bell.notify_one();
@@ -113,5 +121,20 @@ mod tests {
         let (mut control, mut data) = (Vec::new(), Vec::new());
         mailbox.take(&mut control, &mut data);
         assert_eq!((control, data), (vec![1, 2], vec![10, 11, 12, 15]));
+    }
+
+    #[test]
+    fn data_stays_bounded_while_its_owner_is_behind() {
+        let mailbox = Mailbox::new(2);
+        mailbox.deliver(&mut vec![1], &mut vec![10, 11], |_| false);
+        let (mut control, mut data) = (Vec::new(), Vec::new());
+        mailbox.take_control(&mut control);
+        assert_eq!((control.len(), mailbox.depth()), (1, 2));
+        let mut more = vec![12];
+        mailbox.deliver(&mut Vec::new(), &mut more, |_| false);
+        assert_eq!(more, [12], "the owner has not taken any data");
+        control.clear();
+        mailbox.take(&mut control, &mut data);
+        assert_eq!((control.len(), data), (0, vec![10, 11]));
     }
 }

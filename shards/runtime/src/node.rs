@@ -323,7 +323,13 @@ impl<H: Host> Node<H> {
             let now_us = fabric.clock.now().mono_us;
             signs.turned_us.store(now_us, Ordering::Relaxed);
             signs.turns.fetch_add(1, Ordering::Relaxed);
-            mailbox.take(&mut control, &mut data);
+            // Data that is behind waits in the mailbox, where it is bounded and senders learn of it.
+            let behind = !data_left.is_empty();
+            if behind {
+                mailbox.take_control(&mut control);
+            } else {
+                mailbox.take(&mut control, &mut data);
+            }
             signs.received.fetch_add((control.len() + data.len()) as u64, Ordering::Relaxed);
             control_left.extend(control.drain(..));
             data_left.extend(data.drain(..));
@@ -337,7 +343,8 @@ impl<H: Host> Node<H> {
                 self.submit(Input::Turn);
             }
             self.flush();
-            if !(control_left.is_empty() && data_left.is_empty()) || inner.armed_us.get() == 0 {
+            let done = !behind && control_left.is_empty() && data_left.is_empty();
+            if !done || inner.armed_us.get() == 0 {
                 tokio::task::yield_now().await;
                 continue;
             }

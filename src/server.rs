@@ -17,6 +17,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
 };
 
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     dispatch::{DispatchOptions, Dispatcher},
     host::ShardHost,
     http::{
-        connection::{ConnectionCount, ConnectionLimits, Connections},
+        connection::{ConnectionCount, ConnectionLimits, Connections, Place},
         handlers::{Api, ApiSettings, Door},
         listener::{Listener, bind},
         management::Management,
@@ -44,6 +45,10 @@ const MAILBOX_MAX: usize = 65_536;
 const CALLERS_MAX: usize = 1 << 20;
 /// Time that instances get to finish, at least, when the rest of the shutdown took all there was.
 const INSTANCES_GRACE_MIN: Duration = Duration::from_secs(2);
+/// Time for requests that are on their way over open connections, at most. It passes only while connections are open.
+const IDLE_GRACE_MAX: Duration = Duration::from_secs(1);
+/// Time for the last answers of the management listener.
+const MANAGEMENT_GRACE: Duration = Duration::from_millis(500);
 /// Part of the shutdown time after which what still waits in a queue is refused.
 const QUEUE_PATIENCE: f64 = 0.8;
 
@@ -124,7 +129,7 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
         stopping: watch::Sender::new(false),
         config,
     };
-    server.open(api, internal)?;
+    let listeners = server.open(api, internal);
     let management_drain = Drain::default();
     let management_thread = server.start_management(management, management_drain.clone())?;
     tracing::info!(
@@ -137,16 +142,19 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
 
     signals.next().await;
     let code = tokio::select! {
-        code = server.shut_down() => code,
+        code = server.shut_down(listeners) => code,
         () = signals.next() => {
             tracing::warn!("second signal, ending at once");
             server.deployments.shut_down(Duration::ZERO);
             std::process::exit(1);
         }
     };
+    // It answers to the end, and whoever is slow to ask or to read there does not delay that.
     management_drain.start();
-    // It answers to the end; a panic in it was reported by the thread itself.
-    let _ = management_thread.join();
+    let patience = Instant::now() + MANAGEMENT_GRACE;
+    while !management_thread.is_finished() && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     server.fabric.stop();
     threads.join();
     Ok(code)
@@ -245,7 +253,7 @@ fn start_threads(
 
 impl Server {
     /// Opens the doors: every listening thread gets its connections, one thread accepts.
-    fn open(&self, api: TcpListener, internal: Option<TcpListener>) -> io::Result<()> {
+    fn open(&self, api: TcpListener, internal: Option<TcpListener>) -> Vec<JoinHandle<()>> {
         let config = &self.config;
         let settings = Arc::new(ApiSettings {
             request_bytes_max: usize::try_from(config.limits.request_bytes).unwrap_or(usize::MAX),
@@ -262,19 +270,19 @@ impl Server {
         };
         let listening: Vec<u16> = self.fabric.plan().listening().collect();
         let loads: Seats = Arc::new(listening.iter().map(|_| Arc::default()).collect());
-        for (thread, load) in listening.iter().zip(loads.iter()) {
-            let (settings, load) = (Arc::clone(&settings), Arc::clone(load));
+        for thread in &listening {
+            let settings = Arc::clone(&settings);
             let count = Arc::clone(&self.connections);
             self.fabric.run_on(*thread, move |node| {
                 let api = Api::new(node.clone(), settings);
-                let connections = Connections::new(api, limits, count, load);
+                let connections = Connections::new(api, limits, count);
                 CONNECTIONS.set(Some(connections));
             });
         }
         let doors = std::iter::once((api, Door::Api)).chain(internal.map(|socket| (socket, Door::Internal)));
+        let mut listeners = Vec::new();
         for (socket, door) in doors {
             let listener = Listener {
-                listener: socket,
                 door,
                 connections_max: config.limits.connections as usize,
                 count: Arc::clone(&self.connections),
@@ -283,9 +291,9 @@ impl Server {
             };
             let (fabric, stopping) = (Arc::clone(&self.fabric), self.stopping.subscribe());
             // The main thread does nothing else: a busy shard never delays accepting.
-            tokio::task::spawn_local(listener.run(fabric, stopping));
+            listeners.push(tokio::task::spawn_local(listener.run(socket, fabric, stopping)));
         }
-        Ok(())
+        listeners
     }
 
     fn start_management(&self, socket: TcpListener, drain: Drain) -> io::Result<std::thread::JoinHandle<()>> {
@@ -311,17 +319,23 @@ impl Server {
     }
 
     /// Refuses traffic, lets what is in progress end, stops instances. Returns the exit code.
-    async fn shut_down(&self) -> ExitCode {
+    async fn shut_down(&self, listeners: Vec<JoinHandle<()>>) -> ExitCode {
         let started = Instant::now();
         let config = &self.config.shutdown;
         self.ready.store(false, Ordering::Relaxed);
         tracing::info!(connections = self.open_connections(), "draining");
         tokio::time::sleep(config.delay).await;
-        self.stopping.send_replace(true);
-        self.each_listening(|connections| connections.drain());
-
         let deadline = Instant::now() + config.timeout;
-        if !self.connections_ended(Instant::now() + config.timeout.mul_f64(QUEUE_PATIENCE)).await {
+        self.each_listening(|connections| connections.drain());
+        self.stopping.send_replace(true);
+        for listener in listeners {
+            // What has connected so far must be counted before anything is waited for.
+            let _ = listener.await;
+        }
+        if !self.connections_ended(Instant::now() + IDLE_GRACE_MAX.min(config.timeout / 4)).await {
+            self.each_listening(|connections| connections.close_idle());
+        }
+        if !self.connections_ended(started + config.delay + config.timeout.mul_f64(QUEUE_PATIENCE)).await {
             for shard in 0..self.fabric.shards() {
                 self.fabric.post(shard, Input::Drain { finally: true });
             }
@@ -380,12 +394,12 @@ impl Server {
 }
 
 /// Gives an accepted connection to a thread.
-fn take(fabric: &Fabric<ShardHost>, thread: u16, stream: std::net::TcpStream, door: Door) {
+fn take(fabric: &Fabric<ShardHost>, thread: u16, stream: std::net::TcpStream, door: Door, place: Place) {
     fabric.run_on(thread, move |_| {
         CONNECTIONS.with_borrow(|connections| match (connections, tokio::net::TcpStream::from_std(stream)) {
-            (Some(connections), Ok(stream)) => connections.serve(stream, door),
+            (Some(connections), Ok(stream)) => connections.serve(stream, door, place),
             (_, Err(error)) => tracing::warn!(%error, "connection lost on its way to a thread"),
-            // Seats are set before the first connection is accepted.
+            // Set before the first connection is accepted.
             (None, Ok(_)) => {}
         });
     });

@@ -58,6 +58,30 @@ pub struct ConnectionCount {
     pub cut_off: AtomicUsize,
 }
 
+/// A connection's place in the counts, from when it is accepted; given back when this is dropped, wherever that is.
+#[derive(Debug)]
+pub struct Place {
+    count: Arc<ConnectionCount>,
+    load: Arc<AtomicUsize>,
+}
+
+impl Place {
+    /// Counts a connection: one of all, and one of those of its thread. Counting when the thread gets it would be
+    /// too late: of many that come together all would go to the same thread.
+    pub fn take(count: &Arc<ConnectionCount>, load: &Arc<AtomicUsize>) -> Place {
+        count.open.fetch_add(1, Ordering::Relaxed);
+        load.fetch_add(1, Ordering::Relaxed);
+        Place { count: Arc::clone(count), load: Arc::clone(load) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.count.open.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// An open connection, as the sweep sees it.
 struct Open {
     state: Rc<ConnectionState>,
@@ -71,8 +95,6 @@ pub struct Connections {
     api: Rc<Api>,
     limits: ConnectionLimits,
     count: Arc<ConnectionCount>,
-    /// Connections of this thread, for whoever spreads them.
-    load: Arc<AtomicUsize>,
     clock: Rc<Cell<u32>>,
     open: RefCell<Vec<Open>>,
     draining: Cell<bool>,
@@ -80,17 +102,11 @@ pub struct Connections {
 
 impl Connections {
     /// The connections of the calling thread, swept from now on.
-    pub fn new(
-        api: Rc<Api>,
-        limits: ConnectionLimits,
-        count: Arc<ConnectionCount>,
-        load: Arc<AtomicUsize>,
-    ) -> Rc<Connections> {
+    pub fn new(api: Rc<Api>, limits: ConnectionLimits, count: Arc<ConnectionCount>) -> Rc<Connections> {
         let connections = Rc::new(Connections {
             api,
             limits,
             count,
-            load,
             clock: Rc::default(),
             open: RefCell::default(),
             draining: Cell::new(false),
@@ -108,18 +124,17 @@ impl Connections {
     }
 
     /// Serves a connection until it ends.
-    pub fn serve(self: &Rc<Self>, stream: TcpStream, door: Door) {
+    pub fn serve(self: &Rc<Self>, stream: TcpStream, door: Door, place: Place) {
         // Answers go out in one piece; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         let state = Rc::new(ConnectionState::new(Rc::clone(&self.clock)));
         let stream: SharedStream = Rc::new(RefCell::new(stream));
         let weak_stream = Rc::downgrade(&stream);
-        let guard = Count::new(&self.count, &self.load);
         let connections = Rc::clone(self);
         let task = tokio::task::spawn_local({
             let state = Rc::clone(&state);
             async move {
-                let _guard = guard;
+                let _place = place;
                 let service_state = Rc::clone(&state);
                 let api = Rc::clone(&connections.api);
                 let service = service_fn(move |request| {
@@ -135,7 +150,7 @@ impl Connections {
                     // A client that is gone must free its place in a queue at once.
                     .half_close(false)
                     .serve_connection(io, service);
-                let ended = Draining { connection, state, started: false }.await;
+                let ended = Closing { connection, state, started: false }.await;
                 if let Err(error) = ended {
                     tracing::debug!(%error, "connection ended");
                 }
@@ -148,11 +163,19 @@ impl Connections {
         open.push(Open { state, stream: weak_stream, task: task.abort_handle() });
     }
 
-    /// Lets every connection end after the request that it is in.
+    /// Lets every connection end after its next answer. Those without a request stay: a request may be on its way,
+    /// and closing now would reset it.
     pub fn drain(&self) {
         self.draining.set(true);
         for connection in self.open.borrow().iter() {
             connection.state.drain();
+        }
+    }
+
+    /// Ends the connections that have no request, the others after their answer.
+    pub fn close_idle(&self) {
+        for connection in self.open.borrow().iter() {
+            connection.state.close();
         }
     }
 
@@ -210,39 +233,22 @@ async fn answer(
             return response;
         }
     }
-    let response = api.handle(door, state, request).await;
+    let mut response = api.handle(door, state, request).await;
     state.set_phase(Phase::Idle);
+    if state.is_draining() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
-/// Counts a connection for as long as it lives.
-struct Count {
-    count: Arc<ConnectionCount>,
-    load: Arc<AtomicUsize>,
-}
-
-impl Count {
-    fn new(count: &Arc<ConnectionCount>, load: &Arc<AtomicUsize>) -> Count {
-        load.fetch_add(1, Ordering::Relaxed);
-        Count { count: Arc::clone(count), load: Arc::clone(load) }
-    }
-}
-
-impl Drop for Count {
-    fn drop(&mut self) {
-        self.count.open.fetch_sub(1, Ordering::Relaxed);
-        self.load.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A connection that can be told to end after the request that it is in.
-struct Draining<C> {
+struct Closing<C> {
     connection: C,
     state: Rc<ConnectionState>,
     started: bool,
 }
 
-/// What [`Draining`] needs of hyper's connection.
+/// What [`Closing`] needs of hyper's connection.
 trait GracefulShutdown {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
@@ -260,12 +266,12 @@ where
     }
 }
 
-impl<C: Future + GracefulShutdown + Unpin> Future for Draining<C> {
+impl<C: Future + GracefulShutdown + Unpin> Future for Closing<C> {
     type Output = C::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
         self.state.remember_task(context);
-        if self.state.is_draining() && !self.started {
+        if self.state.is_closing() && !self.started {
             self.started = true;
             Pin::new(&mut self.connection).graceful_shutdown();
         }

@@ -46,8 +46,10 @@ pub(super) struct ConnectionState {
     recent: RefCell<Vec<u8>>,
     /// How much of it was read for the request before.
     older_bytes: Cell<usize>,
-    /// Told to end after the request in progress.
+    /// Told to end after the next answer.
     draining: Cell<bool>,
+    /// Told to end now, unless there is a request in progress.
+    closing: Cell<bool>,
     /// Wakes the connection's task.
     waker: RefCell<Option<Waker>>,
 }
@@ -61,6 +63,7 @@ impl ConnectionState {
             recent: RefCell::default(),
             older_bytes: Cell::new(0),
             draining: Cell::new(false),
+            closing: Cell::new(false),
             waker: RefCell::default(),
         }
     }
@@ -79,15 +82,25 @@ impl ConnectionState {
         self.recent.borrow()
     }
 
+    /// Tells the client with the next answer that it is the last one.
     pub(super) fn drain(&self) {
         self.draining.set(true);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Ends the connection once there is no request in progress.
+    pub(super) fn close(&self) {
+        self.closing.set(true);
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.get()
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
     }
 
     /// Remembers the task of the connection, which stays the same for its life.

@@ -17,7 +17,10 @@ use tokio::{
     sync::watch,
 };
 
-use super::{connection::ConnectionCount, handlers::Door};
+use super::{
+    connection::{ConnectionCount, Place},
+    handlers::Door,
+};
 use crate::{api::error::ApiError, host::ShardHost};
 
 /// Connections that the kernel may keep waiting.
@@ -28,12 +31,10 @@ const REFUSALS_MAX: usize = 64;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes accepted connections on a thread.
-pub type Take = Arc<dyn Fn(&Fabric<ShardHost>, u16, std::net::TcpStream, Door) + Send + Sync>;
+pub type Take = Arc<dyn Fn(&Fabric<ShardHost>, u16, std::net::TcpStream, Door, Place) + Send + Sync>;
 
 /// Accepts at one address.
 pub struct Listener {
-    /// Accepts here.
-    pub listener: TcpListener,
     /// What comes in here may ask for.
     pub door: Door,
     /// Connections at most, over all threads and listeners.
@@ -59,14 +60,19 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Listener {
-    /// Accepts until told to stop; the address is free afterwards.
-    pub async fn run(self, fabric: Arc<Fabric<ShardHost>>, mut stopping: watch::Receiver<bool>) {
+    /// Accepts until told to stop, and then what has connected so far; the address is free afterwards.
+    pub async fn run(
+        self,
+        socket: TcpListener,
+        fabric: Arc<Fabric<ShardHost>>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
         let refusals = Arc::new(AtomicUsize::new(0));
         let mut back_off = Duration::ZERO;
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                _ = stopping.wait_for(|stopping| *stopping) => return,
+                accepted = socket.accept() => accepted,
+                _ = stopping.wait_for(|stopping| *stopping) => break,
             };
             match accepted {
                 Ok((stream, _)) => {
@@ -84,11 +90,18 @@ impl Listener {
                 }
             }
         }
+        // Closing the listener resets connections that nobody has accepted; they may carry requests already. What
+        // waits is asked of the kernel, because tokio may not know yet.
+        let Ok(socket) = socket.into_std() else { return };
+        while let Ok((stream, _)) = socket.accept() {
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                self.hand_over(&fabric, stream, &refusals);
+            }
+        }
     }
 
     fn hand_over(&self, fabric: &Fabric<ShardHost>, stream: TcpStream, refusals: &Arc<AtomicUsize>) {
-        if self.count.open.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
-            self.count.open.fetch_sub(1, Ordering::Relaxed);
+        if self.count.open.load(Ordering::Relaxed) >= self.connections_max {
             if refusals.fetch_add(1, Ordering::Relaxed) < REFUSALS_MAX {
                 let refusals = Arc::clone(refusals);
                 tokio::task::spawn_local(async move {
@@ -100,12 +113,13 @@ impl Listener {
             }
             return;
         }
-        let least = self.threads.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed));
-        match (least, stream.into_std()) {
-            (Some((thread, _)), Ok(stream)) => (self.take)(fabric, *thread, stream, self.door),
-            _ => {
-                self.count.open.fetch_sub(1, Ordering::Relaxed);
-            }
+        let Some((thread, load)) = self.threads.iter().min_by_key(|(_, load)| load.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        let place = Place::take(&self.count, load);
+        if let Ok(stream) = stream.into_std() {
+            (self.take)(fabric, *thread, stream, self.door, place);
         }
     }
 }

@@ -12,6 +12,7 @@ mod concurrency;
 mod connections;
 mod deployment;
 mod disconnects;
+mod drain;
 mod endpoints;
 mod errors;
 mod functions;

@@ -25,7 +25,11 @@ pub struct Response {
 impl Client {
     /// Connects. Reads that take longer than a test has patience fail.
     pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).expect("server listens");
+        Client::over(TcpStream::connect(address).expect("server listens"))
+    }
+
+    /// Talks over a connection that is open.
+    pub fn over(stream: TcpStream) -> Client {
         stream.set_nodelay(true).expect("socket option");
         stream.set_read_timeout(Some(PATIENCE)).expect("socket option");
         Client { stream: BufReader::new(stream) }

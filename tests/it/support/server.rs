@@ -38,7 +38,10 @@ impl Server {
     fn run(command: &str, settings: &[&str], prelude: &str) -> Server {
         let mut child = Command::new("sh");
         child.args(["-c", &format!("{prelude}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_nanofaas")]);
-        child.args([command, "--port", "0", "--management-port", "0", "--workers", "2", "--ephemeral"]);
+        child.args([command, "--management-port", "0", "--workers", "2", "--ephemeral"]);
+        if !settings.iter().any(|setting| setting.starts_with("server.port=")) {
+            child.args(["--port", "0"]);
+        }
         // Tests are about behaviour; the one about the limit sets it.
         child.args(["--set", "rate.max-per-second=100000000"]);
         for setting in settings {

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{Client, Function, Reply, Server, client::encode, eventually};
+use crate::support::{Client, Function, Reply, Server, client::encode, eventually, pace};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -28,7 +28,7 @@ fn start(settings: &[&str], concurrency: u32) -> (Server, Function, Arc<AtomicBo
     let gate = Arc::clone(&open);
     let function = Function::start(move |_| {
         while !gate.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(2));
+            pace(Duration::from_millis(2));
         }
         Reply::json(json!("done"))
     });

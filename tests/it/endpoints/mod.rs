@@ -257,3 +257,20 @@ fn self_signed() -> Arc<rustls::ServerConfig> {
         .with_single_cert(vec![CertificateDer::from(der(CERTIFICATE))], key);
     Arc::new(config.expect("key and certificate belong together"))
 }
+
+#[test]
+fn a_call_that_hangs_ends_although_its_function_was_removed() {
+    let server = start_server();
+    let hostile = Hostile::start(|peer| {
+        peer.read();
+        peer.hold();
+    });
+    register(&server, "gone", &hostile.function.url(), 3);
+    thread::scope(|scope| {
+        let call = scope.spawn(|| invoke(&server, "gone", &json!(1)));
+        eventually("the call has arrived", || hostile.attempts() == 1);
+        assert_eq!(server.send("DELETE", "/v1/functions/gone", &Value::Null).status, 204);
+        let response = call.join().expect("no panic");
+        expect(&server, "gone", &response, &Code(TIMEOUT, 1));
+    });
+}

@@ -13,6 +13,7 @@ log=$(mktemp) # what the current step prints
 step=0
 running=
 summary=()
+total=0
 
 main() {
   trap end EXIT
@@ -32,6 +33,7 @@ main() {
   run   60 'nothing is left behind'     process_check "$before" "$binary"
   printf '\nall %d steps passed\n' "$STEPS"
   printf '  %s\n' "${summary[@]}"
+  printf '%d passed, 0 failed\n' "$total"
 }
 
 # run SECONDS NAME COMMAND…
@@ -52,7 +54,10 @@ run() {
   fi
   local took=$((SECONDS - start))
   if ((code == 0)); then
-    summary+=("$(printf '%-28s %s' "$name" "$(counts)")")
+    local passed
+    passed=$(counts)
+    summary+=("$(printf '%-28s %s' "$name" "$passed")")
+    if [[ $passed =~ ^([0-9]+)\ passed ]]; then total=$((total + BASH_REMATCH[1])); fi
     printf 'ok, %d s\n' "$took"
     return
   fi

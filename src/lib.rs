@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod backends;
+mod body;
 pub mod cli;
 pub mod config;
 pub mod dispatch;

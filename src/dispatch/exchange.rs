@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request,
-    body::{Body, Incoming},
     header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue},
 };
 use shard_core::{Dispatch, Failure, Input, Outcome, Report};
@@ -15,6 +14,7 @@ use tokio::sync::SemaphorePermit;
 use super::{DispatchOptions, Sink, outcome, pool::Connection, pool::Pool};
 use crate::{
     api::envelope::request_body,
+    body::{ReadError, read_whole},
     http::headers::{DEADLINE_MS, DISPATCH_ATTEMPT, EXECUTION_ID, IDEMPOTENCY_KEY, TRACE_ID, TRACEPARENT},
 };
 
@@ -86,7 +86,7 @@ async fn exchange(
     };
     let raw = dispatch.payload.content_type.is_some();
     let (head, body) = response.into_parts();
-    let body = match read(body, options.response_bytes_max).await {
+    let body = match read_whole(body, options.response_bytes_max).await {
         Ok(body) => body,
         Err(ReadError::TooLarge) => {
             let limit = options.response_bytes_max;
@@ -154,35 +154,6 @@ fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: Option<&str>) {
     if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
         headers.insert(name, value);
     }
-}
-
-enum ReadError {
-    TooLarge,
-    Broken(hyper::Error),
-}
-
-/// Reads a body to its end, within the limit. Most bodies are one frame, which is not copied.
-async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, ReadError> {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(ReadError::TooLarge);
-    }
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > limit {
-            return Err(ReadError::TooLarge);
-        }
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-            }
-            rest.extend_from_slice(&data);
-        }
-    }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
 /// The innermost reason of a hyper error, which says more than its outer layers.

@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use bytes::Bytes;
 use hyper::{
     HeaderMap,
     body::{Body, Incoming},
@@ -16,7 +15,10 @@ use super::{
     headers::{DISPATCH_ATTEMPT, IDEMPOTENCY_KEY, TIMEOUT_MS, TRACE_ID, TRACEPARENT},
     io::{ConnectionState, Phase},
 };
-use crate::api::{error::ApiError, media_type::MediaType};
+use crate::{
+    api::{error::ApiError, media_type::MediaType},
+    body::{ReadError, read_whole},
+};
 
 /// Longest deadline that a caller may ask for: one day.
 const TIMEOUT_MS_MAX: u32 = 86_400_000;
@@ -45,27 +47,14 @@ pub(super) async fn read_body(
     if announced.unwrap_or_else(|| body.incoming.size_hint().lower()) > limit as u64 {
         return Err(too_large());
     }
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    let RequestBody { mut incoming, state } = body;
+    let RequestBody { incoming, state } = body;
     state.set_phase(Phase::Body);
-    while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|_| ApiError::BadRequest("The body did not arrive whole".into()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > limit {
-            return Err(too_large());
-        }
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-            }
-            rest.extend_from_slice(&data);
-        }
-    }
+    let body = read_whole(incoming, limit).await.map_err(|error| match error {
+        ReadError::TooLarge => too_large(),
+        ReadError::Broken(_) => ApiError::BadRequest("The body did not arrive whole".into()),
+    })?;
     state.set_phase(Phase::Busy);
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(body)
 }
 
 /// The media type of a body that must be JSON.

@@ -29,9 +29,6 @@ pub trait Host: 'static {
     /// Performs one effect. Replies and returned bytes never arrive here. `follow_up` takes inputs that are
     /// known at once; later ones come through [`Node::submit`]. Must not block.
     fn perform(&mut self, effect: Effect, follow_up: &mut VecDeque<Input>);
-
-    /// Called after the last of a batch of effects.
-    fn settle(&mut self) {}
 }
 
 /// Something to do on another thread, beside its loop.
@@ -228,9 +225,6 @@ impl<H: Host> Node<H> {
         loop {
             let Some(input) = self.inner.inputs.borrow_mut().pop_front() else { break };
             self.step(seat, input);
-        }
-        if let Some(host) = seat.host.as_mut() {
-            host.settle();
         }
         std::mem::forget(abort);
         let due_us =

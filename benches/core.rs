@@ -12,7 +12,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use shard_core::{
     AttemptKey, Effect, Effects, ExecutionId, FunctionSpec, Input, Invoke, Limits, Name, Now, Outcome,
-    Output, OutputKind, Payload, Policy, Report, Shard, Target, Ticket,
+    Output, OutputKind, Payload, Policy, Report, Settings, Shard, Target, Ticket,
 };
 
 /// Finished executions behind a call.
@@ -35,7 +35,7 @@ impl Rig {
     fn new(retained: usize) -> Rig {
         let limits = Limits { executions_max: retained, ..Limits::default() };
         let mut rig = Rig {
-            shard: Shard::new(limits, 1, u32::MAX),
+            shard: Shard::new(limits, 1, Settings { calls_per_second: u32::MAX, ..Settings::default() }),
             effects: Effects::default(),
             now: Now { mono_us: 0, unix_ms: EPOCH_MS },
             name: Name::new("f").expect("a name"),
@@ -49,6 +49,7 @@ impl Rig {
             name: rig.name,
             policy: Policy::default(),
             target: Target::Endpoint(Arc::from("http://127.0.0.1:1/invoke")),
+            scaling: None,
             document: Bytes::new(),
         };
         rig.step(Input::Register { ticket: CALLER, spec: Box::new(spec) });

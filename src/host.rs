@@ -43,6 +43,7 @@ impl ShardHost {
                     durations.init.record(u64::from(init_ms) * 1000);
                 }
             }
+            Note::SyncDispatched { function, wait_us } => self.metrics.of(function).sync_wait.record(wait_us),
             Note::FunctionGone { function } => self.metrics.remove(function),
             Note::Late { id, reason } => {
                 tracing::debug!(execution = %id, reason, "completion ignored");
@@ -81,6 +82,9 @@ impl Host for ShardHost {
             Effect::Scale { function, replicas, .. } => {
                 let function = FunctionRef { shard: self.shard, key: function };
                 follow_up.extend(self.deployments.scale(function, replicas));
+            }
+            Effect::Deliver { id, url, .. } => {
+                tracing::error!(execution = %id, %url, "nothing delivers results");
             }
             Effect::Note(note) => self.note(note),
             // The runtime keeps these two for itself.

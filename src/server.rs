@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shard_core::{Input, Limits};
+use shard_core::{Input, Limits, Settings, settings::SyncQueue};
 use shard_runtime::{Fabric, Node, Placement, Plan, Shape, plan::plan};
 use tokio::{
     net::TcpListener,
@@ -171,7 +171,6 @@ fn shape(config: &Config) -> Shape {
     };
     let plan: Plan = plan(u16::try_from(config.workers).unwrap_or(u16::MAX), placement);
     let shards = u64::from(plan.shards);
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2);
     let share = |total: u64| usize::try_from(total.div_ceil(shards)).unwrap_or(usize::MAX);
     // Random per process, so that two servers started together do not retry in step.
     let mut seed = [0; 8];
@@ -186,13 +185,34 @@ fn shape(config: &Config) -> Shape {
             keys_ttl_us: micros(config.idempotency.ttl),
             ..Limits::default()
         },
-        calls_per_second: config.rate.max_per_second,
+        settings: settings(config),
         queued_bytes_max: config.limits.queued_bytes,
         mailbox_max: MAILBOX_MAX,
         callers_max: CALLERS_MAX,
         seed: u64::from_ne_bytes(seed),
         plan,
     }
+}
+
+/// What shards start with; the admin API may change it.
+fn settings(config: &Config) -> Settings {
+    let sync_queue = &config.sync_queue;
+    Settings {
+        calls_per_second: config.rate.max_per_second,
+        sync_queue: sync_queue.enabled.then(|| SyncQueue {
+            admission_enabled: sync_queue.admission_enabled,
+            max_depth: sync_queue.max_depth,
+            max_estimated_wait_us: micros(sync_queue.max_estimated_wait),
+            max_queue_wait_us: micros(sync_queue.max_queue_wait),
+            retry_after_s_min: sync_queue.retry_after_seconds,
+            throughput_window_us: micros(sync_queue.throughput_window),
+            min_samples: sync_queue.per_function_min_samples,
+        }),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2)
 }
 
 fn default_backend(config: &Config) -> Option<String> {

@@ -7,7 +7,7 @@ use hyper::{
     header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use serde_json::{Map, Value, json};
-use shard_core::{Refusal, answer::BackendFailureKind};
+use shard_core::{Refusal, SyncQueueReason, answer::BackendFailureKind};
 
 use crate::http::headers::{EXECUTION_ID, REJECT_REASON};
 
@@ -135,6 +135,17 @@ impl ApiError {
                         json!({ "function": name, "queue_depth": queue_depth, "est_wait": est_wait });
                     (429, "QUEUE_FULL", context)
                 }
+                Refusal::SyncQueueRejected { reason, queue_depth, est_wait_us, retry_after_s } => {
+                    retry_after(*retry_after_s);
+                    headers.insert(REJECT_REASON, HeaderValue::from_static(reason.as_str()));
+                    let context = json!({
+                        "function": name,
+                        "reason": reason.as_str(),
+                        "queue_depth": queue_depth,
+                        "est_wait": *est_wait_us as f64 / 1e6,
+                    });
+                    (429, "SYNC_QUEUE_REJECTED", context)
+                }
                 Refusal::KeyReused => (422, "IDEMPOTENCY_KEY_REUSED", Value::Null),
                 Refusal::Overloaded { retry_after_s, .. } => {
                     retry_after(*retry_after_s);
@@ -194,6 +205,20 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
         Refusal::QueueFull { queue_depth, .. } => format!(
             "The queue of function '{name}' is full with {queue_depth} waiting; retry later, or raise its queueSize or concurrency"
         ),
+        Refusal::SyncQueueRejected { reason, queue_depth, est_wait_us, .. } => {
+            let seconds = *est_wait_us as f64 / 1e6;
+            match reason {
+                SyncQueueReason::Depth => format!(
+                    "Function '{name}' has {queue_depth} calls waiting, which is sync-queue.max-depth; wait for Retry-After, or raise its concurrency"
+                ),
+                SyncQueueReason::EstimatedWait => format!(
+                    "A call of function '{name}' would wait about {seconds:.1} s, longer than sync-queue.max-estimated-wait; wait for Retry-After, or raise its concurrency"
+                ),
+                SyncQueueReason::Timeout => format!(
+                    "The call waited in the queue of function '{name}' for as long as sync-queue.max-queue-wait allows; wait for Retry-After, or raise its concurrency"
+                ),
+            }
+        }
         Refusal::KeyReused => {
             "This Idempotency-Key was used with another payload; use a new key for a new request".to_owned()
         }

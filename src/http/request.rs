@@ -107,7 +107,7 @@ pub(super) fn extra(headers: &HeaderMap, body: &[u8]) -> Result<Option<Box<Extra
     let traceparent = text(headers, &TRACEPARENT)?;
     let idempotency =
         text(headers, &IDEMPOTENCY_KEY)?.map(|key| Idempotency { key, digest: digest(headers, body) });
-    let extra = Extra { trace_id, traceparent, idempotency };
+    let extra = Extra { trace_id, traceparent, idempotency, ..Extra::default() };
     Ok((extra != Extra::default()).then(|| Box::new(extra)))
 }
 

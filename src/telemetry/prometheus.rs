@@ -203,6 +203,13 @@ fn add_counters(sum: &mut Counters, more: &Counters) {
         orphans,
         bad_outputs,
         late_completions,
+        dead_letters,
+        expired,
+        sync_admitted,
+        sync_rejected_depth,
+        sync_rejected_wait,
+        sync_rejected_timeout,
+        sync_timeouts,
     } = more;
     sum.invocations += invocations;
     sum.enqueued += enqueued;
@@ -217,6 +224,13 @@ fn add_counters(sum: &mut Counters, more: &Counters) {
     sum.orphans += orphans;
     sum.bad_outputs += bad_outputs;
     sum.late_completions += late_completions;
+    sum.dead_letters += dead_letters;
+    sum.expired += expired;
+    sum.sync_admitted += sync_admitted;
+    sum.sync_rejected_depth += sync_rejected_depth;
+    sum.sync_rejected_wait += sync_rejected_wait;
+    sum.sync_rejected_timeout += sync_rejected_timeout;
+    sum.sync_timeouts += sync_timeouts;
 }
 
 /// The text being written. Label values are function names and numbers: nothing in them needs escaping.

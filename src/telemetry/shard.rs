@@ -15,6 +15,8 @@ pub struct Durations {
     pub e2e: Histogram,
     /// Start of the instance, of cold starts that say so.
     pub init: Histogram,
+    /// Queueing to dispatch of synchronous calls, while the sync queue is on.
+    pub sync_wait: Histogram,
 }
 
 impl Durations {
@@ -24,6 +26,7 @@ impl Durations {
         self.queue_wait.merge(&other.queue_wait);
         self.e2e.merge(&other.e2e);
         self.init.merge(&other.init);
+        self.sync_wait.merge(&other.sync_wait);
     }
 }
 

@@ -276,12 +276,13 @@ pub(crate) fn output(endpoint: &str, input: &Value) -> Value {
 
 /// Only a shard makes keys.
 fn key() -> FunctionKey {
-    let mut shard = Shard::new(Limits::default(), 1, 1000);
+    let mut shard = Shard::new(Limits::default(), 1, shard_core::Settings::default());
     let mut effects = Effects::default();
     let spec = shard_core::FunctionSpec {
         name: Name::new("echo").unwrap(),
         policy: Policy::default(),
         target: Target::Backend,
+        scaling: None,
         document: "{}".into(),
     };
     let register = Input::Register { ticket: Ticket(1), spec: Box::new(spec) };

@@ -156,6 +156,17 @@ pub enum Refusal {
         /// Seconds until a place is expected to be free, at least 1.
         retry_after_s: u32,
     },
+    /// The sync queue is on, and the call would wait too long or has.
+    SyncQueueRejected {
+        /// Which bound.
+        reason: SyncQueueReason,
+        /// Executions that wait.
+        queue_depth: u32,
+        /// Expected wait, in microseconds.
+        est_wait_us: u64,
+        /// Seconds until trying again is expected to help, at least 1.
+        retry_after_s: u32,
+    },
     /// The idempotency key was used with another payload.
     KeyReused,
     /// A bound of the server was reached.
@@ -173,6 +184,28 @@ pub enum Refusal {
     NotCancellable(State),
     /// The backend could not do it.
     Backend(BackendFailure),
+}
+
+/// Bounds of the sync queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncQueueReason {
+    /// Too many wait.
+    Depth,
+    /// The wait is expected to be too long.
+    EstimatedWait,
+    /// It waited too long.
+    Timeout,
+}
+
+impl SyncQueueReason {
+    /// The word for it on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SyncQueueReason::Depth => "depth",
+            SyncQueueReason::EstimatedWait => "est_wait",
+            SyncQueueReason::Timeout => "timeout",
+        }
+    }
 }
 
 /// What a backend could not do.
@@ -224,4 +257,42 @@ pub struct ExecutionView {
     pub dispatched_ms: Option<u64>,
     /// When it ended.
     pub finished_ms: Option<u64>,
+    /// Where the delivery of its result stands, when its caller asked for one.
+    pub delivery: Option<Delivery>,
+}
+
+/// Where the delivery of a result stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Whether it arrived.
+    pub status: DeliveryStatus,
+    /// Tries so far.
+    pub attempts: u32,
+    /// Why the last try failed.
+    pub last_error: Option<Box<str>>,
+}
+
+/// States of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryStatus {
+    /// Not yet, or still being tried.
+    Pending,
+    /// The receiver took it.
+    Delivered,
+    /// Every try failed.
+    Failed,
+    /// The address may not be delivered to.
+    Refused,
+}
+
+impl DeliveryStatus {
+    /// The word for it on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeliveryStatus::Pending => "pending",
+            DeliveryStatus::Delivered => "delivered",
+            DeliveryStatus::Failed => "failed",
+            DeliveryStatus::Refused => "refused",
+        }
+    }
 }

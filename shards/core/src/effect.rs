@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use crate::{
-    answer::Answer,
+    answer::{Answer, ExecutionView},
     id::ExecutionId,
     input::{Extra, FunctionSpec, Ticket},
     name::Name,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Answer a caller.
     Reply {
@@ -65,6 +65,15 @@ pub enum Effect {
         /// How many are wanted.
         replicas: u32,
     },
+    /// Deliver a result to the address that its caller gave. [`crate::Input::Delivered`] follows, once or more.
+    Deliver {
+        /// Which execution.
+        id: ExecutionId,
+        /// Where to.
+        url: Box<str>,
+        /// What to say.
+        view: Box<ExecutionView>,
+    },
     /// Give leased bytes back to the budget for waiting payloads.
     ReturnBytes(u64),
     /// Something to measure or to write into the log.
@@ -114,6 +123,13 @@ pub enum Note {
         e2e_us: u64,
         /// How long the instance took to start, when it was a cold one that said so.
         init_ms: Option<u32>,
+    },
+    /// A synchronous call left the queue for a slot, while the sync queue is on.
+    SyncDispatched {
+        /// The function.
+        function: FunctionKey,
+        /// How long it waited, in microseconds.
+        wait_us: u64,
     },
     /// A function is gone; its series can be dropped.
     FunctionGone {

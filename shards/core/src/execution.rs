@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    answer::{Answer, ExecutionView, Stage, State},
+    answer::{Answer, Delivery, ExecutionView, Stage, State},
     id::ExecutionId,
     input::{Extra, Ticket},
     payload::{Failure, Output, Payload, code},
@@ -89,6 +89,13 @@ pub(crate) enum Ending {
     TimedOut { stage: Stage, limit_ms: u32 },
 }
 
+/// The delivery of a result to an address of the caller's.
+#[derive(Debug)]
+pub(crate) struct ResultDelivery {
+    pub(crate) url: Box<str>,
+    pub(crate) state: Delivery,
+}
+
 /// See the module. Its size times a million is what retention costs.
 #[derive(Debug)]
 pub(crate) struct Execution {
@@ -112,6 +119,8 @@ pub(crate) struct Execution {
     pub(crate) finished_us: u64,
     pub(crate) ending: Ending,
     pub(crate) last_failure: Option<Box<Failure>>,
+    /// Where its result goes, when its caller gave an address.
+    pub(crate) delivery: Option<Box<ResultDelivery>>,
     /// The current attempt, from its dispatch until nothing can come of it any more.
     pub(crate) in_flight: Option<AttemptKey>,
     /// `None` once it has ended.
@@ -168,6 +177,7 @@ impl Execution {
             created_ms: self.created_ms,
             dispatched_ms: known(self.dispatched_ms),
             finished_ms: known(self.finished_ms),
+            delivery: self.delivery.as_deref().map(|delivery| delivery.state.clone()),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     name::Name,
     queue::WaitQueue,
     rate::RateWindow,
+    scaling::ScalingView,
     shard::{EndpointId, ExecutionKey},
 };
 
@@ -74,6 +75,20 @@ pub struct Counters {
     pub bad_outputs: u64,
     /// Answers and callbacks that came too late.
     pub late_completions: u64,
+    /// Executions that became dead letters.
+    pub dead_letters: u64,
+    /// Accepted executions that waited longer than they were allowed to.
+    pub expired: u64,
+    /// Synchronous calls admitted while the sync queue was on.
+    pub sync_admitted: u64,
+    /// Synchronous calls that the sync queue refused because too many waited.
+    pub sync_rejected_depth: u64,
+    /// Synchronous calls that the sync queue refused because of the wait that was expected.
+    pub sync_rejected_wait: u64,
+    /// Synchronous calls that the sync queue refused after they had waited too long.
+    pub sync_rejected_timeout: u64,
+    /// The same, counted as time-outs of the queue.
+    pub sync_timeouts: u64,
 }
 
 /// Executions of a function by what became of them.
@@ -186,7 +201,7 @@ impl Function {
 }
 
 /// A function, as read by metrics.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct FunctionView<'a> {
     /// Its name.
     pub name: &'a str,
@@ -202,6 +217,12 @@ pub struct FunctionView<'a> {
     pub concurrency: u32,
     /// Wanted and ready replicas, when a backend runs it.
     pub replicas: Option<(u32, u32)>,
+    /// Synchronous calls that wait, while the sync queue is on.
+    pub sync_queue_depth: u32,
+    /// Dead letters kept.
+    pub dead_letters: u32,
+    /// How it is scaled, when the shard decides about that.
+    pub scaling: Option<ScalingView>,
 }
 
 impl Function {
@@ -214,6 +235,9 @@ impl Function {
             in_flight: self.in_flight,
             concurrency: self.policy.concurrency,
             replicas: self.managed.then_some((self.desired, self.endpoints.len() as u32)),
+            sync_queue_depth: 0,
+            dead_letters: 0,
+            scaling: None,
         }
     }
 }

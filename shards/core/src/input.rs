@@ -5,10 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    answer::BackendFailure,
+    answer::{BackendFailure, Delivery},
     id::ExecutionId,
     name::Name,
     payload::{Failure, Output, Payload},
+    scaling::Scaling,
+    settings::Settings,
     shard::{AttemptKey, FunctionKey},
 };
 
@@ -154,6 +156,15 @@ pub enum Input {
     },
     /// The server leases bytes of the budget for waiting payloads to this shard.
     GrantBytes(u64),
+    /// Other settings hold from now on.
+    Configure(Settings),
+    /// The delivery of a result to its callback address made progress.
+    Delivered {
+        /// Which execution.
+        id: ExecutionId,
+        /// Where its delivery stands.
+        delivery: Delivery,
+    },
     /// Refuse new work. `finally` also gives up what still waits.
     Drain {
         /// Whether synchronous callers that still wait are refused now.
@@ -185,6 +196,8 @@ impl Input {
             | Input::Abandon { .. }
             | Input::GrantCalls { .. }
             | Input::GrantBytes(_)
+            | Input::Configure(_)
+            | Input::Delivered { .. }
             | Input::Drain { .. }
             | Input::Turn => None,
         }
@@ -217,6 +230,10 @@ pub struct Extra {
     pub traceparent: Option<Box<str>>,
     /// `Idempotency-Key`.
     pub idempotency: Option<Idempotency>,
+    /// `X-Max-Age-Ms`: how long an accepted execution may wait, in milliseconds.
+    pub max_age_ms: Option<u32>,
+    /// `X-Callback-Url`: where the result of an accepted execution goes.
+    pub callback_url: Option<Box<str>>,
 }
 
 /// An idempotency key and what it is bound to.
@@ -229,7 +246,7 @@ pub struct Idempotency {
 }
 
 /// What the core has to know of a function.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FunctionSpec {
     /// Its name.
     pub name: Name,
@@ -237,6 +254,8 @@ pub struct FunctionSpec {
     pub policy: Policy,
     /// Where its calls go.
     pub target: Target,
+    /// How its replicas are scaled, when the shard is to decide about them.
+    pub scaling: Option<Box<Scaling>>,
     /// The description that clients read. Opaque here.
     pub document: Bytes,
 }

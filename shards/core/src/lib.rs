@@ -24,11 +24,13 @@ pub mod name;
 pub mod payload;
 mod queue;
 mod rate;
+pub mod scaling;
+pub mod settings;
 mod shard;
 mod slab;
 mod timers;
 
-pub use answer::{Answer, ExecutionView, Refusal, State};
+pub use answer::{Answer, Delivery, DeliveryStatus, ExecutionView, Refusal, State, SyncQueueReason};
 pub use effect::{Destination, Dispatch, Effect, Effects, Note};
 pub use function::{Counters, FunctionView};
 pub use id::ExecutionId;
@@ -36,5 +38,7 @@ pub use input::{FunctionSpec, Input, Invoke, Now, Outcome, Policy, Report, Targe
 pub use limits::Limits;
 pub use name::Name;
 pub use payload::{Failure, Output, OutputKind, Payload};
+pub use scaling::{Scaling, ScalingView};
+pub use settings::Settings;
 pub use shard::{AttemptKey, EndpointId, FunctionKey, Shard, Totals};
 pub use slab::Key;

@@ -21,6 +21,11 @@ impl CallBudget {
         CallBudget { limit: AtomicU32::new(limit), word: AtomicU64::new(0) }
     }
 
+    /// Another limit holds from the next lease on.
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Relaxed);
+    }
+
     /// Leases calls in this second, or in a later one that was already seen: the window never goes back. Returns
     /// the second and how many, which is 0 when the limit is reached.
     pub(crate) fn lease(&self, second: u64) -> (u64, u32) {

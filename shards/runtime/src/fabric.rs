@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use shard_core::{Input, Limits, Now, Shard};
+use shard_core::{Input, Limits, Now, Settings, Shard};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -23,8 +23,8 @@ pub struct Shape {
     pub plan: Plan,
     /// Bounds of every shard.
     pub limits: Limits,
-    /// Calls per second, over all shards.
-    pub calls_per_second: u32,
+    /// What every shard starts with.
+    pub settings: Settings,
     /// Bytes of payloads that wait, over all shards.
     pub queued_bytes_max: u64,
     /// New work that may wait in one mailbox.
@@ -90,7 +90,7 @@ impl<H: Host> Fabric<H> {
             clock: Clock::new(),
             mailboxes: (0..threads).map(|_| Mailbox::new(shape.mailbox_max)).collect(),
             signs: (0..threads).map(|_| Signs::default()).collect(),
-            calls: CallBudget::new(shape.calls_per_second),
+            calls: CallBudget::new(shape.settings.calls_per_second),
             bytes: ByteBudget::new(shape.queued_bytes_max),
             stopping: AtomicBool::new(false),
             shape,
@@ -110,6 +110,11 @@ impl<H: Host> Fabric<H> {
     /// The time, as shards see it.
     pub fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// Sets the calls per second of the whole server. Takes effect with the next lease.
+    pub fn set_calls_per_second(&self, calls: u32) {
+        self.calls.set_limit(calls);
     }
 
     /// Sends an input to a shard, from any thread. For what must not be lost: events of backends, drain.

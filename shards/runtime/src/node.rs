@@ -103,7 +103,7 @@ impl<H: Host> Node<H> {
             shard: Shard::new(
                 shape.limits.clone(),
                 shape.seed.wrapping_add(u64::from(shard)),
-                shape.calls_per_second,
+                shape.settings.clone(),
             ),
             host: None,
             effects: Effects::default(),

@@ -56,6 +56,7 @@ impl FunctionSpec {
             name: Name::new(&self.name).expect("a resolved function has a valid name"),
             policy: self.policy(),
             target: self.target(),
+            scaling: None,
             document: self.document(),
         }
     }

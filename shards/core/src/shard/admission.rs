@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{
     answer::{Answer, Refusal, State},
     effect::Effects,
-    execution::{Ending, Execution, Live, Waiter},
+    execution::{Ending, Execution, Live, ResultDelivery, Waiter},
     function::Function,
     id::ExecutionId,
     input::{Idempotency, Invoke, Ticket},
@@ -55,7 +55,7 @@ impl Shard {
         if !self.calls.admit(second) {
             return Err(Refusal::RateLimited {
                 function: false,
-                limit_per_second: self.call_limit,
+                limit_per_second: self.settings.calls_per_second,
                 retry_after_s: self.calls.retry_after_s(self.now.unix_ms),
             });
         }
@@ -131,7 +131,7 @@ impl Shard {
         Ok(Some(Admission::Joined))
     }
 
-    fn create(&mut self, call: Invoke, function_key: FunctionKey, accepted: bool) -> ExecutionKey {
+    fn create(&mut self, mut call: Invoke, function_key: FunctionKey, accepted: bool) -> ExecutionKey {
         let now = self.now;
         let (label, timeout_ms) = match self.functions.get_mut(function_key) {
             Some(function) => {
@@ -145,6 +145,7 @@ impl Shard {
         let limit_ms = call.timeout_ms.unwrap_or(timeout_ms);
         let deadline_us = now.mono_us + u64::from(limit_ms) * 1000;
         let idempotency = call.extra.as_ref().and_then(|extra| extra.idempotency.clone());
+        let callback_url = call.extra.as_mut().and_then(|extra| extra.callback_url.take());
         let key = self.executions.insert(Execution {
             id: call.id,
             function: function_key,
@@ -161,6 +162,7 @@ impl Shard {
             finished_us: 0,
             ending: Ending::None,
             last_failure: None,
+            delivery: callback_url.map(ResultDelivery::new),
             in_flight: None,
             live: None,
         });

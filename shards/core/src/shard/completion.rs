@@ -301,6 +301,7 @@ impl Shard {
                 }
             }
         }
+        self.deliver(key, fx);
         self.retain(key);
     }
 

@@ -7,6 +7,7 @@
 
 mod admission;
 mod completion;
+mod delivery;
 mod dispatch;
 mod registry;
 mod retention;
@@ -30,6 +31,7 @@ use crate::{
     limits::Limits,
     name::Name,
     rate::CallLease,
+    settings::Settings,
     slab::{Key, Slab},
     timers::{TimerKey, Timers},
 };
@@ -118,8 +120,7 @@ pub struct Shard {
     /// Functions that may have something to dispatch, in turn.
     pub(crate) ring: VecDeque<FunctionKey>,
     calls: CallLease,
-    /// The server's limit, for refusals.
-    call_limit: u32,
+    pub(crate) settings: Settings,
     pub(crate) queued_bytes: u64,
     granted_bytes: u64,
     /// Finished executions, oldest first; entries may be stale.
@@ -138,9 +139,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An empty shard. `seed` feeds jitter and the choice of endpoints; `call_limit` is only reported, the
-    /// leases decide.
-    pub fn new(limits: Limits, seed: u64, call_limit: u32) -> Shard {
+    /// An empty shard. `seed` feeds jitter and the choice of endpoints.
+    pub fn new(limits: Limits, seed: u64, settings: Settings) -> Shard {
         Shard {
             limits,
             now: Now::default(),
@@ -154,7 +154,7 @@ impl Shard {
             joined: FixedMap::default(),
             ring: VecDeque::new(),
             calls: CallLease::default(),
-            call_limit,
+            settings,
             queued_bytes: 0,
             granted_bytes: 0,
             finished: VecDeque::new(),
@@ -218,6 +218,8 @@ impl Shard {
             }
             Input::GrantCalls { second, calls } => self.calls.grant(second, calls),
             Input::GrantBytes(bytes) => self.granted_bytes = self.granted_bytes.saturating_add(bytes),
+            Input::Configure(settings) => self.settings = settings,
+            Input::Delivered { id, delivery } => self.delivered(id, delivery),
             Input::Drain { finally } => self.drain(finally, fx),
             Input::Turn => {}
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 use bytes::Bytes;
 use shard_core::{
     Answer, AttemptKey, Destination, Effect, Effects, EndpointId, Failure, FunctionKey, FunctionSpec, Input,
-    Limits, Now, Report, Shard, Target, Ticket, invariant,
+    Limits, Now, Report, Settings, Shard, Target, Ticket, invariant,
 };
 
 use super::{
@@ -52,7 +52,7 @@ impl Drive {
             ..Limits::default()
         };
         Drive {
-            shard: Shard::new(limits, 7, 1000),
+            shard: Shard::new(limits, 7, Settings::default()),
             oracle: Oracle::default(),
             now: Now { mono_us: 0, unix_ms: EPOCH_MS },
             tickets: 0,
@@ -234,6 +234,7 @@ impl Drive {
                         true => Target::Backend,
                         false => Target::Endpoint(Arc::from("fixed")),
                     },
+                    scaling: None,
                     document: Bytes::new(),
                 };
                 Input::Register { ticket: Ticket(*ticket), spec: Box::new(spec) }
@@ -308,7 +309,7 @@ impl Drive {
                 self.oracle.granted_bytes -= bytes;
                 None
             }
-            Effect::Note(_) => None,
+            Effect::Deliver { .. } | Effect::Note(_) => None,
         }
     }
 

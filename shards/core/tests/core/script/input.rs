@@ -96,7 +96,13 @@ impl Run {
             Idempotency { key: key.into(), digest: [digest; 16] }
         });
         let trace_id = option::<String>(words, "trace").map(Box::from);
-        let extra = Extra { idempotency, trace_id, traceparent: None };
+        let extra = Extra {
+            idempotency,
+            trace_id,
+            traceparent: None,
+            max_age_ms: option(words, "max-age"),
+            callback_url: option::<String>(words, "url").map(Box::from),
+        };
         Invoke {
             ticket: self.ticket(caller),
             id: self.id(caller),
@@ -148,7 +154,8 @@ fn spec(name: &str, words: &[&str]) -> FunctionSpec {
         retry_backoff_ms: option(words, "backoff").unwrap_or(0),
         rate_limit_per_second: option(words, "rate"),
     };
-    FunctionSpec { name: function_name(name), policy, target, document: Bytes::from_static(b"{}") }
+    let document = Bytes::from_static(b"{}");
+    FunctionSpec { name: function_name(name), policy, target, scaling: None, document }
 }
 
 /// `ok`, `fail` (may be retried), `refuse` (may not), `promise`, each with options.

@@ -15,8 +15,8 @@ mod text;
 use std::collections::BTreeMap;
 
 use shard_core::{
-    AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Shard, Ticket,
-    invariant,
+    AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Settings, Shard,
+    Ticket, invariant,
 };
 
 /// Epoch milliseconds at time 0 of a script; the start of a second.
@@ -64,7 +64,7 @@ impl Run {
     fn new() -> Run {
         let limits = Limits { queued_bytes_chunk: 1000, ..Limits::default() };
         Run {
-            shard: Shard::new(limits.clone(), 1, 1000),
+            shard: Shard::new(limits.clone(), 1, Settings::default()),
             limits,
             now: Now { mono_us: 0, unix_ms: EPOCH_MS },
             clock_shift_ms: 0,
@@ -83,7 +83,7 @@ impl Run {
         match words[0] {
             "limits" => {
                 input::set_limits(&mut self.limits, &words[1..]);
-                self.shard = Shard::new(self.limits.clone(), 1, 1000);
+                self.shard = Shard::new(self.limits.clone(), 1, Settings::default());
                 return String::new();
             }
             "show" => return self.show(&words[1..]),

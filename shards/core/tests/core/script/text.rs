@@ -24,6 +24,9 @@ impl Run {
             Effect::Provision { spec, .. } => format!("provision {}", spec.name),
             Effect::Teardown { name, .. } => format!("teardown {name}"),
             Effect::Scale { name, replicas, .. } => format!("scale {name} {replicas}"),
+            Effect::Deliver { id, url, view } => {
+                format!("deliver {} {} to {url}", self.name_of(id), view.state.as_str())
+            }
             Effect::ReturnBytes(bytes) => format!("return {bytes} bytes"),
             Effect::Note(note) => self.note(note),
         }
@@ -99,6 +102,7 @@ impl Run {
             Note::Finished { queue_wait_us, latency_us, e2e_us, .. } => {
                 format!("note {}+{} of {} ms", queue_wait_us / 1000, latency_us / 1000, e2e_us / 1000)
             }
+            Note::SyncDispatched { wait_us, .. } => format!("note sync {} ms", wait_us / 1000),
             Note::FunctionGone { .. } => "note gone".to_owned(),
             Note::Late { id, .. } => format!("note late {}", self.name_of(id)),
             Note::Retry { id, attempt, code } => format!("note retry {}#{attempt} {code}", self.name_of(id)),

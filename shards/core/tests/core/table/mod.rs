@@ -3,6 +3,7 @@
 
 mod admission;
 mod completion;
+mod delivery;
 mod dispatch;
 mod registry;
 mod retention;

@@ -1,0 +1,35 @@
+//! What may change while a shard runs, in one struct that is replaced as a whole.
+
+/// Settings of one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Calls per second that the server admits. Only reported: the leases decide.
+    pub calls_per_second: u32,
+    /// How synchronous calls are refused early; `None` lets them wait to their own deadlines.
+    pub sync_queue: Option<SyncQueue>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { calls_per_second: 1000, sync_queue: None }
+    }
+}
+
+/// Bounds on waiting synchronous calls, per function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncQueue {
+    /// Refuse by estimated wait as well.
+    pub admission_enabled: bool,
+    /// Most that may wait.
+    pub max_depth: u32,
+    /// Longest estimated wait that is admitted, in microseconds.
+    pub max_estimated_wait_us: u64,
+    /// Longest time in the queue, in microseconds.
+    pub max_queue_wait_us: u64,
+    /// The least that a refusal says in `Retry-After`, in seconds.
+    pub retry_after_s_min: u32,
+    /// Time over which the drain rate is observed, in microseconds.
+    pub throughput_window_us: u64,
+    /// Dispatches in that time from which on the observed rate is trusted.
+    pub min_samples: u32,
+}

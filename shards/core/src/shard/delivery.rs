@@ -1,0 +1,43 @@
+//! The result of an accepted execution goes to the address that its caller gave. The shard says when, and keeps
+//! where it stands; trying is done elsewhere.
+
+use crate::{
+    answer::{Delivery, DeliveryStatus},
+    effect::{Effect, Effects},
+    execution::ResultDelivery,
+    id::ExecutionId,
+    shard::{ExecutionKey, Shard},
+};
+
+impl ResultDelivery {
+    /// A delivery that was not tried yet.
+    pub(crate) fn new(url: Box<str>) -> Box<ResultDelivery> {
+        Box::new(ResultDelivery { url, state: pending() })
+    }
+}
+
+fn pending() -> Delivery {
+    Delivery { status: DeliveryStatus::Pending, attempts: 0, last_error: None }
+}
+
+impl Shard {
+    /// Has the result of an execution that just ended delivered, when somebody asked for that.
+    pub(super) fn deliver(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(delivery) = execution.delivery.as_mut() else { return };
+        // A replay ends a second time, with another result.
+        delivery.state = pending();
+        let url = delivery.url.clone();
+        let (id, view) = (execution.id, Box::new(execution.view()));
+        fx.push(Effect::Deliver { id, url, view });
+    }
+
+    /// Takes note of how a delivery goes.
+    pub(super) fn delivered(&mut self, id: ExecutionId, state: Delivery) {
+        let Some(key) = self.find_key(id) else { return };
+        let execution = self.executions.get_mut(key).filter(|execution| execution.state.is_terminal());
+        if let Some(delivery) = execution.and_then(|execution| execution.delivery.as_mut()) {
+            delivery.state = state;
+        }
+    }
+}

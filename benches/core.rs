@@ -131,7 +131,7 @@ fn status(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::from_parameter(retained), &retained, |bencher, retained| {
             let mut rig = Rig::new(*retained);
             let id = rig.invoke();
-            bencher.iter(|| rig.step(Input::GetExecution { ticket: CALLER, id: black_box(id) }));
+            bencher.iter(|| rig.step(Input::GetExecution { ticket: CALLER, id: black_box(id), wait_ms: 0 }));
         });
     }
     group.finish();

@@ -10,6 +10,7 @@ use crate::{
     api::{result::detach, spec::FunctionSpec},
     backends::{FunctionRef, deployments::Deployments},
     dispatch::Dispatcher,
+    store::Store,
     telemetry::shard::{ShardCopy, ShardMetrics},
 };
 
@@ -19,12 +20,18 @@ pub struct ShardHost {
     dispatcher: Dispatcher,
     deployments: Arc<Deployments>,
     metrics: ShardMetrics,
+    store: Box<dyn Store>,
 }
 
 impl ShardHost {
     /// The host of one shard.
-    pub fn new(shard: u16, dispatcher: Dispatcher, deployments: Arc<Deployments>) -> ShardHost {
-        ShardHost { shard, dispatcher, deployments, metrics: ShardMetrics::default() }
+    pub fn new(
+        shard: u16,
+        dispatcher: Dispatcher,
+        deployments: Arc<Deployments>,
+        store: Box<dyn Store>,
+    ) -> ShardHost {
+        ShardHost { shard, dispatcher, deployments, metrics: ShardMetrics::default(), store }
     }
 
     /// Copies what a scrape shows of the shard.
@@ -47,6 +54,9 @@ impl ShardHost {
             Note::FunctionGone { function } => self.metrics.remove(function),
             Note::Late { id, reason } => {
                 tracing::debug!(execution = %id, reason, "completion ignored");
+            }
+            Note::DeadLetterDropped { id } => {
+                tracing::warn!(execution = %id, "the function has too many dead letters, its oldest is dropped");
             }
             Note::Retry { id, attempt, code } => {
                 tracing::debug!(execution = %id, attempt, code = %code, "attempt failed, another follows");
@@ -83,6 +93,7 @@ impl Host for ShardHost {
                 let function = FunctionRef { shard: self.shard, key: function };
                 follow_up.extend(self.deployments.scale(function, replicas));
             }
+            Effect::Journal { number, record } => follow_up.extend(self.store.append(number, record)),
             Effect::Deliver { id, url, .. } => {
                 tracing::error!(execution = %id, %url, "nothing delivers results");
             }

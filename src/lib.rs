@@ -13,5 +13,6 @@ pub mod host;
 pub mod http;
 mod ids;
 pub mod server;
+pub mod store;
 pub mod telemetry;
 pub mod watchdog;

@@ -37,10 +37,13 @@ use crate::{
         management::Management,
         serve::Drain,
     },
+    store::Ephemeral,
 };
 
 /// New work that may wait in one thread's mailbox.
 const MAILBOX_MAX: usize = 65_536;
+/// Bytes kept with dead letters, over all shards.
+const DEAD_LETTERS_BYTES_MAX: u64 = 128 << 20;
 /// Callers of one thread that may wait for answers.
 const CALLERS_MAX: usize = 1 << 20;
 /// Time that instances get to finish, at least, when the rest of the shutdown took all there was.
@@ -181,6 +184,7 @@ fn shape(config: &Config) -> Shape {
             executions_bytes_max: config.executions.max_bytes.div_ceil(shards),
             executions_ttl_us: micros(config.executions.ttl),
             payload_ttl_us: micros(config.executions.payload_ttl),
+            dead_letters_bytes_max: DEAD_LETTERS_BYTES_MAX.div_ceil(shards),
             keys_max: share(config.idempotency.max_count),
             keys_ttl_us: micros(config.idempotency.ttl),
             ..Limits::default()
@@ -199,6 +203,7 @@ fn settings(config: &Config) -> Settings {
     let sync_queue = &config.sync_queue;
     Settings {
         calls_per_second: config.rate.max_per_second,
+        background_scheduler: config.background_scheduler.enabled,
         sync_queue: sync_queue.enabled.then(|| SyncQueue {
             admission_enabled: sync_queue.admission_enabled,
             max_depth: sync_queue.max_depth,
@@ -267,7 +272,12 @@ fn start_threads(
     let deployments = Arc::clone(deployments);
     shard_runtime::start(fabric, move |node: &Node<ShardHost>, shard| {
         let sink = node.sink();
-        ShardHost::new(shard, Dispatcher::new(options.clone(), sink), Arc::clone(&deployments))
+        ShardHost::new(
+            shard,
+            Dispatcher::new(options.clone(), sink),
+            Arc::clone(&deployments),
+            Box::new(Ephemeral),
+        )
     })
 }
 
@@ -346,6 +356,9 @@ impl Server {
         tracing::info!(connections = self.open_connections(), "draining");
         tokio::time::sleep(config.delay).await;
         let deadline = Instant::now() + config.timeout;
+        for shard in 0..self.fabric.shards() {
+            self.fabric.post(shard, Input::EndWatches);
+        }
         self.each_listening(|connections| connections.drain());
         self.stopping.send_replace(true);
         for listener in listeners {
@@ -366,6 +379,7 @@ impl Server {
             self.connections_ended(Instant::now() + Duration::from_secs(1)).await;
             cut_off = self.connections.cut_off.load(Ordering::Relaxed);
         }
+        let lost = self.accepted_left(deadline).await;
         let grace = deadline.saturating_duration_since(Instant::now()).max(INSTANCES_GRACE_MIN);
         let deployments = Arc::clone(&self.deployments);
         let stopped = tokio::task::spawn_blocking(move || deployments.shut_down(grace)).await;
@@ -373,16 +387,33 @@ impl Server {
             tracing::error!(%error, "stopping instances failed");
         }
         let seconds = started.elapsed().as_secs_f64();
-        if cut_off > 0 {
+        if cut_off > 0 || lost > 0 {
             tracing::error!(
                 requests = cut_off,
+                executions = lost,
                 seconds,
-                "ended with requests cut off; raise shutdown.timeout"
+                "ended with requests cut off or accepted executions unfinished; raise shutdown.timeout"
             );
             return ExitCode::FAILURE;
         }
         tracing::info!(seconds, "ended");
         ExitCode::SUCCESS
+    }
+
+    /// Waits for accepted executions: they live in memory, and end with the server. Returns how many are left.
+    async fn accepted_left(&self, deadline: Instant) -> usize {
+        loop {
+            let mut left = 0;
+            for shard in 0..self.fabric.shards() {
+                left += self.fabric.ask(shard, |shard, _| shard.totals().accepted).await.unwrap_or(0);
+            }
+            // Nobody will ask for what waits to be drained by hand.
+            let patience = self.config.background_scheduler.enabled;
+            if left == 0 || !patience || Instant::now() >= deadline {
+                return left;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     fn open_connections(&self) -> usize {

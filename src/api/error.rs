@@ -119,7 +119,9 @@ impl ApiError {
             }
             ApiError::Internal { .. } => (500, "INTERNAL_ERROR", Value::Null),
             ApiError::Refused { refusal, name } => match refusal {
-                Refusal::FunctionNotFound | Refusal::ExecutionNotFound => (404, "NOT_FOUND", Value::Null),
+                Refusal::FunctionNotFound | Refusal::ExecutionNotFound | Refusal::DeadLetterNotFound => {
+                    (404, "NOT_FOUND", Value::Null)
+                }
                 Refusal::FunctionExists => (409, "CONFLICT", Value::Null),
                 Refusal::RateLimited { function, limit_per_second, retry_after_s } => {
                     retry_after(*retry_after_s);
@@ -151,6 +153,7 @@ impl ApiError {
                     retry_after(*retry_after_s);
                     (503, "OVERLOADED", Value::Null)
                 }
+                Refusal::StoreUnavailable => (503, "STORE_UNAVAILABLE", Value::Null),
                 Refusal::ShuttingDown => {
                     retry_after(1);
                     (503, "SHUTTING_DOWN", Value::Null)
@@ -192,6 +195,13 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
             format!(
                 "Execution '{name}' is unknown: it never existed, or it ended longer ago than `executions.ttl`"
             )
+        }
+        Refusal::DeadLetterNotFound => {
+            format!("Function or execution '{name}': no such dead letter; `nanofaas dlq list` shows what there is")
+        }
+        Refusal::StoreUnavailable => {
+            "The call could not be written to disk, so it was not accepted; look at the server's log and its disk"
+                .to_owned()
         }
         Refusal::FunctionExists => ApiError::FunctionExists(name.to_owned()).to_string(),
         Refusal::RateLimited { function: true, limit_per_second, .. } => format!(

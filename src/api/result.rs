@@ -4,7 +4,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
-use shard_core::{ExecutionId, ExecutionView, Failure, Output, OutputKind, State, answer::Stage};
+use shard_core::{
+    ExecutionId, ExecutionView, Failure, Output, OutputKind, State,
+    answer::{DeadLetterView, Stage},
+};
 
 use super::media_type::MediaType;
 
@@ -66,6 +69,16 @@ struct ExecutionStatus<'a> {
     finished_at: Option<String>,
 }
 
+/// An ExecutionStatus on the list of dead letters.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeadLetter<'a> {
+    #[serde(flatten)]
+    status: ExecutionStatus<'a>,
+    dead_at_millis: u64,
+    payload_bytes: u64,
+}
+
 /// An output inside a document: its own JSON, or a string.
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -76,12 +89,34 @@ enum OutputValue {
 
 /// The body of `GET /v1/executions/{id}`.
 pub fn execution(view: &ExecutionView) -> Vec<u8> {
+    to_json(&status(view))
+}
+
+/// The body of `GET /v1/functions/{name}/dead-letters`.
+pub fn dead_letters(letters: &[DeadLetterView]) -> Vec<u8> {
+    to_json(&letters.iter().map(dead_letter).collect::<Vec<_>>())
+}
+
+/// The body of `:drain-once`.
+pub fn drained(dispatched: bool) -> Vec<u8> {
+    to_json(&json!({ "dispatched": dispatched }))
+}
+
+fn dead_letter(letter: &DeadLetterView) -> DeadLetter<'_> {
+    DeadLetter {
+        status: status(&letter.execution),
+        dead_at_millis: letter.dead_ms,
+        payload_bytes: letter.payload_bytes,
+    }
+}
+
+fn status(view: &ExecutionView) -> ExecutionStatus<'_> {
     let error = |failure: &Failure| json!({ "code": failure.code, "message": failure.message });
     let (output, output_content_type) = match &view.output {
         Some(output) => output_value(output),
         None => (OutputValue::Tree(Value::Null), None),
     };
-    to_json(&ExecutionStatus {
+    ExecutionStatus {
         execution_id: view.id.to_string(),
         function_name: &view.function,
         status: view.state.as_str(),
@@ -98,7 +133,7 @@ pub fn execution(view: &ExecutionView) -> Vec<u8> {
         finished_at_millis: view.finished_ms.filter(|_| view.state != State::Queued),
         started_at: view.dispatched_ms.map(rfc3339),
         finished_at: view.finished_ms.map(rfc3339),
-    })
+    }
 }
 
 /// JSON as JSON, text as a string, anything else as base64 with its content type.

@@ -11,7 +11,7 @@ mod check;
 mod file;
 mod key;
 mod load;
-mod quantity;
+pub(crate) mod quantity;
 mod suggest;
 mod table;
 mod value;

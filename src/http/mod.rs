@@ -11,6 +11,7 @@ pub mod headers;
 mod io;
 pub mod listener;
 pub mod management;
+mod query;
 mod request;
 mod respond;
 mod route;

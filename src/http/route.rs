@@ -13,6 +13,12 @@ pub(super) enum Route<'a> {
     Function(Cow<'a, str>),
     /// `/v1/functions/{name}/replicas`
     Replicas(Cow<'a, str>),
+    /// `/v1/functions/{name}/dead-letters`
+    DeadLetters(Cow<'a, str>),
+    /// `/v1/functions/{name}/dead-letters/{id}`
+    DeadLetter(Cow<'a, str>, Cow<'a, str>),
+    /// `/v1/functions/{name}/dead-letters/{id}:replay`
+    Replay(Cow<'a, str>, Cow<'a, str>),
     /// `/v1/functions/{name}:invoke`
     Invoke(Cow<'a, str>),
     /// `/v1/functions/{name}:enqueue`
@@ -21,6 +27,8 @@ pub(super) enum Route<'a> {
     Execution(Cow<'a, str>),
     /// `/v1/internal/executions/{id}:complete`
     Complete(Cow<'a, str>),
+    /// `/v1/internal/functions/{name}:drain-once`
+    DrainOnce(Cow<'a, str>),
     /// `/modules/build-metadata`
     BuildMetadata,
     /// `/openapi.yaml`
@@ -41,6 +49,9 @@ impl<'a> Route<'a> {
         if let Some(segment) = path.strip_prefix("/v1/executions/") {
             return last_segment(segment).map(Route::Execution);
         }
+        if let Some(segment) = path.strip_prefix("/v1/internal/functions/") {
+            return strip_suffix(last_segment(segment)?, ":drain-once").ok().map(Route::DrainOnce);
+        }
         let segment = last_segment(path.strip_prefix("/v1/internal/executions/")?)?;
         strip_suffix(segment, ":complete").ok().map(Route::Complete)
     }
@@ -53,6 +64,9 @@ impl<'a> Route<'a> {
         if let Some(name) = rest.strip_suffix("/replicas") {
             return last_segment(name).map(Route::Replicas);
         }
+        if let Some((name, rest)) = rest.split_once("/dead-letters") {
+            return Route::of_dead_letters(last_segment(name)?, rest);
+        }
         let segment = last_segment(rest)?;
         Some(match strip_suffix(segment, ":invoke") {
             Ok(name) => Route::Invoke(name),
@@ -63,15 +77,31 @@ impl<'a> Route<'a> {
         })
     }
 
+    fn of_dead_letters(name: Cow<'a, str>, rest: &'a str) -> Option<Route<'a>> {
+        if rest.is_empty() {
+            return Some(Route::DeadLetters(name));
+        }
+        let segment = last_segment(rest.strip_prefix('/')?)?;
+        Some(match strip_suffix(segment, ":replay") {
+            Ok(id) => Route::Replay(name, id),
+            Err(id) => Route::DeadLetter(name, id),
+        })
+    }
+
     /// Methods that the route takes, for `Allow`.
     pub(super) fn allow(&self) -> &'static str {
         match self {
             Route::Functions => "GET, POST",
             Route::Function(_) => "GET, DELETE",
             Route::Replicas(_) => "GET, PUT",
-            Route::Invoke(_) | Route::Enqueue(_) | Route::Complete(_) => "POST",
+            Route::DeadLetter(..) => "DELETE",
+            Route::Invoke(_)
+            | Route::Enqueue(_)
+            | Route::Replay(..)
+            | Route::Complete(_)
+            | Route::DrainOnce(_) => "POST",
             Route::Execution(_) => "GET, DELETE",
-            Route::BuildMetadata | Route::OpenApi => "GET",
+            Route::DeadLetters(_) | Route::BuildMetadata | Route::OpenApi => "GET",
         }
     }
 
@@ -82,7 +112,7 @@ impl<'a> Route<'a> {
 
     /// Whether the route belongs to the internal listener when there is one.
     pub(super) fn is_internal(&self) -> bool {
-        matches!(self, Route::Complete(_))
+        matches!(self, Route::Complete(_) | Route::DrainOnce(_))
     }
 }
 
@@ -146,6 +176,15 @@ mod tests {
             ("/v1/functions/a%2Fb", "Function(\"a/b\")"),
             ("/v1/functions/echo/replicas", "Replicas(\"echo\")"),
             ("/v1/functions/echo/replicas/", "-"),
+            ("/v1/functions/echo/dead-letters", "DeadLetters(\"echo\")"),
+            ("/v1/functions/echo/dead-letters/7", "DeadLetter(\"echo\", \"7\")"),
+            ("/v1/functions/echo/dead-letters/7:replay", "Replay(\"echo\", \"7\")"),
+            ("/v1/functions/echo/dead-letters/", "-"),
+            ("/v1/functions/echo/dead-letters/7/", "-"),
+            ("/v1/functions/echo/dead-lettersx", "-"),
+            ("/v1/functions/a/b/dead-letters", "-"),
+            ("/v1/internal/functions/echo:drain-once", "DrainOnce(\"echo\")"),
+            ("/v1/internal/functions/echo", "-"),
             ("/v1/functionsx", "-"),
             ("/V1/functions", "-"),
             ("/v1/executions/7", "Execution(\"7\")"),

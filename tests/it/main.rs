@@ -6,6 +6,7 @@
 
 #![allow(unreachable_pub, reason = "modules of a test binary are its only readers")]
 
+mod async_queue;
 mod callbacks;
 mod cli;
 mod concurrency;

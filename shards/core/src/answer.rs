@@ -122,6 +122,13 @@ pub enum Answer {
     },
     /// An execution.
     Execution(Box<ExecutionView>),
+    /// Dead letters of a function, newest first.
+    DeadLetters(Vec<DeadLetterView>),
+    /// An execution was dispatched and its attempt recorded, or there was none to dispatch.
+    Drained {
+        /// Whether there was one.
+        dispatched: bool,
+    },
     /// A callback was read, and applied or not.
     Callback {
         /// Whether it decided the attempt.
@@ -136,6 +143,8 @@ pub enum Refusal {
     FunctionNotFound,
     /// No execution of this id, or none any more.
     ExecutionNotFound,
+    /// The function has no dead letter of this id.
+    DeadLetterNotFound,
     /// The name is taken.
     FunctionExists,
     /// More calls this second than allowed.
@@ -176,6 +185,8 @@ pub enum Refusal {
         /// Seconds until trying again makes sense, at least 1.
         retry_after_s: u32,
     },
+    /// What was to be accepted could not be written down.
+    StoreUnavailable,
     /// The server is going away.
     ShuttingDown,
     /// The function's instances are not ours to count.
@@ -259,6 +270,17 @@ pub struct ExecutionView {
     pub finished_ms: Option<u64>,
     /// Where the delivery of its result stands, when its caller asked for one.
     pub delivery: Option<Delivery>,
+}
+
+/// A dead letter, as read from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterView {
+    /// Its execution.
+    pub execution: ExecutionView,
+    /// When it became one, in milliseconds since the Unix epoch.
+    pub dead_ms: u64,
+    /// Size of what would be sent again.
+    pub payload_bytes: u64,
 }
 
 /// Where the delivery of a result stands.

@@ -6,6 +6,7 @@ use crate::{
     answer::{Answer, ExecutionView},
     id::ExecutionId,
     input::{Extra, FunctionSpec, Ticket},
+    journal::Record,
     name::Name,
     payload::Payload,
     shard::{AttemptKey, EndpointId, FunctionKey},
@@ -64,6 +65,14 @@ pub enum Effect {
         name: Name,
         /// How many are wanted.
         replicas: u32,
+    },
+    /// Write a record down, in the order of their numbers. [`crate::Input::Journaled`] or
+    /// [`crate::Input::JournalFailed`] must follow.
+    Journal {
+        /// Number of the record; one more than the one before.
+        number: u64,
+        /// What to write.
+        record: Record,
     },
     /// Deliver a result to the address that its caller gave. [`crate::Input::Delivered`] follows, once or more.
     Deliver {
@@ -142,6 +151,11 @@ pub enum Note {
         id: ExecutionId,
         /// What was wrong with it.
         reason: &'static str,
+    },
+    /// A function has too many dead letters: its oldest is no longer one.
+    DeadLetterDropped {
+        /// The execution.
+        id: ExecutionId,
     },
     /// An attempt failed and another one follows.
     Retry {

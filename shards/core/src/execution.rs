@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     answer::{Answer, Delivery, ExecutionView, Stage, State},
+    dead_letters::DeadLetter,
     id::ExecutionId,
     input::{Extra, Ticket},
     payload::{Failure, Output, Payload, code},
@@ -22,6 +23,13 @@ pub(crate) struct Waiter {
     pub(crate) gone: bool,
 }
 
+/// A reader that waits for an execution to end.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    pub(crate) ticket: Ticket,
+    pub(crate) timer: TimerKey,
+}
+
 /// Parts that an execution needs until it ends.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -31,6 +39,15 @@ pub(crate) struct Live {
     pub(crate) waiter: Option<Waiter>,
     /// Callers that joined by an idempotency key.
     pub(crate) joined: Vec<Waiter>,
+    /// Readers that wait for its end.
+    pub(crate) watchers: Vec<Watcher>,
+    /// It waits in its function's backlog, not in the queue.
+    pub(crate) in_backlog: bool,
+    /// When it may no longer wait, and the timer for that; 0 is never. Monotonic.
+    pub(crate) expires_us: u64,
+    pub(crate) expiry: TimerKey,
+    /// Attempts made before it was replayed: they do not count against the attempts it may have.
+    pub(crate) attempts_before: u32,
     /// The timer of a retry that waits for its time.
     pub(crate) backoff: Option<TimerKey>,
     /// When the execution was accepted, and when it was last queued; monotonic.
@@ -46,6 +63,27 @@ pub(crate) struct Live {
 }
 
 impl Live {
+    /// Of an execution that starts to wait now.
+    pub(crate) fn new(payload: Payload, extra: Option<Box<Extra>>, now_us: u64) -> Live {
+        Live {
+            payload,
+            extra,
+            waiter: None,
+            joined: Vec::new(),
+            watchers: Vec::new(),
+            in_backlog: false,
+            expires_us: 0,
+            expiry: TimerKey::NONE,
+            attempts_before: 0,
+            backoff: None,
+            accepted_us: now_us,
+            queued_us: now_us,
+            dispatched_us: 0,
+            deadline_us: 0,
+            queued_bytes: 0,
+        }
+    }
+
     /// Callers that wait, and those that left during a run.
     pub(crate) fn waiter_count(&self) -> usize {
         usize::from(self.waiter.is_some()) + self.joined.len()
@@ -121,6 +159,8 @@ pub(crate) struct Execution {
     pub(crate) last_failure: Option<Box<Failure>>,
     /// Where its result goes, when its caller gave an address.
     pub(crate) delivery: Option<Box<ResultDelivery>>,
+    /// It is a dead letter.
+    pub(crate) dead: Option<Box<DeadLetter>>,
     /// The current attempt, from its dispatch until nothing can come of it any more.
     pub(crate) in_flight: Option<AttemptKey>,
     /// `None` once it has ended.
@@ -128,6 +168,11 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
+    /// Attempts that count against those that it may have.
+    pub(crate) fn attempts_made(&self) -> u32 {
+        self.attempt - self.live.as_ref().map_or(0, |live| live.attempts_before)
+    }
+
     /// Bytes that it holds of the retention budget.
     pub(crate) fn retained_bytes(&self) -> u64 {
         let ending = match &self.ending {

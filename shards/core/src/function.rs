@@ -132,8 +132,11 @@ pub(crate) struct Function {
     pub(crate) desired: u32,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) queue: WaitQueue,
-    /// Retries that wait for their time, outside `queue` but counted with it.
-    pub(crate) backing_off: BTreeSet<ExecutionKey>,
+    /// Accepted executions that wait to be drained one by one, while the background scheduler is off.
+    pub(crate) backlog: WaitQueue,
+    /// Executions that wait, but not for a slot: retries in their back-off, and accepted ones whose record is not
+    /// safe yet.
+    pub(crate) parked: BTreeSet<ExecutionKey>,
     /// Slots taken.
     pub(crate) in_flight: u32,
     /// Attempts decided by callback whose HTTP exchange goes on.
@@ -163,7 +166,8 @@ impl Function {
             desired: 0,
             endpoints: Vec::new(),
             queue: WaitQueue::default(),
-            backing_off: BTreeSet::new(),
+            backlog: WaitQueue::default(),
+            parked: BTreeSet::new(),
             in_flight: 0,
             lingering: 0,
             ringed: false,
@@ -176,7 +180,7 @@ impl Function {
 
     /// Executions that wait, retries in their back-off included.
     pub(crate) fn waiting_count(&self) -> u32 {
-        (self.queue.len() + self.backing_off.len()) as u32
+        (self.queue.len() + self.backlog.len() + self.parked.len()) as u32
     }
 
     /// Whether an attempt could be dispatched now.

@@ -107,6 +107,8 @@ pub enum Input {
         ticket: Ticket,
         /// Which execution.
         id: ExecutionId,
+        /// How long to wait for its end, in milliseconds; 0 answers at once.
+        wait_ms: u32,
     },
     /// Cancel an execution that still waits.
     Cancel {
@@ -114,6 +116,50 @@ pub enum Input {
         ticket: Ticket,
         /// Which execution.
         id: ExecutionId,
+    },
+    /// List the dead letters of a function, newest first.
+    ListDeadLetters {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which function.
+        name: Name,
+        /// How many at most.
+        limit: usize,
+    },
+    /// Queue a dead letter again.
+    Replay {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which function.
+        name: Name,
+        /// Which execution.
+        id: ExecutionId,
+    },
+    /// Give a dead letter up.
+    Purge {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which function.
+        name: Name,
+        /// Which execution.
+        id: ExecutionId,
+    },
+    /// Dispatch one queued execution, and answer when its attempt has been recorded.
+    DrainOnce {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which function.
+        name: Name,
+    },
+    /// Records up to this number are safe.
+    Journaled {
+        /// Number of the last one.
+        through: u64,
+    },
+    /// Records up to this number that were not reported safe cannot be written.
+    JournalFailed {
+        /// Number of the last one.
+        through: u64,
     },
     /// A function reported the result of an execution by callback.
     Complete {
@@ -165,6 +211,8 @@ pub enum Input {
         /// Where its delivery stands.
         delivery: Delivery,
     },
+    /// Answer everybody who waits to read an execution's end, now and from now on.
+    EndWatches,
     /// Refuse new work. `finally` also gives up what still waits.
     Drain {
         /// Whether synchronous callers that still wait are refused now.
@@ -186,6 +234,10 @@ impl Input {
             | Input::GetReplicas { ticket, .. }
             | Input::GetExecution { ticket, .. }
             | Input::Cancel { ticket, .. }
+            | Input::ListDeadLetters { ticket, .. }
+            | Input::Replay { ticket, .. }
+            | Input::Purge { ticket, .. }
+            | Input::DrainOnce { ticket, .. }
             | Input::Complete { ticket, .. } => Some(*ticket),
             Input::Provisioned { .. }
             | Input::TornDown { .. }
@@ -197,6 +249,9 @@ impl Input {
             | Input::GrantCalls { .. }
             | Input::GrantBytes(_)
             | Input::Configure(_)
+            | Input::Journaled { .. }
+            | Input::JournalFailed { .. }
+            | Input::EndWatches
             | Input::Delivered { .. }
             | Input::Drain { .. }
             | Input::Turn => None,

@@ -2,6 +2,8 @@
 
 use crate::{
     answer::State,
+    execution::Execution,
+    journal::Promise,
     shard::{FunctionKey, Shard},
 };
 
@@ -14,12 +16,13 @@ pub fn check(shard: &Shard) -> Result<(), String> {
     for (key, function) in shard.functions.iter() {
         check_function(shard, key).map_err(|what| format!("{}: {what}", function.name))?;
     }
-    let terminal = shard.executions.iter().filter(|(_, execution)| execution.state.is_terminal()).count();
+    let kept = |execution: &Execution| execution.state.is_terminal() && execution.dead.is_none();
+    let terminal = shard.executions.iter().filter(|(_, execution)| kept(execution)).count();
     expect(terminal == shard.finished_count, "finished_count is not the number of finished executions")?;
     let retained: u64 = shard
         .executions
         .iter()
-        .filter(|(_, execution)| execution.state.is_terminal())
+        .filter(|(_, execution)| kept(execution))
         .map(|(_, execution)| execution.retained_bytes())
         .sum();
     expect(retained == shard.retained_bytes, "retained_bytes is not what finished executions hold")?;
@@ -54,8 +57,45 @@ pub fn check(shard: &Shard) -> Result<(), String> {
     for (_, attempt) in shard.attempts.iter() {
         expect(shard.timers.get(attempt.timer).is_some(), "an attempt has no timeout")?;
     }
+    check_accepted(shard)?;
     expect(shard.keys.is_bounded(), "stale idempotency keys pile up")?;
     expect(shard.timers.is_sound(), "the timers are out of order")
+}
+
+fn check_accepted(shard: &Shard) -> Result<(), String> {
+    let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+    let alive = |execution: &&Execution| execution.accepted && !execution.state.is_terminal();
+    let all = || shard.executions.iter().map(|(_, execution)| execution);
+    expect(all().filter(alive).count() == shard.accepted_count, "the account of accepted is off")?;
+    let dead = || shard.executions.iter().filter_map(|(_, execution)| execution.dead.as_ref());
+    expect(dead().count() == shard.dead_letters.len(), "the account of dead letters is off")?;
+    let bytes: u64 = dead().map(|letter| letter.bytes).sum();
+    expect(bytes == shard.dead_letters.bytes, "the account of their bytes is off")?;
+    for (name, count) in shard.dead_letters.functions() {
+        expect(count <= shard.limits.dead_letters_max, "a function has too many dead letters")?;
+        let listed = shard.dead_letters.of(name).filter_map(|key| shard.executions.get(key));
+        let sound = listed.filter(|execution| *execution.label == *name.as_str() && execution.dead.is_some());
+        expect(sound.count() == count, "what is listed as a dead letter is none")?;
+    }
+    expect(bytes <= shard.limits.dead_letters_bytes_max, "dead letters hold too many bytes")?;
+    let promised = |key| {
+        let about = |promise: &Promise| match promise {
+            Promise::Accept(of, _) | Promise::Replay(of, _) => *of == key,
+            Promise::Answer(..) => false,
+        };
+        shard.journal.promises().any(about)
+    };
+    for (_, function) in shard.functions.iter() {
+        for key in &function.parked {
+            let live = shard.executions.get(*key).and_then(|execution| execution.live.as_ref());
+            let backs_off = live.is_some_and(|live| live.backoff.is_some());
+            expect(
+                backs_off || promised(*key),
+                "nothing will queue an execution that waits beside its queue",
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
@@ -69,13 +109,15 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     let finished = of_it().filter(|(_, execution)| execution.state.is_terminal()).count() as u64;
     expect(finished == function.accounting.finished, "the account of finished is off")?;
     let waiting = u64::from(function.waiting_count());
-    expect(waiting == function.accounting.queued, "what is queued is neither in the queue nor backing off")?;
-    let really_queued = function
-        .queue
-        .iter()
-        .filter(|key| shard.executions.get(*key).is_some_and(|execution| execution.state == State::Queued))
-        .count();
-    expect(really_queued == function.queue.len(), "the queue's length is not what waits in it")?;
+    expect(waiting == function.accounting.queued, "what is queued is neither in a queue nor beside it")?;
+    for queue in [&function.queue, &function.backlog] {
+        let waits =
+            |key: &_| shard.executions.get(*key).is_some_and(|execution| execution.state == State::Queued);
+        expect(
+            queue.iter().filter(waits).count() == queue.len(),
+            "a queue's length is not what waits in it",
+        )?;
+    }
     let slots =
         shard.attempts.iter().filter(|(_, attempt)| attempt.function == key && !attempt.settled).count();
     expect(slots == function.in_flight as usize, "slots held ≠ attempts in flight")?;

@@ -5,12 +5,14 @@
 //! same times give the same effects, byte for byte: time, ids and randomness are given to it.
 //!
 //! Reading order: [`input`] (what can happen), [`effect`] and [`answer`] (what it causes), then `shard/`, one
-//! file per stage of an execution's life: `registry`, `admission`, `dispatch`, `completion`, `retry`, `timing`,
-//! `retention`. [`invariant::check`] says what holds after every step.
+//! file per stage of an execution's life: `registry`, `admission`, `journaling`, `dispatch`, `completion`,
+//! `retry`, `timing`, `retention`; and what is done to executions from outside: `watching`, `dead_letters`,
+//! `drain_once`, `delivery`. [`invariant::check`] says what holds after every step.
 //!
 //! Not here, and kept out by the compiler: I/O, clocks, threads, locks, randomness, serialisation.
 
 pub mod answer;
+mod dead_letters;
 pub mod effect;
 mod execution;
 mod function;
@@ -19,6 +21,7 @@ mod id_table;
 mod idempotency;
 pub mod input;
 pub mod invariant;
+pub mod journal;
 pub mod limits;
 pub mod name;
 pub mod payload;
@@ -35,6 +38,7 @@ pub use effect::{Destination, Dispatch, Effect, Effects, Note};
 pub use function::{Counters, FunctionView};
 pub use id::ExecutionId;
 pub use input::{FunctionSpec, Input, Invoke, Now, Outcome, Policy, Report, Target, Ticket};
+pub use journal::Record;
 pub use limits::Limits;
 pub use name::Name;
 pub use payload::{Failure, Output, OutputKind, Payload};

@@ -7,7 +7,7 @@ pub struct Limits {
     pub functions_max: usize,
     /// Administrative requests that wait for a slow one on the same function.
     pub pending_max: usize,
-    /// Callers that wait for one execution (joined by an idempotency key).
+    /// Callers that wait for one execution (joined by an idempotency key), and readers that wait for its end.
     pub waiters_max: usize,
     /// Finished executions kept.
     pub executions_max: usize,
@@ -21,6 +21,10 @@ pub struct Limits {
     pub sweep_interval_us: u64,
     /// Idempotency keys kept.
     pub keys_max: usize,
+    /// Dead letters kept per function.
+    pub dead_letters_max: usize,
+    /// Bytes of payloads, outputs and error texts kept with all dead letters.
+    pub dead_letters_bytes_max: u64,
     /// How long a key is kept after its last write, in microseconds.
     pub keys_ttl_us: u64,
     /// Dispatches, timers or evictions of one [`crate::Shard::handle`] call beyond those its input causes.
@@ -45,6 +49,8 @@ impl Default for Limits {
             payload_ttl_us: 120_000_000,
             sweep_interval_us: 5_000_000,
             keys_max: 1_000_000,
+            dead_letters_max: 1000,
+            dead_letters_bytes_max: 64 << 20,
             keys_ttl_us: 300_000_000,
             batch_max: 256,
             turn_max: 2,

@@ -103,6 +103,10 @@ pub mod code {
     pub const FUNCTION_REMOVED: &str = "FUNCTION_REMOVED";
     /// The execution was cancelled, or its only caller left while it waited.
     pub const CANCELLED: &str = "CANCELLED";
+    /// It waited longer than its caller wanted it to.
+    pub const EXPIRED: &str = "EXPIRED";
+    /// The store could not take it.
+    pub const STORE_UNAVAILABLE: &str = "STORE_UNAVAILABLE";
     /// The caller's deadline passed.
     pub const TIMEOUT: &str = "TIMEOUT";
 }

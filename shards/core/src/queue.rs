@@ -54,6 +54,18 @@ impl WaitQueue {
         }
     }
 
+    /// Takes out entries of an execution that does not wait here, before it waits again: they would count as its
+    /// place.
+    pub(crate) fn forget_stale(&mut self, execution: ExecutionKey) {
+        self.entries.retain(|entry| *entry != execution);
+    }
+
+    /// Takes over what waits in another queue, behind what waits here.
+    pub(crate) fn append(&mut self, other: &mut WaitQueue) {
+        self.entries.append(&mut other.entries);
+        self.waiting += std::mem::take(&mut other.waiting);
+    }
+
     /// All entries, stale ones included, first to last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ExecutionKey> {
         self.entries.iter().copied()

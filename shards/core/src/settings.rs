@@ -5,13 +5,15 @@
 pub struct Settings {
     /// Calls per second that the server admits. Only reported: the leases decide.
     pub calls_per_second: u32,
+    /// Accepted executions are dispatched on their own; else they wait for [`crate::Input::DrainOnce`].
+    pub background_scheduler: bool,
     /// How synchronous calls are refused early; `None` lets them wait to their own deadlines.
     pub sync_queue: Option<SyncQueue>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { calls_per_second: 1000, sync_queue: None }
+        Settings { calls_per_second: 1000, background_scheduler: true, sync_queue: None }
     }
 }
 

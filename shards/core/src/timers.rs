@@ -18,6 +18,10 @@ pub(crate) enum Due {
     Attempt(AttemptKey),
     /// A retry has waited long enough.
     Backoff(ExecutionKey),
+    /// An accepted execution may no longer wait.
+    Expiry(ExecutionKey),
+    /// A reader has waited long enough.
+    Watch(ExecutionKey, Ticket),
     /// Finished executions and keys are to be looked through.
     Sweep,
 }
@@ -28,7 +32,9 @@ impl Due {
             Due::Waiter(..) => 0,
             Due::Attempt(_) => 1,
             Due::Backoff(_) => 2,
-            Due::Sweep => 3,
+            Due::Expiry(_) => 3,
+            Due::Watch(..) => 4,
+            Due::Sweep => 5,
         }
     }
 }

@@ -277,15 +277,18 @@ impl<H: Host> Node<H> {
 
     /// Leases what a call may need before it is offered to the shard.
     fn lease(&self, seat: &mut Seat<H>, now: Now, input: &Input) {
-        let (Input::Invoke(call) | Input::Enqueue(call)) = input else { return };
+        let is_call = matches!(input, Input::Invoke(_) | Input::Enqueue(_));
+        if !is_call && !matches!(input, Input::Replay { .. }) {
+            return;
+        }
         let fabric = &self.inner.fabric;
-        if seat.shard.wants_calls(now) {
+        if is_call && seat.shard.wants_calls(now) {
             let (second, calls) = fabric.calls.lease(now.unix_ms / 1000);
             if calls > 0 {
                 seat.shard.handle(now, Input::GrantCalls { second, calls }, &mut seat.effects);
             }
         }
-        let need = call.payload.bytes();
+        let need = seat.shard.needed_bytes(input);
         let wanted = seat.shard.wanted_bytes(need);
         if wanted > 0 {
             let granted = fabric.bytes.lease(wanted, need);

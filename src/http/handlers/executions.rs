@@ -1,18 +1,29 @@
 //! Executions: read and cancelled.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use shard_core::{Answer, ExecutionId, Input, Refusal, Ticket};
 
 use super::{Api, unexpected};
 use crate::{
     api::{error::ApiError, result},
-    http::respond::{self, HttpResponse},
+    http::{
+        query::Query,
+        respond::{self, HttpResponse},
+    },
 };
+
+/// Longest wait of one read.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 impl Api {
     /// `GET /v1/executions/{id}`
-    pub(super) async fn get_execution(&self, id: &str) -> Result<HttpResponse, ApiError> {
-        self.about_execution(id, StatusCode::OK, |ticket, id| Input::GetExecution { ticket, id }).await
+    pub(super) async fn get_execution(&self, id: &str, query: &Query<'_>) -> Result<HttpResponse, ApiError> {
+        let wait = query.duration("wait")?.unwrap_or_default().min(WAIT_MAX);
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let ask = |ticket, id| Input::GetExecution { ticket, id, wait_ms };
+        self.about_execution(id, StatusCode::OK, ask).await
     }
 
     /// `DELETE /v1/executions/{id}`
@@ -28,7 +39,7 @@ impl Api {
     ) -> Result<HttpResponse, ApiError> {
         let refused = |refusal| Err(ApiError::Refused { refusal, name: text.to_owned() });
         let Some(id) = ExecutionId::parse(text) else { return refused(Refusal::ExecutionNotFound) };
-        match self.ask(id.owner_hash(), None, |ticket| input(ticket, id)).await? {
+        match self.ask(id.owner_hash(), Some(id), |ticket| input(ticket, id)).await? {
             Answer::Execution(view) => Ok(respond::of_execution(status, &id, result::execution(&view))),
             Answer::Refused(refusal) => refused(refusal),
             other => Err(unexpected(&other)),

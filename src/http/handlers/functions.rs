@@ -133,7 +133,7 @@ impl Api {
         }
     }
 
-    async fn ask_about(
+    pub(super) async fn ask_about(
         &self,
         name: &str,
         input: impl FnOnce(Ticket, Name) -> Input,
@@ -149,7 +149,7 @@ impl Api {
     }
 }
 
-fn refused(answer: Answer, name: &str) -> ApiError {
+pub(super) fn refused(answer: Answer, name: &str) -> ApiError {
     match answer {
         Answer::Refused(Refusal::Backend(failure)) if failure.kind == BackendFailureKind::Teardown => {
             internal("teardown failed, the function is back", &failure.message)

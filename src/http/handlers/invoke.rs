@@ -103,13 +103,7 @@ impl Api {
             })
             .await?;
         match answer {
-            Answer::Accepted { id } => {
-                let mut response = respond::of_execution(StatusCode::ACCEPTED, &id, result::accepted(&id));
-                if let Ok(location) = HeaderValue::try_from(format!("/v1/executions/{id}")) {
-                    response.headers_mut().insert(LOCATION, location);
-                }
-                Ok(response)
-            }
+            Answer::Accepted { id } => Ok(accepted(&id)),
             Answer::Refused(refusal) => Err(refused(refusal, name)),
             other => Err(unexpected(&other)),
         }
@@ -130,6 +124,15 @@ impl Api {
         let id = self.new_id(name.owner_hash())?;
         Ok(Call { name, id, payload, timeout_ms, extra })
     }
+}
+
+/// The execution was accepted; its result is fetched later.
+pub(super) fn accepted(id: &ExecutionId) -> HttpResponse {
+    let mut response = respond::of_execution(StatusCode::ACCEPTED, id, result::accepted(id));
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/executions/{id}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
 }
 
 fn refused(refusal: Refusal, name: &str) -> ApiError {

@@ -1,6 +1,7 @@
 //! What the API does, one file per group of paths.
 
 mod callbacks;
+mod dead_letters;
 mod executions;
 mod functions;
 mod invoke;
@@ -14,6 +15,7 @@ use shard_runtime::Node;
 
 use super::{
     io::ConnectionState,
+    query::Query,
     request::RequestBody,
     respond::{self, HttpResponse},
     route::Route,
@@ -96,6 +98,7 @@ impl Api {
             return Err(ApiError::MethodNotAllowed { allow: route.allow() });
         }
         let get = head.method == Method::GET;
+        let query = Query::of(&head.uri);
         match route {
             Route::Invoke(name) => self.invoke(&name, &head.headers, body).await,
             Route::Enqueue(name) => self.enqueue(&name, &head.headers, body).await,
@@ -105,9 +108,13 @@ impl Api {
             Route::Function(name) => self.delete_function(&name).await,
             Route::Replicas(name) if get => self.get_replicas(&name).await,
             Route::Replicas(name) => self.set_replicas(&name, &head.headers, body).await,
-            Route::Execution(id) if get => self.get_execution(&id).await,
+            Route::DeadLetters(name) => self.list_dead_letters(&name, &query).await,
+            Route::DeadLetter(name, id) => self.purge_dead_letter(&name, &id).await,
+            Route::Replay(name, id) => self.replay_dead_letter(&name, &id).await,
+            Route::Execution(id) if get => self.get_execution(&id, &query).await,
             Route::Execution(id) => self.cancel_execution(&id).await,
             Route::Complete(id) => self.complete(&id, &head.headers, body).await,
+            Route::DrainOnce(name) => self.drain_once(&name).await,
             Route::BuildMetadata => Ok(self.build_metadata()),
             Route::OpenApi => Ok(modules::openapi()),
         }

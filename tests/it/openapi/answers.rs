@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::document::Document;
-use crate::support::{Function, Reply, Response, Server, client::encode, eventually};
+use crate::support::{Function, Gate, Reply, Response, Server, client::encode, eventually};
 
 const FUNCTIONS: &str = "/v1/functions";
 const FUNCTION: &str = "/v1/functions/{name}";
@@ -16,6 +16,10 @@ const REPLICAS: &str = "/v1/functions/{name}/replicas";
 const INVOKE: &str = "/v1/functions/{name}:invoke";
 const ENQUEUE: &str = "/v1/functions/{name}:enqueue";
 const EXECUTION: &str = "/v1/executions/{executionId}";
+const LETTERS: &str = "/v1/functions/{name}/dead-letters";
+const LETTER: &str = "/v1/functions/{name}/dead-letters/{executionId}";
+const REPLAY: &str = "/v1/functions/{name}/dead-letters/{executionId}:replay";
+const DRAIN_ONCE: &str = "/v1/internal/functions/{name}:drain-once";
 const COMPLETE: &str = "/v1/internal/executions/{executionId}:complete";
 /// The longest body that the server of these tests takes.
 const REQUEST_BYTES_MAX: usize = 4096;
@@ -58,7 +62,14 @@ impl Probe {
         headers: &[(&str, &str)],
         body: impl AsRef<[u8]>,
     ) -> Response {
-        let path = described.replace("{name}", name).replace("{executionId}", name);
+        // A path with two parameters is given both, one per line; a query may follow the last one.
+        let (name, id) = name.split_once('\n').unwrap_or((name, name));
+        let (id, query) = id.split_once('?').unwrap_or((id, ""));
+        let name = name.split('?').next().unwrap_or_default();
+        let mut path = described.replace("{name}", name).replace("{executionId}", id);
+        if !query.is_empty() {
+            path = format!("{path}?{query}");
+        }
         let answer = self.document.send(&self.server, described, (method, &path), headers, body.as_ref());
         self.record(status, method, described, answer)
     }
@@ -90,6 +101,7 @@ fn every_described_answer_is_given_as_described() {
     bodies_that_are_refused(&mut probe);
     invocation(&mut probe);
     results_by_callback(&mut probe);
+    dead_letters(&mut probe);
     about_the_server(&mut probe);
     let mut seen = probe.seen;
     let document = probe.document;
@@ -225,6 +237,8 @@ fn invocation(probe: &mut Probe) {
     for method in ["GET", "DELETE"] {
         probe.expect(404, method, EXECUTION, "0", &[], "");
     }
+    let soon = format!("{}?wait=soon", id_of(&running));
+    probe.expect(400, "GET", EXECUTION, &soon, &[], "");
     limited(probe);
 }
 
@@ -258,6 +272,45 @@ fn results_by_callback(probe: &mut Probe) {
     assert_eq!((&status["status"], &status["output"]), (&json!("success"), &json!(7)));
 }
 
+/// An execution that fails for good, and a queue that has no place for it.
+fn dead_letters(probe: &mut Probe) {
+    let gate = Gate::closed();
+    let door = gate.clone();
+    let function = Function::start(move |call| {
+        if call.body.windows(4).any(|word| word == b"hold") {
+            door.pass();
+        }
+        Reply::new(400, "text/plain", b"no such page")
+    });
+    probe.register_pool("dead", &function.url());
+    let accepted = probe.expect(202, "POST", ENQUEUE, "dead", &[], r#"{"input":1}"#);
+    let id = accepted.header("x-execution-id").expect("checked").to_owned();
+    probe.server.ended(&id);
+    let of = |id: &str| format!("dead\n{id}");
+    let letters = probe.expect(200, "GET", LETTERS, "dead", &[], "").json();
+    assert_eq!(letters[0]["executionId"], json!(id));
+    probe.expect(400, "GET", LETTERS, "dead?limit=0", &[], "");
+    probe.expect(404, "GET", LETTERS, "nobody", &[], "");
+    probe.expect(404, "POST", REPLAY, &of("0"), &[], "");
+    probe.expect(404, "DELETE", LETTER, &of("0"), &[], "");
+    for _ in 0..2 {
+        probe.expect(202, "POST", ENQUEUE, "dead", &[], r#"{"input":"hold"}"#);
+        gate.await_arrivals(1);
+    }
+    probe.expect(429, "POST", REPLAY, &of(&id), &[], "");
+    gate.open();
+    eventually("there is a place", || {
+        let path = format!("/v1/functions/dead/dead-letters/{id}:replay");
+        probe.server.send("POST", &path, &Value::Null).status == 202
+    });
+    probe.server.ended(&id);
+    probe.expect(202, "POST", REPLAY, &of(&id), &[], "");
+    probe.server.ended(&id);
+    probe.expect(204, "DELETE", LETTER, &of(&id), &[], "");
+    probe.expect(200, "POST", DRAIN_ONCE, "dead", &[], "");
+    probe.expect(404, "POST", DRAIN_ONCE, "nobody", &[], "");
+}
+
 fn about_the_server(probe: &mut Probe) {
     for path in [
         "/modules/build-metadata",
@@ -278,6 +331,7 @@ fn without_modules() -> BTreeSet<(String, String, u16)> {
     let local = json!({ "name": "echo", "executionMode": "LOCAL" }).to_string();
     probe.expect(201, "POST", FUNCTIONS, "", &[], local);
     probe.expect(501, "POST", ENQUEUE, "echo", &[], r#"{"input":1}"#);
+    probe.expect(501, "POST", DRAIN_ONCE, "echo", &[], "");
     let homeless = json!({ "name": "homeless", "image": "i" }).to_string();
     let refused = probe.expect(503, "POST", FUNCTIONS, "", &[], homeless);
     refused.expect_error(503, "NO_DEPLOYMENT_BACKEND");

@@ -50,6 +50,11 @@ impl Gate {
         self.change(|state| state.open = true);
     }
 
+    /// Whether everybody is let through.
+    pub fn is_open(&self) -> bool {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner).open
+    }
+
     /// Waits until this many calls have come to the door since the start.
     #[track_caller]
     pub fn await_arrivals(&self, count: usize) {

@@ -22,8 +22,10 @@ const KEYS_PER_CLAIM: usize = 2;
 
 /// What became of a call that was not refused.
 enum Admission {
-    /// A new execution; a caller that does not wait is answered at once.
-    Created(ExecutionKey, Option<Answer>),
+    /// A new execution.
+    Created(ExecutionKey),
+    /// An earlier execution with the same key answers it, as soon as its record is safe.
+    Accepted(ExecutionKey, ExecutionId),
     /// An earlier execution with the same key answers it.
     Answered(Answer),
     /// It waits for an earlier execution with the same key.
@@ -35,12 +37,9 @@ impl Shard {
     pub(super) fn invoke(&mut self, call: Invoke, accepted: bool, fx: &mut Effects) {
         let ticket = call.ticket;
         match self.admit(call, accepted) {
-            Ok(Admission::Created(execution, answer)) => {
-                if let Some(answer) = answer {
-                    fx.reply(ticket, answer);
-                }
-                self.dispatch_or_enqueue(execution, fx);
-            }
+            Ok(Admission::Created(execution)) if accepted => self.accept(execution, ticket, fx),
+            Ok(Admission::Created(execution)) => self.dispatch_or_enqueue(execution, fx),
+            Ok(Admission::Accepted(execution, id)) => self.accept_running(execution, id, ticket, fx),
             Ok(Admission::Answered(answer)) => fx.reply(ticket, answer),
             Ok(Admission::Joined) => {}
             Err(refusal) => fx.reply(ticket, Answer::Refused(refusal)),
@@ -67,14 +66,15 @@ impl Shard {
             let retry_after_s = function.rate.retry_after_s(self.now.unix_ms);
             return Err(Refusal::RateLimited { function: true, limit_per_second, retry_after_s });
         }
-        if let Some(sent) = call.extra.as_ref().and_then(|extra| extra.idempotency.as_ref()) {
+        if let Some(sent) = call.extra.as_ref().and_then(|extra| extra.idempotency.clone()) {
             let label = Arc::clone(&function.label);
-            if let Some(admission) = self.join(&call, accepted, &label, sent)? {
+            if let Some(admission) = self.join(&mut call, accepted, &label, &sent)? {
                 return Ok(admission);
             }
         }
         let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
-        if !(function.can_dispatch() && function.queue.is_empty()) {
+        // What is accepted waits at least until it has been written down.
+        if accepted || !(function.can_dispatch() && function.queue.is_empty()) {
             if let Some(refusal) = queue_refusal(function) {
                 function.counters.queue_rejections += 1;
                 return Err(refusal);
@@ -86,15 +86,13 @@ impl Shard {
             // It may wait for long: it must not keep a whole read buffer alive.
             call.payload.detach();
         }
-        let answer = accepted.then_some(Answer::Accepted { id: call.id });
-        let execution = self.create(call, key, accepted);
-        Ok(Admission::Created(execution, answer))
+        Ok(Admission::Created(self.create(call, key, accepted)))
     }
 
     /// Uses an earlier execution with the same key. `None`: there is none, go on.
     fn join(
         &mut self,
-        call: &Invoke,
+        call: &mut Invoke,
         accepted: bool,
         label: &Arc<str>,
         sent: &Idempotency,
@@ -108,10 +106,17 @@ impl Shard {
         if claim.digest != sent.digest {
             return Err(Refusal::KeyReused);
         }
-        if accepted {
-            // From now on no waiter ends it: it was promised with 202.
-            execution.accepted = true;
+        if accepted && execution.state.is_terminal() {
             return Ok(Some(Admission::Answered(Answer::Accepted { id: execution.id })));
+        }
+        if accepted {
+            // One result is delivered to one address: the first that was given.
+            let callback_url = call.extra.as_mut().and_then(|extra| extra.callback_url.take());
+            if execution.delivery.is_none() {
+                execution.delivery = callback_url.map(ResultDelivery::new);
+            }
+            self.accepted_count += usize::from(!execution.accepted);
+            return Ok(Some(Admission::Accepted(claim.execution, execution.id)));
         }
         if let Some(answer) = execution.answer() {
             return Ok(Some(Admission::Answered(answer)));
@@ -163,6 +168,7 @@ impl Shard {
             ending: Ending::None,
             last_failure: None,
             delivery: callback_url.map(ResultDelivery::new),
+            dead: None,
             in_flight: None,
             live: None,
         });
@@ -172,21 +178,13 @@ impl Shard {
             limit_ms,
             gone: false,
         });
-        let live = Live {
-            payload: call.payload,
-            extra: call.extra,
-            waiter,
-            joined: Vec::new(),
-            backoff: None,
-            accepted_us: now.mono_us,
-            queued_us: now.mono_us,
-            dispatched_us: 0,
-            deadline_us,
-            queued_bytes: 0,
-        };
+        let expires_us = if accepted { self.expiry_of(call.extra.as_deref()) } else { 0 };
+        self.accepted_count += usize::from(accepted);
+        let live = Live { waiter, deadline_us, ..Live::new(call.payload, call.extra, now.mono_us) };
         if let Some(execution) = self.executions.get_mut(key) {
             execution.live = Some(Box::new(live));
         }
+        self.arm_expiry(key, expires_us);
         self.ids.insert(call.id, key);
         if let Some(idempotency) = idempotency {
             self.keys.put(&label, &idempotency, key, now.mono_us);
@@ -203,8 +201,9 @@ impl Shard {
     }
 
     /// Sends what was just admitted when a slot is free, without a detour through the queue.
-    fn dispatch_or_enqueue(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let function = self.executions.get(key).and_then(|execution| self.functions.get(execution.function));
+    pub(super) fn dispatch_or_enqueue(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get(key) else { return };
+        let function = self.functions.get(execution.function).filter(|_| !self.is_backlogged(execution));
         if function.is_some_and(|function| function.can_dispatch() && function.queue.is_empty()) {
             self.dispatch(key, fx);
         } else {
@@ -214,11 +213,15 @@ impl Shard {
 
     /// A caller is gone. Its place in the queue is free at once, unless others wait for the same execution. What
     /// runs goes on, at most to the deadline that the caller would have had.
-    pub(super) fn abandon(&mut self, ticket: Ticket, id: Option<ExecutionId>) {
+    pub(super) fn abandon(&mut self, ticket: Ticket, id: Option<ExecutionId>, fx: &mut Effects) {
         let joined = self.joined.remove(&ticket);
         let Some(key) = joined.or_else(|| self.find_key(id?)) else { return };
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(live) = execution.live.as_mut() else { return };
+        if let Some(position) = live.watchers.iter().position(|watcher| watcher.ticket == ticket) {
+            self.timers.remove(live.watchers.swap_remove(position).timer);
+            return;
+        }
         let Some(waiter) = live.waiter_mut(ticket) else { return };
         waiter.gone = true;
         if execution.accepted || live.is_awaited() {
@@ -227,7 +230,7 @@ impl Shard {
             }
         } else if execution.state == State::Queued {
             // Nobody knows its id: keeping a record would let callers that come and go fill the memory.
-            self.discard(key);
+            self.discard(key, fx);
         }
     }
 
@@ -274,13 +277,13 @@ impl Shard {
                     fx.reply(waiter.ticket, Answer::Refused(Refusal::ShuttingDown));
                 }
             }
-            self.discard(key);
+            self.discard(key, fx);
         }
     }
 }
 
 /// Refuses when nothing more may wait.
-fn queue_refusal(function: &Function) -> Option<Refusal> {
+pub(super) fn queue_refusal(function: &Function) -> Option<Refusal> {
     let queue_depth = function.waiting_count();
     (queue_depth >= function.policy.queue_size).then(|| Refusal::QueueFull {
         queue_depth,

@@ -11,6 +11,7 @@ use crate::{
     function::{Function, Life},
     id::ExecutionId,
     input::{Outcome, Report, Ticket},
+    journal::Record,
     payload::{Failure, code},
     shard::{AttemptKey, ExecutionKey, FunctionKey, Shard},
 };
@@ -37,6 +38,7 @@ impl Shard {
             }
             return;
         }
+        let drainer = self.take_drainer(key);
         let current = self.is_current(execution, key);
         if !settled {
             self.settle(key);
@@ -48,6 +50,7 @@ impl Shard {
             self.conclude(execution, report, fx);
         }
         self.forget_function_if_gone(function);
+        Self::tell_drainer(drainer, fx);
     }
 
     /// A function reports by callback.
@@ -69,10 +72,12 @@ impl Shard {
         let attempt = execution.in_flight.filter(|_| current);
         let function = execution.function;
         let mut applied = false;
+        let mut drainer = None;
         if let Some(attempt) = attempt
             && outcome != Outcome::Promised
             && self.settle(attempt)
         {
+            drainer = self.take_drainer(attempt);
             self.let_exchange_end(attempt, fx);
             applied = running;
         }
@@ -91,11 +96,13 @@ impl Shard {
             self.late(function, id, reason, fx);
         }
         self.forget_function_if_gone(function);
+        Self::tell_drainer(drainer, fx);
         fx.reply(ticket, Answer::Callback { applied });
     }
 
     /// The attempt's time is over.
     pub(super) fn attempt_timed_out(&mut self, key: AttemptKey, fx: &mut Effects) {
+        let drainer = self.take_drainer(key);
         let Some(attempt) = self.attempts.get(key) else { return };
         let (execution, function, promised) = (attempt.execution, attempt.function, attempt.exchange_over);
         let current = self.is_current(execution, key);
@@ -108,6 +115,7 @@ impl Shard {
             self.nobody_reported(execution, function, promised, current, fx);
         }
         self.forget_function_if_gone(function);
+        Self::tell_drainer(drainer, fx);
     }
 
     /// An attempt was given up. Whoever `promised` a callback for it and sent none left an orphan.
@@ -129,7 +137,7 @@ impl Shard {
             || self
                 .executions
                 .get(execution)
-                .is_none_or(|execution| execution.attempt >= function.policy.attempts_max);
+                .is_none_or(|execution| execution.attempts_made() >= function.policy.attempts_max);
         let message = if promised {
             format!(
                 "The function promised a callback and sent none within {limit_ms} ms; check CALLBACK_URL and its log"
@@ -247,9 +255,14 @@ impl Shard {
                 let again = retryable
                     && wanted
                     && function.is_some_and(|function| {
-                        function.life == Life::Live && execution.attempt < function.policy.attempts_max
+                        function.life == Life::Live
+                            && execution.attempts_made() < function.policy.attempts_max
                     });
-                if again {
+                let expires_us = execution.live.as_ref().map_or(0, |live| live.expires_us);
+                if again && expires_us != 0 && expires_us <= self.now.mono_us {
+                    execution.last_failure = Some(Box::new(Failure { body: None, ..*failure }));
+                    self.expire(key, fx);
+                } else if again {
                     self.retry(key, failure, retry_after_ms, fx);
                 } else {
                     self.finish(key, State::Error, Ending::Failed(failure), fx);
@@ -269,8 +282,8 @@ impl Shard {
         execution.ending = ending;
         execution.finished_ms = now.unix_ms;
         execution.finished_us = now.mono_us;
-        self.retained_bytes += execution.retained_bytes();
-        self.finished_count += 1;
+        self.timers.remove(live.expiry);
+        self.accepted_count -= usize::from(execution.accepted);
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.accounting.finished += 1;
             count_ending(function, execution, ran);
@@ -301,8 +314,34 @@ impl Shard {
                 }
             }
         }
+        let dead = self.write_ended(key, fx);
         self.deliver(key, fx);
-        self.retain(key);
+        self.tell(key, live.watchers, fx);
+        if dead {
+            self.bury(key, live.payload, live.extra, fx);
+        } else {
+            self.retain(key);
+        }
+    }
+
+    /// Writes down how an accepted execution ended. Returns whether it is a dead letter now.
+    fn write_ended(&mut self, key: ExecutionKey, fx: &mut Effects) -> bool {
+        let Some(execution) = self.executions.get(key).filter(|execution| execution.accepted) else {
+            return false;
+        };
+        let result = match execution.answer() {
+            Some(Answer::Finished { result, .. }) => result.map_err(|failure| *failure),
+            Some(Answer::TimedOut { stage, limit_ms, .. }) => {
+                Err(Failure::new(code::TIMEOUT, stage.timeout_message(limit_ms)))
+            }
+            _ => return false,
+        };
+        let dead = result
+            .as_ref()
+            .is_err_and(|failure| failure.code != code::CANCELLED && failure.code != code::FUNCTION_REMOVED);
+        let (id, state, finished_ms) = (execution.id, execution.state, execution.finished_ms);
+        self.write(Record::Ended { id, state, result, finished_ms, dead }, fx);
+        dead
     }
 
     /// Moves an execution that is not terminal out of its queue, its back-off or its run, into `state`. Returns
@@ -311,8 +350,10 @@ impl Shard {
         let execution = self.executions.get_mut(key)?;
         let before = std::mem::replace(&mut execution.state, state);
         let mut backoff = None;
+        let mut in_backlog = false;
         if let Some(live) = execution.live.as_mut() {
             backoff = live.backoff.take();
+            in_backlog = live.in_backlog;
             self.queued_bytes -= std::mem::take(&mut live.queued_bytes);
         }
         if let Some(timer) = backoff {
@@ -324,9 +365,10 @@ impl Shard {
             State::Running => function.accounting.running -= 1,
             State::Queued => {
                 function.accounting.queued -= 1;
-                if !function.backing_off.remove(&key) && backoff.is_none() {
+                if !function.parked.remove(&key) && backoff.is_none() {
                     let executions = &self.executions;
-                    function.queue.forget_one(|key| {
+                    let queue = if in_backlog { &mut function.backlog } else { &mut function.queue };
+                    queue.forget_one(|key| {
                         executions.get(key).is_some_and(|execution| execution.state == State::Queued)
                     });
                 }
@@ -339,10 +381,10 @@ impl Shard {
     /// The executions of a function that wait, retries in their back-off included.
     pub(super) fn waiting_of(&self, key: FunctionKey) -> Vec<ExecutionKey> {
         let Some(function) = self.functions.get(key) else { return Vec::new() };
-        let queued = function.queue.iter().filter(|key| {
+        let queued = function.queue.iter().chain(function.backlog.iter()).filter(|key| {
             self.executions.get(*key).is_some_and(|execution| execution.state == State::Queued)
         });
-        queued.chain(function.backing_off.iter().copied()).collect()
+        queued.chain(function.parked.iter().copied()).collect()
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::{
     answer::State,
     effect::{Destination, Dispatch, Effect, Effects},
+    execution::Execution,
     function::{Endpoint, Function, Life},
-    shard::{Attempt, EndpointId, ExecutionKey, FunctionKey, Shard},
+    journal::Record,
+    shard::{Attempt, AttemptKey, EndpointId, ExecutionKey, FunctionKey, Shard},
     timers::{Due, TimerKey},
 };
 
@@ -21,8 +23,11 @@ impl Shard {
             self.queued_bytes += live.queued_bytes;
         }
         let function_key = execution.function;
+        live.in_backlog = execution.accepted && !self.settings.background_scheduler;
+        let in_backlog = live.in_backlog;
         if let Some(function) = self.functions.get_mut(function_key) {
-            function.queue.push(key);
+            let queue = if in_backlog { &mut function.backlog } else { &mut function.queue };
+            queue.push(key);
             function.counters.enqueued += 1;
         }
         self.ring(function_key);
@@ -71,6 +76,21 @@ impl Shard {
         }
     }
 
+    /// The same for one that waits to be drained, if there is any.
+    pub(super) fn dispatch_from_backlog(&mut self, key: FunctionKey, fx: &mut Effects) -> Option<AttemptKey> {
+        let function = self.functions.get_mut(key).filter(|function| function.can_dispatch())?;
+        let executions = &self.executions;
+        let waits = |key| executions.get(key).is_some_and(|execution| execution.state == State::Queued);
+        let execution = function.backlog.pop(waits).or_else(|| function.queue.pop(waits))?;
+        self.dispatch(execution, fx);
+        self.executions.get(execution)?.in_flight
+    }
+
+    /// Whether an execution waits to be drained when it waits.
+    pub(super) fn is_backlogged(&self, execution: &Execution) -> bool {
+        execution.accepted && !self.settings.background_scheduler
+    }
+
     /// Takes a slot and sends the next attempt of a queued execution.
     pub(super) fn dispatch(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let now = self.now;
@@ -117,12 +137,14 @@ impl Shard {
             lingers: false,
             exchange_over: false,
             connecting: false,
+            drainer: None,
         });
         let timer = self.timers.insert(now.mono_us + timeout_us, Due::Attempt(attempt));
         if let Some(entry) = self.attempts.get_mut(attempt) {
             entry.timer = timer;
         }
         execution.in_flight = Some(attempt);
+        let written = execution.accepted.then_some((execution.id, execution.attempt));
         fx.push(Effect::Dispatch(Dispatch {
             attempt,
             id: execution.id,
@@ -132,6 +154,9 @@ impl Shard {
             remaining_ms: u32::try_from(remaining_us.div_ceil(1000)).unwrap_or(u32::MAX).max(1),
             extra,
         }));
+        if let Some((id, attempt)) = written {
+            self.write(Record::Attempted { id, attempt }, fx);
+        }
     }
 
     /// The instances of a function changed: addresses are opened and closed accordingly.

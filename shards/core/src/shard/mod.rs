@@ -7,12 +7,16 @@
 
 mod admission;
 mod completion;
+mod dead_letters;
 mod delivery;
 mod dispatch;
+mod drain_once;
+mod journaling;
 mod registry;
 mod retention;
 mod retry;
 mod timing;
+mod watching;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,6 +25,7 @@ use std::{
 
 use crate::{
     answer::{Answer, Refusal},
+    dead_letters::DeadLetters,
     effect::{Effect, Effects},
     execution::Execution,
     function::{Function, FunctionView, Life},
@@ -28,6 +33,7 @@ use crate::{
     id_table::IdTable,
     idempotency::Keys,
     input::{Input, Now, Ticket},
+    journal::Journal,
     limits::Limits,
     name::Name,
     rate::CallLease,
@@ -77,6 +83,8 @@ pub(crate) struct Attempt {
     pub(crate) exchange_over: bool,
     /// The request is not sent yet.
     pub(crate) connecting: bool,
+    /// Who is to be told when it has been recorded.
+    pub(crate) drainer: Option<Ticket>,
 }
 
 /// Numbers of a whole shard, for metrics.
@@ -88,6 +96,10 @@ pub struct Totals {
     pub executions: usize,
     /// Finished executions kept.
     pub finished: usize,
+    /// Accepted executions that have not ended.
+    pub accepted: usize,
+    /// Dead letters kept.
+    pub dead_letters: usize,
     /// Bytes kept with them.
     pub retained_bytes: u64,
     /// Attempts in flight.
@@ -115,6 +127,8 @@ pub struct Shard {
     pub(crate) attempts: Slab<Attempt, AttemptTag>,
     pub(crate) timers: Timers,
     pub(crate) keys: Keys,
+    pub(crate) journal: Journal,
+    pub(crate) dead_letters: DeadLetters,
     /// Callers that joined an execution started by another, for the case that they leave.
     joined: FixedMap<Ticket, ExecutionKey>,
     /// Functions that may have something to dispatch, in turn.
@@ -128,10 +142,14 @@ pub struct Shard {
     /// Those of them whose output is to be dropped earlier.
     payloads: VecDeque<ExecutionKey>,
     pub(crate) finished_count: usize,
+    /// Accepted executions that have not ended.
+    pub(crate) accepted_count: usize,
     pub(crate) retained_bytes: u64,
     sweep: Option<TimerKey>,
     endpoints: Slab<(), EndpointTag>,
     random: u64,
+    /// Nobody waits for the end of an execution to read it any more.
+    watches_ended: bool,
     /// New work is refused.
     draining: bool,
     /// Synchronous callers are no longer kept waiting for a slot.
@@ -151,6 +169,8 @@ impl Shard {
             attempts: Slab::new(),
             timers: Timers::new(),
             keys: Keys::default(),
+            journal: Journal::default(),
+            dead_letters: DeadLetters::default(),
             joined: FixedMap::default(),
             ring: VecDeque::new(),
             calls: CallLease::default(),
@@ -160,10 +180,12 @@ impl Shard {
             finished: VecDeque::new(),
             payloads: VecDeque::new(),
             finished_count: 0,
+            accepted_count: 0,
             retained_bytes: 0,
             sweep: None,
             endpoints: Slab::new(),
             random: seed,
+            watches_ended: false,
             draining: false,
             given_up: false,
         }
@@ -190,15 +212,18 @@ impl Shard {
             Input::Complete { ticket, id, attempt, outcome } => {
                 self.callback(ticket, id, attempt, outcome, fx);
             }
-            Input::Abandon { ticket, id } => self.abandon(ticket, id),
+            Input::Abandon { ticket, id } => self.abandon(ticket, id, fx),
             Input::Cancel { ticket, id } => self.cancel(ticket, id, fx),
-            Input::GetExecution { ticket, id } => {
-                let answer = match self.find(id) {
-                    Some(execution) => Answer::Execution(Box::new(execution.view())),
-                    None => Answer::Refused(Refusal::ExecutionNotFound),
-                };
-                fx.reply(ticket, answer);
+            Input::GetExecution { ticket, id, wait_ms } => self.get_execution(ticket, id, wait_ms, fx),
+            Input::ListDeadLetters { ticket, name, limit } => {
+                self.list_dead_letters(ticket, &name, limit, fx);
             }
+            Input::Replay { ticket, name, id } => self.replay(ticket, &name, id, fx),
+            Input::Purge { ticket, name, id } => self.purge(ticket, &name, id, fx),
+            Input::DrainOnce { ticket, name } => self.drain_once(ticket, &name, fx),
+            Input::Journaled { through } => self.journaled(through, fx),
+            Input::JournalFailed { through } => self.journal_failed(through, fx),
+            Input::EndWatches => self.end_watches(fx),
             Input::GetFunction { ticket, name } => {
                 let answer = match self.live_function(&name) {
                     Some((_, function)) => Answer::Function(function.document.clone()),
@@ -218,7 +243,7 @@ impl Shard {
             }
             Input::GrantCalls { second, calls } => self.calls.grant(second, calls),
             Input::GrantBytes(bytes) => self.granted_bytes = self.granted_bytes.saturating_add(bytes),
-            Input::Configure(settings) => self.settings = settings,
+            Input::Configure(settings) => self.configure(settings),
             Input::Delivered { id, delivery } => self.delivered(id, delivery),
             Input::Drain { finally } => self.drain(finally, fx),
             Input::Turn => {}
@@ -254,12 +279,24 @@ impl Shard {
         }
     }
 
+    /// Bytes that must be granted for this input, unless it is to be refused.
+    pub fn needed_bytes(&self, input: &Input) -> u64 {
+        match input {
+            Input::Invoke(call) | Input::Enqueue(call) => call.payload.bytes(),
+            Input::Replay { id, .. } => {
+                let dead = self.find(*id).and_then(|execution| execution.dead.as_ref());
+                dead.map_or(0, |letter| letter.payload.bytes())
+            }
+            _ => 0,
+        }
+    }
+
     /// Visible functions, by position.
     pub fn functions(&self) -> impl Iterator<Item = (FunctionKey, FunctionView<'_>)> {
-        self.functions
-            .iter()
-            .filter(|(_, function)| function.life == Life::Live)
-            .map(|(key, function)| (key, function.view()))
+        self.functions.iter().filter(|(_, function)| function.life == Life::Live).map(|(key, function)| {
+            let dead_letters = self.dead_letters.count_of(&function.name) as u32;
+            (key, FunctionView { dead_letters, ..function.view() })
+        })
     }
 
     /// Numbers of the whole shard.
@@ -268,6 +305,8 @@ impl Shard {
             functions: self.functions.len(),
             executions: self.executions.len(),
             finished: self.finished_count,
+            accepted: self.accepted_count,
+            dead_letters: self.dead_letters.len(),
             retained_bytes: self.retained_bytes,
             attempts: self.attempts.len(),
             timers: self.timers.len(),

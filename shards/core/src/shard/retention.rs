@@ -2,7 +2,8 @@
 
 use crate::{
     answer::State,
-    execution::Ending,
+    effect::Effects,
+    execution::{Ending, Execution},
     shard::{ExecutionKey, Shard},
     timers::Due,
 };
@@ -23,6 +24,8 @@ impl Shard {
             Ending::Failed(failure) => failure.body.is_some(),
             Ending::None | Ending::TimedOut { .. } => false,
         };
+        self.retained_bytes += execution.retained_bytes();
+        self.finished_count += 1;
         if has_payload && !execution.keyed {
             self.payloads.push_back(key);
         }
@@ -100,8 +103,8 @@ impl Shard {
         let limits = &self.limits;
         let crowded =
             self.finished_count > limits.executions_max || self.retained_bytes > limits.executions_bytes_max;
-        let Some(execution) = self.executions.get(key).filter(|execution| execution.state.is_terminal())
-        else {
+        let finished = |execution: &&Execution| execution.state.is_terminal() && execution.dead.is_none();
+        let Some(execution) = self.executions.get(key).filter(finished) else {
             self.finished.pop_front();
             return true;
         };
@@ -116,7 +119,7 @@ impl Shard {
     }
 
     /// Forgets an execution that ends without a record: its only caller left before anything was done.
-    pub(super) fn discard(&mut self, key: ExecutionKey) {
+    pub(super) fn discard(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let Some(execution) = self.executions.get_mut(key) else { return };
         let label = execution.label.clone();
         let Some(live) = execution.live.as_mut() else { return };
@@ -126,8 +129,12 @@ impl Shard {
             self.timers.remove(waiter.timer);
             self.joined.remove(&waiter.ticket);
         }
+        let watchers = std::mem::take(&mut live.watchers);
+        self.timers.remove(live.expiry);
+        self.accepted_count -= usize::from(execution.accepted);
         self.leave_queue(key, State::Error);
         self.forget(key, false);
+        self.tell(key, watchers, fx);
         if let Some(idempotency_key) = idempotency_key {
             self.keys.remove(&label, &idempotency_key);
         }

@@ -5,6 +5,7 @@ use crate::{
     effect::{Effect, Effects, Note},
     execution::Ending,
     function::Function,
+    journal::Record,
     payload::Failure,
     shard::{ExecutionKey, Shard},
     timers::Due,
@@ -22,11 +23,13 @@ impl Shard {
         let random = self.next_random();
         let Some(execution) = self.executions.get(key) else { return };
         let (id, number, function_key) = (execution.id, execution.attempt, execution.function);
+        let (made, accepted) = (execution.attempts_made(), execution.accepted);
+        let backlogged = self.is_backlogged(execution);
         // The slot that the failure gave back is for the head of the queue, which may make a place free.
         self.dispatch_next(function_key, fx);
         let Some(function) = self.functions.get_mut(function_key) else { return };
-        let wait_us = retry_wait_us(function, number, retry_after_ms, self.limits.retry_wait_us_max, random);
-        let at_once = wait_us == 0 && function.can_dispatch() && function.queue.is_empty();
+        let wait_us = retry_wait_us(function, made, retry_after_ms, self.limits.retry_wait_us_max, random);
+        let at_once = wait_us == 0 && !backlogged && function.can_dispatch() && function.queue.is_empty();
         if !at_once && function.waiting_count() >= function.policy.queue_size {
             function.counters.queue_rejections += 1;
             self.finish(key, State::Error, Ending::Failed(failure), fx);
@@ -36,16 +39,20 @@ impl Shard {
         function.accounting.running -= 1;
         function.accounting.queued += 1;
         if wait_us > 0 {
-            function.backing_off.insert(key);
+            function.parked.insert(key);
         }
         fx.push(Effect::Note(Note::Retry { id, attempt: number, code: failure.code.clone() }));
+        // Of an earlier attempt only code and message are ever shown.
+        let failure = Failure { body: None, ..*failure };
+        if accepted {
+            self.write(Record::Requeued { id, failure: failure.clone() }, fx);
+        }
         let Some(execution) = self.executions.get_mut(key) else { return };
         execution.state = State::Queued;
         execution.dispatched_ms = 0;
         execution.cold_start = false;
         execution.init_ms = None;
-        // Of an earlier attempt only code and message are ever shown.
-        execution.last_failure = Some(Box::new(Failure { body: None, ..*failure }));
+        execution.last_failure = Some(Box::new(failure));
         if let Some(live) = execution.live.as_mut() {
             live.queued_us = self.now.mono_us;
             // The first attempt may have gone out without a wait, with its payload in the read buffer.

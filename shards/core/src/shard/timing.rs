@@ -4,7 +4,8 @@ use crate::{
     answer::{Answer, Stage, State},
     effect::Effects,
     execution::Ending,
-    input::Ticket,
+    input::{Extra, Ticket},
+    payload::{Failure, code},
     shard::{ExecutionKey, Shard},
     timers::Due,
 };
@@ -18,6 +19,8 @@ impl Shard {
                 Due::Waiter(execution, ticket) => self.wait_is_over(execution, ticket, fx),
                 Due::Attempt(attempt) => self.attempt_timed_out(attempt, fx),
                 Due::Backoff(execution) => self.backoff_is_over(execution),
+                Due::Expiry(execution) => self.expired(execution, fx),
+                Due::Watch(execution, ticket) => self.watch_is_over(execution, ticket, fx),
                 Due::Sweep => self.sweep(),
             }
         }
@@ -55,6 +58,46 @@ impl Shard {
         }
     }
 
+    /// When an accepted execution may no longer wait; 0 is never.
+    pub(super) fn expiry_of(&self, extra: Option<&Extra>) -> u64 {
+        let max_age_ms = extra.and_then(|extra| extra.max_age_ms);
+        max_age_ms.map_or(0, |max_age_ms| self.now.mono_us + u64::from(max_age_ms) * 1000)
+    }
+
+    /// Sets the end of an execution's wait.
+    pub(super) fn arm_expiry(&mut self, key: ExecutionKey, expires_us: u64) {
+        if expires_us == 0 {
+            return;
+        }
+        let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) else {
+            return;
+        };
+        live.expires_us = expires_us;
+        live.expiry = self.timers.insert(expires_us, Due::Expiry(key));
+    }
+
+    /// An accepted execution is as old as its caller lets it become. What runs goes on.
+    fn expired(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        if self.executions.get(key).is_some_and(|execution| execution.state == State::Queued) {
+            self.expire(key, fx);
+        }
+    }
+
+    /// Ends an execution that has waited too long.
+    pub(super) fn expire(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get(key) else { return };
+        let max_age_ms =
+            execution.live.as_ref().and_then(|live| live.extra.as_ref()?.max_age_ms).unwrap_or_default();
+        if let Some(function) = self.functions.get_mut(execution.function) {
+            function.counters.expired += 1;
+        }
+        let message = format!(
+            "The execution still waited after {max_age_ms} ms, its X-Max-Age-Ms; raise that, or the function's concurrency"
+        );
+        let failure = Box::new(Failure::new(code::EXPIRED, message));
+        self.finish(key, State::Error, Ending::Failed(failure), fx);
+    }
+
     /// A retry has waited long enough: to the tail of the queue.
     fn backoff_is_over(&mut self, key: ExecutionKey) {
         let Some(execution) = self.executions.get_mut(key) else { return };
@@ -63,7 +106,7 @@ impl Shard {
         }
         let function = execution.function;
         if let Some(function) = self.functions.get_mut(function) {
-            function.backing_off.remove(&key);
+            function.parked.remove(&key);
         }
         self.enqueue(key);
     }

@@ -65,11 +65,12 @@ impl Oracle {
             self.attempts.retain(|attempt| attempt.exchange || attempt.holds);
             return;
         }
-        self.attempts.remove(at);
+        let function = self.attempts.remove(at).function;
         if held && self.executions[&execution].state == State::Running {
             self.conclude(execution, result, "FAILED");
         } else {
-            self.count_late(execution);
+            // Of the function that made the attempt: a replay may have given the execution to another.
+            self.functions[function].counts.late += 1;
         }
     }
 
@@ -96,7 +97,8 @@ impl Oracle {
         if applied {
             self.conclude(execution, result, "FAILED");
         } else {
-            self.count_late(execution);
+            let function = self.executions[&execution].function;
+            self.functions[function].counts.late += 1;
         }
         self.reply(ticket, if applied { "applied" } else { "ignored" });
     }
@@ -111,8 +113,15 @@ impl Oracle {
         let at = execution.function;
         let function = &self.functions[at];
         let awaited = execution.accepted || (execution.latest_deadline_ms > self.now_ms && !self.drained);
-        if !awaited || function.life != Life::Live || execution.attempt >= function.policy.attempts_max {
+        if !awaited
+            || function.life != Life::Live
+            || execution.attempts_made() >= function.policy.attempts_max
+        {
             return self.finish(ticket, State::Error, code);
+        }
+        if execution.expires_ms.is_some_and(|expires_ms| expires_ms <= self.now_ms) {
+            self.get(ticket).last_code = code;
+            return self.expire(ticket);
         }
         self.dispatch_next(at);
         let at_once = wait_ms == 0 && self.can_dispatch(at) && self.functions[at].queue.is_empty();
@@ -142,7 +151,9 @@ impl Oracle {
         execution.state = state;
         execution.code = if state == State::Timeout { "TIMEOUT" } else { code };
         execution.finished_ms = now_ms;
+        execution.kept_from_ms = now_ms;
         execution.backoff = None;
+        execution.expiry = None;
         let answer = execution.answer(ticket);
         let function = execution.function;
         for waiter in std::mem::take(&mut execution.waiters) {
@@ -151,7 +162,9 @@ impl Oracle {
             }
         }
         self.leave_queue(function);
-        self.finished.push(ticket);
+        if !self.bury(ticket) {
+            self.finished.push(ticket);
+        }
         match state {
             State::Success => self.functions[function].counts.successes += 1,
             State::Error => self.functions[function].counts.errors += 1,
@@ -165,6 +178,7 @@ impl Oracle {
             match rank {
                 0 => self.wait_is_over(ticket, about),
                 1 => self.attempt_is_over(ticket, about as u32),
+                3 => self.expiry_is_over(ticket),
                 _ => {
                     let execution = self.get(ticket);
                     execution.backoff = None;
@@ -191,7 +205,10 @@ impl Oracle {
         let backoffs = self.executions.iter().filter(|(_, execution)| !execution.discarded).filter_map(
             |(ticket, execution)| execution.backoff.map(|(until_ms, order)| (until_ms, 2, order, *ticket, 0)),
         );
-        waiters.chain(attempts).chain(backoffs)
+        let expiries = self.executions.iter().filter_map(|(ticket, execution)| {
+            execution.expiry.map(|(until_ms, order)| (until_ms, 3, order, *ticket, 0))
+        });
+        waiters.chain(attempts).chain(backoffs).chain(expiries)
     }
 
     fn wait_is_over(&mut self, ticket: u64, waiter: u64) {
@@ -240,7 +257,8 @@ impl Oracle {
             return;
         }
         let Function { life, policy: Policy { attempts_max, timeout_ms, .. }, .. } = self.functions[function];
-        if orphan && (number >= attempts_max || life != Life::Live) {
+        let made = self.executions[&ticket].attempts_made();
+        if orphan && (made >= attempts_max || life != Life::Live) {
             let execution = self.get(ticket);
             execution.last_code = "FUNCTION_TIMEOUT";
             execution.stage = "function";
@@ -248,10 +266,5 @@ impl Oracle {
             return self.finish(ticket, State::Timeout, "");
         }
         self.conclude(ticket, Result::Fail(0), "FUNCTION_TIMEOUT");
-    }
-
-    fn count_late(&mut self, execution: u64) {
-        let function = self.executions[&execution].function;
-        self.functions[function].counts.late += 1;
     }
 }

@@ -29,11 +29,13 @@ impl Oracle {
             return self.join(ticket, call, execution);
         }
         let must_wait = !self.can_dispatch(at) || !self.functions[at].queue.is_empty();
-        if must_wait && self.waiting(at).len() >= self.functions[at].policy.queue_size as usize {
+        // What is accepted waits at least until it has been written down.
+        let waits = must_wait || call.accepted;
+        if waits && self.waiting(at).len() >= self.functions[at].policy.queue_size as usize {
             self.functions[at].counts.rejections += 1;
             return self.reply(ticket, "refused QueueFull");
         }
-        if must_wait && self.queued_bytes() + u64::from(call.bytes) > self.granted_bytes {
+        if waits && self.queued_bytes() + u64::from(call.bytes) > self.granted_bytes {
             return self.reply(ticket, "refused Overloaded");
         }
         self.create(ticket, call, at);
@@ -64,12 +66,19 @@ impl Oracle {
             stage: "",
             limit_ms: 0,
             finished_ms: 0,
+            kept_from_ms: 0,
+            attempts_before: 0,
+            revived: false,
+            max_age_ms: call.max_age_ms.filter(|_| call.accepted),
+            expires_ms: None,
+            expiry: None,
             discarded: false,
         };
         self.executions.insert(ticket, execution);
         if !call.accepted {
             self.wait_for(ticket, ticket, limit_ms);
         }
+        self.arm_expiry(ticket);
         if let Some((key, digest)) = call.key {
             self.keys.insert((call.name, key), (ticket, digest, self.now_ms));
         }

@@ -9,7 +9,7 @@ use shard_core::{
 };
 
 use super::{
-    oracle::{KEYS_TTL_MS, Oracle, RETRY_WAIT_MS_MAX, SWEEP_MS, TTL_MS},
+    oracle::{DEAD_MAX, KEYS_TTL_MS, Oracle, RETRY_WAIT_MS_MAX, SWEEP_MS, TTL_MS},
     registry::{Counts, Life, PENDING_MAX},
     step::{Op, Result, Step, resolve},
     words::{addresses, answer_text, backend_failure, id, invoke, name, outcome, provisioned, ticket_of},
@@ -25,6 +25,8 @@ pub(super) struct Drive {
     pub(super) oracle: Oracle,
     now: Now,
     tickets: u64,
+    /// Number of the newest record.
+    written: u64,
     attempts: BTreeMap<(u64, u32), AttemptKey>,
     /// Keys of functions that a backend has or had, by their number in the model.
     functions: BTreeMap<usize, FunctionKey>,
@@ -45,6 +47,7 @@ impl Drive {
             payload_ttl_us: TTL_MS * 500,
             sweep_interval_us: SWEEP_MS * 1000,
             keys_ttl_us: KEYS_TTL_MS * 1000,
+            dead_letters_max: DEAD_MAX,
             retry_wait_us_max: RETRY_WAIT_MS_MAX * 1000,
             queued_bytes_chunk: 40,
             // What is left over for a later step is tested in scripts.
@@ -56,6 +59,7 @@ impl Drive {
             oracle: Oracle::default(),
             now: Now { mono_us: 0, unix_ms: EPOCH_MS },
             tickets: 0,
+            written: 0,
             attempts: BTreeMap::new(),
             functions: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -128,15 +132,17 @@ impl Drive {
         self.forget_all();
     }
 
-    /// After their time, finished executions, their keys and their timers are gone.
+    /// After their time, finished executions, their keys and their timers are gone; dead letters stay.
     fn forget_all(&mut self) {
         for _ in 0..4 {
             self.pass(TTL_MS.max(KEYS_TTL_MS) + SWEEP_MS, 0);
             self.step(Step::Turn);
         }
         let totals = self.shard.totals();
-        let rest = (totals.executions, totals.keys, totals.timers, totals.retained_bytes);
-        self.expect(rest == (0, 0, 0, 0), &format!("something is kept for ever: {totals:?}"));
+        let letters = self.oracle.letters().len();
+        let rest =
+            (totals.executions, totals.dead_letters, totals.keys, totals.timers, totals.retained_bytes);
+        self.expect(rest == (letters, letters, 0, 0, 0), &format!("something is kept for ever: {totals:?}"));
         self.expect(self.shard.next_deadline_us().is_none(), "a deadline is left");
         self.expect(!self.shard.has_ready(), "ready work is left");
     }
@@ -161,9 +167,16 @@ impl Drive {
             .collect::<Vec<_>>()
             .into_iter();
         let mut real: Vec<String> = Vec::new();
-        for effect in effects.drain() {
-            let _ = write!(self.trace, "\n  {effect:?}");
-            real.extend(self.learn(effect, &mut provisioned));
+        loop {
+            let before = self.written;
+            for effect in effects.drain() {
+                let _ = write!(self.trace, "\n  {effect:?}");
+                real.extend(self.learn(effect, &mut provisioned));
+            }
+            if self.written == before {
+                break;
+            }
+            self.shard.handle(self.now, Input::Journaled { through: self.written }, &mut effects);
         }
         // Only dispatches of one function are in order.
         let rank = |line: &String| (!line.starts_with("dispatch")).then(|| line.clone());
@@ -177,6 +190,12 @@ impl Drive {
 
     /// Leases calls always, and bytes when the call says so.
     fn grant(&mut self, step: &Step) {
+        if let Step::Replay { execution, .. } = step {
+            let mut effects = Effects::default();
+            let wanted = self.shard.wanted_bytes(self.oracle.executions[execution].bytes);
+            self.oracle.granted_bytes += wanted;
+            self.shard.handle(self.now, Input::GrantBytes(wanted), &mut effects);
+        }
         let Step::Call { call, .. } = step else { return };
         let mut effects = Effects::default();
         if self.shard.wants_calls(self.now) {
@@ -195,6 +214,8 @@ impl Drive {
         if let Step::Call { ticket, .. }
         | Step::Callback { ticket, .. }
         | Step::Cancel { ticket, .. }
+        | Step::Replay { ticket, .. }
+        | Step::Purge { ticket, .. }
         | Step::Register { ticket, .. }
         | Step::Remove { ticket, .. }
         | Step::Scale { ticket, .. } = step
@@ -225,6 +246,12 @@ impl Drive {
             }
             Step::Cancel { ticket, execution } => {
                 Input::Cancel { ticket: Ticket(*ticket), id: id(*execution) }
+            }
+            Step::Replay { ticket, name: which, execution } => {
+                Input::Replay { ticket: Ticket(*ticket), name: name(*which), id: id(*execution) }
+            }
+            Step::Purge { ticket, name: which, execution } => {
+                Input::Purge { ticket: Ticket(*ticket), name: name(*which), id: id(*execution) }
             }
             Step::Register { ticket, registration } => {
                 let spec = FunctionSpec {
@@ -280,7 +307,9 @@ impl Drive {
                     panic!("nothing is local")
                 };
                 self.expect(self.open.contains_key(&endpoint), "a call goes to an endpoint that is closed");
-                let name = self.oracle.functions[self.oracle.executions[&ticket].function].name;
+                let known = self.oracle.executions.get(&ticket);
+                self.expect(known.is_some(), "a call is dispatched that should have been refused");
+                let name = known.map(|execution| self.oracle.functions[execution.function].name)?;
                 let keyed = dispatch.extra.is_some_and(|extra| extra.idempotency.is_some());
                 let key = if keyed { " with key" } else { "" };
                 let (number, remaining_ms) = (dispatch.number, dispatch.remaining_ms);
@@ -309,6 +338,10 @@ impl Drive {
                 self.oracle.granted_bytes -= bytes;
                 None
             }
+            Effect::Journal { number, .. } => {
+                self.written = number;
+                None
+            }
             Effect::Deliver { .. } | Effect::Note(_) => None,
         }
     }
@@ -316,7 +349,11 @@ impl Drive {
     /// State, attempt, error and last error of a record that is kept.
     fn probe(&mut self, ticket: u64) -> Option<String> {
         let mut effects = Effects::default();
-        self.shard.handle(self.now, Input::GetExecution { ticket: PROBE, id: id(ticket) }, &mut effects);
+        self.shard.handle(
+            self.now,
+            Input::GetExecution { ticket: PROBE, id: id(ticket), wait_ms: 0 },
+            &mut effects,
+        );
         let [Effect::Reply { answer, .. }] = effects.as_slice() else { panic!("a probe causes one answer") };
         let Answer::Execution(view) = answer else { return None };
         let code = |failure: &Option<Failure>| {
@@ -360,7 +397,7 @@ impl Drive {
             .oracle
             .finished
             .iter()
-            .map(|ticket| (*ticket, self.oracle.executions[ticket].finished_ms))
+            .map(|ticket| (*ticket, self.oracle.executions[ticket].kept_from_ms))
             .collect();
         let (kept, gone): (Vec<_>, Vec<_>) =
             finished.iter().partition(|(ticket, _)| self.probe(*ticket).is_some());
@@ -411,6 +448,8 @@ impl Drive {
             retries: real.retries,
             timeouts: real.timeouts,
             rejections: real.queue_rejections,
+            dead: real.dead_letters,
+            expired: real.expired,
             orphans: real.orphans,
             late: real.late_completions,
             ..model

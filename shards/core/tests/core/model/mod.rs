@@ -3,6 +3,7 @@
 
 mod attempts;
 mod calls;
+mod dead;
 mod drive;
 mod oracle;
 mod registry;

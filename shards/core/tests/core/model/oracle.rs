@@ -10,6 +10,7 @@ pub(super) const TTL_MS: u64 = 60_000;
 pub(super) const SWEEP_MS: u64 = 5_000;
 pub(super) const KEYS_TTL_MS: u64 = 30_000;
 pub(super) const RETRY_WAIT_MS_MAX: u64 = 60_000;
+pub(super) const DEAD_MAX: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -46,6 +47,15 @@ pub(super) struct Execution {
     pub(super) stage: &'static str,
     pub(super) limit_ms: u32,
     pub(super) finished_ms: u64,
+    /// From when on its record is kept for its time.
+    pub(super) kept_from_ms: u64,
+    pub(super) attempts_before: u32,
+    /// Was a dead letter and was tried again.
+    pub(super) revived: bool,
+    pub(super) max_age_ms: Option<u32>,
+    /// When it may no longer wait, and the timer for that with its place.
+    pub(super) expires_ms: Option<u64>,
+    pub(super) expiry: Option<(u64, u64)>,
     /// Left no record.
     pub(super) discarded: bool,
 }
@@ -75,7 +85,9 @@ pub(super) struct Oracle {
     pub(super) attempts: Vec<Attempt>,
     /// Function name and key, to execution, digest and when it was written.
     pub(super) keys: BTreeMap<(u8, u8), (u64, u8, u64)>,
-    /// Executions in the order of their endings.
+    /// Dead letters of each name, oldest first.
+    pub(super) dead: BTreeMap<u8, Vec<u64>>,
+    /// Executions in the order in which their records go.
     pub(super) finished: Vec<u64>,
     pub(super) drained: bool,
     pub(super) order: u64,
@@ -105,6 +117,8 @@ impl Oracle {
             }
             Step::Leave { ticket } => self.leave(*ticket),
             Step::Cancel { ticket, execution } => self.cancel(*ticket, *execution, exists),
+            Step::Replay { ticket, name, execution } => self.replay(*ticket, *name, *execution),
+            Step::Purge { ticket, name, execution } => self.purge(*ticket, *name, *execution),
             Step::Drain { .. } => self.give_up(),
             registry => self.registry_step(registry),
         }
@@ -155,9 +169,10 @@ impl Oracle {
         let Some((execution, _, written_ms)) = self.keys.get(&(name, key)) else { return false };
         let execution = &self.executions[execution];
         let renewed_ms = if execution.is_terminal() { execution.finished_ms } else { self.now_ms };
-        self.now_ms >= written_ms + KEYS_TTL_MS
-            && self.now_ms < renewed_ms + KEYS_TTL_MS
-            && execution.is_terminal()
+        let expired = self.now_ms >= written_ms + KEYS_TTL_MS;
+        // While it was dead its key may have gone, or not yet.
+        let renewed = execution.is_terminal() && self.now_ms < renewed_ms + KEYS_TTL_MS;
+        expired && (renewed || execution.revived)
     }
 
     pub(super) fn attempt_at(&self, execution: u64, number: u32) -> Option<usize> {

@@ -34,20 +34,30 @@ pub(super) struct Counts {
     /// Callers that joined an execution, and executions that ended with their function; not counted by the shard.
     pub(super) joins: u64,
     pub(super) removed: u64,
+    /// Dead letters made, executions that waited too long.
+    pub(super) dead: u64,
+    pub(super) expired: u64,
+    /// Dead letters tried again, and given up because there were too many; not counted by the shard.
+    pub(super) replays: u64,
+    pub(super) dropped: u64,
 }
 
 impl Counts {
-    pub(super) fn all(&self) -> [u64; 10] {
-        let Counts { successes, errors, retries, timeouts, rejections, .. } = *self;
-        let Counts { orphans, late, lost_retries, joins, removed, .. } = *self;
-        [successes, errors, retries, timeouts, rejections, orphans, late, lost_retries, joins, removed]
+    pub(super) fn all(&self) -> [u64; 14] {
+        let Counts { successes, errors, retries, timeouts, rejections, orphans, late, .. } = *self;
+        let Counts { lost_retries, joins, removed, dead, expired, replays, dropped, .. } = *self;
+        let counted = [successes, errors, retries, timeouts, rejections, orphans, late];
+        let more = [lost_retries, joins, removed, dead, expired, replays, dropped];
+        std::array::from_fn(|at| if at < 7 { counted[at] } else { more[at - 7] })
     }
 
     pub(super) fn add(&mut self, other: &Counts) {
         let sums: Vec<u64> = self.all().iter().zip(other.all()).map(|(one, two)| one + two).collect();
-        let [successes, errors, retries, timeouts, rejections, orphans, late, lost_retries, joins, removed] =
-            sums[..]
+        let [successes, errors, retries, timeouts, rejections, orphans, late, ref more @ ..] = sums[..]
         else {
+            unreachable!("as many as there are fields")
+        };
+        let [lost_retries, joins, removed, dead, expired, replays, dropped] = *more else {
             unreachable!("as many as there are fields")
         };
         *self = Counts {
@@ -61,6 +71,10 @@ impl Counts {
             lost_retries,
             joins,
             removed,
+            dead,
+            expired,
+            replays,
+            dropped,
         };
     }
 }

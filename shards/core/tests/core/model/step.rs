@@ -36,6 +36,7 @@ pub(super) struct Call {
     /// Key and digest.
     pub(super) key: Option<(u8, u8)>,
     pub(super) timeout_ms: Option<u32>,
+    pub(super) max_age_ms: Option<u32>,
     pub(super) bytes: u8,
     /// Whether bytes are leased for it when wanted.
     pub(super) lease: bool,
@@ -66,6 +67,8 @@ pub(super) enum Step {
     TornDown { function: usize, done: bool },
     Scaled { function: usize, replicas: Option<u32> },
     Endpoints { function: usize, ready: u8 },
+    Replay { ticket: u64, name: u8, execution: u64 },
+    Purge { ticket: u64, name: u8, execution: u64 },
     Drain { finally: bool },
 }
 
@@ -79,6 +82,8 @@ pub(super) enum Op {
     Connecting(usize, bool),
     Leave(usize),
     Cancel(usize),
+    Replay(usize),
+    Purge(usize),
     Register(Registration),
     Remove(u8),
     Scale(u8, u32),
@@ -127,6 +132,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (which.clone(), any::<bool>()).prop_map(|(which, on)| Op::Connecting(which, on)),
         6 => which.clone().prop_map(Op::Leave),
         3 => which.clone().prop_map(Op::Cancel),
+        8 => which.clone().prop_map(Op::Replay),
+        1 => which.clone().prop_map(Op::Purge),
         7 => registration().prop_map(Op::Register),
         2 => name().prop_map(Op::Remove),
         2 => (name(), 0..4u32).prop_map(|(name, replicas)| Op::Scale(name, replicas)),
@@ -141,12 +148,14 @@ fn call() -> impl Strategy<Value = Call> {
     let key = prop::option::weighted(0.3, (0..3u8, prop::bool::weighted(0.1).prop_map(u8::from)));
     let timeout_ms = prop::option::weighted(0.3, prop_oneof![1..50u32, 50..2000u32]);
     let lease = prop::bool::weighted(0.95);
-    (name(), prop::bool::weighted(0.4), key, timeout_ms, 0..30u8, lease).prop_map(
-        |(name, accepted, key, timeout_ms, bytes, lease)| Call {
+    let max_age_ms = prop::option::weighted(0.3, prop_oneof![1..50u32, 50..2000u32]);
+    (name(), prop::bool::weighted(0.4), key, timeout_ms, max_age_ms, 0..30u8, lease).prop_map(
+        |(name, accepted, key, timeout_ms, max_age_ms, bytes, lease)| Call {
             name,
             accepted,
             key,
             timeout_ms,
+            max_age_ms,
             bytes,
             lease,
         },
@@ -213,6 +222,16 @@ pub(super) fn resolve(op: &Op, oracle: &Oracle, ticket: u64) -> Option<Step> {
         Op::Cancel(which) => {
             let known = oracle.latest_executions(6);
             Step::Cancel { ticket, execution: known[pick(*which, known.len())?].0 }
+        }
+        Op::Replay(which) => {
+            let letters = oracle.letters();
+            let (name, execution) = letters[pick(*which, letters.len())?];
+            Step::Replay { ticket, name, execution }
+        }
+        Op::Purge(which) => {
+            let letters = oracle.letters();
+            let (name, execution) = letters[pick(*which, letters.len())?];
+            Step::Purge { ticket, name, execution }
         }
         Op::Register(registration) => Step::Register { ticket, registration: registration.clone() },
         Op::Remove(name) => Step::Remove { ticket, name: *name },

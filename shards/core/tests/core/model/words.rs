@@ -14,7 +14,8 @@ use super::step::{Call, Provisioning, Result};
 pub(super) fn invoke(ticket: u64, call: &Call) -> Invoke {
     let idempotency =
         call.key.map(|(key, digest)| Idempotency { key: key.to_string().into(), digest: [digest; 16] });
-    let extra = Extra { idempotency, ..Extra::default() };
+    let extra =
+        Extra { idempotency, max_age_ms: call.max_age_ms.filter(|_| call.accepted), ..Extra::default() };
     Invoke {
         ticket: Ticket(ticket),
         id: id(ticket),

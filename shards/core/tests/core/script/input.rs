@@ -4,8 +4,8 @@ use std::{str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use shard_core::{
-    Failure, FunctionSpec, Input, Invoke, Limits, Name, Outcome, Output, OutputKind, Payload, Policy, Report,
-    Target,
+    Delivery, DeliveryStatus, Failure, FunctionSpec, Input, Invoke, Limits, Name, Outcome, Output,
+    OutputKind, Payload, Policy, Report, Settings, Target,
     answer::{BackendFailure, BackendFailureKind},
     input::{Extra, Idempotency, Provisioned},
 };
@@ -21,6 +21,20 @@ impl Run {
                 return None;
             }
             ["turn"] => Input::Turn,
+            ["store", "waits"] => {
+                self.store_waits = true;
+                return None;
+            }
+            ["store", "safe"] => Input::Journaled { through: self.written },
+            ["store", "fails"] => Input::JournalFailed { through: self.written },
+            ["scheduler", on] => {
+                Input::Configure(Settings { background_scheduler: *on == "on", ..Settings::default() })
+            }
+            ["delivered", execution] => Input::Delivered {
+                id: self.id(execution),
+                delivery: Delivery { status: DeliveryStatus::Delivered, attempts: 1, last_error: None },
+            },
+            ["end-watches"] => Input::EndWatches,
             ["drain"] => Input::Drain { finally: false },
             ["drain", "finally"] => Input::Drain { finally: true },
             ["calls", calls] => {
@@ -41,6 +55,9 @@ impl Run {
             ["leave", caller] => {
                 let id = Some(self.id(caller));
                 Input::Abandon { ticket: self.ticket(caller), id }
+            }
+            ["leave-read", reader, execution] => {
+                Input::Abandon { ticket: self.ticket(reader), id: Some(self.id(execution)) }
             }
             ["provisioned", name, result @ ..] => {
                 Input::Provisioned { function: self.function(name), result: provisioned(result) }
@@ -78,7 +95,23 @@ impl Run {
             },
             ["invoke", name, rest @ ..] => Input::Invoke(self.call(caller, name, rest)),
             ["enqueue", name, rest @ ..] => Input::Enqueue(self.call(caller, name, rest)),
-            ["get", execution] => Input::GetExecution { ticket, id: self.id(execution) },
+            ["get", execution, rest @ ..] => Input::GetExecution {
+                ticket,
+                id: self.id(execution),
+                wait_ms: option(rest, "wait").unwrap_or(0),
+            },
+            ["dead", name, rest @ ..] => Input::ListDeadLetters {
+                ticket,
+                name: function_name(name),
+                limit: option(rest, "limit").unwrap_or(100),
+            },
+            ["replay", name, execution] => {
+                Input::Replay { ticket, name: function_name(name), id: self.id(execution) }
+            }
+            ["purge", name, execution] => {
+                Input::Purge { ticket, name: function_name(name), id: self.id(execution) }
+            }
+            ["drain-once", name] => Input::DrainOnce { ticket, name: function_name(name) },
             ["cancel", execution] => Input::Cancel { ticket, id: self.id(execution) },
             ["callback", execution, rest @ ..] => Input::Complete {
                 ticket,
@@ -127,6 +160,8 @@ pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
             "ttl" => limits.executions_ttl_us = number * 1000,
             "payload-ttl" => limits.payload_ttl_us = number * 1000,
             "sweep" => limits.sweep_interval_us = number * 1000,
+            "dead" => limits.dead_letters_max = number as usize,
+            "dead-bytes" => limits.dead_letters_bytes_max = number,
             "keys" => limits.keys_max = number as usize,
             "keys-ttl" => limits.keys_ttl_us = number * 1000,
             "batch" => limits.batch_max = number as usize,

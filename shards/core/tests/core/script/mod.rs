@@ -7,7 +7,9 @@
 //!
 //! Times are milliseconds. A caller is named by a word (`a`), and so is the execution it starts; `a#1` is its first
 //! attempt. Inputs are read in `input`, effects written in `text`. Leases of calls and bytes are given as wanted,
-//! unless a script gives them itself (`calls 5`, `bytes 100`). The audit runs after every step.
+//! unless a script gives them itself (`calls 5`, `bytes 100`). Records are safe at once, unless the script says
+//! `store waits`: then they are written out as `write …` and wait for `store safe` or `store fails`. The audit runs
+//! after every step.
 
 mod input;
 mod text;
@@ -15,8 +17,8 @@ mod text;
 use std::collections::BTreeMap;
 
 use shard_core::{
-    AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Settings, Shard,
-    Ticket, invariant,
+    AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Record, Settings,
+    Shard, Ticket, invariant,
 };
 
 /// Epoch milliseconds at time 0 of a script; the start of a second.
@@ -53,6 +55,11 @@ pub(crate) struct Run {
     clock_shift_ms: i64,
     lease_calls: bool,
     lease_bytes: bool,
+    /// Records are safe only when the script says so.
+    store_waits: bool,
+    /// Number of the newest record, and whether somebody waits for one.
+    written: u64,
+    promised: bool,
     /// Callers and their executions, by position.
     callers: Vec<String>,
     functions: BTreeMap<FunctionKey, String>,
@@ -70,6 +77,9 @@ impl Run {
             clock_shift_ms: 0,
             lease_calls: true,
             lease_bytes: true,
+            store_waits: false,
+            written: 0,
+            promised: false,
             callers: Vec::new(),
             functions: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -100,19 +110,28 @@ impl Run {
 
     fn handle(&mut self, input: Input) -> String {
         let mut effects = Effects::default();
-        if let Input::Invoke(call) | Input::Enqueue(call) = &input {
-            if self.lease_calls && self.shard.wants_calls(self.now) {
-                let grant = Input::GrantCalls { second: self.now.unix_ms / 1000, calls: 1000 };
-                self.shard.handle(self.now, grant, &mut effects);
-            }
-            let wanted = self.shard.wanted_bytes(call.payload.bytes());
-            if self.lease_bytes && wanted > 0 {
-                self.shard.handle(self.now, Input::GrantBytes(wanted), &mut effects);
-            }
+        if matches!(input, Input::Invoke(_) | Input::Enqueue(_))
+            && self.lease_calls
+            && self.shard.wants_calls(self.now)
+        {
+            let grant = Input::GrantCalls { second: self.now.unix_ms / 1000, calls: 1000 };
+            self.shard.handle(self.now, grant, &mut effects);
+        }
+        let need = self.shard.needed_bytes(&input);
+        let wanted = self.shard.wanted_bytes(need);
+        if self.lease_bytes && need > 0 && wanted > 0 {
+            self.shard.handle(self.now, Input::GrantBytes(wanted), &mut effects);
         }
         self.shard.handle(self.now, input, &mut effects);
-        let texts: Vec<String> = effects.drain().map(|effect| self.text(effect)).collect();
-        texts.join(", ")
+        let mut texts: Vec<String> = Vec::new();
+        loop {
+            texts.extend(effects.drain().map(|effect| self.text(effect)).filter(|text| !text.is_empty()));
+            // Only what somebody waits for: another step would give other functions another turn.
+            if self.store_waits || !std::mem::take(&mut self.promised) {
+                return texts.join(", ");
+            }
+            self.shard.handle(self.now, Input::Journaled { through: self.written }, &mut effects);
+        }
     }
 
     fn ticket(&mut self, caller: &str) -> Ticket {
@@ -153,6 +172,11 @@ impl Run {
 
     fn learn(&mut self, effect: &Effect) {
         match effect {
+            Effect::Journal { number, record } => {
+                assert_eq!(*number, self.written + 1, "records are numbered without a gap");
+                self.written = *number;
+                self.promised |= matches!(record, Record::Accepted { .. } | Record::Replayed { .. });
+            }
             Effect::Provision { function, spec } => {
                 self.functions.insert(*function, spec.name.to_string());
             }

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use shard_core::{
-    Answer, Destination, Dispatch, Effect, ExecutionView, Output, OutputKind, Payload, Refusal, Shard,
-    Ticket, effect::Note,
+    Answer, Destination, Dispatch, Effect, ExecutionView, Output, OutputKind, Payload, Record, Refusal,
+    Shard, Ticket, answer::DeadLetterView, effect::Note,
 };
 
 use super::{EPOCH_MS, Run};
@@ -24,6 +24,8 @@ impl Run {
             Effect::Provision { spec, .. } => format!("provision {}", spec.name),
             Effect::Teardown { name, .. } => format!("teardown {name}"),
             Effect::Scale { name, replicas, .. } => format!("scale {name} {replicas}"),
+            Effect::Journal { record, .. } if self.store_waits => format!("write {}", self.record(record)),
+            Effect::Journal { .. } => String::new(),
             Effect::Deliver { id, url, view } => {
                 format!("deliver {} {} to {url}", self.name_of(id), view.state.as_str())
             }
@@ -71,6 +73,11 @@ impl Run {
             Answer::Callback { applied: false } => "ignored".to_owned(),
             Answer::Replicas { desired, ready } => format!("replicas {ready}/{desired}"),
             Answer::Scaled { replicas } => format!("scaled {replicas}"),
+            Answer::DeadLetters(letters) => {
+                let letters: Vec<_> = letters.iter().map(|letter| self.letter(letter)).collect();
+                format!("letters [{}]", letters.join("; "))
+            }
+            Answer::Drained { dispatched } => format!("drained {dispatched}"),
             Answer::Removed => "removed".to_owned(),
             Answer::Registered(_) => "registered".to_owned(),
             Answer::Function(_) => "function".to_owned(),
@@ -93,6 +100,7 @@ impl Run {
         add("created", Some(time(view.created_ms)));
         add("dispatched", view.dispatched_ms.map(time));
         add("finished", view.finished_ms.map(time));
+        add("delivery", view.delivery.as_ref().map(|delivery| delivery.status.as_str().to_owned()));
         text
     }
 
@@ -103,9 +111,31 @@ impl Run {
                 format!("note {}+{} of {} ms", queue_wait_us / 1000, latency_us / 1000, e2e_us / 1000)
             }
             Note::SyncDispatched { wait_us, .. } => format!("note sync {} ms", wait_us / 1000),
+            Note::DeadLetterDropped { id } => format!("note dropped {}", self.name_of(id)),
             Note::FunctionGone { .. } => "note gone".to_owned(),
             Note::Late { id, .. } => format!("note late {}", self.name_of(id)),
             Note::Retry { id, attempt, code } => format!("note retry {}#{attempt} {code}", self.name_of(id)),
+        }
+    }
+
+    fn letter(&self, letter: &DeadLetterView) -> String {
+        let view = &letter.execution;
+        let code = view.error.as_ref().map_or("", |failure| &*failure.code);
+        let at_ms = letter.dead_ms.wrapping_sub(EPOCH_MS);
+        format!("{}#{} {code} at {at_ms} of {}", self.name_of(view.id), view.attempt, letter.payload_bytes)
+    }
+
+    fn record(&self, record: Record) -> String {
+        match record {
+            Record::Accepted { id, function, .. } => format!("accepted {} of {function}", self.name_of(id)),
+            Record::Attempted { id, attempt } => format!("attempted {}#{attempt}", self.name_of(id)),
+            Record::Requeued { id, failure } => format!("requeued {} {}", self.name_of(id), failure.code),
+            Record::Ended { id, state, dead, .. } => {
+                let dead = if dead { " dead" } else { "" };
+                format!("ended {} {}{dead}", self.name_of(id), state.as_str())
+            }
+            Record::Replayed { id } => format!("replayed {}", self.name_of(id)),
+            Record::Purged { id } => format!("purged {}", self.name_of(id)),
         }
     }
 
@@ -150,6 +180,8 @@ pub(super) fn totals(shard: &Shard) -> String {
         ("timers", totals.timers as u64),
         ("keys", totals.keys as u64),
         ("bytes", totals.queued_bytes),
+        ("accepted", totals.accepted as u64),
+        ("dead", totals.dead_letters as u64),
         ("drift", totals.drift),
     ];
     fields_text(&fields)
@@ -177,6 +209,8 @@ pub(super) fn counters(shard: &Shard, name: &str) -> String {
         ("orphans", counters.orphans),
         ("bad", counters.bad_outputs),
         ("late", counters.late_completions),
+        ("dead", counters.dead_letters),
+        ("expired", counters.expired),
     ];
     fields_text(&fields)
 }

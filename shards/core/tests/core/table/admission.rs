@@ -66,7 +66,7 @@ fn a_full_queue_refuses_and_leaves_no_trace() {
         400 e invoke f key=k -> e: refused QueueFull depth=2 wait=1200 retry=1
         400 e enqueue f -> e: refused QueueFull depth=2 wait=1200 retry=1
         400 g get e -> g: refused ExecutionNotFound
-        show totals -> functions=1 executions=4 finished=1 retained=4 attempts=1 timers=4
+        show totals -> functions=1 executions=4 finished=1 retained=4 attempts=1 timers=4 accepted=1
         show f -> queued=2 running=1 invocations=4 enqueued=2 dispatches=2 successes=1 rejections=2 warm=1
         ",
     );
@@ -83,13 +83,13 @@ fn payloads_that_wait_count_against_the_leased_bytes() {
         0 b invoke f body=0123456
         0 c invoke f body=0123 -> c: refused Overloaded limits.queued-bytes retry=1
         0 d enqueue f body=012 -> d: accepted d
-        show totals -> functions=1 executions=3 attempts=1 timers=3 bytes=10
+        show totals -> functions=1 executions=3 attempts=1 timers=3 bytes=10 accepted=1
         show wanted 1 -> 10
         0 leave b
         show wanted 7 -> 0
         show wanted 8 -> 10
         5 answer a#1 ok -> note 0+5 of 5 ms, a: success a, dispatch d#1 to F for 1000 body=012
-        show totals -> functions=1 executions=2 finished=1 retained=4 attempts=1 timers=2
+        show totals -> functions=1 executions=2 finished=1 retained=4 attempts=1 timers=2 accepted=1
         ",
     );
 }

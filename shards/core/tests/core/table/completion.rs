@@ -44,10 +44,10 @@ fn a_removed_function_sees_its_last_attempt_time_out() {
         0 r register f attempts=3 -> open F, r: registered
         0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
         1 x remove f -> x: removed, close F, note gone
-        show totals -> functions=1 executions=1 attempts=1 timers=1
+        show totals -> functions=1 executions=1 attempts=1 timers=1 accepted=1
         1000 turn -> abort a#1
         1000 g get a -> g: a error attempt=1 error=FUNCTION_TIMEOUT created=0 dispatched=0 finished=1000
-        show totals -> executions=1 finished=1 retained=95 timers=1
+        show totals -> executions=1 dead=1
         ",
     );
 }

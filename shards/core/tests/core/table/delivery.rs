@@ -12,3 +12,21 @@ fn a_result_is_delivered_once_it_is_there() {
         ",
     );
 }
+
+#[test]
+fn where_a_delivery_stands_is_kept_and_a_replay_is_delivered_again() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f url=u -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms, deliver a error to u
+        2 delivered a
+        2 g get a -> g: a error attempt=1 error=FAILED created=0 dispatched=0 finished=1 delivery=delivered
+        3 x replay f a -> x: accepted a, dispatch a#2 to F for 1000
+        3 g get a -> g: a running attempt=2 last=FAILED created=0 dispatched=3 delivery=delivered
+        4 delivered a
+        4 answer a#2 ok -> note 0+1 of 1 ms, deliver a success to u
+        5 g get a -> g: a success attempt=2 output=null last=FAILED created=0 dispatched=3 finished=4 delivery=pending
+        ",
+    );
+}

@@ -29,7 +29,7 @@ fn at_most_the_concurrency_is_in_flight() {
         show f -> queued=1 running=2 invocations=3 enqueued=1 dispatches=2
         5 answer a#1 promise
         6 answer b#1 refuse -> note 0+6 of 6 ms, dispatch c#1 to F for 1000
-        show f -> running=2 invocations=3 enqueued=1 dispatches=3 errors=1 warm=1
+        show f -> running=2 invocations=3 enqueued=1 dispatches=3 errors=1 warm=1 dead=1
         ",
     );
 }

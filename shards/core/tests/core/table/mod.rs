@@ -3,8 +3,12 @@
 
 mod admission;
 mod completion;
+mod dead_letters;
 mod delivery;
 mod dispatch;
+mod drain_once;
+mod journaling;
 mod registry;
 mod retention;
 mod timing;
+mod watching;

@@ -32,14 +32,14 @@ fn the_oldest_go_first_when_there_are_too_many() {
         0 c enqueue f -> c: accepted c
         0 d enqueue f -> d: accepted d
         0 e enqueue f -> e: accepted e
-        1 answer a#1 refuse -> note 0+1 of 1 ms, dispatch b#1 to F for 1000
+        1 answer a#1 ok -> note 0+1 of 1 ms, dispatch b#1 to F for 1000
         2 answer b#1 ok -> note 1+1 of 2 ms, dispatch c#1 to F for 1000
         3 answer c#1 ok -> note 2+1 of 3 ms, dispatch d#1 to F for 1000
         3 g get a -> g: refused ExecutionNotFound
         3 g get b -> g: b success attempt=1 output=null created=0 dispatched=1 finished=2
         3 g get d -> g: d running attempt=1 created=0 dispatched=3
         3 g get e -> g: e queued attempt=0 created=0
-        show totals -> functions=1 executions=4 finished=2 retained=8 attempts=1 timers=2
+        show totals -> functions=1 executions=4 finished=2 retained=8 attempts=1 timers=2 accepted=2
         ",
     );
 }
@@ -55,7 +55,7 @@ fn the_oldest_go_first_when_they_hold_too_many_bytes() {
         0 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
         1 answer a#1 ok out=123456 -> note 0+1 of 1 ms
         2 answer b#1 ok out=1234 -> note 0+2 of 2 ms
-        show totals -> functions=1 executions=3 finished=2 retained=10 attempts=1 timers=2
+        show totals -> functions=1 executions=3 finished=2 retained=10 attempts=1 timers=2 accepted=1
         3 answer c#1 ok out=1 -> note 0+3 of 3 ms
         3 g get a -> g: refused ExecutionNotFound
         show totals -> functions=1 executions=2 finished=2 retained=5 timers=1
@@ -138,7 +138,7 @@ fn a_key_expires_on_time_but_never_while_its_execution_lives() {
         1500 e enqueue f key=b -> e: accepted b
         15000 turn
         15000 e enqueue f key=b -> e: accepted b
-        show totals -> functions=1 executions=3 finished=1 retained=4 attempts=2 timers=3 keys=2
+        show totals -> functions=1 executions=3 finished=1 retained=4 attempts=2 timers=3 keys=2 accepted=2
         ",
     );
 }
@@ -153,7 +153,7 @@ fn keys_are_bounded_in_number_and_the_oldest_finished_go_first() {
         1 b enqueue f key=b -> b: accepted b, dispatch b#1 to F for 1000 key=b
         2 answer b#1 ok -> note 0+1 of 1 ms
         3 c enqueue f key=c -> c: accepted c, dispatch c#1 to F for 1000 key=c
-        show totals -> functions=1 executions=3 finished=1 retained=4 attempts=2 timers=3 keys=2
+        show totals -> functions=1 executions=3 finished=1 retained=4 attempts=2 timers=3 keys=2 accepted=2
         4 x enqueue f key=a -> x: accepted a
         4 y enqueue f key=b -> y: accepted y, dispatch y#1 to F for 1000 key=b
         ",

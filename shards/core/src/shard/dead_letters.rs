@@ -1,0 +1,200 @@
+//! Accepted executions that ended badly are kept, listed, tried again or given up.
+
+use crate::{
+    answer::{Answer, DeadLetterView, Refusal, State},
+    dead_letters::DeadLetter,
+    effect::{Effect, Effects, Note},
+    execution::{Ending, Live},
+    function::Accounting,
+    id::ExecutionId,
+    input::{Extra, Ticket},
+    journal::{Promise, Record},
+    limits::Limits,
+    name::Name,
+    payload::{Failure, Payload, code},
+    shard::{ExecutionKey, Shard},
+};
+
+impl Shard {
+    /// Keeps an execution that just ended as a dead letter.
+    pub(super) fn bury(
+        &mut self,
+        key: ExecutionKey,
+        payload: Payload,
+        extra: Option<Box<Extra>>,
+        fx: &mut Effects,
+    ) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(name) = Name::new(&execution.label) else { return };
+        let bytes = payload.bytes() + execution.retained_bytes();
+        execution.dead = Some(Box::new(DeadLetter { payload, extra, dead_ms: self.now.unix_ms, bytes }));
+        self.dead_letters.push(name, key, bytes);
+        if let Some(function) = self.functions.get_mut(execution.function) {
+            function.counters.dead_letters += 1;
+        }
+        // A function makes room at its own expense: it cannot push out what others may still want back.
+        while self.dead_letters.count_of(&name) > self.limits.dead_letters_max
+            || self.dead_letters.bytes > self.limits.dead_letters_bytes_max
+        {
+            let Some(oldest) = self.dead_letters.oldest(&name) else { break };
+            let Some(id) = self.executions.get(oldest).map(|execution| execution.id) else { break };
+            fx.push(Effect::Note(Note::DeadLetterDropped { id }));
+            self.give_up(oldest, fx);
+        }
+    }
+
+    /// Lists the dead letters of a function, newest first.
+    pub(super) fn list_dead_letters(&self, ticket: Ticket, name: &Name, limit: usize, fx: &mut Effects) {
+        if self.live_function(name).is_none() {
+            fx.reply(ticket, Answer::Refused(Refusal::FunctionNotFound));
+            return;
+        }
+        let letters = self.dead_letters.of(name).rev().take(limit).filter_map(|key| {
+            let execution = self.executions.get(key)?;
+            let letter = execution.dead.as_ref()?;
+            let payload_bytes = letter.payload.bytes();
+            Some(DeadLetterView { execution: execution.view(), dead_ms: letter.dead_ms, payload_bytes })
+        });
+        fx.reply(ticket, Answer::DeadLetters(letters.collect()));
+    }
+
+    /// Gives a dead letter up. Its record stays for as long as those of other finished executions.
+    pub(super) fn purge(&mut self, ticket: Ticket, name: &Name, id: ExecutionId, fx: &mut Effects) {
+        let answer = match self.dead_letter(name, id) {
+            Ok(key) => {
+                self.give_up(key, fx);
+                Answer::Removed
+            }
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        fx.reply(ticket, answer);
+    }
+
+    fn give_up(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(id) = self.exhume(key).map(|(id, _)| id) else { return };
+        self.write(Record::Purged { id }, fx);
+        if let Some(execution) = self.executions.get_mut(key) {
+            // The oldest records go first: its time starts now.
+            execution.finished_us = self.now.mono_us;
+        }
+        self.retain(key);
+    }
+
+    /// Queues a dead letter again: same id, attempts go on counting, with a fresh number of them.
+    pub(super) fn replay(&mut self, ticket: Ticket, name: &Name, id: ExecutionId, fx: &mut Effects) {
+        match self.revive(name, id) {
+            Ok(key) => {
+                self.write(Record::Replayed { id }, fx);
+                self.park(key);
+                self.journal.promise(Promise::Replay(key, ticket));
+            }
+            Err(refusal) => fx.reply(ticket, Answer::Refused(refusal)),
+        }
+    }
+
+    /// Checks what a new call would be checked for, then brings a dead letter back to life.
+    fn revive(&mut self, name: &Name, id: ExecutionId) -> Result<ExecutionKey, Refusal> {
+        if self.draining {
+            return Err(Refusal::ShuttingDown);
+        }
+        let key = self.dead_letter(name, id)?;
+        let (function_key, function) = self.live_function(name).ok_or(Refusal::FunctionNotFound)?;
+        if let Some(refusal) = super::admission::queue_refusal(function) {
+            return Err(refusal);
+        }
+        let payload_bytes = self
+            .executions
+            .get(key)
+            .and_then(|execution| execution.dead.as_ref())
+            .map_or(0, |letter| letter.payload.bytes());
+        if self.queued_bytes + payload_bytes > self.granted_bytes {
+            let retry_after_s = Limits::retry_after_s(function.estimated_wait_us(1));
+            return Err(Refusal::Overloaded { what: "limits.queued-bytes", retry_after_s });
+        }
+        let (_, letter) = self.exhume(key).ok_or(Refusal::DeadLetterNotFound)?;
+        // It may wait as long again.
+        let expires_us = self.expiry_of(letter.extra.as_deref());
+        let Some(execution) = self.executions.get_mut(key) else { return Err(Refusal::DeadLetterNotFound) };
+        let ending = std::mem::replace(&mut execution.ending, Ending::None);
+        // What it died of stays visible while it is tried again.
+        execution.last_failure = match ending {
+            Ending::Failed(failure) => Some(Box::new(Failure { body: None, ..*failure })),
+            Ending::TimedOut { stage, limit_ms } => {
+                Some(Box::new(Failure::new(code::TIMEOUT, stage.timeout_message(limit_ms))))
+            }
+            Ending::None | Ending::Output(_) => execution.last_failure.take(),
+        };
+        execution.state = State::Queued;
+        execution.dispatched_ms = 0;
+        execution.finished_ms = 0;
+        execution.finished_us = 0;
+        execution.cold_start = false;
+        execution.init_ms = None;
+        let old_function = std::mem::replace(&mut execution.function, function_key);
+        let live = Live {
+            attempts_before: execution.attempt,
+            ..Live::new(letter.payload, letter.extra, self.now.mono_us)
+        };
+        execution.live = Some(Box::new(live));
+        self.accepted_count += 1;
+        if let Some(function) = self.functions.get_mut(function_key) {
+            function.queue.forget_stale(key);
+            function.backlog.forget_stale(key);
+        }
+        self.arm_expiry(key, expires_us);
+        self.move_accounts(old_function, function_key);
+        Ok(key)
+    }
+
+    /// The function may have been registered again since: the execution counts with the one that runs it.
+    fn move_accounts(&mut self, from: super::FunctionKey, to: super::FunctionKey) {
+        if from != to
+            && let Some(function) = self.functions.get_mut(from)
+        {
+            function.accounting.finished -= 1;
+            function.accounting.evicted += 1;
+        }
+        if let Some(function) = self.functions.get_mut(to) {
+            let Accounting { accepted, queued, finished, .. } = &mut function.accounting;
+            *queued += 1;
+            if from == to {
+                *finished -= 1;
+            } else {
+                *accepted += 1;
+            }
+        }
+    }
+
+    /// A replay that could not be written down: the dead letter is one again.
+    pub(super) fn bury_again(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get(key) else { return };
+        if execution.state != State::Queued {
+            return;
+        }
+        let failure = execution.last_failure.clone().unwrap_or_else(|| {
+            Box::new(Failure::new(code::STORE_UNAVAILABLE, "The replay could not be written down"))
+        });
+        self.finish(key, State::Error, Ending::Failed(failure), fx);
+    }
+
+    fn dead_letter(&self, name: &Name, id: ExecutionId) -> Result<ExecutionKey, Refusal> {
+        if self.live_function(name).is_none() {
+            return Err(Refusal::FunctionNotFound);
+        }
+        let key = self.find_key(id).ok_or(Refusal::DeadLetterNotFound)?;
+        let execution = self.executions.get(key).filter(|execution| *execution.label == *name.as_str());
+        match execution.is_some_and(|execution| execution.dead.is_some()) {
+            true => Ok(key),
+            false => Err(Refusal::DeadLetterNotFound),
+        }
+    }
+
+    /// Takes a dead letter off the list.
+    fn exhume(&mut self, key: ExecutionKey) -> Option<(ExecutionId, DeadLetter)> {
+        let execution = self.executions.get_mut(key)?;
+        let letter = execution.dead.take()?;
+        let name = Name::new(&execution.label)?;
+        self.dead_letters.remove(&name, key, letter.bytes);
+        Some((execution.id, *letter))
+    }
+}

@@ -1,0 +1,58 @@
+//! One queued execution is dispatched on request, and the request answered when its attempt has been recorded.
+//! This is how accepted executions run when the background scheduler is off.
+
+use crate::{
+    answer::{Answer, Refusal},
+    effect::Effects,
+    input::Ticket,
+    name::Name,
+    settings::Settings,
+    shard::{AttemptKey, Shard},
+};
+
+impl Shard {
+    /// Dispatches the execution that has waited longest, if a slot is free.
+    pub(super) fn drain_once(&mut self, ticket: Ticket, name: &Name, fx: &mut Effects) {
+        let Some((key, _)) = self.live_function(name) else {
+            fx.reply(ticket, Answer::Refused(Refusal::FunctionNotFound));
+            return;
+        };
+        let attempt = self.dispatch_from_backlog(key, fx);
+        match attempt.and_then(|attempt| self.attempts.get_mut(attempt)) {
+            Some(attempt) => attempt.drainer = Some(ticket),
+            None => fx.reply(ticket, Answer::Drained { dispatched: false }),
+        }
+    }
+
+    /// Who asked for this attempt. To be told when all that it causes has been recorded.
+    pub(super) fn take_drainer(&mut self, key: AttemptKey) -> Option<Ticket> {
+        self.attempts.get_mut(key)?.drainer.take()
+    }
+
+    pub(super) fn tell_drainer(drainer: Option<Ticket>, fx: &mut Effects) {
+        if let Some(ticket) = drainer {
+            fx.reply(ticket, Answer::Drained { dispatched: true });
+        }
+    }
+
+    /// Other settings hold.
+    pub(super) fn configure(&mut self, settings: Settings) {
+        let released = settings.background_scheduler && !self.settings.background_scheduler;
+        self.settings = settings;
+        if !released {
+            return;
+        }
+        let functions: Vec<_> = self.functions.iter().map(|(key, _)| key).collect();
+        for key in functions {
+            let Some(function) = self.functions.get_mut(key) else { continue };
+            for key in function.backlog.iter() {
+                if let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut())
+                {
+                    live.in_backlog = false;
+                }
+            }
+            function.queue.append(&mut function.backlog);
+            self.ring(key);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Accepted executions are written down before anybody is told, and before they run.
+
+use crate::{
+    answer::{Answer, Refusal, State},
+    effect::{Effect, Effects},
+    id::ExecutionId,
+    input::Ticket,
+    journal::{Promise, Record},
+    shard::{ExecutionKey, Shard},
+};
+
+impl Shard {
+    /// Has something written down.
+    pub(super) fn write(&mut self, record: Record, fx: &mut Effects) {
+        let number = self.journal.number();
+        fx.push(Effect::Journal { number, record });
+    }
+
+    /// Has a new execution written down. Until it is safe it waits beside its queue, where it has its place.
+    pub(super) fn accept(&mut self, key: ExecutionKey, ticket: Ticket, fx: &mut Effects) {
+        self.park(key);
+        self.write_accepted(key, fx);
+        self.journal.promise(Promise::Accept(key, ticket));
+    }
+
+    /// Makes an execution that others wait for one that is accepted, and answers when that is safe.
+    pub(super) fn accept_running(
+        &mut self,
+        key: ExecutionKey,
+        id: ExecutionId,
+        ticket: Ticket,
+        fx: &mut Effects,
+    ) {
+        let mut already = true;
+        if let Some(execution) = self.executions.get_mut(key).filter(|execution| !execution.accepted) {
+            already = false;
+            // At once, not when the record is safe: from now on no waiter may end it. Should the record fail, it
+            // runs on to its end as if it had been accepted, which harms nobody.
+            execution.accepted = true;
+            let attempt = execution.attempt;
+            self.write_accepted(key, fx);
+            if attempt > 0 {
+                self.write(Record::Attempted { id, attempt }, fx);
+            }
+        }
+        if self.journal.promises().next().is_none() && already {
+            // Everything that was promised is safe, this too.
+            fx.reply(ticket, Answer::Accepted { id });
+        } else {
+            self.journal.promise(Promise::Answer(id, ticket));
+        }
+    }
+
+    fn write_accepted(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get(key) else { return };
+        let Some(function) = self.functions.get(execution.function) else { return };
+        let Some(live) = execution.live.as_ref() else { return };
+        let record = Record::Accepted {
+            id: execution.id,
+            function: function.name,
+            created_ms: execution.created_ms,
+            payload: live.payload.clone(),
+            extra: live.extra.clone(),
+            callback_url: execution.delivery.as_ref().map(|delivery| delivery.url.clone()),
+        };
+        self.write(record, fx);
+    }
+
+    /// Everything up to this record is safe: what was promised with it happens.
+    pub(super) fn journaled(&mut self, through: u64, fx: &mut Effects) {
+        while let Some(promise) = self.journal.pop(through) {
+            match promise {
+                Promise::Accept(key, ticket) | Promise::Replay(key, ticket) => {
+                    // It may have been cancelled in the meantime, and forgotten: it was accepted all the same.
+                    let Some(execution) = self.executions.get(key) else {
+                        fx.reply(ticket, Answer::Refused(Refusal::ExecutionNotFound));
+                        continue;
+                    };
+                    fx.reply(ticket, Answer::Accepted { id: execution.id });
+                    if self.unpark(key) {
+                        self.dispatch_or_enqueue(key, fx);
+                    }
+                }
+                Promise::Answer(id, ticket) => fx.reply(ticket, Answer::Accepted { id }),
+            }
+        }
+    }
+
+    /// Records up to this one cannot be written: nothing may be promised.
+    pub(super) fn journal_failed(&mut self, through: u64, fx: &mut Effects) {
+        while let Some(promise) = self.journal.pop(through) {
+            let (Promise::Accept(_, ticket) | Promise::Replay(_, ticket) | Promise::Answer(_, ticket)) =
+                promise;
+            fx.reply(ticket, Answer::Refused(Refusal::StoreUnavailable));
+            match promise {
+                Promise::Accept(key, _) => self.refuse_parked(key, fx),
+                Promise::Replay(key, _) => self.bury_again(key, fx),
+                Promise::Answer(..) => {}
+            }
+        }
+    }
+
+    /// An execution that was not accepted after all leaves nothing behind; whoever joined it is told.
+    fn refuse_parked(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        if execution.state != State::Queued {
+            return;
+        }
+        let Some(live) = execution.live.as_mut() else { return };
+        for waiter in live.take_waiters() {
+            self.timers.remove(waiter.timer);
+            self.joined.remove(&waiter.ticket);
+            if !waiter.gone {
+                fx.reply(waiter.ticket, Answer::Refused(Refusal::StoreUnavailable));
+            }
+        }
+        self.discard(key, fx);
+    }
+
+    /// Puts an execution beside its queue: it waits, but not for a slot.
+    pub(super) fn park(&mut self, key: ExecutionKey) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(live) = execution.live.as_mut() else { return };
+        live.queued_us = self.now.mono_us;
+        if live.queued_bytes == 0 {
+            live.queued_bytes = live.payload.bytes();
+            self.queued_bytes += live.queued_bytes;
+        }
+        if let Some(function) = self.functions.get_mut(execution.function) {
+            function.parked.insert(key);
+        }
+    }
+
+    /// Takes it out again. `false`: it is no longer there.
+    pub(super) fn unpark(&mut self, key: ExecutionKey) -> bool {
+        let Some(execution) = self.executions.get(key) else { return false };
+        let function = self.functions.get_mut(execution.function);
+        function.is_some_and(|function| function.parked.remove(&key))
+    }
+}

@@ -1,0 +1,111 @@
+//! The model of dead letters, and of executions that may not wait for ever.
+
+use super::{
+    oracle::{DEAD_MAX, Execution, Oracle, State},
+    registry::Life,
+};
+
+impl Execution {
+    pub(super) fn attempts_made(&self) -> u32 {
+        self.attempt - self.attempts_before
+    }
+}
+
+impl Oracle {
+    /// Whether an execution that just ended is a dead letter now.
+    pub(super) fn bury(&mut self, ticket: u64) -> bool {
+        let execution = &self.executions[&ticket];
+        let failed = matches!(execution.state, State::Error | State::Timeout);
+        if !execution.accepted || !failed || ["CANCELLED", "FUNCTION_REMOVED"].contains(&execution.code) {
+            return false;
+        }
+        let at = execution.function;
+        let name = self.functions[at].name;
+        self.functions[at].counts.dead += 1;
+        let letters = self.dead.entry(name).or_default();
+        letters.push(ticket);
+        if letters.len() > DEAD_MAX {
+            let oldest = letters[0];
+            self.functions[at].counts.dropped += 1;
+            self.give_up_letter(name, oldest);
+        }
+        true
+    }
+
+    fn give_up_letter(&mut self, name: u8, ticket: u64) {
+        self.dead.entry(name).or_default().retain(|letter| *letter != ticket);
+        let now_ms = self.now_ms;
+        self.get(ticket).kept_from_ms = now_ms;
+        self.finished.push(ticket);
+    }
+
+    /// Dead letters that there are, with their names.
+    pub(super) fn letters(&self) -> Vec<(u8, u64)> {
+        self.dead.iter().flat_map(|(name, letters)| letters.iter().map(|letter| (*name, *letter))).collect()
+    }
+
+    pub(super) fn purge(&mut self, ticket: u64, name: u8, execution: u64) {
+        match self.find_letter(name, execution) {
+            Ok(_) => {
+                self.give_up_letter(name, execution);
+                self.reply(ticket, "removed");
+            }
+            Err(refusal) => self.reply(ticket, refusal),
+        }
+    }
+
+    pub(super) fn replay(&mut self, ticket: u64, name: u8, execution: u64) {
+        if self.drained {
+            return self.reply(ticket, "refused ShuttingDown");
+        }
+        let at = match self.find_letter(name, execution) {
+            Ok(at) => at,
+            Err(refusal) => return self.reply(ticket, refusal),
+        };
+        if self.waiting(at).len() >= self.functions[at].policy.queue_size as usize {
+            return self.reply(ticket, "refused QueueFull");
+        }
+        self.dead.entry(name).or_default().retain(|letter| *letter != execution);
+        self.functions[at].counts.replays += 1;
+        let revived = self.get(execution);
+        revived.function = at;
+        revived.state = State::Queued;
+        revived.last_code = std::mem::take(&mut revived.code);
+        revived.attempts_before = revived.attempt;
+        revived.revived = true;
+        self.arm_expiry(execution);
+        self.reply(ticket, &format!("accepted {execution}"));
+        if self.can_dispatch(at) && self.functions[at].queue.is_empty() {
+            self.dispatch(execution);
+        } else {
+            self.functions[at].queue.push(execution);
+        }
+    }
+
+    fn find_letter(&self, name: u8, execution: u64) -> Result<usize, &'static str> {
+        let live = |at: &&usize| self.functions[**at].life == Life::Live;
+        let at = self.names.get(&name).filter(live).copied().ok_or("refused FunctionNotFound")?;
+        let is_dead = self.dead.get(&name).is_some_and(|letters| letters.contains(&execution));
+        if is_dead { Ok(at) } else { Err("refused DeadLetterNotFound") }
+    }
+
+    pub(super) fn arm_expiry(&mut self, ticket: u64) {
+        let (now_ms, order) = (self.now_ms, self.next_order());
+        let execution = self.get(ticket);
+        execution.expires_ms = execution.max_age_ms.map(|max_age_ms| now_ms + u64::from(max_age_ms));
+        execution.expiry = execution.expires_ms.map(|expires_ms| (expires_ms, order));
+    }
+
+    pub(super) fn expiry_is_over(&mut self, ticket: u64) {
+        self.get(ticket).expiry = None;
+        if self.executions[&ticket].state == State::Queued {
+            self.expire(ticket);
+        }
+    }
+
+    pub(super) fn expire(&mut self, ticket: u64) {
+        let at = self.executions[&ticket].function;
+        self.functions[at].counts.expired += 1;
+        self.finish(ticket, State::Error, "EXPIRED");
+    }
+}

@@ -1,0 +1,143 @@
+//! Accepted executions that ended badly are kept, listed, tried again or given up.
+
+use crate::script::check;
+
+#[test]
+fn a_dead_letter_is_tried_again_under_its_own_id() {
+    check(
+        "
+        0 r register f attempts=2 -> open F, r: registered
+        0 a enqueue f body=12 -> a: accepted a, dispatch a#1 to F for 1000 body=12
+        1 answer a#1 fail -> note retry a#1 FAILED, dispatch a#2 to F for 1000 body=12
+        2 answer a#2 fail -> note 0+1 of 2 ms
+        3 d dead f -> d: letters [a#2 FAILED at 2 of 2]
+        4 d dead g -> d: refused FunctionNotFound
+        5 x replay f a -> x: accepted a, dispatch a#3 to F for 1000 body=12
+        6 x replay f a -> x: refused DeadLetterNotFound
+        7 g get a -> g: a running attempt=3 last=FAILED created=0 dispatched=5
+        8 k callback a ok attempt=2 -> note late a, k: ignored
+        9 answer a#3 fail -> note retry a#3 FAILED, dispatch a#4 to F for 1000 body=12
+        10 answer a#4 ok -> note 0+1 of 5 ms
+        11 g get a -> g: a success attempt=4 output=null last=FAILED created=0 dispatched=9 finished=10
+        11 d dead f -> d: letters []
+        show f -> invocations=1 dispatches=4 successes=1 errors=1 retries=2 warm=2 late=1 dead=1
+        show totals -> functions=1 executions=1 finished=1 retained=19 timers=1
+        ",
+    );
+}
+
+#[test]
+fn letters_outlive_another_registration() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 x remove f -> x: removed, close F, note gone
+        2 d dead f -> d: refused FunctionNotFound
+        2 x replay f a -> x: refused FunctionNotFound
+        3 r register f attempts=1 -> open F, r: registered
+        3 d dead f -> d: letters [a#1 FAILED at 1 of 0]
+        3 x replay f a -> x: accepted a, dispatch a#2 to F for 1000
+        4 answer a#2 ok -> note 0+1 of 1 ms
+        show f -> dispatches=1 successes=1 warm=1
+        show totals -> functions=1 executions=1 finished=1 retained=19 timers=1
+        ",
+    );
+}
+
+#[test]
+fn what_was_cancelled_or_removed_is_no_dead_letter() {
+    check(
+        "
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b
+        0 c enqueue f -> c: accepted c
+        1 x cancel b -> x: b error attempt=0 error=CANCELLED created=0 finished=1
+        2 x remove f -> x: removed, close F, note gone
+        3 answer a#1 fail
+        4 r register f -> open F, r: registered
+        4 d dead f -> d: letters [a#1 FAILED at 3 of 0]
+        ",
+    );
+}
+
+#[test]
+fn the_oldest_are_dropped_when_there_are_too_many_or_they_are_too_large() {
+    check(
+        "
+        limits dead=2 dead-bytes=25
+        0 r register f slots=9 attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        0 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
+        0 d enqueue f body=0123456789 -> d: accepted d, dispatch d#1 to F for 1000 body=0123456789
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 answer b#1 fail -> note 0+2 of 2 ms, note dropped a
+        3 answer c#1 fail -> note 0+3 of 3 ms, note dropped b
+        3 l dead f -> l: letters [c#1 FAILED at 3 of 0]
+        4 answer d#1 fail -> note 0+4 of 4 ms, note dropped c
+        4 l dead f -> l: letters [d#1 FAILED at 4 of 10]
+        5 l dead f limit=1 -> l: letters [d#1 FAILED at 4 of 10]
+        5 g get a -> g: a error attempt=1 error=FAILED created=0 dispatched=0 finished=1
+        ",
+    );
+}
+
+#[test]
+fn a_letter_that_is_given_up_is_kept_like_other_records() {
+    check(
+        "
+        limits ttl=1000 sweep=100
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        5000 turn
+        5000 x purge f a -> x: removed
+        5000 x purge f a -> x: refused DeadLetterNotFound
+        5900 turn
+        5900 g get a -> g: a error attempt=1 error=FAILED created=0 dispatched=0 finished=1
+        6100 turn
+        6100 g get a -> g: refused ExecutionNotFound
+        ",
+    );
+}
+
+#[test]
+fn a_replay_needs_a_place() {
+    check(
+        "
+        0 r register f slots=1 queue=1 attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 b invoke f -> dispatch b#1 to F for 1000
+        2 c invoke f
+        3 x replay f a -> x: refused QueueFull depth=1 wait=2 retry=1
+        3 l dead f -> l: letters [a#1 FAILED at 1 of 0]
+        4 answer b#1 ok -> note 0+2 of 2 ms, b: success b, dispatch c#1 to F for 998
+        4 x replay f a -> x: accepted a
+        5 drain
+        5 x replay f a -> x: refused ShuttingDown
+        ",
+    );
+}
+
+#[test]
+fn what_waits_too_long_expires_and_is_a_dead_letter() {
+    check(
+        "
+        0 r register f slots=1 attempts=3 backoff=0 -> open F, r: registered
+        0 a enqueue f max-age=50 -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f max-age=20 -> b: accepted b
+        20 turn
+        50 turn
+        60 answer a#1 fail -> note 0+60 of 60 ms
+        61 g get a -> g: a error attempt=1 error=EXPIRED last=FAILED created=0 dispatched=0 finished=60
+        62 d dead f -> d: letters [a#1 EXPIRED at 60 of 0; b#0 EXPIRED at 20 of 0]
+        63 x replay f b -> x: accepted b, dispatch b#1 to F for 1000
+        64 answer b#1 ok -> note 0+1 of 1 ms
+        show f -> invocations=2 enqueued=1 dispatches=2 successes=1 errors=2 warm=2 dead=2 expired=2
+        ",
+    );
+}

@@ -1,0 +1,107 @@
+//! Nothing is promised before it is written down.
+
+use crate::script::check;
+
+#[test]
+fn an_accepted_execution_waits_for_its_record() {
+    check(
+        "
+        0 store waits
+        0 r register f slots=1 attempts=2 -> open F, r: registered
+        0 a enqueue f -> write accepted a of f
+        1 b enqueue f -> write accepted b of f
+        2 c invoke f -> dispatch c#1 to F for 1000
+        show f -> queued=2 running=1 invocations=3 dispatches=1
+        3 store safe -> a: accepted a, b: accepted b
+        4 answer c#1 ok -> note 0+2 of 2 ms, c: success c, dispatch a#1 to F for 1000, write attempted a#1
+        5 answer a#1 fail -> dispatch b#1 to F for 1000, write attempted b#1, note retry a#1 FAILED, write requeued a FAILED
+        6 answer b#1 ok -> note 2+1 of 5 ms, write ended b success, dispatch a#2 to F for 1000, write attempted a#2
+        7 answer a#2 fail -> note 1+1 of 7 ms, write ended a error dead
+        8 x replay f a -> write replayed a
+        9 store safe -> x: accepted a, dispatch a#3 to F for 1000, write attempted a#3
+        10 answer a#3 ok -> note 1+1 of 2 ms, write ended a success
+        ",
+    );
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_and_leaves_nothing() {
+    check(
+        "
+        0 store waits
+        0 r register f -> open F, r: registered
+        0 a enqueue f key=k -> write accepted a of f
+        1 b invoke f key=k
+        2 store fails -> a: refused StoreUnavailable, b: refused StoreUnavailable
+        3 g get a -> g: refused ExecutionNotFound
+        4 c invoke f key=k -> dispatch c#1 to F for 1000 key=k
+        5 answer c#1 ok -> note 0+1 of 1 ms, c: success c
+        show totals -> functions=1 executions=1 finished=1 retained=4 timers=1 keys=1
+        ",
+    );
+}
+
+#[test]
+fn a_replay_that_cannot_be_written_leaves_the_letter() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 store waits
+        3 x replay f a -> write replayed a
+        4 store fails -> x: refused StoreUnavailable, write ended a error dead
+        5 d dead f -> d: letters [a#1 FAILED at 4 of 0]
+        ",
+    );
+}
+
+#[test]
+fn who_joins_is_told_when_the_record_is_safe() {
+    check(
+        "
+        0 store waits
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f key=k -> write accepted a of f
+        1 b enqueue f key=k
+        2 store safe -> a: accepted a, dispatch a#1 to F for 1000 key=k, write attempted a#1, b: accepted a
+        3 c enqueue f key=k -> c: accepted a
+        4 s invoke f key=s
+        5 d enqueue f key=s -> write accepted s of f
+        6 e enqueue f key=s
+        7 store safe -> d: accepted s, e: accepted s
+        ",
+    );
+}
+
+#[test]
+fn what_ends_before_its_record_is_safe_was_accepted_all_the_same() {
+    check(
+        "
+        0 store waits
+        0 r register f -> open F, r: registered
+        0 a enqueue f -> write accepted a of f
+        0 b enqueue f max-age=5 -> write accepted b of f
+        1 x cancel a -> write ended a error, x: a error attempt=0 error=CANCELLED created=0 finished=1
+        5 turn -> write ended b error dead
+        6 store safe -> a: accepted a, b: accepted b
+        7 g get a -> g: a error attempt=0 error=CANCELLED created=0 finished=1
+        7 g get b -> g: b error attempt=0 error=EXPIRED created=0 finished=5
+        ",
+    );
+}
+
+#[test]
+fn the_place_of_what_is_being_written_counts() {
+    check(
+        "
+        0 store waits
+        0 r register f slots=1 queue=2 -> open F, r: registered
+        0 a enqueue f -> write accepted a of f
+        0 b enqueue f -> write accepted b of f
+        0 c enqueue f -> c: refused QueueFull depth=2 wait=0 retry=1
+        1 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1, b: accepted b
+        2 c enqueue f -> write accepted c of f
+        ",
+    );
+}

@@ -1,0 +1,87 @@
+//! Dead letters, and draining by hand.
+
+use hyper::StatusCode;
+use shard_core::{Answer, ExecutionId, Input, Name, Refusal, Ticket};
+
+use super::{Api, functions::refused, invoke::accepted};
+use crate::{
+    api::{error::ApiError, result},
+    http::{
+        query::Query,
+        respond::{self, HttpResponse},
+    },
+};
+
+/// Dead letters of one listing, unless it says otherwise.
+const LISTED: usize = 100;
+/// Dead letters of one listing at most: as many as a function can have.
+const LISTED_MAX: usize = 1000;
+
+impl Api {
+    /// `GET /v1/functions/{name}/dead-letters`
+    pub(super) async fn list_dead_letters(
+        &self,
+        name: &str,
+        query: &Query<'_>,
+    ) -> Result<HttpResponse, ApiError> {
+        let limit = query.count("limit", LISTED_MAX)?.unwrap_or(LISTED);
+        match self.ask_about(name, |ticket, name| Input::ListDeadLetters { ticket, name, limit }).await? {
+            Answer::DeadLetters(letters) => Ok(respond::json(StatusCode::OK, result::dead_letters(&letters))),
+            other => Err(refused(other, name)),
+        }
+    }
+
+    /// `POST /v1/functions/{name}/dead-letters/{id}:replay`
+    pub(super) async fn replay_dead_letter(&self, name: &str, id: &str) -> Result<HttpResponse, ApiError> {
+        let replay = |ticket, name, id| Input::Replay { ticket, name, id };
+        match self.about_dead_letter(name, id, replay).await? {
+            Answer::Accepted { id } => Ok(accepted(&id)),
+            Answer::Refused(Refusal::DeadLetterNotFound) => Err(no_dead_letter(name, id)),
+            other => Err(refused(other, name)),
+        }
+    }
+
+    /// `DELETE /v1/functions/{name}/dead-letters/{id}`
+    pub(super) async fn purge_dead_letter(&self, name: &str, id: &str) -> Result<HttpResponse, ApiError> {
+        let purge = |ticket, name, id| Input::Purge { ticket, name, id };
+        match self.about_dead_letter(name, id, purge).await? {
+            Answer::Removed => Ok(respond::no_content()),
+            Answer::Refused(Refusal::DeadLetterNotFound) => Err(no_dead_letter(name, id)),
+            other => Err(refused(other, name)),
+        }
+    }
+
+    /// `POST /v1/internal/functions/{name}:drain-once`
+    pub(super) async fn drain_once(&self, name: &str) -> Result<HttpResponse, ApiError> {
+        if !self.settings.async_queue {
+            // As for :enqueue, whether the function exists is said first.
+            let answer = self.ask_about(name, |ticket, name| Input::GetFunction { ticket, name }).await?;
+            return Err(match answer {
+                Answer::Function(_) => ApiError::AsyncQueueDisabled,
+                other => refused(other, name),
+            });
+        }
+        match self.ask_about(name, |ticket, name| Input::DrainOnce { ticket, name }).await? {
+            Answer::Drained { dispatched } => Ok(respond::json(StatusCode::OK, result::drained(dispatched))),
+            other => Err(refused(other, name)),
+        }
+    }
+
+    async fn about_dead_letter(
+        &self,
+        name: &str,
+        text: &str,
+        input: impl FnOnce(Ticket, Name, ExecutionId) -> Input,
+    ) -> Result<Answer, ApiError> {
+        match ExecutionId::parse(text) {
+            Some(id) => self.ask_about(name, |ticket, name| input(ticket, name, id)).await,
+            None => Ok(Answer::Refused(Refusal::DeadLetterNotFound)),
+        }
+    }
+}
+
+fn no_dead_letter(function: &str, id: &str) -> ApiError {
+    ApiError::NotFound(format!(
+        "Function '{function}' has no dead letter '{id}'; `nanofaas dlq list {function}` shows what it has"
+    ))
+}

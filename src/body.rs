@@ -1,4 +1,4 @@
-//! Reads HTTP bodies to their end, within a limit: callers' requests and functions' answers alike.
+//! Reads HTTP bodies of requests to their end, within a limit.
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -10,7 +10,7 @@ pub(crate) enum ReadError {
     /// It is longer than the limit; known before anything is read when its length was announced.
     TooLarge,
     /// It did not arrive whole.
-    Broken(hyper::Error),
+    Broken,
 }
 
 /// Reads a body of at most `limit` bytes. Most bodies are one frame, which is not copied.
@@ -21,7 +21,7 @@ pub(crate) async fn read_whole(mut body: Incoming, limit: usize) -> Result<Bytes
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| ReadError::Broken)?.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit {
             return Err(ReadError::TooLarge);
         }

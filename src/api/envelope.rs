@@ -46,21 +46,6 @@ pub fn parse(body: &Bytes) -> Result<Payload, ApiError> {
     Ok(Payload { input, metadata, content_type: None })
 }
 
-/// The body that is sent to a function.
-pub fn request_body(payload: &Payload) -> Bytes {
-    if payload.content_type.is_some() {
-        return payload.input.clone();
-    }
-    let metadata: &[u8] = payload.metadata.as_deref().unwrap_or(b"null");
-    let mut body = Vec::with_capacity(payload.input.len() + metadata.len() + 24);
-    body.extend_from_slice(b"{\"input\":");
-    body.extend_from_slice(&payload.input);
-    body.extend_from_slice(b",\"metadata\":");
-    body.extend_from_slice(metadata);
-    body.push(b'}');
-    body.into()
-}
-
 /// Says where JSON went wrong.
 pub fn malformed(body: &[u8], error: &serde_json::Error) -> ApiError {
     let message = if body.is_empty() {
@@ -142,15 +127,5 @@ mod tests {
             let text = String::from_utf8(error.answer().body).expect("JSON");
             assert!(text.contains(part), "{body}: {text}");
         }
-    }
-
-    #[test]
-    fn request_bodies() {
-        let mut payload = Payload::json("[1]");
-        assert_eq!(request_body(&payload), r#"{"input":[1],"metadata":null}"#);
-        payload.metadata = Some(Bytes::from(r#"{"a":"b"}"#));
-        assert_eq!(request_body(&payload), r#"{"input":[1],"metadata":{"a":"b"}}"#);
-        payload.content_type = Some("text/plain".into());
-        assert_eq!(request_body(&payload), "[1]");
     }
 }

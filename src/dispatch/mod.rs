@@ -1,13 +1,17 @@
 //! Outgoing HTTP. The only folder that names hyper's client.
 //!
 //! A [`Dispatcher`] lives on a shard's thread and sends that shard's attempts: `pool` keeps the connections of
-//! one endpoint, `exchange` does one request and answer, `outcome` says what an answer means. The core decides
-//! how long an attempt may take and aborts it here; there is no timer per request.
+//! one endpoint, `request` and `response` say what goes over a `connection`, `exchange` sees one attempt through, and
+//! `outcome` says what an answer means. The core decides how long an attempt may take and aborts it here; there is no
+//! timer per request. `client` is for everything that is not an invocation.
 
 pub mod client;
+mod connection;
 mod exchange;
 pub mod outcome;
 mod pool;
+mod request;
+pub mod response;
 mod tls;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};

@@ -1,20 +1,12 @@
 //! What a function's answer means. A pure function of status, headers and body; the table is in the tests.
 
 use bytes::Bytes;
-use hyper::{
-    HeaderMap, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
-};
+use hyper::StatusCode;
 use serde::Deserialize;
 use shard_core::{Failure, Outcome, Output, OutputKind, Report, payload::code::FUNCTION_TIMEOUT};
 
-use crate::{
-    api::{
-        media_type::MediaType,
-        result::{detach, is_json},
-    },
-    http::headers::{ASYNC, COLD_START, INIT_DURATION_MS},
-};
+use super::response::Head;
+use crate::api::{media_type::MediaType, result::is_json};
 
 /// The function could not be reached, or left before it had answered.
 pub const UNREACHABLE: &str = "FUNCTION_UNREACHABLE";
@@ -25,6 +17,9 @@ pub const BAD_OUTPUT: &str = "FUNCTION_BAD_OUTPUT";
 /// The function said that it failed.
 pub const FUNCTION_ERROR: &str = "FUNCTION_ERROR";
 
+/// The type of a body that names none.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
 /// Part of a failed answer's body that becomes the message.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
@@ -32,38 +27,29 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 const FINAL_STATUSES: [u16; 8] = [400, 401, 403, 404, 405, 413, 415, 422];
 
 /// Says what an answer means. `raw`: the caller sent something else than JSON and takes whatever comes.
-pub fn classify(status: StatusCode, headers: &HeaderMap, body: &Bytes, raw: bool) -> Report {
-    let cold_start =
-        headers.get(COLD_START).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-    let init_ms = headers
-        .get(INIT_DURATION_MS)
-        .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
-        .map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
+pub fn classify(head: &Head, body: Bytes, raw: bool) -> Report {
     let mut bad_output = false;
-    let outcome = if !status.is_success() {
-        failed(status, headers, body)
-    } else if status == StatusCode::ACCEPTED
-        && headers.get(ASYNC).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
-    {
+    let outcome = if !head.status.is_success() {
+        failed(head, body)
+    } else if head.status == StatusCode::ACCEPTED && head.promises_callback {
         Outcome::Promised
     } else {
-        let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
-        succeeded(content_type, body, raw, &mut bad_output)
+        succeeded(head.content_type.as_deref(), body, raw, &mut bad_output)
     };
-    Report { outcome, cold_start, init_ms, bad_output }
+    Report { outcome, cold_start: head.cold_start, init_ms: head.init_ms, bad_output }
 }
 
-fn succeeded(content_type: Option<&[u8]>, body: &Bytes, raw: bool, bad_output: &mut bool) -> Outcome {
+fn succeeded(content_type: Option<&str>, body: Bytes, raw: bool, bad_output: &mut bool) -> Outcome {
     if raw {
-        let kind = OutputKind::Other(text_of(content_type.unwrap_or(b"application/octet-stream")));
-        return Outcome::Success(Output { body: detach(body), kind });
+        let kind = OutputKind::Other(content_type.unwrap_or(UNKNOWN_TYPE).into());
+        return Outcome::Success(Output { body, kind });
     }
     if body.is_empty() {
         return Outcome::Success(Output::null());
     }
-    match MediaType::of(content_type) {
-        MediaType::Json if is_json(body) => {
-            let body = detach(&body.slice_ref(body.trim_ascii()));
+    match MediaType::of(content_type.map(str::as_bytes)) {
+        MediaType::Json if is_json(&body) => {
+            let body = body.slice_ref(body.trim_ascii());
             Outcome::Success(Output { body, kind: OutputKind::Json })
         }
         MediaType::Json => {
@@ -72,7 +58,7 @@ fn succeeded(content_type: Option<&[u8]>, body: &Bytes, raw: bool, bad_output: &
         }
         MediaType::Text => Outcome::Success(text_output(body)),
         MediaType::Form | MediaType::Other => {
-            let content_type = text_of(content_type.unwrap_or_default());
+            let content_type = content_type.unwrap_or_default();
             let message = format!(
                 "The function answered {content_type}, which a JSON call cannot carry; answer JSON or text, or call it with another Content-Type (raw mode)"
             );
@@ -82,28 +68,24 @@ fn succeeded(content_type: Option<&[u8]>, body: &Bytes, raw: bool, bad_output: &
     }
 }
 
-fn failed(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Outcome {
-    let said = serde_json::from_slice::<SaidBody>(body).ok().map(|body| body.error);
+fn failed(head: &Head, body: Bytes) -> Outcome {
+    let status = head.status;
+    let said = serde_json::from_slice::<SaidBody>(&body).ok().map(|body| body.error);
     let timed_out =
         status == StatusCode::GATEWAY_TIMEOUT && said.as_ref().is_some_and(|said| said.code == "TIMEOUT");
     // A body that names code and message says it better than its own JSON.
-    let text = said.map_or_else(|| shortened(body), |said| shortened(said.message.as_bytes()));
+    let text = said.map_or_else(|| shortened(&body), |said| shortened(said.message.as_bytes()));
     let message: Box<str> = match text.trim() {
         "" => status.to_string().into(),
         text => text.into(),
     };
-    let content_type =
-        headers.get(CONTENT_TYPE).map_or(&b"application/octet-stream"[..], |value| value.as_bytes());
+    let content_type = head.content_type.as_deref().unwrap_or(UNKNOWN_TYPE);
     let failure = Failure {
         code: if timed_out { FUNCTION_TIMEOUT.into() } else { FUNCTION_ERROR.into() },
         message,
-        body: (!body.is_empty())
-            .then(|| Output { body: detach(body), kind: OutputKind::Other(text_of(content_type)) }),
+        body: (!body.is_empty()).then(|| Output { body, kind: OutputKind::Other(content_type.into()) }),
     };
-    let retry_after_ms = headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok())
-        .map(|seconds| seconds.saturating_mul(1000));
+    let retry_after_ms = head.retry_after_s.map(|seconds| seconds.saturating_mul(1000));
     let retryable = !FINAL_STATUSES.contains(&status.as_u16());
     Outcome::Failure { failure: Box::new(failure), retryable, retry_after_ms }
 }
@@ -120,16 +102,12 @@ struct Said {
     message: String,
 }
 
-fn text_output(body: &Bytes) -> Output {
-    let body = match std::str::from_utf8(body) {
-        Ok(_) => detach(body),
-        Err(_) => String::from_utf8_lossy(body).into_owned().into(),
+fn text_output(body: Bytes) -> Output {
+    let body = match std::str::from_utf8(&body) {
+        Ok(_) => body,
+        Err(_) => String::from_utf8_lossy(&body).into_owned().into(),
     };
     Output { body, kind: OutputKind::Text }
-}
-
-fn text_of(value: &[u8]) -> Box<str> {
-    String::from_utf8_lossy(value).into()
 }
 
 /// The beginning of a body as text, without a character cut in half.
@@ -142,18 +120,18 @@ fn shortened(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::response;
+
+    /// The head of an answer, as it is read from the wire.
+    fn head(status: u16, headers: &[(&str, &str)]) -> Head {
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let text = format!("HTTP/1.1 {status} x\r\n{lines}\r\n");
+        response::parse(text.as_bytes()).expect("a head").expect("a whole one").0
+    }
 
     /// `status`, headers as `name: value` lines, body, raw → the outcome in a few words.
     fn check(status: u16, headers: &[(&str, &str)], body: &str, raw: bool, expected: &str) {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.insert(
-                hyper::header::HeaderName::try_from(*name).expect("name"),
-                value.parse().expect("value"),
-            );
-        }
-        let status = StatusCode::from_u16(status).expect("status");
-        let report = classify(status, &map, &Bytes::from(body.to_owned()), raw);
+        let report = classify(&head(status, headers), Bytes::from(body.to_owned()), raw);
         let mut text = match &report.outcome {
             Outcome::Promised => "promised".to_owned(),
             Outcome::Success(output) => {
@@ -230,9 +208,8 @@ mod tests {
 
     #[test]
     fn a_json_call_cannot_carry_a_picture() {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, "image/png".parse().expect("value"));
-        let report = classify(StatusCode::OK, &headers, &Bytes::from_static(b"\x89PNG"), false);
+        let head = head(200, &[("content-type", "image/png")]);
+        let report = classify(&head, Bytes::from_static(b"\x89PNG"), false);
         let Outcome::Failure { failure, retryable: false, .. } = report.outcome else { panic!("{report:?}") };
         assert_eq!(failure.code, BAD_OUTPUT);
     }
@@ -240,7 +217,7 @@ mod tests {
     #[test]
     fn long_messages_are_cut_between_characters() {
         let body = Bytes::from("é".repeat(MESSAGE_BYTES_MAX));
-        let report = classify(StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new(), &body, false);
+        let report = classify(&head(500, &[]), body, false);
         let Outcome::Failure { failure, .. } = report.outcome else { panic!("{report:?}") };
         assert_eq!(failure.message.len(), MESSAGE_BYTES_MAX);
     }

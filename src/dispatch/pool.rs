@@ -2,45 +2,32 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::{Future, poll_fn},
     io,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
+    task::{Poll, Waker},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Uri, client::conn::http1, header::HeaderValue};
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::Semaphore, task::AbortHandle};
+use hyper::Uri;
+use tokio::{net::TcpStream, sync::Semaphore};
 
-use super::{DispatchOptions, tls};
+use super::{
+    DispatchOptions,
+    connection::{Connection, Stream},
+    tls,
+};
 
-/// Time for a connection to take the rest of a request whose answer is already there.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// One connection. Dropping it closes it, whatever is still on its way.
-pub(super) struct Connection {
-    pub(super) sender: http1::SendRequest<Full<Bytes>>,
-    task: AbortHandle,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // Without this a function that answers and never reads the rest of the request would keep the
-        // connection for as long as it likes.
-        self.task.abort();
-    }
-}
+/// Time that a connection is kept without use, to twice as long.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(super) struct Pool {
     /// The address as configured, for messages.
     pub(super) address: Arc<str>,
-    /// `Host` of every request.
-    pub(super) host: HeaderValue,
-    /// Path and query of every request.
-    pub(super) path: Uri,
+    /// Request line and `Host` of every request.
+    pub(super) prefix: Vec<u8>,
     /// Host and port to connect to; `None` when the address makes no sense.
     authority: Option<(String, u16)>,
     tls: bool,
@@ -48,6 +35,8 @@ pub(super) struct Pool {
     pub(super) permits: Semaphore,
     /// Idle connections, newest last: the newest is the least likely to have been closed by the peer.
     idle: RefCell<Vec<Connection>>,
+    /// Wakes the task that looks after idle connections, while there are any.
+    keeper: RefCell<Option<Waker>>,
     closed: Cell<bool>,
     connect_timeout: Duration,
 }
@@ -64,12 +53,12 @@ impl Pool {
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         Pool {
             address: Arc::clone(address),
-            host: HeaderValue::from_str(authority).unwrap_or_else(|_| HeaderValue::from_static("")),
-            path: path.parse().unwrap_or_default(),
+            prefix: format!("POST {path} HTTP/1.1\r\nhost: {authority}\r\n").into_bytes(),
             authority: (!host.is_empty()).then(|| (host.trim_matches(['[', ']']).to_owned(), port)),
             tls,
             permits: Semaphore::new(options.connections_max),
             idle: RefCell::default(),
+            keeper: RefCell::default(),
             closed: Cell::new(false),
             connect_timeout: options.connect_timeout,
         }
@@ -78,8 +67,8 @@ impl Pool {
     /// An idle connection that the peer has not closed, as far as is known.
     pub(super) fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(connection) = idle.pop() {
-            if connection.sender.is_ready() {
+        while let Some(mut connection) = idle.pop() {
+            if !connection.is_stale(Waker::noop()) {
                 return Some(connection);
             }
         }
@@ -88,21 +77,39 @@ impl Pool {
 
     /// Keeps a connection for the next call.
     pub(super) fn give_back(self: &Rc<Self>, mut connection: Connection) {
-        if self.closed.get() || connection.sender.is_closed() {
+        if self.closed.get() {
             return;
         }
-        if connection.sender.is_ready() {
-            self.idle.borrow_mut().push(connection);
-            return;
-        }
-        // Its task has yet to notice that the answer was read to the end.
-        let pool = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let ready = tokio::time::timeout(RETURN_TIMEOUT, connection.sender.ready()).await;
-            if matches!(ready, Ok(Ok(()))) && !pool.closed.get() {
-                pool.idle.borrow_mut().push(connection);
-            }
+        let mut keeper = self.keeper.borrow_mut();
+        let waker = keeper.get_or_insert_with(|| {
+            tokio::task::spawn_local(Pool::keep(Rc::downgrade(self)));
+            // It looks at all of them first, with a waker of its own.
+            Waker::noop().clone()
         });
+        if !connection.is_stale(waker) {
+            self.idle.borrow_mut().push(connection);
+        }
+    }
+
+    /// Closes idle connections when the peer has closed them or nobody has used them for long, until none is left:
+    /// they would keep their descriptors for ever.
+    async fn keep(pool: Weak<Pool>) {
+        let mut tick = std::pin::pin!(tokio::time::sleep(IDLE_MAX));
+        poll_fn(|context| {
+            let Some(pool) = pool.upgrade() else { return Poll::Ready(()) };
+            if tick.as_mut().poll(context).is_ready() {
+                tick.as_mut().reset(tokio::time::Instant::now() + IDLE_MAX);
+                let _ = tick.as_mut().poll(context);
+            }
+            let mut idle = pool.idle.borrow_mut();
+            idle.retain_mut(|connection| {
+                connection.idle_since().elapsed() < IDLE_MAX && !connection.is_stale(context.waker())
+            });
+            let done = idle.is_empty();
+            *pool.keeper.borrow_mut() = (!done).then(|| context.waker().clone());
+            if done { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Drops idle connections now, and the others when their calls have ended.
@@ -118,11 +125,11 @@ impl Pool {
         let connecting = async {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             stream.set_nodelay(true)?;
-            if self.tls {
-                Self::handshake(tls::connect(host, stream).await?).await
-            } else {
-                Self::handshake(stream).await
-            }
+            let stream = match self.tls {
+                true => Stream::Tls(Box::new(tls::connect(host, stream).await?)),
+                false => Stream::Plain(stream),
+            };
+            Ok(Connection::new(stream))
         };
         match tokio::time::timeout(self.connect_timeout, connecting).await {
             Ok(result) => result,
@@ -131,16 +138,5 @@ impl Pool {
                 format!("no connection within {} ms", self.connect_timeout.as_millis()),
             )),
         }
-    }
-
-    async fn handshake<S>(stream: S) -> io::Result<Connection>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
-    {
-        let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        // Ends with the connection; an error reaches whoever waits for the answer as well.
-        let task = tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Connection { sender, task: task.abort_handle() })
     }
 }

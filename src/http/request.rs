@@ -51,7 +51,7 @@ pub(super) async fn read_body(
     state.set_phase(Phase::Body);
     let body = read_whole(incoming, limit).await.map_err(|error| match error {
         ReadError::TooLarge => too_large(),
-        ReadError::Broken(_) => ApiError::BadRequest("The body did not arrive whole".into()),
+        ReadError::Broken => ApiError::BadRequest("The body did not arrive whole".into()),
     })?;
     state.set_phase(Phase::Busy);
     Ok(body)

@@ -26,6 +26,12 @@ impl<T> Key<T> {
 }
 
 // Not derived: `T` itself need not be any of these.
+impl<T> Default for Key<T> {
+    /// A key that finds nothing.
+    fn default() -> Self {
+        Key::NONE
+    }
+}
 impl<T> Clone for Key<T> {
     fn clone(&self) -> Self {
         *self

@@ -212,7 +212,7 @@ pub(super) fn rows() -> Vec<Row> {
         (
             "answers-huge-length",
             answers!("HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551615\r\n\r\n[]"),
-            Code(UNREACHABLE, 2),
+            Code(TOO_LARGE, 1),
         ),
         (
             "answers-bad-chunks",

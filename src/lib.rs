@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod host;
 pub mod http;
 mod ids;
+pub mod runtime_config;
 pub mod server;
 pub mod store;
 pub mod telemetry;

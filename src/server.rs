@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shard_core::{Input, Limits, Settings, settings::SyncQueue};
+use shard_core::{Input, Limits};
 use shard_runtime::{Fabric, Node, Placement, Plan, Shape, plan::plan};
 use tokio::{
     net::TcpListener,
@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    api::spec::Registration,
+    api::runtime_config::Snapshot,
     backends::{
         Backend, Events,
         deployments::Deployments,
@@ -37,6 +37,7 @@ use crate::{
         management::Management,
         serve::Drain,
     },
+    runtime_config::RuntimeConfig,
     store::Ephemeral,
 };
 
@@ -90,6 +91,7 @@ struct Server {
     ready: Arc<AtomicBool>,
     /// Tells listeners to close.
     stopping: watch::Sender<bool>,
+    runtime_config: Arc<RuntimeConfig<ShardHost>>,
 }
 
 /// The connections of each thread, kept on it.
@@ -124,7 +126,10 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
         backends(&config, internal_address, events)
     })?);
     let threads = start_threads(&fabric, &config, &deployments)?;
+    let image_optional = config.deployment.backends_on().contains(&config::Backend::Process);
+    let runtime_config = Arc::new(RuntimeConfig::new(&fabric, config.clone(), image_optional));
     let server = Server {
+        runtime_config,
         fabric,
         deployments,
         connections: Arc::default(),
@@ -189,30 +194,12 @@ fn shape(config: &Config) -> Shape {
             keys_ttl_us: micros(config.idempotency.ttl),
             ..Limits::default()
         },
-        settings: settings(config),
+        settings: Snapshot::of(config).settings(config),
         queued_bytes_max: config.limits.queued_bytes,
         mailbox_max: MAILBOX_MAX,
         callers_max: CALLERS_MAX,
         seed: u64::from_ne_bytes(seed),
         plan,
-    }
-}
-
-/// What shards start with; the admin API may change it.
-fn settings(config: &Config) -> Settings {
-    let sync_queue = &config.sync_queue;
-    Settings {
-        calls_per_second: config.rate.max_per_second,
-        background_scheduler: config.background_scheduler.enabled,
-        sync_queue: sync_queue.enabled.then(|| SyncQueue {
-            admission_enabled: sync_queue.admission_enabled,
-            max_depth: sync_queue.max_depth,
-            max_estimated_wait_us: micros(sync_queue.max_estimated_wait),
-            max_queue_wait_us: micros(sync_queue.max_queue_wait),
-            retry_after_s_min: sync_queue.retry_after_seconds,
-            throughput_window_us: micros(sync_queue.throughput_window),
-            min_samples: sync_queue.per_function_min_samples,
-        }),
     }
 }
 
@@ -288,7 +275,8 @@ impl Server {
         let settings = Arc::new(ApiSettings {
             request_bytes_max: usize::try_from(config.limits.request_bytes).unwrap_or(usize::MAX),
             response_bytes_max: usize::try_from(config.limits.response_bytes).unwrap_or(usize::MAX),
-            registration: registration(config),
+            runtime_config: Arc::clone(&self.runtime_config),
+            admin: config.admin.runtime_config_enabled,
             async_queue: config.async_queue.enabled,
             features: features(config, &self.deployments),
             internal_listener: internal.is_some(),
@@ -331,6 +319,7 @@ impl Server {
             fabric: Arc::clone(&self.fabric),
             ready: Arc::clone(&self.ready),
             functions_max: self.config.metrics.max_functions as usize,
+            runtime_config: Arc::clone(&self.runtime_config),
         };
         let socket = socket.into_std()?;
         std::thread::Builder::new().name("management".to_owned()).spawn(move || {
@@ -456,19 +445,11 @@ fn take(fabric: &Fabric<ShardHost>, thread: u16, stream: std::net::TcpStream, do
     });
 }
 
-fn registration(config: &Config) -> Registration {
-    Registration {
-        default_timeout_ms: u32::try_from(config.defaults.timeout.as_millis()).unwrap_or(u32::MAX),
-        default_concurrency: config.defaults.concurrency,
-        default_queue_size: config.defaults.queue_size,
-        default_max_retries: config.defaults.max_retries,
-        image_optional: config.deployment.backends_on().contains(&config::Backend::Process),
-    }
-}
-
 fn features(config: &Config, deployments: &Deployments) -> Vec<&'static str> {
     let mut features = vec!["build-metadata"];
     features.extend(config.async_queue.enabled.then_some("async-queue"));
+    features.extend(config.sync_queue.enabled.then_some("sync-queue"));
+    features.extend(config.admin.runtime_config_enabled.then_some("runtime-config"));
     features.extend(deployments.ids());
     features
 }

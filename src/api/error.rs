@@ -9,6 +9,7 @@ use hyper::{
 use serde_json::{Map, Value, json};
 use shard_core::{Refusal, SyncQueueReason, answer::BackendFailureKind};
 
+use super::runtime_config::Rejection;
 use crate::http::headers::{EXECUTION_ID, REJECT_REASON};
 
 /// Everything that a request can be refused for.
@@ -67,6 +68,9 @@ pub enum ApiError {
         /// What it was.
         what: &'static str,
     },
+    /// The runtime configuration was not changed.
+    #[error(transparent)]
+    RuntimeConfig(Rejection),
     /// A fault of ours.
     #[error("An unexpected error occurred; look for request {request_id} in the server's log")]
     Internal {
@@ -117,6 +121,19 @@ impl ApiError {
                 retry_after(1);
                 (503, "OVERLOADED", Value::Null)
             }
+            ApiError::RuntimeConfig(rejection) => match rejection {
+                Rejection::Duration { field, value } => {
+                    (400, "BAD_REQUEST", json!({ "field": field, "value": value }))
+                }
+                Rejection::Invalid(errors) => (422, "VALIDATION_ERROR", json!({ "errors": errors })),
+                Rejection::Revision { current, .. } => {
+                    (409, "REVISION_MISMATCH", json!({ "currentRevision": current }))
+                }
+                Rejection::RolledBack { .. } => {
+                    retry_after(1);
+                    (503, "OVERLOADED", Value::Null)
+                }
+            },
             ApiError::Internal { .. } => (500, "INTERNAL_ERROR", Value::Null),
             ApiError::Refused { refusal, name } => match refusal {
                 Refusal::FunctionNotFound | Refusal::ExecutionNotFound | Refusal::DeadLetterNotFound => {

@@ -8,4 +8,5 @@ pub mod media_type;
 pub mod openapi;
 pub mod replicas;
 pub mod result;
+pub mod runtime_config;
 pub mod spec;

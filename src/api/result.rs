@@ -11,8 +11,8 @@ use shard_core::{
 
 use super::media_type::MediaType;
 
-/// Bytes of the envelope around an output.
-const ENVELOPE_BYTES: usize = 112;
+/// Bytes of the envelope around an output that is JSON: so many are taken at once and none given back.
+const ENVELOPE_BYTES: usize = 16 + shard_core::id::TEXT_LENGTH + 30 + 14;
 
 /// `{"executionId","status":"success","output":…,"error":null}`, around the output's own bytes.
 pub fn success(id: &ExecutionId, output: &Output) -> Vec<u8> {

@@ -12,7 +12,7 @@ mod file;
 mod key;
 mod load;
 pub(crate) mod quantity;
-mod suggest;
+pub(crate) mod suggest;
 mod table;
 mod value;
 

@@ -1,7 +1,7 @@
 //! "Did you mean": the known name that a mistyped one is nearest to.
 
 /// The nearest of `known`, when it is near enough that a typing mistake explains the difference.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let allowed = (name.len() / 4).max(2);
     let by_distance = known.clone().map(|candidate| (distance(name, candidate), candidate));
     match by_distance.min_by_key(|(distance, _)| *distance) {

@@ -9,7 +9,6 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
-    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -100,18 +99,11 @@ pub(super) struct Connection {
     /// Zeroed once; `filled` bytes of it are in use.
     buffer: Vec<u8>,
     filled: usize,
-    /// When its last exchange ended.
-    idle_since: Instant,
 }
 
 impl Connection {
     pub(super) fn new(stream: Stream) -> Connection {
-        Connection { stream, buffer: vec![0; BUFFER_BYTES], filled: 0, idle_since: Instant::now() }
-    }
-
-    /// When its last exchange ended.
-    pub(super) fn idle_since(&self) -> Instant {
-        self.idle_since
+        Connection { stream, buffer: vec![0; BUFFER_BYTES], filled: 0 }
     }
 
     /// Whether the peer has closed it, or said something that nobody asked for; `waker` is woken when it does. Costs no
@@ -138,7 +130,6 @@ impl Connection {
         };
         self.consume(length);
         let body = self.read_body(&head, &mut outgoing, body_bytes_max).await?;
-        self.idle_since = Instant::now();
         // A function that answers without reading may never read the rest; what came behind the answer belongs to
         // no call.
         let reusable = head.keep_alive && outgoing.is_done() && self.filled == 0;

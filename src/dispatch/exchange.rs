@@ -1,9 +1,8 @@
 //! One attempt on the wire: a connection, a request, an answer.
 
-use std::rc::Rc;
+use std::task::Waker;
 
 use shard_core::{Dispatch, Failure, Input, Outcome, Report};
-use tokio::sync::SemaphorePermit;
 
 use super::{
     DispatchOptions, Sink,
@@ -17,14 +16,15 @@ use super::{
 /// nothing else must not keep an attempt busy.
 const FRESH_RESENDS_MAX: u32 = 1;
 
-/// Sends an attempt and says what became of it.
+/// Sends an attempt and says what became of it. Leaves the connection for the next one, if there may be a next one.
 pub(super) async fn run(
-    pool: &Rc<Pool>,
-    dispatch: Dispatch,
+    pool: &Pool,
+    connection: &mut Option<Connection>,
+    dispatch: &Dispatch,
     options: &DispatchOptions,
     sink: &Sink,
 ) -> Report {
-    let exchange = exchange(pool, &dispatch, options, sink);
+    let exchange = exchange(pool, connection, dispatch, options, sink);
     let result = match options.read_timeout {
         None => exchange.await,
         Some(limit) => match tokio::time::timeout(limit, exchange).await {
@@ -44,7 +44,8 @@ pub(super) async fn run(
 }
 
 async fn exchange(
-    pool: &Rc<Pool>,
+    pool: &Pool,
+    kept: &mut Option<Connection>,
     dispatch: &Dispatch,
     options: &DispatchOptions,
     sink: &Sink,
@@ -53,21 +54,23 @@ async fn exchange(
         let message = format!("The function at {} could not be reached: {reason}", pool.address);
         Box::new(Failure::new(outcome::UNREACHABLE, message))
     };
-    let _permit = match pool.permits.try_acquire() {
-        Ok(permit) => Some(permit),
-        Err(_) => wait_for_permit(pool, dispatch, sink).await,
-    };
-    let request = request::encode(pool, dispatch);
+    let request = request::encode(&pool.prefix, dispatch);
     let mut fresh_resends = 0;
-    let (connection, answer) = loop {
-        let (mut connection, reused) = match pool.take_idle() {
+    let answer = loop {
+        // The event queue may have had news since it became free.
+        kept.take_if(|connection| connection.is_stale(Waker::noop()));
+        // Taken out until the answer is whole: given up in between, it must not be used again.
+        let (mut connection, reused) = match kept.take() {
             Some(connection) => (connection, true),
             None => {
                 (open(pool, dispatch, sink).await.map_err(|error| unreachable(error.to_string()))?, false)
             }
         };
         match connection.exchange(&request, options.response_bytes_max).await {
-            Ok(answer) => break (connection, answer),
+            Ok(answer) => {
+                *kept = Some(connection).filter(|_| answer.reusable);
+                break answer;
+            }
             // The peer had closed the connection. Another one may do.
             Err(ExchangeError::Unsent(_)) if reused || fresh_resends < FRESH_RESENDS_MAX => {
                 fresh_resends += u32::from(!reused);
@@ -82,24 +85,8 @@ async fn exchange(
             Err(error) => return Err(unreachable(error.to_string())),
         }
     };
-    let Answer { head, body, reusable } = answer;
-    if reusable {
-        pool.give_back(connection);
-    }
+    let Answer { head, body, .. } = answer;
     Ok(outcome::classify(&head, body, dispatch.payload.content_type.is_some()))
-}
-
-/// Waits until one connection fewer is in use, telling the core meanwhile that the function has not got the call.
-async fn wait_for_permit<'a>(
-    pool: &'a Pool,
-    dispatch: &Dispatch,
-    sink: &Sink,
-) -> Option<SemaphorePermit<'a>> {
-    sink(Input::Connecting { attempt: dispatch.attempt, connecting: true });
-    // Never closed, so it always gives a permit in the end.
-    let permit = pool.permits.acquire().await.ok();
-    sink(Input::Connecting { attempt: dispatch.attempt, connecting: false });
-    permit
 }
 
 /// Opens a connection, telling the core meanwhile that the function has not got the call yet.

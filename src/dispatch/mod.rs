@@ -1,7 +1,7 @@
 //! Outgoing HTTP. The only folder that names hyper's client.
 //!
 //! A [`Dispatcher`] lives on a shard's thread and sends that shard's attempts: `pool` keeps the connections of
-//! one endpoint, `request` and `response` say what goes over a `connection`, `exchange` sees one attempt through, and
+//! one endpoint and the tasks that use them, `request` and `response` say what goes over a `connection`, `exchange` sees one attempt through, and
 //! `outcome` says what an answer means. The core decides how long an attempt may take and aborts it here; there is no
 //! timer per request. `client` is for everything that is not an invocation.
 
@@ -17,9 +17,8 @@ mod tls;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use shard_core::{AttemptKey, Dispatch, EndpointId, Failure, Input, Outcome, Report};
-use tokio::task::AbortHandle;
 
-use pool::Pool;
+use pool::{Place, Pool};
 
 /// Bounds of outgoing calls.
 #[derive(Debug, Clone)]
@@ -37,8 +36,8 @@ pub struct DispatchOptions {
 /// Takes what becomes of attempts.
 pub type Sink = Rc<dyn Fn(Input)>;
 
-/// An attempt on its way, by the position of its key.
-type Running = Option<(AttemptKey, AbortHandle)>;
+/// Attempts on their way, by the position of their keys.
+type Running = Rc<RefCell<Vec<Option<(AttemptKey, Place)>>>>;
 
 /// Sends the attempts of one shard.
 pub struct Dispatcher {
@@ -46,7 +45,7 @@ pub struct Dispatcher {
     sink: Sink,
     /// Pools by the position of their endpoint's key.
     pools: Vec<Option<(EndpointId, Rc<Pool>)>>,
-    running: Rc<RefCell<Vec<Running>>>,
+    running: Running,
 }
 
 impl Dispatcher {
@@ -61,7 +60,10 @@ impl Dispatcher {
         if self.pools.len() <= index {
             self.pools.resize_with(index + 1, || None);
         }
-        self.pools[index] = Some((endpoint, Rc::new(Pool::new(address, &self.options))));
+        let running = Rc::clone(&self.running);
+        let seated = Rc::new(move |attempt, place| note(&running, attempt, place));
+        let pool = Pool::new(address, &self.options, &self.sink, seated);
+        self.pools[index] = Some((endpoint, Rc::new(pool)));
     }
 
     /// No further calls go to this address; those in flight go on.
@@ -75,39 +77,38 @@ impl Dispatcher {
 
     /// Sends an attempt. Its end is reported to the sink, unless it is aborted first.
     pub fn start(&mut self, endpoint: EndpointId, dispatch: Dispatch) {
-        let attempt = dispatch.attempt;
         let pool = self.pools.get(endpoint.index()).and_then(Option::as_ref);
-        let Some((_, pool)) = pool.filter(|(open, _)| *open == endpoint) else {
-            // The core closes an endpoint only after its last dispatch; should it not, the call must not hang.
-            let failure =
-                Failure::new("FUNCTION_UNREACHABLE", "The endpoint was closed while the call was sent");
-            let outcome =
-                Outcome::Failure { failure: Box::new(failure), retryable: true, retry_after_ms: None };
-            (self.sink)(Input::DispatchFinished { attempt, report: Report::warm(outcome) });
+        if let Some((_, pool)) = pool.filter(|(open, _)| *open == endpoint) {
+            pool.start(dispatch);
             return;
-        };
-        let (pool, options, sink) = (Rc::clone(pool), Rc::clone(&self.options), Rc::clone(&self.sink));
-        let running = Rc::clone(&self.running);
-        let task = tokio::task::spawn_local(async move {
-            let report = exchange::run(&pool, dispatch, &options, &sink).await;
-            if let Some(place) = running.borrow_mut().get_mut(attempt.index()) {
-                *place = None;
-            }
-            sink(Input::DispatchFinished { attempt, report });
-        });
-        let mut running = self.running.borrow_mut();
-        if running.len() <= attempt.index() {
-            running.resize_with(attempt.index() + 1, || None);
         }
-        running[attempt.index()] = Some((attempt, task.abort_handle()));
+        // The core closes an endpoint only after its last dispatch; should it not, the call must not hang.
+        let failure = Failure::new(outcome::UNREACHABLE, "The endpoint was closed while the call was sent");
+        let outcome = Outcome::Failure { failure: Box::new(failure), retryable: true, retry_after_ms: None };
+        (self.sink)(Input::DispatchFinished { attempt: dispatch.attempt, report: Report::warm(outcome) });
     }
 
     /// Drops an attempt and its connection: nothing of it is reported any more.
     pub fn abort(&mut self, attempt: AttemptKey) {
         let mut running = self.running.borrow_mut();
-        let Some(place) = running.get_mut(attempt.index()) else { return };
-        if let Some((_, task)) = place.take_if(|(running, _)| *running == attempt) {
-            task.abort();
+        let Some(entry) = running.get_mut(attempt.index()) else { return };
+        let aborted = entry.take_if(|(running, _)| *running == attempt);
+        // Another attempt may take the place at once, and is noted as well.
+        drop(running);
+        if let Some((_, place)) = aborted {
+            place.abort(attempt);
         }
+    }
+}
+
+/// Takes note of where an attempt is.
+fn note(running: &Running, attempt: AttemptKey, place: Option<Place>) {
+    let mut running = running.borrow_mut();
+    if running.len() <= attempt.index() {
+        running.resize_with(attempt.index() + 1, || None);
+    }
+    match place {
+        Some(place) => running[attempt.index()] = Some((attempt, place)),
+        None => drop(running[attempt.index()].take_if(|(running, _)| *running == attempt)),
     }
 }

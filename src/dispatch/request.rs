@@ -3,8 +3,6 @@
 use bytes::Bytes;
 use shard_core::Dispatch;
 
-use super::pool::Pool;
-
 /// Inputs up to this size are copied behind their head, so that a request is one write.
 const INLINE_BYTES_MAX: usize = 32 << 10;
 /// Room for the head besides address and texts of the caller's.
@@ -17,8 +15,8 @@ pub(super) struct Request {
     pub(super) tail: Vec<u8>,
 }
 
-/// Writes an attempt down. The body is the caller's, or in the JSON envelope `{"input":…,"metadata":…}`.
-pub(super) fn encode(pool: &Pool, dispatch: &Dispatch) -> Request {
+/// Writes an attempt down, behind its request line and `Host`. The body is the caller's, or in the JSON envelope `{"input":…,"metadata":…}`.
+pub(super) fn encode(prefix: &[u8], dispatch: &Dispatch) -> Request {
     let payload = &dispatch.payload;
     let raw = payload.content_type.is_some();
     let (before, between, after): (&[u8], &[u8], &[u8]) =
@@ -31,8 +29,8 @@ pub(super) fn encode(pool: &Pool, dispatch: &Dispatch) -> Request {
     let length = before.len() + payload.input.len() + between.len() + metadata.len() + after.len();
     let inline = length <= INLINE_BYTES_MAX;
 
-    let mut head = Vec::with_capacity(pool.prefix.len() + HEAD_BYTES + if inline { length } else { 0 });
-    head.extend_from_slice(&pool.prefix);
+    let mut head = Vec::with_capacity(prefix.len() + HEAD_BYTES + if inline { length } else { 0 });
+    head.extend_from_slice(prefix);
     header(&mut head, "content-type", payload.content_type.as_deref().unwrap_or("application/json"));
     head.extend_from_slice(b"x-execution-id: ");
     head.extend_from_slice(&dispatch.id.text());
@@ -94,24 +92,16 @@ fn number(head: &mut Vec<u8>, mut number: u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use shard_core::{
         Destination, EndpointId, ExecutionId, Payload,
         input::{Extra, Idempotency},
     };
 
     use super::*;
-    use crate::dispatch::DispatchOptions;
 
-    fn encoded(address: &str, payload: Payload, extra: Option<Extra>) -> Request {
-        let options = DispatchOptions {
-            connect_timeout: std::time::Duration::from_secs(1),
-            read_timeout: None,
-            connections_max: 1,
-            response_bytes_max: 1,
-        };
-        let pool = Pool::new(&Arc::from(address), &options);
+    const ROOT: &str = "POST / HTTP/1.1\r\nhost: h\r\n";
+
+    fn encoded(prefix: &str, payload: Payload, extra: Option<Extra>) -> Request {
         let dispatch = Dispatch {
             attempt: shard_core::AttemptKey::default(),
             id: ExecutionId::new(*b"0123456789abcdef", 7),
@@ -121,7 +111,7 @@ mod tests {
             remaining_ms: 1500,
             extra: extra.map(Box::new),
         };
-        encode(&pool, &dispatch)
+        encode(prefix.as_bytes(), &dispatch)
     }
 
     fn text(request: &Request) -> String {
@@ -138,7 +128,7 @@ mod tests {
             idempotency: Some(Idempotency { key: "k".into(), digest: [0; 16] }),
             ..Extra::default()
         };
-        let request = encoded("http://user@h:81/in?q=1", payload, Some(extra));
+        let request = encoded("POST /in?q=1 HTTP/1.1\r\nhost: h:81\r\n", payload, Some(extra));
         assert!(request.input.is_empty(), "it is one write");
         assert_eq!(
             text(&request),
@@ -152,7 +142,7 @@ mod tests {
     #[test]
     fn a_raw_body_is_as_it_came() {
         let payload = Payload { content_type: Some("text/plain".into()), ..Payload::json("a\nb") };
-        let request = text(&encoded("http://h", payload, None));
+        let request = text(&encoded(ROOT, payload, None));
         assert!(request.starts_with("POST / HTTP/1.1\nhost: h\ncontent-type: text/plain\n"), "{request}");
         assert!(request.ends_with("content-length: 3\n\na\nb"), "{request}");
     }
@@ -160,7 +150,7 @@ mod tests {
     #[test]
     fn a_large_input_is_not_copied() {
         let input = format!("\"{}\"", "x".repeat(INLINE_BYTES_MAX));
-        let request = encoded("http://h/", Payload::json(input.clone()), None);
+        let request = encoded(ROOT, Payload::json(input.clone()), None);
         assert_eq!(request.input, input);
         assert!(text(&request).ends_with(&format!("{{\"input\":{input},\"metadata\":null}}")));
     }
@@ -168,6 +158,6 @@ mod tests {
     #[test]
     fn no_text_breaks_out_of_its_line() {
         let extra = Extra { trace_id: Some("t\r\nx: y".into()), ..Extra::default() };
-        assert!(!text(&encoded("http://h/", Payload::json("1"), Some(extra))).contains("x: y"));
+        assert!(!text(&encoded(ROOT, Payload::json("1"), Some(extra))).contains("x: y"));
     }
 }

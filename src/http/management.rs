@@ -17,7 +17,8 @@ use super::serve::{Answer, Call, Drain, answer, serve};
 use crate::{
     api::{about, error::ApiError},
     host::ShardHost,
-    telemetry::{process::ProcessView, prometheus},
+    runtime_config::RuntimeConfig,
+    telemetry::{self, process::ProcessView, prometheus},
 };
 
 /// A loop that has not turned for this long is stuck.
@@ -35,6 +36,8 @@ pub struct Management {
     pub ready: Arc<AtomicBool>,
     /// Functions with series of their own.
     pub functions_max: usize,
+    /// What can be changed while the server runs.
+    pub runtime_config: Arc<RuntimeConfig<ShardHost>>,
 }
 
 impl Management {
@@ -95,7 +98,13 @@ impl Management {
         match tokio::time::timeout(SCRAPE_TIMEOUT, gather).await {
             Ok(Some(copies)) => {
                 let threads = self.fabric.threads();
-                let text = prometheus::render(copies, &threads, &ProcessView::read(), self.functions_max);
+                let mut text = prometheus::render(copies, &threads, &ProcessView::read(), self.functions_max);
+                let updates = self.runtime_config.updates.counts();
+                telemetry::runtime_config::render(
+                    &mut text,
+                    self.runtime_config.snapshot().revision,
+                    updates,
+                );
                 answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
             _ => refuse(&ApiError::Overloaded { what: "Gathering the metrics of all shards" }),

@@ -29,6 +29,10 @@ pub(super) enum Route<'a> {
     Complete(Cow<'a, str>),
     /// `/v1/internal/functions/{name}:drain-once`
     DrainOnce(Cow<'a, str>),
+    /// `/v1/admin/runtime-config`
+    RuntimeConfig,
+    /// `/v1/admin/runtime-config/validate`
+    ValidateRuntimeConfig,
     /// `/modules/build-metadata`
     BuildMetadata,
     /// `/openapi.yaml`
@@ -42,6 +46,8 @@ impl<'a> Route<'a> {
             return Route::of_function(rest);
         }
         match path {
+            "/v1/admin/runtime-config" => return Some(Route::RuntimeConfig),
+            "/v1/admin/runtime-config/validate" => return Some(Route::ValidateRuntimeConfig),
             "/openapi.yaml" => return Some(Route::OpenApi),
             "/modules/build-metadata" => return Some(Route::BuildMetadata),
             _ => {}
@@ -61,11 +67,13 @@ impl<'a> Route<'a> {
             return Some(Route::Functions);
         }
         let rest = rest.strip_prefix('/')?;
-        if let Some(name) = rest.strip_suffix("/replicas") {
-            return last_segment(name).map(Route::Replicas);
-        }
-        if let Some((name, rest)) = rest.split_once("/dead-letters") {
-            return Route::of_dead_letters(last_segment(name)?, rest);
+        if let Some(slash) = rest.bytes().position(|byte| byte == b'/') {
+            let (name, below) = (last_segment(&rest[..slash])?, &rest[slash + 1..]);
+            return match below.strip_prefix("dead-letters") {
+                Some(rest) => Route::of_dead_letters(name, rest),
+                None if below == "replicas" => Some(Route::Replicas(name)),
+                None => None,
+            };
         }
         let segment = last_segment(rest)?;
         Some(match strip_suffix(segment, ":invoke") {
@@ -94,8 +102,10 @@ impl<'a> Route<'a> {
             Route::Functions => "GET, POST",
             Route::Function(_) => "GET, DELETE",
             Route::Replicas(_) => "GET, PUT",
+            Route::RuntimeConfig => "GET, PUT, PATCH",
             Route::DeadLetter(..) => "DELETE",
-            Route::Invoke(_)
+            Route::ValidateRuntimeConfig
+            | Route::Invoke(_)
             | Route::Enqueue(_)
             | Route::Replay(..)
             | Route::Complete(_)
@@ -107,7 +117,14 @@ impl<'a> Route<'a> {
 
     /// Whether the route takes this method.
     pub(super) fn allows(&self, method: &Method) -> bool {
-        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+        // Bytes: a search for text would cost as much as the rest of the routing.
+        let allowed = self.allow().as_bytes().split(|byte| *byte == b',');
+        allowed.map(<[u8]>::trim_ascii).any(|allowed| allowed == method.as_str().as_bytes())
+    }
+
+    /// Whether the route is there only when the admin API is on.
+    pub(super) fn is_admin(&self) -> bool {
+        matches!(self, Route::RuntimeConfig | Route::ValidateRuntimeConfig)
     }
 
     /// Whether the route belongs to the internal listener when there is one.
@@ -118,10 +135,14 @@ impl<'a> Route<'a> {
 
 /// The only segment of what is left of a path, decoded. `None` when there are more, or it is empty or not UTF-8.
 fn last_segment(text: &str) -> Option<Cow<'_, str>> {
-    if text.is_empty() || text.contains('/') {
+    if text.is_empty() || text.bytes().any(|byte| byte == b'/') {
         return None;
     }
-    if text.contains('%') { decode(text).map(Cow::Owned) } else { Some(Cow::Borrowed(text)) }
+    if text.bytes().any(|byte| byte == b'%') {
+        decode(text).map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(text))
+    }
 }
 
 fn decode(text: &str) -> Option<String> {

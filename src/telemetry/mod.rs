@@ -7,4 +7,5 @@ pub mod histogram;
 pub mod log;
 pub mod process;
 pub mod prometheus;
+pub mod runtime_config;
 pub mod shard;

@@ -24,6 +24,7 @@ mod openapi;
 mod placement;
 mod raw;
 mod retries;
+mod runtime_config;
 mod stress;
 mod support;
 mod watchdog;

@@ -172,8 +172,11 @@ impl<H: Host> Node<H> {
         if self.inner.shard.is_none() {
             return;
         }
-        self.inner.inputs.borrow_mut().push_back(input);
-        self.run();
+        match self.inner.seat.try_borrow_mut() {
+            // Called from within itself: the outer call goes on with what came in.
+            Err(_) => self.inner.inputs.borrow_mut().push_back(input),
+            Ok(mut seat) => self.run(&mut seat, input),
+        }
     }
 
     /// Takes inputs for the thread's own shard, from whatever the host started. Inputs that come after the node
@@ -215,13 +218,12 @@ impl<H: Host> Node<H> {
         self.inner.bell.notify_one();
     }
 
-    /// Feeds the own shard everything that waits for it. Does nothing when called from within itself: then the
-    /// outer call goes on with what came in.
-    fn run(&self) {
-        let Ok(mut guard) = self.inner.seat.try_borrow_mut() else { return };
-        let Some(seat) = guard.as_mut() else { return };
+    /// Feeds the own shard an input, and everything that comes of it at once.
+    fn run(&self, seat: &mut Option<Seat<H>>, input: Input) {
+        let Some(seat) = seat.as_mut() else { return };
         // The state of a shard that panicked is unknown: nothing may be decided with it any more.
         let abort = AbortOnPanic;
+        self.step(seat, input);
         loop {
             let Some(input) = self.inner.inputs.borrow_mut().pop_front() else { break };
             self.step(seat, input);
@@ -258,7 +260,9 @@ impl<H: Host> Node<H> {
                 }
             }
         }
-        self.inner.inputs.borrow_mut().append(&mut seat.follow_up);
+        if !seat.follow_up.is_empty() {
+            self.inner.inputs.borrow_mut().append(&mut seat.follow_up);
+        }
     }
 
     /// Audits the shard. An audit looks at everything: the more there is, the rarer it comes.

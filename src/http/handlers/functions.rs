@@ -43,7 +43,7 @@ impl Api {
                 let part: Vec<_> = question.await.map_err(|error| internal("a shard is gone", &error))?;
                 functions.extend(part);
             }
-            Ok(functions)
+            Ok::<_, ApiError>(functions)
         };
         let gathered = tokio::time::timeout(LISTING_TIMEOUT, gather).await;
         let mut functions = gathered
@@ -69,10 +69,13 @@ impl Api {
         body: RequestBody,
     ) -> Result<HttpResponse, ApiError> {
         let body = self.read_json(headers, body).await?;
-        let spec = FunctionSpec::parse(&body, &self.settings.registration).map_err(|error| match error {
-            SpecError::Malformed(message) => ApiError::BadRequest(message.into()),
-            SpecError::Invalid(details) => ApiError::Validation(details),
-        })?;
+        let spec =
+            FunctionSpec::parse(&body, &self.settings.runtime_config.registration()).map_err(|error| {
+                match error {
+                    SpecError::Malformed(message) => ApiError::BadRequest(message.into()),
+                    SpecError::Invalid(details) => ApiError::Validation(details),
+                }
+            })?;
         let name = spec.name.clone();
         let spec = Box::new(spec.core_spec());
         let answer =
@@ -143,7 +146,7 @@ impl Api {
         self.ask(name.owner_hash(), None, |ticket| input(ticket, name)).await
     }
 
-    async fn read_json(&self, headers: &HeaderMap, body: RequestBody) -> Result<Bytes, ApiError> {
+    pub(super) async fn read_json(&self, headers: &HeaderMap, body: RequestBody) -> Result<Bytes, ApiError> {
         request::require_json(headers)?;
         request::read_body(headers, body, self.settings.request_bytes_max, "limits.request-bytes").await
     }

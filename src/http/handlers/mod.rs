@@ -6,6 +6,7 @@ mod executions;
 mod functions;
 mod invoke;
 mod modules;
+mod runtime_config;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
@@ -20,21 +21,18 @@ use super::{
     respond::{self, HttpResponse},
     route::Route,
 };
-use crate::{
-    api::{error::ApiError, spec::parse::Registration},
-    host::ShardHost,
-    ids::IdSource,
-};
+use crate::{api::error::ApiError, host::ShardHost, ids::IdSource, runtime_config::RuntimeConfig};
 
 /// Settings that handlers need.
-#[derive(Debug, Clone)]
 pub struct ApiSettings {
     /// Longest request body, in bytes.
     pub request_bytes_max: usize,
     /// Longest callback body, in bytes.
     pub response_bytes_max: usize,
-    /// What registrations are resolved against.
-    pub registration: Registration,
+    /// What can be changed while the server runs.
+    pub runtime_config: Arc<RuntimeConfig<ShardHost>>,
+    /// The admin API is served.
+    pub admin: bool,
     /// `:enqueue` is taken.
     pub async_queue: bool,
     /// Backends and modules that are on, for the build metadata.
@@ -91,7 +89,7 @@ impl Api {
             Door::Api => !(route.is_internal() && self.settings.internal_listener),
             Door::Internal => route.is_internal(),
         };
-        if !belongs {
+        if !belongs || (route.is_admin() && !self.settings.admin) {
             return Err(ApiError::UnknownPath);
         }
         if !route.allows(&head.method) {
@@ -115,6 +113,12 @@ impl Api {
             Route::Execution(id) => self.cancel_execution(&id).await,
             Route::Complete(id) => self.complete(&id, &head.headers, body).await,
             Route::DrainOnce(name) => self.drain_once(&name).await,
+            Route::RuntimeConfig if get => Ok(self.get_runtime_config()),
+            Route::RuntimeConfig => {
+                let needs_revision = head.method == Method::PATCH;
+                self.change_runtime_config(needs_revision, &head.headers, body).await
+            }
+            Route::ValidateRuntimeConfig => self.validate_runtime_config(&head.headers, body).await,
             Route::BuildMetadata => Ok(self.build_metadata()),
             Route::OpenApi => Ok(modules::openapi()),
         }

@@ -20,6 +20,8 @@ const LETTERS: &str = "/v1/functions/{name}/dead-letters";
 const LETTER: &str = "/v1/functions/{name}/dead-letters/{executionId}";
 const REPLAY: &str = "/v1/functions/{name}/dead-letters/{executionId}:replay";
 const DRAIN_ONCE: &str = "/v1/internal/functions/{name}:drain-once";
+const CONFIG: &str = "/v1/admin/runtime-config";
+const VALIDATE: &str = "/v1/admin/runtime-config/validate";
 const COMPLETE: &str = "/v1/internal/executions/{executionId}:complete";
 /// The longest body that the server of these tests takes.
 const REQUEST_BYTES_MAX: usize = 4096;
@@ -102,6 +104,7 @@ fn every_described_answer_is_given_as_described() {
     invocation(&mut probe);
     results_by_callback(&mut probe);
     dead_letters(&mut probe);
+    runtime_config(&mut probe);
     about_the_server(&mut probe);
     let mut seen = probe.seen;
     let document = probe.document;
@@ -311,6 +314,26 @@ fn dead_letters(probe: &mut Probe) {
     probe.expect(404, "POST", DRAIN_ONCE, "nobody", &[], "");
 }
 
+fn runtime_config(probe: &mut Probe) {
+    probe.expect(200, "GET", CONFIG, "", &[], "");
+    probe.expect(200, "PUT", CONFIG, "", &[], r#"{"syncQueueMaxQueueWait":"PT3S"}"#);
+    probe.expect(200, "PATCH", CONFIG, "", &[], r#"{"expectedRevision":1,"defaultQueueSize":50}"#);
+    probe.expect(200, "POST", VALIDATE, "", &[], "{}");
+    probe.expect(400, "PATCH", CONFIG, "", &[], "{}");
+    for (method, path) in [("PUT", CONFIG), ("PATCH", CONFIG), ("POST", VALIDATE)] {
+        probe.expect(400, method, path, "", &[], "{");
+        let body = |field: &str| format!(r#"{{"expectedRevision":1,{field}}}"#);
+        probe.expect(400, method, path, "", &[], body(r#""syncQueueMaxQueueWait":"5s""#));
+        probe.expect(422, method, path, "", &[], body(r#""rateMaxPerSecond":0"#));
+        let form = [("content-type", "text/plain")];
+        probe.expect(415, method, path, "", &form, "{}");
+        probe.expect(413, method, path, "", &[], "x".repeat(REQUEST_BYTES_MAX + 1));
+        if path == CONFIG {
+            probe.expect(409, method, path, "", &[], body(r#""rateMaxPerSecond":5"#));
+        }
+    }
+}
+
 fn about_the_server(probe: &mut Probe) {
     for path in [
         "/modules/build-metadata",
@@ -331,6 +354,9 @@ fn without_modules() -> BTreeSet<(String, String, u16)> {
     let local = json!({ "name": "echo", "executionMode": "LOCAL" }).to_string();
     probe.expect(201, "POST", FUNCTIONS, "", &[], local);
     probe.expect(501, "POST", ENQUEUE, "echo", &[], r#"{"input":1}"#);
+    for (method, path) in [("GET", CONFIG), ("PUT", CONFIG), ("PATCH", CONFIG), ("POST", VALIDATE)] {
+        probe.expect(404, method, path, "", &[], "{}");
+    }
     probe.expect(501, "POST", DRAIN_ONCE, "echo", &[], "");
     let homeless = json!({ "name": "homeless", "image": "i" }).to_string();
     let refused = probe.expect(503, "POST", FUNCTIONS, "", &[], homeless);

@@ -1,0 +1,60 @@
+//! The admin API: what can be changed while the server runs.
+
+use hyper::{HeaderMap, StatusCode};
+
+use super::Api;
+use crate::{
+    api::{
+        error::ApiError,
+        runtime_config::{self, Patch, Rejection},
+    },
+    http::{
+        request::RequestBody,
+        respond::{self, HttpResponse},
+    },
+};
+
+impl Api {
+    /// `GET /v1/admin/runtime-config`
+    pub(super) fn get_runtime_config(&self) -> HttpResponse {
+        respond::json(StatusCode::OK, self.settings.runtime_config.snapshot().document())
+    }
+
+    /// `PUT` and `PATCH /v1/admin/runtime-config`
+    pub(super) async fn change_runtime_config(
+        &self,
+        needs_revision: bool,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<HttpResponse, ApiError> {
+        let patch = self.read_patch(headers, body).await?;
+        if needs_revision && patch.expected_revision.is_none() {
+            let message = "expectedRevision is required: the `revision` that you have read";
+            return Err(ApiError::BadRequest(message.into()));
+        }
+        let (snapshot, warnings) = self.settings.runtime_config.change(&patch).await?;
+        let id = self.new_id(0)?;
+        Ok(respond::json(StatusCode::OK, snapshot.applied(&id.to_string(), &warnings)))
+    }
+
+    /// `POST /v1/admin/runtime-config/validate`
+    pub(super) async fn validate_runtime_config(
+        &self,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<HttpResponse, ApiError> {
+        let patch = self.read_patch(headers, body).await?;
+        self.settings.runtime_config.validate(&patch)?;
+        Ok(respond::json(StatusCode::OK, runtime_config::valid()))
+    }
+
+    async fn read_patch(&self, headers: &HeaderMap, body: RequestBody) -> Result<Patch, ApiError> {
+        Patch::parse(&self.read_json(headers, body).await?)
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> ApiError {
+        ApiError::RuntimeConfig(rejection)
+    }
+}

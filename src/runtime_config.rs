@@ -1,0 +1,140 @@
+//! The configuration that changes while the server runs: one snapshot, and changes that reach every shard or none.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use shard_core::{Input, Settings};
+use shard_runtime::{Fabric, Host};
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::{
+    api::{
+        runtime_config::{Patch, Rejection, Snapshot},
+        spec::Registration,
+    },
+    config::Config,
+};
+
+/// How long a shard may take to take a change.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Changes so far, by what became of them.
+#[derive(Debug, Default)]
+pub struct Updates {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Updates {
+    /// Changes that were made, and those that were refused or rolled back.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
+
+/// See the module.
+pub struct RuntimeConfig<H: 'static> {
+    fabric: Arc<Fabric<H>>,
+    config: Config,
+    image_optional: bool,
+    snapshot: RwLock<Arc<Snapshot>>,
+    /// Held by the change that is being made.
+    changing: tokio::sync::Mutex<()>,
+    /// Counts them, for metrics.
+    pub updates: Updates,
+}
+
+impl<H: Host> RuntimeConfig<H> {
+    /// What the server starts with.
+    pub fn new(fabric: &Arc<Fabric<H>>, config: Config, image_optional: bool) -> RuntimeConfig<H> {
+        RuntimeConfig {
+            fabric: Arc::clone(fabric),
+            snapshot: RwLock::new(Arc::new(Snapshot::of(&config))),
+            config,
+            image_optional,
+            changing: tokio::sync::Mutex::default(),
+            updates: Updates::default(),
+        }
+    }
+
+    /// What holds now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read())
+    }
+
+    /// What registrations are resolved against now.
+    pub fn registration(&self) -> Registration {
+        self.snapshot().registration(self.image_optional)
+    }
+
+    /// Says whether a change could be made.
+    ///
+    /// # Errors
+    /// What speaks against it, the revision left aside.
+    pub fn validate(&self, patch: &Patch) -> Result<(), Rejection> {
+        let mut patch = patch.clone();
+        patch.expected_revision = None;
+        patch.merge(&self.snapshot()).map(|_| ())
+    }
+
+    /// Makes a change, on every shard or on none. Returns the new snapshot and warnings.
+    ///
+    /// # Errors
+    /// What speaks against it; nothing has changed then.
+    pub async fn change(&self, patch: &Patch) -> Result<(Arc<Snapshot>, Vec<String>), Rejection> {
+        let _changing = self.changing.lock().await;
+        let result = self.apply(patch).await;
+        let counter = if result.is_ok() { &self.updates.succeeded } else { &self.updates.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    async fn apply(&self, patch: &Patch) -> Result<(Arc<Snapshot>, Vec<String>), Rejection> {
+        let current = self.snapshot();
+        let (merged, warnings) = patch.merge(&current)?;
+        self.fabric.set_calls_per_second(merged.rate_max_per_second);
+        if let Err(shard) = self.configure(&merged.settings(&self.config)).await {
+            self.fabric.set_calls_per_second(current.rate_max_per_second);
+            // Messages to a thread arrive in order: a shard that is late takes the change and then this, and ends
+            // with what held before. Nobody needs to wait for it.
+            for shard in 0..self.fabric.shards() {
+                self.fabric.post(shard, Input::Configure(current.settings(&self.config)));
+            }
+            tracing::error!(shard, "runtime configuration rolled back, a shard did not take it in time");
+            return Err(Rejection::RolledBack { shard });
+        }
+        let merged = Arc::new(merged);
+        *self.snapshot.write() = Arc::clone(&merged);
+        tracing::info!(revision = merged.revision, "runtime configuration changed");
+        Ok((merged, warnings))
+    }
+
+    /// Gives all shards these settings; the first shard that does not take them in time.
+    async fn configure(&self, settings: &Settings) -> Result<(), u16> {
+        let mut taken = Vec::new();
+        for shard in 0..self.fabric.shards() {
+            let (sender, receiver) = oneshot::channel();
+            let settings = settings.clone();
+            self.fabric.run_on(self.fabric.plan().thread_of(shard), move |node| {
+                node.submit(Input::Configure(settings));
+                // Whoever asked may have lost patience.
+                let _ = sender.send(());
+            });
+            taken.push((shard, receiver));
+        }
+        let deadline = tokio::time::Instant::now() + APPLY_TIMEOUT;
+        for (shard, receiver) in taken {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if !matches!(timeout(left, receiver).await, Ok(Ok(()))) {
+                return Err(shard);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! What can be changed while the server runs: all at once, on every shard, or not at all.
+
+use serde_json::{Value, json};
+
+use crate::support::{Response, Server, eventually};
+
+const ON: &str = "admin.runtime-config.enabled=true";
+const PATH: &str = "/v1/admin/runtime-config";
+
+fn patch(server: &Server, change: Value) -> Response {
+    server.send("PATCH", PATH, &change)
+}
+
+fn put(server: &Server, change: Value) -> Value {
+    let response = server.send("PUT", PATH, &change);
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.json()
+}
+
+#[test]
+fn a_change_is_read_back_with_its_revision() {
+    let server = Server::start(&[ON, "rate.max-per-second=1000"]);
+    let before = server.get(PATH).json();
+    assert_eq!((&before["revision"], &before["rateMaxPerSecond"]), (&json!(0), &json!(1000)));
+    assert_eq!(before["syncQueueMaxQueueWait"], "PT2S");
+    let applied =
+        patch(&server, json!({ "expectedRevision": 0, "rateMaxPerSecond": 5, "defaultQueueSize": 7 }));
+    assert_eq!(applied.status, 200, "{}", applied.text());
+    let applied = applied.json();
+    assert_eq!((&applied["revision"], &applied["warnings"]), (&json!(1), &json!([])));
+    assert_eq!(applied["effectiveConfig"], server.get(PATH).json());
+    assert_eq!(applied["effectiveConfig"]["defaultQueueSize"], 7);
+    let warned = put(&server, json!({ "syncQueueRetryAfterSeconds": 3 }));
+    assert_eq!(warned["warnings"].as_array().map(Vec::len), Some(1), "{warned}");
+    let metric = |name: &str| server.metric(name);
+    assert_eq!(metric("controlplane_runtime_config_revision"), 2.0);
+    assert_eq!(metric("controlplane_runtime_config_updates_total{status=\"success\"}"), 2.0);
+}
+
+#[test]
+fn what_is_wrong_changes_nothing() {
+    let server = Server::start(&[ON]);
+    put(&server, json!({ "rateMaxPerSecond": 123 }));
+    let before = server.get(PATH).json();
+    for (change, status, code) in [
+        (json!({ "rateMaxPerSecond": 5 }), 400, "BAD_REQUEST"),
+        (json!({ "expectedRevision": "1", "rateMaxPerSecond": 5 }), 400, "BAD_REQUEST"),
+        (json!([]), 400, "BAD_REQUEST"),
+        (json!({ "expectedRevision": 0, "rateMaxPerSecond": 5 }), 409, "REVISION_MISMATCH"),
+        (json!({ "expectedRevision": 2, "rateMaxPerSecond": 5 }), 409, "REVISION_MISMATCH"),
+        (json!({ "expectedRevision": 0, "rateMaxPerSecond": 0 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "rateMaxPerSecond": -5 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "rateMaxPerSecond": 5, "colour": 1 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "defaultTimeoutMs": 0 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "syncQueueMaxEstimatedWait": "PT9S" }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "syncQueueMaxQueueWait": "-PT1S" }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "syncQueueMaxQueueWait": "2s" }), 400, "BAD_REQUEST"),
+        (json!({ "expectedRevision": 1, "syncQueueMaxQueueWait": 2 }), 400, "BAD_REQUEST"),
+    ] {
+        let error = patch(&server, change.clone()).expect_error(status, code);
+        match code {
+            "REVISION_MISMATCH" => assert_eq!(error["currentRevision"], 1, "{change}"),
+            "VALIDATION_ERROR" => assert!(error["errors"].as_array().is_some_and(|all| !all.is_empty())),
+            _ => {}
+        }
+        assert_eq!(server.get(PATH).json(), before, "{change}");
+    }
+    let duration = patch(&server, json!({ "expectedRevision": 1, "syncQueueMaxQueueWait": "2s" })).json();
+    assert_eq!((&duration["field"], &duration["value"]), (&json!("syncQueueMaxQueueWait"), &json!("2s")));
+    let validate = |change: Value| server.send("POST", &format!("{PATH}/validate"), &change);
+    assert_eq!(
+        validate(json!({ "rateMaxPerSecond": 9, "expectedRevision": 0 })).json(),
+        json!({ "valid": true })
+    );
+    validate(json!({ "rateMaxPerSecond": 0 })).expect_error(422, "VALIDATION_ERROR");
+    assert_eq!(server.get(PATH).json(), before);
+}
+
+#[test]
+fn the_admin_api_is_off_by_default() {
+    let server = Server::start(&[]);
+    for (method, path) in
+        [("GET", PATH), ("PUT", PATH), ("PATCH", PATH), ("POST", "/v1/admin/runtime-config/validate")]
+    {
+        server.send(method, path, &json!({})).expect_error(404, "NOT_FOUND");
+    }
+}
+
+#[test]
+fn of_many_changes_to_one_revision_exactly_one_is_made() {
+    let server = Server::start(&[ON]);
+    for revision in 0..5 {
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let change = |number: u64| {
+                let server = &server;
+                let change = json!({ "expectedRevision": revision, "rateMaxPerSecond": number + 100 });
+                scope.spawn(move || patch(server, change).status)
+            };
+            let threads: Vec<_> = (0..8).map(change).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+        assert_eq!((count(200), count(409)), (1, 7), "{statuses:?}");
+    }
+}
+
+#[test]
+fn a_limit_holds_for_functions_of_all_shards_as_soon_as_it_is_set() {
+    let server = Server::start(&[ON, "placement=colocated"]);
+    // Names that differ in one letter go to both shards.
+    let names: Vec<String> = ('a'..='h').map(|letter| format!("f-{letter}")).collect();
+    for name in &names {
+        server.register(json!({ "name": name, "executionMode": "LOCAL" }));
+    }
+    let call_all = || names.iter().filter(|name| server.invoke(name, json!(1)).status == 429).count();
+    assert_eq!(call_all(), 0);
+    put(&server, json!({ "rateMaxPerSecond": 1 }));
+    // All calls may fall into two seconds, never more.
+    eventually("calls are refused", || call_all() >= 6);
+    let refused = names.iter().map(|name| server.invoke(name, json!(1))).find(|answer| answer.status == 429);
+    assert_eq!(refused.map(|answer| answer.json()["limitPerSecond"].clone()), Some(json!(1)));
+    put(&server, json!({ "rateMaxPerSecond": 1_000_000 }));
+    assert_eq!(call_all(), 0);
+}
+
+#[test]
+fn defaults_are_those_of_later_registrations() {
+    let server = Server::start(&[ON]);
+    let register = |name: &str| server.register(json!({ "name": name, "executionMode": "LOCAL" }));
+    let before = register("before");
+    put(
+        &server,
+        json!({ "defaultTimeoutMs": 1234, "defaultConcurrency": 9, "defaultQueueSize": 8, "defaultMaxRetries": 7 }),
+    );
+    let after = register("after");
+    assert_eq!(before["timeoutMs"], 30000);
+    let numbers: Vec<_> = ["timeoutMs", "concurrency", "queueSize", "maxRetries"]
+        .iter()
+        .map(|field| after[*field].clone())
+        .collect();
+    assert_eq!(numbers, [1234, 9, 8, 7]);
+    assert_eq!(server.get("/v1/functions/before").json()["timeoutMs"], 30000);
+}

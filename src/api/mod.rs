@@ -9,4 +9,5 @@ pub mod openapi;
 pub mod replicas;
 pub mod result;
 pub mod runtime_config;
+pub mod scaling;
 pub mod spec;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use shard_core::{Settings, settings::SyncQueue};
+use shard_core::{
+    Settings,
+    settings::{Autoscaler, SyncQueue},
+};
 
 use super::{envelope::malformed, error::ApiError, result::to_json, spec::Registration};
 use crate::config::{Config, suggest::nearest};
@@ -123,6 +126,11 @@ impl Snapshot {
         Settings {
             calls_per_second: self.rate_max_per_second,
             background_scheduler: config.background_scheduler.enabled,
+            autoscaler: config.autoscaler.enabled.then(|| Autoscaler {
+                poll_interval_us: micros(config.scaling.poll_interval),
+                upscale_cooldown_us: micros(config.scaling.upscale_cooldown),
+                downscale_cooldown_us: micros(config.scaling.downscale_cooldown),
+            }),
             sync_queue: self.sync_queue_enabled.then(|| SyncQueue {
                 admission_enabled: self.sync_queue_admission_enabled,
                 max_depth: config.sync_queue.max_depth,

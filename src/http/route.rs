@@ -13,6 +13,8 @@ pub(super) enum Route<'a> {
     Function(Cow<'a, str>),
     /// `/v1/functions/{name}/replicas`
     Replicas(Cow<'a, str>),
+    /// `/v1/functions/{name}/scaling`
+    Scaling(Cow<'a, str>),
     /// `/v1/functions/{name}/dead-letters`
     DeadLetters(Cow<'a, str>),
     /// `/v1/functions/{name}/dead-letters/{id}`
@@ -72,6 +74,7 @@ impl<'a> Route<'a> {
             return match below.strip_prefix("dead-letters") {
                 Some(rest) => Route::of_dead_letters(name, rest),
                 None if below == "replicas" => Some(Route::Replicas(name)),
+                None if below == "scaling" => Some(Route::Scaling(name)),
                 None => None,
             };
         }
@@ -111,7 +114,7 @@ impl<'a> Route<'a> {
             | Route::Complete(_)
             | Route::DrainOnce(_) => "POST",
             Route::Execution(_) => "GET, DELETE",
-            Route::DeadLetters(_) | Route::BuildMetadata | Route::OpenApi => "GET",
+            Route::Scaling(_) | Route::DeadLetters(_) | Route::BuildMetadata | Route::OpenApi => "GET",
         }
     }
 

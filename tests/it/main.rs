@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "modules of a test binary are its only readers")]
 
 mod async_queue;
+mod autoscaler;
 mod callbacks;
 mod cli;
 mod concurrency;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     id::ExecutionId,
     payload::{Failure, Output},
+    scaling::ScalingReport,
 };
 
 /// State of an execution.
@@ -77,7 +78,7 @@ impl Stage {
 }
 
 /// The answer to one ticket. Exactly one is given to each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// The execution ended with a result.
     Finished {
@@ -115,6 +116,8 @@ pub enum Answer {
         /// How many are ready.
         ready: u32,
     },
+    /// How a function is scaled.
+    Scaling(Box<ScalingReport>),
     /// The wanted number of replicas was set.
     Scaled {
         /// How many are wanted.

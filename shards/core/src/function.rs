@@ -13,7 +13,7 @@ use crate::{
     queue::WaitQueue,
     rate::RateWindow,
     scaling::ScalingView,
-    shard::{EndpointId, ExecutionKey},
+    shard::{EndpointId, ExecutionKey, ScalingState},
 };
 
 /// Where a function is in its own life.
@@ -148,6 +148,8 @@ pub(crate) struct Function {
     pub(crate) accounting: Accounting,
     /// Moving average of the time from dispatch to end, in microseconds; 0 before the first.
     pub(crate) service_us: u64,
+    /// How its replicas are scaled, when the shard decides about that.
+    pub(crate) scaling: Option<Box<ScalingState>>,
 }
 
 impl Function {
@@ -175,6 +177,10 @@ impl Function {
             counters: Counters::default(),
             accounting: Accounting::default(),
             service_us: 0,
+            scaling: spec
+                .scaling
+                .as_deref()
+                .map(|scaling| Box::new(ScalingState::new(scaling.clone(), spec.policy.concurrency))),
         }
     }
 
@@ -183,11 +189,17 @@ impl Function {
         (self.queue.len() + self.backlog.len() + self.parked.len()) as u32
     }
 
+    /// Attempts that may be in flight now.
+    pub(crate) fn slots(&self) -> u32 {
+        match &self.scaling {
+            Some(state) => state.effective.min(self.policy.concurrency),
+            None => self.policy.concurrency,
+        }
+    }
+
     /// Whether an attempt could be dispatched now.
     pub(crate) fn can_dispatch(&self) -> bool {
-        self.life == Life::Live
-            && self.in_flight < self.policy.concurrency
-            && (self.local || !self.endpoints.is_empty())
+        self.life == Life::Live && self.in_flight < self.slots() && (self.local || !self.endpoints.is_empty())
     }
 
     /// Takes note of how long an attempt took. Weight of the newest: one eighth.
@@ -200,7 +212,7 @@ impl Function {
 
     /// Expected wait behind `ahead` executions, in microseconds.
     pub(crate) fn estimated_wait_us(&self, ahead: u32) -> u64 {
-        u64::from(ahead).saturating_mul(self.service_us) / u64::from(self.policy.concurrency.max(1))
+        u64::from(ahead).saturating_mul(self.service_us) / u64::from(self.slots().max(1))
     }
 }
 
@@ -237,11 +249,11 @@ impl Function {
             counters: &self.counters,
             queue_depth: self.waiting_count(),
             in_flight: self.in_flight,
-            concurrency: self.policy.concurrency,
+            concurrency: self.slots(),
             replicas: self.managed.then_some((self.desired, self.endpoints.len() as u32)),
             sync_queue_depth: 0,
             dead_letters: 0,
-            scaling: None,
+            scaling: self.scaling_view(),
         }
     }
 }

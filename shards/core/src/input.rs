@@ -97,6 +97,13 @@ pub enum Input {
         /// Which function.
         name: Name,
     },
+    /// Read how a function is scaled.
+    GetScaling {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which function.
+        name: Name,
+    },
     /// Call a function and wait for its result.
     Invoke(Invoke),
     /// Accept a call whose result is fetched later.
@@ -232,6 +239,7 @@ impl Input {
             | Input::Scale { ticket, .. }
             | Input::GetFunction { ticket, .. }
             | Input::GetReplicas { ticket, .. }
+            | Input::GetScaling { ticket, .. }
             | Input::GetExecution { ticket, .. }
             | Input::Cancel { ticket, .. }
             | Input::ListDeadLetters { ticket, .. }

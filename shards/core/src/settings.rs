@@ -9,11 +9,24 @@ pub struct Settings {
     pub background_scheduler: bool,
     /// How synchronous calls are refused early; `None` lets them wait to their own deadlines.
     pub sync_queue: Option<SyncQueue>,
+    /// When and how fast replicas follow the load; `None` leaves them as they are.
+    pub autoscaler: Option<Autoscaler>,
+}
+
+/// When the replicas of functions are decided about. Microseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Autoscaler {
+    /// Time between two decisions.
+    pub poll_interval_us: u64,
+    /// After adding replicas, no more are added for this long. Not applied from zero.
+    pub upscale_cooldown_us: u64,
+    /// After any change, no replicas are taken away for this long.
+    pub downscale_cooldown_us: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { calls_per_second: 1000, background_scheduler: true, sync_queue: None }
+        Settings { calls_per_second: 1000, background_scheduler: true, sync_queue: None, autoscaler: None }
     }
 }
 

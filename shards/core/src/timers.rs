@@ -22,6 +22,8 @@ pub(crate) enum Due {
     Expiry(ExecutionKey),
     /// A reader has waited long enough.
     Watch(ExecutionKey, Ticket),
+    /// Replicas are to be decided about.
+    Scaling,
     /// Finished executions and keys are to be looked through.
     Sweep,
 }
@@ -34,7 +36,8 @@ impl Due {
             Due::Backoff(_) => 2,
             Due::Expiry(_) => 3,
             Due::Watch(..) => 4,
-            Due::Sweep => 5,
+            Due::Scaling => 5,
+            Due::Sweep => 6,
         }
     }
 }
@@ -111,6 +114,12 @@ impl Timers {
         let timer = self.timers.remove(item.timer)?;
         self.take(0);
         Some(timer.due)
+    }
+
+    /// When a timer is due.
+    pub(crate) fn due_us(&self, key: TimerKey) -> Option<u64> {
+        let position = self.timers.get(key)?.position as usize;
+        self.heap.get(position).map(|item| item.at_us)
     }
 
     /// What a timer is for.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de::Error};
-use shard_core::{Name, Policy, Target};
+use shard_core::{
+    Name, Policy, Scaling, Target,
+    scaling::{ConcurrencyControl, Metric, MetricTarget},
+};
 
 use super::{ExecutionMode, FunctionSpec, endpoint};
 
@@ -49,6 +52,19 @@ impl FunctionSpec {
         }
     }
 
+    /// How the shard scales it: with strategy INTERNAL.
+    fn scaling(&self) -> Option<Scaling> {
+        let config = self.scaling_config.as_ref()?;
+        let internal = self.execution_mode == ExecutionMode::Deployment
+            && config.strategy == super::ScalingStrategy::Internal;
+        internal.then(|| Scaling {
+            min_replicas: config.min_replicas,
+            max_replicas: config.max_replicas,
+            metrics: config.metrics.iter().filter_map(metric_target).collect(),
+            control: concurrency_control(&config.concurrency_control),
+        })
+    }
+
     /// What the core has to know.
     pub fn core_spec(&self) -> shard_core::FunctionSpec {
         shard_core::FunctionSpec {
@@ -56,9 +72,38 @@ impl FunctionSpec {
             name: Name::new(&self.name).expect("a resolved function has a valid name"),
             policy: self.policy(),
             target: self.target(),
-            scaling: None,
+            scaling: self.scaling().map(Box::new),
             document: self.document(),
         }
+    }
+}
+
+/// A target that cannot be read counts as 50, like in the Java original.
+fn metric_target(metric: &super::ScalingMetric) -> Option<MetricTarget> {
+    let target = metric.target.as_deref().and_then(|text| text.trim().parse().ok()).unwrap_or(50.0);
+    let metric = match metric.kind.as_str() {
+        "queue_depth" => Metric::QueueDepth,
+        "in_flight" => Metric::InFlight,
+        "rps" => Metric::Rps,
+        _ => return None,
+    };
+    Some(MetricTarget { metric, target })
+}
+
+fn concurrency_control(control: &super::ConcurrencyControl) -> ConcurrencyControl {
+    let target = control.target_in_flight_per_pod.unwrap_or(1);
+    match control.mode {
+        super::ConcurrencyMode::Fixed => ConcurrencyControl::Fixed,
+        super::ConcurrencyMode::StaticPerPod => ConcurrencyControl::StaticPerPod { target },
+        super::ConcurrencyMode::AdaptivePerPod => ConcurrencyControl::AdaptivePerPod {
+            target,
+            target_min: control.min_target_in_flight_per_pod.unwrap_or(1),
+            target_max: control.max_target_in_flight_per_pod.unwrap_or(8),
+            upscale_cooldown_us: control.upscale_cooldown_ms.unwrap_or(30_000).saturating_mul(1000),
+            downscale_cooldown_us: control.downscale_cooldown_ms.unwrap_or(60_000).saturating_mul(1000),
+            high_load: control.high_load_threshold.unwrap_or(0.85),
+            low_load: control.low_load_threshold.unwrap_or(0.35),
+        },
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Api, internal, unexpected};
 use crate::{
     api::{
         error::ApiError,
-        replicas,
+        replicas, scaling,
         spec::{FunctionSpec, parse::SpecError},
     },
     http::{
@@ -132,6 +132,14 @@ impl Api {
             Answer::Scaled { replicas: wanted } => {
                 Ok(respond::json(StatusCode::OK, replicas::accepted(name, wanted)))
             }
+            other => Err(refused(other, name)),
+        }
+    }
+
+    /// `GET /v1/functions/{name}/scaling`
+    pub(super) async fn get_scaling(&self, name: &str) -> Result<HttpResponse, ApiError> {
+        match self.ask_about(name, |ticket, name| Input::GetScaling { ticket, name }).await? {
+            Answer::Scaling(report) => Ok(respond::json(StatusCode::OK, scaling::report(name, &report))),
             other => Err(refused(other, name)),
         }
     }

@@ -106,6 +106,7 @@ impl Api {
             Route::Function(name) => self.delete_function(&name).await,
             Route::Replicas(name) if get => self.get_replicas(&name).await,
             Route::Replicas(name) => self.set_replicas(&name, &head.headers, body).await,
+            Route::Scaling(name) => self.get_scaling(&name).await,
             Route::DeadLetters(name) => self.list_dead_letters(&name, &query).await,
             Route::DeadLetter(name, id) => self.purge_dead_letter(&name, &id).await,
             Route::Replay(name, id) => self.replay_dead_letter(&name, &id).await,

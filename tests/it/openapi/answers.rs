@@ -13,6 +13,7 @@ use crate::support::{Function, Gate, Reply, Response, Server, client::encode, ev
 const FUNCTIONS: &str = "/v1/functions";
 const FUNCTION: &str = "/v1/functions/{name}";
 const REPLICAS: &str = "/v1/functions/{name}/replicas";
+const SCALING: &str = "/v1/functions/{name}/scaling";
 const INVOKE: &str = "/v1/functions/{name}:invoke";
 const ENQUEUE: &str = "/v1/functions/{name}:enqueue";
 const EXECUTION: &str = "/v1/executions/{executionId}";
@@ -160,6 +161,9 @@ fn replicas(probe: &mut Probe) {
     probe.expect(200, "GET", REPLICAS, "full", &[], "");
     probe.expect(400, "GET", REPLICAS, "echo", &[], "");
     probe.expect(404, "GET", REPLICAS, "nobody", &[], "");
+    probe.expect(200, "GET", SCALING, "full", &[], "");
+    probe.expect(400, "GET", SCALING, "echo", &[], "");
+    probe.expect(404, "GET", SCALING, "nobody", &[], "");
     probe.expect(200, "PUT", REPLICAS, "full", &[], r#"{"replicas":2}"#);
     probe.expect(404, "PUT", REPLICAS, "nobody", &[], r#"{"replicas":2}"#);
     for bad in [r#"{"replicas":-1}"#, "{}", "["] {

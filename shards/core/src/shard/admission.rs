@@ -207,7 +207,9 @@ impl Shard {
         if function.is_some_and(|function| function.can_dispatch() && function.queue.is_empty()) {
             self.dispatch(key, fx);
         } else {
+            let function = execution.function;
             self.enqueue(key);
+            self.wake(function, fx);
         }
     }
 

@@ -195,6 +195,9 @@ impl Shard {
         for address in missing {
             self.open_endpoint(key, address, fx);
         }
+        if let Some(function) = self.functions.get_mut(key) {
+            function.follow_replicas(self.settings.autoscaler.is_some());
+        }
         self.ring(key);
     }
 

@@ -15,6 +15,7 @@ mod journaling;
 mod registry;
 mod retention;
 mod retry;
+mod scaling;
 mod timing;
 mod watching;
 
@@ -41,6 +42,8 @@ use crate::{
     slab::{Key, Slab},
     timers::{TimerKey, Timers},
 };
+
+pub(crate) use scaling::ScalingState;
 
 /// Tag of [`FunctionKey`].
 #[derive(Debug)]
@@ -146,6 +149,9 @@ pub struct Shard {
     pub(crate) accepted_count: usize,
     pub(crate) retained_bytes: u64,
     sweep: Option<TimerKey>,
+    /// The next decisions about replicas, and the functions whose turn has yet to come in this round.
+    scaling_timer: Option<TimerKey>,
+    scaling_turn: VecDeque<FunctionKey>,
     endpoints: Slab<(), EndpointTag>,
     random: u64,
     /// Nobody waits for the end of an execution to read it any more.
@@ -183,6 +189,8 @@ impl Shard {
             accepted_count: 0,
             retained_bytes: 0,
             sweep: None,
+            scaling_timer: None,
+            scaling_turn: VecDeque::new(),
             endpoints: Slab::new(),
             random: seed,
             watches_ended: false,
@@ -231,6 +239,7 @@ impl Shard {
                 };
                 fx.reply(ticket, answer);
             }
+            Input::GetScaling { ticket, name } => self.get_scaling(ticket, &name, fx),
             Input::GetReplicas { ticket, name } => self.get_replicas(ticket, &name, fx),
             Input::Register { ticket, spec } => self.register(ticket, spec, fx),
             Input::Provisioned { function, result } => self.provisioned(function, result, fx),

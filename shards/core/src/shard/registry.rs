@@ -81,6 +81,7 @@ impl Shard {
                     }
                     Target::Backend => {
                         function.managed = true;
+                        function.follow_replicas(self.settings.autoscaler.is_some());
                         // Instances may have come or gone while the answer was on its way.
                         if function.endpoints.is_empty() {
                             self.endpoints_changed(key, provisioned.endpoints, provisioned.desired, fx);
@@ -88,6 +89,8 @@ impl Shard {
                     }
                 }
                 answer(waiting, Answer::Registered(provisioned.document), fx);
+                let poll_us = self.settings.autoscaler.as_ref().map_or(0, |auto| auto.poll_interval_us);
+                self.arm_scaling(poll_us);
                 self.next_pending(key, fx);
             }
             Err(failure) => {
@@ -184,12 +187,26 @@ impl Shard {
         let told = match result {
             Ok(replicas) => {
                 function.desired = replicas;
+                if let Some(state) = function.scaling.as_mut() {
+                    // Also when a person asked for it: what they set is not taken back at once.
+                    state.changed_us = Some(self.now.mono_us);
+                }
                 Answer::Scaled { replicas }
             }
-            Err(failure) => Answer::Refused(Refusal::Backend(failure)),
+            Err(failure) => {
+                if let Some(state) = function.scaling.as_mut() {
+                    state.failure = Some(failure.message.clone());
+                }
+                Answer::Refused(Refusal::Backend(failure))
+            }
         };
+        let done = matches!(told, Answer::Scaled { .. });
         answer(waiting, told, fx);
         self.next_pending(key, fx);
+        if done {
+            // A call may have come while the last replica was being taken away.
+            self.wake(key, fx);
+        }
     }
 
     pub(super) fn get_replicas(&self, ticket: Ticket, name: &Name, fx: &mut Effects) {

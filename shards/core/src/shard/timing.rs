@@ -21,6 +21,7 @@ impl Shard {
                 Due::Backoff(execution) => self.backoff_is_over(execution),
                 Due::Expiry(execution) => self.expired(execution, fx),
                 Due::Watch(execution, ticket) => self.watch_is_over(execution, ticket, fx),
+                Due::Scaling => self.scale_some(fx),
                 Due::Sweep => self.sweep(),
             }
         }

@@ -8,6 +8,8 @@ use shard_core::{
     OutputKind, Payload, Policy, Report, Settings, Target,
     answer::{BackendFailure, BackendFailureKind},
     input::{Extra, Idempotency, Provisioned},
+    scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
+    settings::Autoscaler,
 };
 
 use super::Run;
@@ -27,6 +29,14 @@ impl Run {
             }
             ["store", "safe"] => Input::Journaled { through: self.written },
             ["store", "fails"] => Input::JournalFailed { through: self.written },
+            ["autoscaler", rest @ ..] => Input::Configure(Settings {
+                autoscaler: Some(Autoscaler {
+                    poll_interval_us: option::<u64>(rest, "poll").unwrap_or(5000) * 1000,
+                    upscale_cooldown_us: option::<u64>(rest, "up").unwrap_or(30_000) * 1000,
+                    downscale_cooldown_us: option::<u64>(rest, "down").unwrap_or(60_000) * 1000,
+                }),
+                ..Settings::default()
+            }),
             ["scheduler", on] => {
                 Input::Configure(Settings { background_scheduler: *on == "on", ..Settings::default() })
             }
@@ -100,6 +110,7 @@ impl Run {
                 id: self.id(execution),
                 wait_ms: option(rest, "wait").unwrap_or(0),
             },
+            ["scaling", name] => Input::GetScaling { ticket, name: function_name(name) },
             ["dead", name, rest @ ..] => Input::ListDeadLetters {
                 ticket,
                 name: function_name(name),
@@ -190,7 +201,20 @@ fn spec(name: &str, words: &[&str]) -> FunctionSpec {
         rate_limit_per_second: option(words, "rate"),
     };
     let document = Bytes::from_static(b"{}");
-    FunctionSpec { name: function_name(name), policy, target, scaling: None, document }
+    // Replicas from `min` to `max`, one for each `target` executions that wait; `per-pod` slots for each.
+    let scaling = option(words, "min").map(|min_replicas| {
+        let target = option(words, "target").unwrap_or(5.0);
+        Box::new(Scaling {
+            min_replicas,
+            max_replicas: option(words, "max").unwrap_or(10),
+            metrics: vec![MetricTarget { metric: Metric::QueueDepth, target }],
+            control: match option(words, "per-pod") {
+                Some(target) => ConcurrencyControl::StaticPerPod { target },
+                None => ConcurrencyControl::Fixed,
+            },
+        })
+    });
+    FunctionSpec { name: function_name(name), policy, target, scaling, document }
 }
 
 /// `ok`, `fail` (may be retried), `refuse` (may not), `promise`, each with options.

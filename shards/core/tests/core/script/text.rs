@@ -77,6 +77,13 @@ impl Run {
                 let letters: Vec<_> = letters.iter().map(|letter| self.letter(letter)).collect();
                 format!("letters [{}]", letters.join("; "))
             }
+            Answer::Scaling(report) => {
+                let (slots, _) = report.concurrency;
+                let made = report.decision.map_or("none".to_owned(), |(decision, _)| {
+                    format!("{} {}/{}", decision.rule.as_str(), decision.before, decision.result)
+                });
+                format!("scaling {made} slots={slots}")
+            }
             Answer::Drained { dispatched } => format!("drained {dispatched}"),
             Answer::Removed => "removed".to_owned(),
             Answer::Registered(_) => "registered".to_owned(),

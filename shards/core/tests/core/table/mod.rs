@@ -10,5 +10,6 @@ mod drain_once;
 mod journaling;
 mod registry;
 mod retention;
+mod scaling;
 mod timing;
 mod watching;

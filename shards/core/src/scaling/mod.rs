@@ -1,4 +1,11 @@
-//! How a function is scaled: what its registration asks for.
+//! How a function is scaled: what its registration asks for. `decision` says how many replicas there should be,
+//! `concurrency` how many attempts may be in flight; both are pure. The shard takes the readings and acts.
+
+mod concurrency;
+mod decision;
+
+pub(crate) use concurrency::{Load, PerReplica};
+pub use decision::{Cooldowns, Decision, Reading, Readings, Rule, decide};
 
 /// Scaling of a function whose replicas the shard decides about.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,4 +76,25 @@ pub struct ScalingView {
     pub scaling: Scaling,
     /// Attempts in flight per replica that hold now; 0 with [`ConcurrencyControl::Fixed`].
     pub target_per_replica: u32,
+}
+
+/// What scaling is doing for a function, as read from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScalingReport {
+    /// What the registration asks for; `None` when the shard does not decide about its replicas.
+    pub scaling: Option<Scaling>,
+    /// The autoscaler is on.
+    pub enabled: bool,
+    /// Replicas wanted and ready.
+    pub replicas: (u32, u32),
+    /// Attempts that may be in flight now, and at most.
+    pub concurrency: (u32, u32),
+    /// Attempts in flight per replica that hold now; 0 with [`ConcurrencyControl::Fixed`].
+    pub target_per_replica: u32,
+    /// The last decision, and when it was made in milliseconds since the Unix epoch.
+    pub decision: Option<(Decision, u64)>,
+    /// Why the backend did not do what was decided last.
+    pub failure: Option<Box<str>>,
+    /// Milliseconds until the next decision.
+    pub next_ms: Option<u64>,
 }

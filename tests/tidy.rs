@@ -32,6 +32,7 @@ impl Source {
     /// Part of what is shipped: neither an integration test, nor a benchmark, nor an example.
     fn is_program(&self) -> bool {
         let shipped = self.path.starts_with("src/")
+            || self.path.starts_with("loadtest/src/")
             || (self.path.starts_with("shards/") && self.path.contains("/src/"));
         shipped && self.is_rust() && !self.path.ends_with("tests.rs")
     }
@@ -171,12 +172,13 @@ fn is_not_lifetime(line: &str) -> bool {
     contains_word(&line.replace("'static", ""), "static") || !line.contains("'static")
 }
 
-/// Invariant 2: dependencies point one way, from the root over the runtime to the core.
+/// Invariant 2: dependencies point one way, from the root over the runtime to the core; the load test has none of them.
 #[test]
 fn crates_depend_one_way() {
-    let ours = BTreeSet::from(["nanofaas", "shard-core", "shard-runtime"]);
+    let ours = BTreeSet::from(["loadtest", "nanofaas", "shard-core", "shard-runtime"]);
     for (path, expected) in [
         ("shards/core/Cargo.toml", &[][..]),
+        ("loadtest/Cargo.toml", &[]),
         ("shards/runtime/Cargo.toml", &["shard-core"]),
         ("Cargo.toml", &["shard-core", "shard-runtime"]),
     ] {
@@ -191,7 +193,8 @@ fn crates_depend_one_way() {
 #[test]
 fn only_the_api_serialises() {
     let sources = sources();
-    let sides = ["src/api/", "src/cli/", "src/config/", "src/watchdog/", "src/dispatch/outcome.rs"];
+    let sides =
+        ["src/api/", "src/cli/", "src/config/", "src/watchdog/", "src/dispatch/outcome.rs", "loadtest/src/"];
     let words = ["serde", "serde_json", "serde_saphyr", "Serialize", "Deserialize"];
     assert_none(
         "serde outside src/api",
@@ -209,7 +212,7 @@ fn libraries_keep_to_their_folders() {
         (&["hyper_util"], &["src/http/", "src/dispatch/"]),
         (&["tokio_rustls", "rustls_native_certs"], &["src/dispatch/"]),
         (&["kube", "k8s_openapi"], &["src/backends/kubernetes/"]),
-        (&["clap", "clap_complete"], &["src/cli/"]),
+        (&["clap", "clap_complete"], &["src/cli/", "loadtest/src/cli/"]),
     ] {
         let allowed = |path: &str| folders.iter().any(|folder| path.starts_with(folder));
         assert_none(&format!("only for {folders:?}"), uses(&sources, words, allowed));

@@ -1,0 +1,46 @@
+//! The command line: one file per command.
+//!
+//! Exit codes: 0 success, 1 a threshold is broken or the run failed, 2 usage (also a scenario with mistakes).
+
+mod failure;
+mod fixed;
+mod flags;
+mod progress;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Load tests for functions over HTTP.
+#[derive(Parser)]
+#[command(name = "loadtest", version, subcommand_required = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a scenario, or call one function or URL
+    Run(Box<run::Run>),
+    /// Serve a fixed answer, to measure this program itself
+    Static(fixed::Static),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to stdout, mistakes to stderr; either may be closed.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match arguments.command {
+        Command::Run(run) => run.run(),
+        Command::Static(fixed) => fixed.run(),
+    };
+    result.unwrap_or_else(|failure| failure.report())
+}

@@ -1,0 +1,7 @@
+//! The `loadtest` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    loadtest::cli::main()
+}

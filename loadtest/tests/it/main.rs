@@ -1,0 +1,1 @@
+//! Black box: the binary on its command line, against small servers.

@@ -59,6 +59,7 @@ impl Scenario {
         let (mut loads, mut targets) = (Vec::new(), Vec::new());
         for (index, spec) in self.loads.iter().enumerate() {
             let place = if self.loads.len() == 1 { String::new() } else { format!("load {:?}: ", spec.name) };
+            let stages = self.stages(spec, duration, &place, &mut mistakes);
             let mut built = Vec::new();
             for function in &spec.functions {
                 let built_target =
@@ -78,7 +79,7 @@ impl Scenario {
                 name: spec.name.clone(),
                 socket,
                 connections: spec.connections,
-                stages: self.stages(spec, duration, &place, &mut mistakes),
+                stages,
                 arrivals: spec.arrivals,
                 mode: spec.mode,
                 obey_retry_after: spec.obey_retry_after,

@@ -1,1 +1,8 @@
 //! Black box: the binary on its command line, against small servers.
+
+mod errors;
+mod files;
+mod loops;
+mod results;
+mod scenarios;
+mod support;

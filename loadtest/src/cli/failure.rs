@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{client::address::AddressError, plan::Mistakes, run::RunError};
+use crate::{client::address::AddressError, plan::Mistakes, report::compare::CompareError, run::RunError};
 
 /// Exit code of a wrong use of the command line, or of a scenario with mistakes.
 const USAGE: u8 = 2;
@@ -25,6 +25,9 @@ pub(super) enum Failure {
     /// The run did not come to its end.
     #[error("{0}")]
     Run(#[from] RunError),
+    /// There is nothing to compare.
+    #[error("{0}")]
+    Compare(#[from] CompareError),
     /// Nothing more can be printed.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -45,7 +48,9 @@ impl Failure {
             }
         }
         match self {
-            Failure::Usage(_) | Failure::Scenario(_) | Failure::Address(_) => ExitCode::from(USAGE),
+            Failure::Usage(_) | Failure::Scenario(_) | Failure::Address(_) | Failure::Compare(_) => {
+                ExitCode::from(USAGE)
+            }
             _ => ExitCode::FAILURE,
         }
     }

@@ -153,7 +153,7 @@ impl Watched {
     }
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+pub(super) fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) =
         text.split_once(':').ok_or_else(|| format!("{text:?} is not like \"Name: value\""))?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))

@@ -2,11 +2,15 @@
 //!
 //! Exit codes: 0 success, 1 a threshold is broken or the run failed, 2 usage (also a scenario with mistakes).
 
+mod compare;
 mod failure;
 mod fixed;
 mod flags;
+mod measure;
+mod peers;
 mod progress;
 mod run;
+mod saturate;
 
 use std::process::ExitCode;
 
@@ -24,6 +28,12 @@ struct Arguments {
 enum Command {
     /// Run a scenario, or call one function or URL
     Run(Box<run::Run>),
+    /// Put runs side by side
+    Compare(compare::Compare),
+    /// Measure several targets in alternating rounds
+    Peers(Box<peers::Peers>),
+    /// Find the highest rate that keeps a goal
+    Saturate(Box<saturate::Saturate>),
     /// Serve a fixed answer, to measure this program itself
     Static(fixed::Static),
 }
@@ -40,6 +50,9 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run(run) => run.run(),
+        Command::Compare(compare) => compare.run(),
+        Command::Peers(peers) => peers.run(),
+        Command::Saturate(saturate) => saturate.run(),
         Command::Static(fixed) => fixed.run(),
     };
     result.unwrap_or_else(|failure| failure.report())

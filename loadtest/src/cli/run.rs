@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     plan::{self, Rate, Scenario, Threshold, file},
-    report::{Summary, text},
+    report::{Summary, html, text},
     run::run,
 };
 
@@ -124,6 +124,7 @@ fn write(out: &Path, summary: &Summary) -> Result<(), Failure> {
         let path = out.join(name);
         fs::write(&path, content).map_err(|error| unwritable(&path, &error))
     };
+    file("report.html", &html::report(summary))?;
     file("summary.json", &json(summary)?)
 }
 

@@ -1,5 +1,8 @@
-//! What a run comes to: a summary, as text, JSON and a page.
+//! What a run comes to: a summary, as text, JSON and a page; and several of them side by side.
 
+pub mod compare;
+pub mod html;
+pub mod peers;
 pub mod summary;
 pub mod table;
 pub mod text;

@@ -1,79 +1,53 @@
 //! The summary for people.
 
-use std::fmt::Write as _;
-
 use super::{
-    summary::{Figures, Latency, Summary},
+    summary::{Figures, Latency, Summary, Verdict},
     table::{Table, bytes, number, percent, time},
 };
 
 /// The summary as text, with a line end at its end.
 pub fn text(summary: &Summary) -> String {
-    // Writing to a string cannot fail.
-    let mut text = String::new();
-    let setup = &summary.setup;
-    let _ = writeln!(
-        text,
-        "{}: {} s after {} s of warm-up, {} thread(s)",
-        summary.name, setup.duration_s, setup.warm_up_s, setup.threads
-    );
-    for load in &setup.loads {
-        let how = match load.rate {
-            Some(rate) => {
-                format!("open loop, {} calls/s over at most {} connections", number(rate), load.connections)
-            }
-            None => format!("closed loop, {} connections", load.connections),
-        };
-        let name = if load.name.is_empty() { String::new() } else { format!("{}: ", load.name) };
-        let _ = writeln!(text, "  {name}{} to {}, {how}", load.mode, load.address);
-    }
-    let _ = writeln!(text, "\n{}", latencies(summary));
-    let _ = writeln!(text, "{}", counts(summary));
-    errors(&mut text, &summary.total);
-    if let Some(retry_after) = &summary.total.retry_after {
-        let _ = writeln!(
-            text,
-            "Retry-After: {} calls told to wait {:.1} s on average, {} called again, {} ({}) admitted at the first retry, {} later",
-            retry_after.told,
-            retry_after.told_s_mean,
-            retry_after.retried,
-            retry_after.first_retry_admitted,
-            percent(retry_after.first_retry_admitted_ratio),
-            retry_after.later_retry_admitted
-        );
-    }
-    for (name, usage) in [("server", summary.server.as_ref()), ("loadtest", Some(&summary.harness))] {
-        let Some(usage) = usage else { continue };
-        let memory = usage.resident_bytes_max.map(|max| format!(", at most {}", bytes(max as f64)));
-        let _ = writeln!(
-            text,
-            "{name}: {:.1} µs CPU per answer, {:.2} cores{}",
-            usage.cpu_us_per_answer,
-            usage.cores,
-            memory.unwrap_or_default()
-        );
-    }
-    for verdict in &summary.thresholds {
-        let function = verdict.function.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
-        let value = verdict.value.map_or_else(|| "no value".to_owned(), |value| format!("{}", round(value)));
+    let mut parts = vec![format!("{}: {}\n", summary.name, setup(summary).join("\n  "))];
+    parts.push(latencies(summary).to_string());
+    parts.push(counts(summary).to_string());
+    parts.extend(errors(&summary.total).map(|errors| errors.to_string()));
+    parts.push(remarks(summary).into_iter().map(|line| line + "\n").collect());
+    let verdict = |verdict: &Verdict| {
         let mark = if verdict.is_met { "ok    " } else { "BROKEN" };
-        let _ = writeln!(text, "{mark} {function}{} = {}: {value}", verdict.key, verdict.limit);
+        format!("{mark} {} = {}: {}\n", place(verdict), verdict.limit, value(verdict))
+    };
+    if !summary.thresholds.is_empty() {
+        parts.push(summary.thresholds.iter().map(verdict).collect());
     }
-    text
+    parts.join("\n")
 }
 
-fn latencies(summary: &Summary) -> Table {
+/// What was sent, in a few lines.
+pub(super) fn setup(summary: &Summary) -> Vec<String> {
+    let setup = &summary.setup;
+    let threads =
+        if setup.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", setup.threads) };
+    let mut lines = vec![format!("{} s after {} s of warm-up, {threads}", setup.duration_s, setup.warm_up_s)];
+    for load in &setup.loads {
+        let connections = load.connections;
+        let how = match load.rate {
+            Some(rate) => {
+                format!("open loop, {} calls/s over at most {connections} connections", number(rate))
+            }
+            None => format!("closed loop, {connections} connections"),
+        };
+        let name = if load.name.is_empty() { String::new() } else { format!("{}: ", load.name) };
+        lines.push(format!("{name}{} to {}, {how}", load.mode, load.address));
+    }
+    lines
+}
+
+/// Latencies by function and stage.
+pub(super) fn latencies(summary: &Summary) -> Table {
     let mut table = Table::new(["latency", "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"]);
     let mut row = |name: &str, latency: &Latency| {
-        let values = [
-            latency.p50_ms,
-            latency.p90_ms,
-            latency.p99_ms,
-            latency.p999_ms,
-            latency.p9999_ms,
-            latency.max_ms,
-            latency.mean_ms,
-        ];
+        let quantiles = [latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.p9999_ms];
+        let values = quantiles.into_iter().chain([latency.max_ms, latency.mean_ms]);
         table.row([name.to_owned()].into_iter().chain(values.map(time)));
     };
     for (name, figures) in lines(summary) {
@@ -88,17 +62,11 @@ fn latencies(summary: &Summary) -> Table {
     table
 }
 
-fn counts(summary: &Summary) -> Table {
-    let mut table = Table::new([
-        "calls",
-        "success/s",
-        "answers/s",
-        "intended/s",
-        "succeeded",
-        "failed",
-        "no answer",
-        "errors",
-    ]);
+/// Counts and rates by function and stage.
+pub(super) fn counts(summary: &Summary) -> Table {
+    let titles =
+        ["calls", "success/s", "answers/s", "intended/s", "succeeded", "failed", "no answer", "errors"];
+    let mut table = Table::new(titles);
     for (name, figures) in lines(summary) {
         table.row([
             name,
@@ -114,6 +82,67 @@ fn counts(summary: &Summary) -> Table {
     table
 }
 
+/// Failures by status and code; `None` without any.
+pub(super) fn errors(figures: &Figures) -> Option<Table> {
+    let mut table = Table::new(["failures", "calls"]);
+    for (status, count) in &figures.errors_by_status {
+        table.row([format!("status {status}"), number(*count as f64)]);
+    }
+    for (code, count) in &figures.errors_by_code {
+        table.row([code.clone(), number(*count as f64)]);
+    }
+    (table.rows().len() > 1).then_some(table)
+}
+
+/// What became of `Retry-After`; what server and load generator used.
+pub(super) fn remarks(summary: &Summary) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(retry_after) = &summary.total.retry_after {
+        lines.push(format!(
+            "Retry-After: {} calls were told to wait {:.1} s on average, {} called again, {} ({}) were admitted at the \
+             first retry, {} at a later one",
+            retry_after.told,
+            retry_after.told_s_mean,
+            retry_after.retried,
+            retry_after.first_retry_admitted,
+            percent(retry_after.first_retry_admitted_ratio),
+            retry_after.later_retry_admitted
+        ));
+    }
+    if let Some(server) = &summary.server {
+        let memory = server.resident_bytes_max.map(|max| format!(", at most {}", bytes(max as f64)));
+        lines.push(format!(
+            "server ({}): {:.1} µs CPU per answer, {:.2} cores{}",
+            server.source,
+            server.cpu_us_per_answer,
+            server.cores,
+            memory.unwrap_or_default()
+        ));
+    }
+    let harness = &summary.harness;
+    lines.push(format!(
+        "loadtest: {:.1} µs CPU per answer, {:.2} cores",
+        harness.cpu_us_per_answer, harness.cores
+    ));
+    // A thread that has no time left measures itself.
+    if harness.cores > 0.9 * summary.setup.threads as f64 {
+        lines.push("loadtest itself was the limit: give it more --threads, or another machine".to_owned());
+    }
+    lines
+}
+
+/// What a limit is about.
+pub(super) fn place(verdict: &Verdict) -> String {
+    verdict.function.as_deref().map(|name| format!("{name}: ")).unwrap_or_default() + &verdict.key
+}
+
+/// The value that was compared with the limit.
+pub(super) fn value(verdict: &Verdict) -> String {
+    verdict
+        .value
+        .map_or_else(|| "no value".to_owned(), |value| format!("{}", (value * 1000.0).round() / 1000.0))
+}
+
 /// Functions, their stages, then all together.
 fn lines(summary: &Summary) -> Vec<(String, &Figures)> {
     let mut lines = Vec::new();
@@ -125,22 +154,4 @@ fn lines(summary: &Summary) -> Vec<(String, &Figures)> {
         lines.push(("all".to_owned(), &summary.total));
     }
     lines
-}
-
-fn errors(text: &mut String, figures: &Figures) {
-    if figures.errors_by_status.is_empty() && figures.errors_by_code.is_empty() {
-        return;
-    }
-    let _ = writeln!(text, "{:<28}  {:>10}", "errors", "calls");
-    for (status, count) in &figures.errors_by_status {
-        let _ = writeln!(text, "  status {status:<19}  {:>10}", number(*count as f64));
-    }
-    for (code, count) in &figures.errors_by_code {
-        let _ = writeln!(text, "  {code:<26}  {:>10}", number(*count as f64));
-    }
-    text.push('\n');
-}
-
-fn round(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
 }

@@ -4,6 +4,7 @@ mod alarm;
 mod call;
 mod connection;
 mod pending;
+pub mod search;
 mod stream;
 pub(crate) mod verdict;
 mod worker;

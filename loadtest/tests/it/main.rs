@@ -5,4 +5,5 @@ mod files;
 mod loops;
 mod results;
 mod scenarios;
+mod searches;
 mod support;

@@ -1,0 +1,101 @@
+//! Runs side by side: each value, and its ratio to the first run's.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Summary,
+    summary::SCHEMA,
+    table::{Table, bytes, number, percent, time},
+};
+
+/// Why a run cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// No file, or no access.
+    #[error("cannot read {path}: {0}", path = .1.display())]
+    Unreadable(std::io::Error, PathBuf),
+    /// The file is no summary.
+    #[error("{path} is no summary of this version: {0}", path = .1.display())]
+    NoSummary(String, PathBuf),
+}
+
+/// A number of a summary.
+struct Value {
+    name: &'static str,
+    of: fn(&Summary) -> Option<f64>,
+    show: fn(f64) -> String,
+}
+
+/// What is compared, in this order.
+const VALUES: [Value; 15] = [
+    Value { name: "success/s", of: |run| Some(run.total.throughput_per_s), show: number },
+    Value { name: "answers/s", of: |run| Some(run.total.answers_per_s), show: number },
+    Value { name: "intended/s", of: |run| run.total.intended_per_s, show: number },
+    Value { name: "achieved", of: |run| run.total.achieved_ratio, show: percent },
+    Value { name: "errors", of: |run| Some(run.total.error_rate), show: percent },
+    Value { name: "p50", of: |run| Some(run.total.latency.p50_ms), show: time },
+    Value { name: "p90", of: |run| Some(run.total.latency.p90_ms), show: time },
+    Value { name: "p99", of: |run| Some(run.total.latency.p99_ms), show: time },
+    Value { name: "p99.9", of: |run| Some(run.total.latency.p999_ms), show: time },
+    Value { name: "max", of: |run| Some(run.total.latency.max_ms), show: time },
+    Value { name: "mean", of: |run| Some(run.total.latency.mean_ms), show: time },
+    Value {
+        name: "first retry admitted",
+        of: |run| run.total.retry_after.as_ref().map(|retry_after| retry_after.first_retry_admitted_ratio),
+        show: percent,
+    },
+    Value {
+        name: "server CPU/answer",
+        of: |run| run.server.as_ref().map(|server| server.cpu_us_per_answer),
+        show: micros,
+    },
+    Value {
+        name: "server memory",
+        of: |run| run.server.as_ref()?.resident_bytes_max.map(|bytes| bytes as f64),
+        show: bytes,
+    },
+    Value { name: "loadtest CPU/answer", of: |run| Some(run.harness.cpu_us_per_answer), show: micros },
+];
+
+/// Reads the summary of a run: a directory that `--out` named, or the file in it. The name is what tells it from others.
+pub fn read(path: &Path) -> Result<(String, Summary), CompareError> {
+    let file = if path.is_dir() { path.join("summary.json") } else { path.to_owned() };
+    let text = fs::read_to_string(&file).map_err(|error| CompareError::Unreadable(error, file.clone()))?;
+    let summary: Summary = serde_json::from_str(&text)
+        .map_err(|error| CompareError::NoSummary(error.to_string(), file.clone()))?;
+    if summary.schema != SCHEMA {
+        let what = format!("its schema is {}, not {SCHEMA}", summary.schema);
+        return Err(CompareError::NoSummary(what, file));
+    }
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    let name = folder.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    Ok((name.unwrap_or_else(|| summary.name.clone()), summary))
+}
+
+/// One row per value, one column per run.
+pub fn table(runs: &[(String, Summary)]) -> Table {
+    let mut table = Table::new([String::new()].into_iter().chain(runs.iter().map(|(name, _)| name.clone())));
+    for value in &VALUES {
+        let values: Vec<Option<f64>> = runs.iter().map(|(_, run)| (value.of)(run)).collect();
+        if values.iter().all(Option::is_none) {
+            continue;
+        }
+        let first = values.first().copied().flatten().filter(|first| *first > 0.0);
+        let cells = values.iter().enumerate().map(|(index, found)| match (found, first) {
+            (None, _) => "-".to_owned(),
+            (Some(found), Some(first)) if index > 0 => {
+                format!("{} ({:.2})", (value.show)(*found), found / first)
+            }
+            (Some(found), _) => (value.show)(*found),
+        });
+        table.row([value.name.to_owned()].into_iter().chain(cells));
+    }
+    table
+}
+
+fn micros(us: f64) -> String {
+    format!("{us:.1} µs")
+}

@@ -1,0 +1,232 @@
+//! The pages: one run, and runs side by side.
+
+use std::fmt::Write as _;
+
+use super::{
+    escape,
+    plot::{LINES_MAX, Line, Plot, Scale, round_marks},
+};
+use crate::{
+    record::Row,
+    report::{
+        compare,
+        summary::{Figures, Summary},
+        table::{Table, bytes, number, percent, time},
+        text,
+    },
+};
+
+/// The page of one run.
+pub fn report(summary: &Summary) -> String {
+    // Writing to a string cannot fail.
+    let mut body = String::new();
+    let _ = writeln!(body, "<h1>{}</h1>", escape(&summary.name));
+    let _ = writeln!(body, "<p>{}</p>", escape(&summary.started_at));
+    for line in text::setup(summary) {
+        let _ = writeln!(body, "<p>{}</p>", escape(&line));
+    }
+    body.push_str(&tiles(summary));
+    body.push_str(&verdicts(summary));
+    let _ = writeln!(body, "<h2>Plots</h2><div class=\"plots\">{}</div>", plots(summary));
+    let _ = writeln!(body, "<h2>Latency</h2>{}", html_table(&text::latencies(summary)));
+    let _ = writeln!(body, "<h2>Calls</h2>{}", html_table(&text::counts(summary)));
+    if let Some(errors) = text::errors(&summary.total) {
+        let _ = writeln!(body, "<h2>Failures</h2>{}", html_table(&errors));
+    }
+    for line in text::remarks(summary) {
+        let _ = writeln!(body, "<p>{}</p>", escape(&line));
+    }
+    page(&summary.name, &body)
+}
+
+/// The page of several runs.
+pub fn comparison(runs: &[(String, Summary)]) -> String {
+    let curves = runs.iter().map(|(name, run)| curve(name, &run.total)).collect();
+    let over_time = |value: fn(&Row) -> f64| {
+        let line = |(name, run): &(String, Summary)| Line { name: name.clone(), points: series(run, value) };
+        runs.iter().map(line).collect::<Vec<Line>>()
+    };
+    let seconds = runs.iter().flat_map(|(_, run)| run.series.last()).map(|row| row.second + 1).max();
+    let end = f64::from(seconds.unwrap_or(1));
+    let plots = [
+        curves_plot(curves),
+        time_plot(
+            "99th percentile",
+            "ms over seconds",
+            over_time(|row| row.p99_ms),
+            Scale::Log,
+            end,
+            None,
+            time,
+        ),
+        time_plot(
+            "Successes",
+            "per second",
+            over_time(|row| row.succeeded as f64),
+            Scale::Linear,
+            end,
+            None,
+            number,
+        ),
+    ];
+    let mut body =
+        "<h1>Comparison</h1><p>Each value, and in brackets its ratio to the first run.</p>".to_owned();
+    let _ = writeln!(body, "{}", html_table(&compare::table(runs)));
+    let _ = writeln!(body, "<h2>Plots</h2><div class=\"plots\">{}</div>", plots.concat());
+    page("Comparison", &body)
+}
+
+fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n\
+         <style>\n{}</style>\n</head>\n<body>\n{body}<script>\n{}</script>\n</body>\n</html>\n",
+        escape(title),
+        include_str!("style.css"),
+        include_str!("cursor.js"),
+    )
+}
+
+fn tiles(summary: &Summary) -> String {
+    let total = &summary.total;
+    let mut tiles = vec![
+        (format!("{}/s", number(total.throughput_per_s)), "successes".to_owned()),
+        (time(total.latency.p50_ms), "median latency".to_owned()),
+        (time(total.latency.p99_ms), "99th percentile".to_owned()),
+        (time(total.latency.max_ms), "longest".to_owned()),
+        (percent(total.error_rate), "failures".to_owned()),
+    ];
+    if let Some(ratio) = total.achieved_ratio {
+        tiles.push((percent(ratio), "of the intended rate achieved".to_owned()));
+    }
+    if let Some(server) = &summary.server {
+        tiles.push((format!("{:.1} µs", server.cpu_us_per_answer), "server CPU per answer".to_owned()));
+    }
+    let tile = |(value, label): &(String, String)| {
+        format!("<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(value), escape(label))
+    };
+    format!("<div class=\"tiles\">{}</div>\n", tiles.iter().map(tile).collect::<String>())
+}
+
+fn verdicts(summary: &Summary) -> String {
+    if summary.thresholds.is_empty() {
+        return String::new();
+    }
+    let mut rows = String::new();
+    for verdict in &summary.thresholds {
+        let (class, word) = if verdict.is_met { ("good", "✓ holds") } else { ("bad", "✗ broken") };
+        let _ = write!(
+            rows,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"{class}\">{word}</td></tr>",
+            escape(&text::place(verdict)),
+            verdict.limit,
+            escape(&text::value(verdict)),
+        );
+    }
+    format!(
+        "<h2>Thresholds</h2><div class=\"scroll\"><table><tr><th>key</th><th>limit</th><th>value</th><th></th></tr>{rows}</table></div>\n"
+    )
+}
+
+fn html_table(table: &Table) -> String {
+    let mut html = "<div class=\"scroll\"><table>".to_owned();
+    for (index, row) in table.rows().iter().enumerate() {
+        let tag = if index == 0 { "th" } else { "td" };
+        let cells = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell)));
+        let _ = write!(html, "<tr>{}</tr>", cells.collect::<String>());
+    }
+    html + "</table></div>"
+}
+
+fn plots(summary: &Summary) -> String {
+    let mut curves = Vec::new();
+    if summary.functions.len() != 1 {
+        curves.push(curve("all", &summary.total));
+    }
+    for function in summary.functions.iter().take(LINES_MAX - curves.len()) {
+        curves.push(curve(&function.name, &function.figures));
+    }
+    let line =
+        |name: &str, value: fn(&Row) -> f64| Line { name: name.to_owned(), points: series(summary, value) };
+    let end = summary.series.last().map_or(1.0, |row| f64::from(row.second + 1));
+    let warm_up = Some(summary.setup.warm_up_s);
+    let latency =
+        vec![line("p50", |row| row.p50_ms), line("p99", |row| row.p99_ms), line("max", |row| row.max_ms)];
+    let mut rates = vec![line("successes", |row| row.succeeded as f64)];
+    if summary.series.iter().any(|row| row.intended > 0) {
+        rates.push(line("intended", |row| row.intended as f64));
+    }
+    let failures = vec![line("failures", |row| row.failed as f64)];
+    let cores = vec![line("server", |row| row.server_cores.unwrap_or(f64::NAN))];
+    let memory = vec![line("server", |row| row.server_resident_bytes.map_or(f64::NAN, |bytes| bytes as f64))];
+    let cores_text = |cores: f64| format!("{cores:.2}");
+    [
+        curves_plot(curves),
+        time_plot("Latency over time", "of answers in each second", latency, Scale::Log, end, warm_up, time),
+        time_plot("Throughput", "per second", rates, Scale::Linear, end, warm_up, number),
+        time_plot("Failures", "per second", failures, Scale::Linear, end, warm_up, number),
+        time_plot("CPU", "cores in use", cores, Scale::Linear, end, warm_up, cores_text),
+        time_plot("Memory", "resident", memory, Scale::Linear, end, warm_up, bytes),
+    ]
+    .concat()
+}
+
+fn series(summary: &Summary, value: fn(&Row) -> f64) -> Vec<(f64, f64)> {
+    let rows = summary.series.iter().map(|row| (f64::from(row.second) + 0.5, value(row)));
+    rows.filter(|(_, value)| value.is_finite()).collect()
+}
+
+/// Quantiles at the distance of their nines: 90 % is 1, 99 % is 2. The maximum has none.
+fn curve(name: &str, figures: &Figures) -> Line {
+    let points = figures.curve.iter().filter(|(quantile, _)| *quantile < 1.0);
+    let points = points.map(|(quantile, ms)| (nines(*quantile), *ms)).filter(|(_, ms)| *ms > 0.0);
+    Line { name: name.to_owned(), points: points.collect() }
+}
+
+fn nines(quantile: f64) -> f64 {
+    -(1.0 - quantile).log10()
+}
+
+fn curves_plot(lines: Vec<Line>) -> String {
+    let show_x = |nines: f64| {
+        let text = format!("{:.3}", 100.0 - 10f64.powf(2.0 - nines));
+        format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+    };
+    let marks = [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999].map(nines);
+    Plot {
+        title: "Latency by percentile",
+        caption: "from the intended start",
+        lines,
+        scale: Scale::Log,
+        x_marks: marks.iter().map(|mark| (*mark, show_x(*mark))).collect(),
+        x_range: (0.0, 5.0),
+        shaded_to: None,
+        show_x,
+        show_y: time,
+    }
+    .html()
+}
+
+fn time_plot(
+    title: &str,
+    caption: &str,
+    lines: Vec<Line>,
+    scale: Scale,
+    end: f64,
+    warm_up: Option<f64>,
+    show_y: fn(f64) -> String,
+) -> String {
+    let marks = round_marks(0.0, end);
+    Plot {
+        title,
+        caption,
+        lines,
+        scale,
+        x_marks: marks.into_iter().map(|mark| (mark, format!("{} s", number(mark)))).collect(),
+        x_range: (0.0, end),
+        shaded_to: warm_up,
+        show_x: |second| format!("second {}", second.floor()),
+        show_y,
+    }
+    .html()
+}

@@ -11,6 +11,8 @@ pub(super) struct Call {
     pub(super) target: usize,
     /// 0 is the warm-up.
     pub(super) phase: usize,
+    /// The phase in which it was told to wait, where all that follows from it is counted.
+    pub(super) told_phase: usize,
     pub(super) request: Rc<Request>,
     pub(super) intended_ns: u64,
     /// 0 until it is sent.

@@ -1,5 +1,6 @@
 //! Carries a plan out: threads that send, one that collects.
 
+mod agenda;
 mod alarm;
 mod call;
 mod connection;

@@ -110,7 +110,12 @@ impl Stream {
         };
         callee.next = if callee.next + 1 == count { 0 } else { callee.next + 1 };
         let request = Rc::clone(&callee.requests[at]);
-        Call { target: callee.target, phase, request, intended_ns, sent_ns: 0, retries: 0 }
+        Call { target: callee.target, phase, told_phase: phase, request, intended_ns, sent_ns: 0, retries: 0 }
+    }
+
+    /// Whether the schedule has calls left, which is when it is over: they should have been sent.
+    pub(super) fn is_due(&self) -> bool {
+        self.schedule.as_ref().is_some_and(|schedule| schedule.next_ns().is_some())
     }
 
     /// The next call of the schedule, if it is due before `now_ns`.

@@ -4,12 +4,11 @@
 //! request at once; in an open loop only if one is due. All times are nanoseconds since the start of the run.
 
 mod answers;
+mod sockets;
 mod timeouts;
 
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    io, mem,
+    io,
     sync::{
         Arc,
         mpsc::{self, Receiver, Sender},
@@ -20,6 +19,7 @@ use std::{
 use mio::{Events, Token, Waker, event::Event};
 
 use super::{
+    agenda::{Agenda, Later},
     alarm::{Alarm, TIMER},
     call::{Call, Exchange, Out, Step},
     connection::{Connection, State},
@@ -40,8 +40,8 @@ const EVENTS: usize = 256;
 const SCAN_NS: u64 = 50_000_000;
 /// Longest time after the end in which answers are waited for.
 const GRACE_NS_MAX: u64 = 10_000_000_000;
-/// First wait before a connection is opened again that could not be opened; doubles up to a hundred times that.
-const REOPEN_NS: u64 = 10_000_000;
+/// How long after the end calls are sent that were due before it: this thread may have had no core at that moment.
+const LATE_NS: u64 = 100_000_000;
 
 /// Where results of callbacks go.
 #[derive(Debug, Clone)]
@@ -75,45 +75,6 @@ impl Post {
     }
 }
 
-/// Something that is due later.
-#[derive(Debug)]
-enum Later {
-    /// Open the connection again.
-    Reopen(usize),
-    /// Call again, in a closed loop on the same connection.
-    Again { stream: usize, connection: Option<usize>, call: Call },
-    /// Ask for the result again.
-    Write(usize),
-}
-
-/// The heap's order: time, then age.
-#[derive(Debug)]
-struct Due {
-    at_ns: u64,
-    number: u64,
-    what: Later,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        (self.at_ns, self.number) == (other.at_ns, other.number)
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
-        (self.at_ns, self.number).cmp(&(other.at_ns, other.number))
-    }
-}
-
 /// The state of a thread.
 pub(super) struct Worker {
     plan: Arc<Plan>,
@@ -123,8 +84,7 @@ pub(super) struct Worker {
     recorder: Recorder,
     streams: Vec<Stream>,
     connections: Vec<Connection>,
-    later: BinaryHeap<Reverse<Due>>,
-    later_count: u64,
+    agenda: Agenda,
     pending: Pending,
     timeout_ns: u64,
     end_ns: u64,
@@ -158,8 +118,7 @@ impl Worker {
             recorder,
             streams,
             connections,
-            later: BinaryHeap::new(),
-            later_count: 0,
+            agenda: Agenda::default(),
             pending: Pending::new(thread),
             timeout_ns,
             end_ns,
@@ -204,17 +163,22 @@ impl Worker {
 
     fn is_over(&self, now_ns: u64) -> bool {
         let grace_ns = self.timeout_ns.min(GRACE_NS_MAX);
+        if now_ns < self.end_ns {
+            return false;
+        }
+        let is_due = || self.streams.iter().any(Stream::is_due);
         let is_busy = || self.connections.iter().any(|connection| matches!(connection.state, State::Busy(_)));
-        now_ns >= self.end_ns && (now_ns >= self.end_ns + grace_ns || (self.pending.is_empty() && !is_busy()))
+        let is_done =
+            || self.pending.is_empty() && !is_busy() && (now_ns >= self.end_ns + LATE_NS || !is_due());
+        now_ns >= self.end_ns + grace_ns || is_done()
     }
 
     /// When a request is due that can be sent, and when anything else is.
     fn next_wake_ns(&self) -> (Option<u64>, u64) {
         let arrivals = self.streams.iter().filter(|stream| !stream.idle.is_empty());
         let arrival = arrivals.filter_map(|stream| stream.schedule.as_ref()?.next_ns()).min();
-        let later = self.later.peek().map(|Reverse(due)| due.at_ns);
         let rough = self.next_scan_ns.min(self.recorder.next_tick_ns());
-        (arrival.filter(|at_ns| *at_ns < self.end_ns), rough.min(later.unwrap_or(u64::MAX)))
+        (arrival.filter(|at_ns| *at_ns < self.end_ns), rough.min(self.agenda.next_ns()))
     }
 
     /// Sends what is due as long as connections are free.
@@ -225,7 +189,7 @@ impl Worker {
         }
         loop {
             let now_ns = self.now_ns();
-            if now_ns >= self.end_ns {
+            if now_ns >= self.end_ns + LATE_NS {
                 return;
             }
             let stream = &mut self.streams[stream_index];
@@ -306,56 +270,18 @@ impl Worker {
         }
     }
 
-    fn open(&mut self, index: usize) {
-        let stream = self.connections[index].stream;
-        let socket = self.plan.loads[self.streams[stream].load].socket;
-        let registry = self.alarm.poll.registry();
-        if self.connections[index].open(socket, registry, Token(index)).is_err() {
-            self.fail_to_open(index);
-        }
-    }
-
-    /// A connection could not be opened: that is the failure of a call, if one is due.
-    fn fail_to_open(&mut self, index: usize) {
-        let now_ns = self.now_ns();
-        let connection = &mut self.connections[index];
-        connection.close();
-        connection.failures += 1;
-        let wait_ns = REOPEN_NS << connection.failures.min(7);
-        let stream = &mut self.streams[connection.stream];
-        if now_ns < self.end_ns {
-            let call = match connection.next.take() {
-                Some(call) => Some(call),
-                None if stream.is_open_loop() => stream.due(now_ns),
-                None => Some(stream.call(now_ns)),
-            };
-            if let Some(call) = call {
-                let is_open_loop = stream.is_open_loop();
-                self.recorder.tally(call.target, call.phase).counts.intended += u64::from(is_open_loop);
-                self.recorder.unanswered(call.times_unsent(), now_ns, "connect_failed");
-            }
-            self.push_later(now_ns + wait_ns, Later::Reopen(index));
-        }
-    }
-
-    fn push_later(&mut self, at_ns: u64, what: Later) {
-        self.later_count += 1;
-        self.later.push(Reverse(Due { at_ns, number: self.later_count, what }));
-    }
-
     fn do_later(&mut self, now_ns: u64) {
-        while self.later.peek().is_some_and(|Reverse(due)| due.at_ns <= now_ns) {
-            let Some(Reverse(due)) = self.later.pop() else { return };
-            match due.what {
+        while let Some((at_ns, what)) = self.agenda.pop(now_ns) {
+            match what {
                 Later::Reopen(index) => self.open(index),
                 Later::Write(index) => self.write(index),
                 Later::Again { .. } if now_ns >= self.end_ns => {}
                 Later::Again { stream, connection, mut call } => {
                     call.retries += 1;
-                    call.phase = self.streams[stream].phase_at(due.at_ns);
-                    call.intended_ns = due.at_ns;
+                    call.phase = self.streams[stream].phase_at(at_ns);
+                    call.intended_ns = at_ns;
                     if call.retries == 1 {
-                        self.recorder.tally(call.target, call.phase).counts.retried += 1;
+                        self.recorder.tally(call.target, call.told_phase).counts.retried += 1;
                     }
                     match connection {
                         None => self.streams[stream].again.push_back(call),
@@ -398,20 +324,6 @@ impl Worker {
         }
     }
 
-    fn finish_opening(&mut self, index: usize) {
-        match self.connections[index].is_open() {
-            Ok(false) => {}
-            Ok(true) => {
-                let now_ns = self.now_ns();
-                match self.connections[index].next.take() {
-                    Some(call) => self.start_now(index, call, now_ns),
-                    None => self.release(index, now_ns),
-                }
-            }
-            Err(_) => self.fail_to_open(index),
-        }
-    }
-
     fn read(&mut self, index: usize, is_closing: bool) {
         loop {
             let before = self.connections[index].reader.bytes;
@@ -425,36 +337,6 @@ impl Worker {
                 Err(reader::ReadError::Io(_)) => return self.break_off(index, "connection_closed"),
                 Err(reader::ReadError::Malformed(_)) => return self.break_off(index, "bad_answer"),
             }
-        }
-    }
-
-    /// The connection is of no use any more; a call on it has no answer.
-    fn break_off(&mut self, index: usize, code: &str) {
-        let now_ns = self.now_ns();
-        let connection = &mut self.connections[index];
-        let state = mem::replace(&mut connection.state, State::Closed);
-        connection.close();
-        match state {
-            State::Parked => {
-                // It waits all the same, and is opened when it has something to send.
-                connection.state = State::Parked;
-                return;
-            }
-            State::Busy(exchange) => {
-                if let Some(token) = exchange.token {
-                    self.pending.remove(token);
-                }
-                self.recorder.unanswered(exchange.call.times(), now_ns, code);
-            }
-            State::Closed | State::Connecting | State::Idle => {}
-        }
-        let connection = &mut self.connections[index];
-        connection.failures += 1;
-        if connection.failures == 1 || code == "client_timeout" {
-            self.open(index);
-        } else if now_ns < self.end_ns {
-            // A server that hangs up on everything must not make this thread spin.
-            self.push_later(now_ns + REOPEN_NS, Later::Reopen(index));
         }
     }
 }

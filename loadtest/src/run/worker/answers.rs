@@ -2,10 +2,11 @@
 
 use std::mem;
 
-use super::{Later, Worker};
+use super::Worker;
 use crate::{
     plan::Mode,
     run::{
+        agenda::Later,
         call::{Call, Exchange, Out, Step},
         connection::State,
         verdict::{self, Failure, Verdict},
@@ -75,7 +76,7 @@ impl Worker {
     }
 
     /// Counts the failure; true when the connection has to wait with the call.
-    fn fail(&mut self, index: usize, call: Call, failure: Failure, now_ns: u64) -> bool {
+    fn fail(&mut self, index: usize, mut call: Call, failure: Failure, now_ns: u64) -> bool {
         self.recorder.answer(call.times(), now_ns, false);
         let tally = self.recorder.tally(call.target, call.phase);
         *tally.by_status.entry(failure.status).or_default() += 1;
@@ -89,6 +90,7 @@ impl Worker {
         let stream = &self.streams[stream_index];
         let Some(wait_s) = failure.retry_after_s.filter(|_| stream.obeys) else { return false };
         if call.retries == 0 {
+            call.told_phase = call.phase;
             let counts = &mut self.recorder.tally(call.target, call.phase).counts;
             counts.told_to_wait += 1;
             counts.told_seconds += u64::from(wait_s);
@@ -96,7 +98,7 @@ impl Worker {
         let is_closed_loop = !stream.is_open_loop();
         let connection = is_closed_loop.then_some(index);
         let again = Later::Again { stream: stream_index, connection, call };
-        self.push_later(now_ns + u64::from(wait_s) * 1_000_000_000, again);
+        self.agenda.push(now_ns + u64::from(wait_s) * 1_000_000_000, again);
         if is_closed_loop {
             self.connections[index].state = State::Parked;
         }
@@ -104,7 +106,7 @@ impl Worker {
     }
 
     fn count_admission(&mut self, call: &Call) {
-        let counts = &mut self.recorder.tally(call.target, call.phase).counts;
+        let counts = &mut self.recorder.tally(call.target, call.told_phase).counts;
         match call.retries {
             0 => {}
             1 => counts.first_retry_admitted += 1,
@@ -126,7 +128,7 @@ impl Worker {
         let is_early = now_ns - exchange.begun_ns < POLL_NS_MIN;
         self.connections[index].state = State::Busy(Exchange { written: 0, begun_ns: now_ns, ..exchange });
         if is_early {
-            self.push_later(now_ns + POLL_NS_MIN, Later::Write(index));
+            self.agenda.push(now_ns + POLL_NS_MIN, Later::Write(index));
         } else {
             self.write(index);
         }

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::{Later, Worker};
+use super::Worker;
 use crate::run::connection::State;
 
 impl Worker {
@@ -50,7 +50,6 @@ impl Worker {
                 self.recorder.unanswered(call.times_unsent(), now_ns, "not_sent");
             }
         }
-        self.later.retain(|due| !matches!(due.0.what, Later::Again { .. }));
     }
 
     /// Calls that were due before `oldest_ns` and could not be sent.

@@ -46,8 +46,7 @@ pub fn comparison(runs: &[(String, Summary)]) -> String {
         let line = |(name, run): &(String, Summary)| Line { name: name.clone(), points: series(run, value) };
         runs.iter().map(line).collect::<Vec<Line>>()
     };
-    let seconds = runs.iter().flat_map(|(_, run)| run.series.last()).map(|row| row.second + 1).max();
-    let end = f64::from(seconds.unwrap_or(1));
+    let end = runs.iter().map(|(_, run)| length_s(run)).fold(1.0, f64::max);
     let plots = [
         curves_plot(curves),
         time_plot(
@@ -148,7 +147,7 @@ fn plots(summary: &Summary) -> String {
     }
     let line =
         |name: &str, value: fn(&Row) -> f64| Line { name: name.to_owned(), points: series(summary, value) };
-    let end = summary.series.last().map_or(1.0, |row| f64::from(row.second + 1));
+    let end = length_s(summary);
     let warm_up = Some(summary.setup.warm_up_s);
     let latency =
         vec![line("p50", |row| row.p50_ms), line("p99", |row| row.p99_ms), line("max", |row| row.max_ms)];
@@ -171,9 +170,15 @@ fn plots(summary: &Summary) -> String {
     .concat()
 }
 
+/// Values of the seconds in which calls began; what comes later are the last answers, which no rate describes.
 fn series(summary: &Summary, value: fn(&Row) -> f64) -> Vec<(f64, f64)> {
-    let rows = summary.series.iter().map(|row| (f64::from(row.second) + 0.5, value(row)));
+    let rows = summary.series.iter().filter(|row| f64::from(row.second) < length_s(summary));
+    let rows = rows.map(|row| (f64::from(row.second) + 0.5, value(row)));
     rows.filter(|(_, value)| value.is_finite()).collect()
+}
+
+fn length_s(summary: &Summary) -> f64 {
+    summary.setup.warm_up_s + summary.setup.duration_s
 }
 
 /// Quantiles at the distance of their nines: 90 % is 1, 99 % is 2. The maximum has none.
@@ -192,7 +197,7 @@ fn curves_plot(lines: Vec<Line>) -> String {
         let text = format!("{:.3}", 100.0 - 10f64.powf(2.0 - nines));
         format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
     };
-    let marks = [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999].map(nines);
+    let marks = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999].map(nines);
     Plot {
         title: "Latency by percentile",
         caption: "from the intended start",

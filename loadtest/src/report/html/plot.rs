@@ -8,7 +8,7 @@ const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 240.0;
 /// Room for labels.
 const LEFT: f64 = 58.0;
-const RIGHT: f64 = 12.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 26.0;
 /// Lines that can be told apart; there is a colour for each.
@@ -79,7 +79,7 @@ impl Plot<'_> {
                 WIDTH - RIGHT,
                 LEFT - 6.0,
                 y(mark) + 4.0,
-                escape(&(self.show_y)(mark)),
+                escape(&whole((self.show_y)(mark))),
                 at = y(mark),
             );
         }
@@ -94,11 +94,14 @@ impl Plot<'_> {
         }
         let mut legend = String::new();
         let mut data = Vec::new();
+        let mut polylines = String::new();
         for (index, line) in lines.iter().enumerate() {
             let number = index + 1;
             let points: Vec<String> =
                 line.points.iter().map(|(px, py)| format!("{:.1},{:.1}", x(*px), y(*py))).collect();
-            let _ = write!(svg, r#"<polyline class="s{number}" points="{}"/>"#, points.join(" "));
+            // The first line is drawn last: where lines meet, it is the one to be seen.
+            let points = points.join(" ");
+            polylines.insert_str(0, &format!(r#"<polyline class="s{number}" points="{points}"/>"#));
             let _ = write!(legend, r#"<span><i class="s{number}"></i>{}<b></b></span>"#, escape(&line.name));
             let values = line.points.iter();
             let round = |value: f64| (value * 10.0).round() / 10.0;
@@ -111,7 +114,7 @@ impl Plot<'_> {
         let data = serde_json::to_string(&data).unwrap_or_default();
         format!(
             "<figure data-plot=\"{}\"><figcaption>{} <small>{}</small></figcaption><div class=\"legend\">{legend}</div>\
-             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">{svg}{cursor}</svg></figure>\n",
+             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">{svg}{polylines}{cursor}</svg></figure>\n",
             escape(&data),
             escape(self.title),
             escape(self.caption),
@@ -131,6 +134,11 @@ impl Plot<'_> {
             }
         }
     }
+}
+
+/// Marks are round: their decimals say nothing.
+fn whole(text: String) -> String {
+    text.replace(".00 ", " ").replace(".0 ", " ")
 }
 
 /// Round values between two, about five of them.

@@ -1,6 +1,6 @@
 //! What to send: the scenario as a user gives it, and the plan that is built from it.
 //!
-//! [`file`] reads a scenario from TOML, the command line makes one of its flags; both end in [`Scenario::plan`], which
+//! [`mod@file`] reads a scenario from TOML, the command line makes one of its flags; both end in [`Scenario::plan`], which
 //! finds every mistake before anything is sent.
 
 mod build;

@@ -1,6 +1,6 @@
 //! What happened: counts and distributions, per function, phase and second.
 //!
-//! Every sending thread has a [`recorder::Recorder`], which nothing else touches. Once a second it hands what it has to the
+//! Every sending thread has a recorder, which nothing else touches. Once a second it hands what it has to the
 //! [`collector::Collector`], so that the hot path neither locks nor shares.
 
 pub mod collector;

@@ -17,7 +17,12 @@ impl Clock {
 
     pub(crate) fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_us: self.start.elapsed().as_micros() as u64, unix_ms: unix.as_millis() as u64 }
+        Now { mono_us: self.mono_us(), unix_ms: unix.as_millis() as u64 }
+    }
+
+    /// The monotonic clock alone.
+    pub(crate) fn mono_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
     }
 
     /// The instant that a deadline on the monotonic clock stands for.

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use shard_core::{Input, Limits, Now, Settings, Shard};
@@ -14,6 +14,7 @@ use crate::{
     mailbox::Mailbox,
     node::{Host, Message, Node},
     plan::Plan,
+    signs::{Signs, ThreadView},
 };
 
 /// Sizes of a fabric.
@@ -33,36 +34,6 @@ pub struct Shape {
     pub callers_max: usize,
     /// Feeds jitter; any number.
     pub seed: u64,
-}
-
-/// Counters of one thread, written by it and read by anyone.
-#[derive(Debug, Default)]
-pub(crate) struct Signs {
-    /// When its loop last turned, in microseconds on the fabric's clock.
-    pub(crate) turned_us: AtomicU64,
-    /// Turns of its loop.
-    pub(crate) turns: AtomicU64,
-    /// Messages sent to other threads.
-    pub(crate) sent: AtomicU64,
-    /// Messages taken from its mailbox.
-    pub(crate) received: AtomicU64,
-}
-
-/// A reading of one thread's counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ThreadView {
-    /// The shard that it owns.
-    pub shard: Option<u16>,
-    /// Microseconds since its loop last turned.
-    pub idle_us: u64,
-    /// Turns of its loop.
-    pub turns: u64,
-    /// Messages sent to other threads.
-    pub sent: u64,
-    /// Messages taken from its mailbox.
-    pub received: u64,
-    /// New work that waits in its mailbox.
-    pub mailbox_depth: usize,
 }
 
 /// See the module. `H` performs the effects of shards.
@@ -156,18 +127,10 @@ impl<H: Host> Fabric<H> {
     pub fn threads(&self) -> Vec<ThreadView> {
         let now_us = self.clock.now().mono_us;
         let roles = self.shape.plan.threads.iter();
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         roles
             .zip(&self.signs)
             .zip(&self.mailboxes)
-            .map(|((role, signs), mailbox)| ThreadView {
-                shard: role.shard,
-                idle_us: now_us.saturating_sub(read(&signs.turned_us)),
-                turns: read(&signs.turns),
-                sent: read(&signs.sent),
-                received: read(&signs.received),
-                mailbox_depth: mailbox.depth(),
-            })
+            .map(|((role, signs), mailbox)| signs.view(role.shard, now_us, mailbox.depth()))
             .collect()
     }
 

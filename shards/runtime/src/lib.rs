@@ -6,7 +6,7 @@
 //! through a bounded mailbox. Full means refuse now, never wait.
 //!
 //! Reading order: [`plan`] (which thread does what), `node` (a call, a turn, the pump), `mailbox`, `replies`,
-//! `budget` (the two limits that all shards share).
+//! `budget` (the two limits that all shards share), `signs` (what each loop tells about itself).
 //!
 //! Not here: what a shard decides (`shard-core`), sockets, files, formats.
 
@@ -17,10 +17,12 @@ mod mailbox;
 mod node;
 pub mod plan;
 mod replies;
+mod signs;
 mod threads;
 
-pub use fabric::{Fabric, Shape, ThreadView};
+pub use fabric::{Fabric, Shape};
 pub use node::{Host, Node, Reply};
 pub use plan::{Placement, Plan, Role};
 pub use replies::Busy;
+pub use signs::{TallyView, ThreadView};
 pub use threads::{Threads, start};

@@ -322,8 +322,6 @@ impl<H: Host> Node<H> {
         let mut sleep = std::pin::pin!(tokio::time::sleep(HEARTBEAT));
         while !fabric.stopping.load(Ordering::Acquire) {
             let now_us = fabric.clock.now().mono_us;
-            signs.turned_us.store(now_us, Ordering::Relaxed);
-            signs.turns.fetch_add(1, Ordering::Relaxed);
             // Data that is behind waits in the mailbox, where it is bounded and senders learn of it.
             let behind = !data_left.is_empty();
             if behind {
@@ -331,19 +329,22 @@ impl<H: Host> Node<H> {
             } else {
                 mailbox.take(&mut control, &mut data);
             }
-            signs.received.fetch_add((control.len() + data.len()) as u64, Ordering::Relaxed);
+            signs.turn_began(now_us, control.len() + data.len());
             control_left.extend(control.drain(..));
             data_left.extend(data.drain(..));
-            for _ in 0..BATCH_MAX {
+            let mut handled = 0;
+            while handled < BATCH_MAX {
                 // Whatever waits behind new work, control goes first.
                 let Some(message) = control_left.pop_front().or_else(|| data_left.pop_front()) else { break };
                 self.receive(message);
+                handled += 1;
             }
             if inner.armed_us.get() <= now_us {
                 inner.armed_us.set(u64::MAX);
                 self.submit(Input::Turn);
             }
             self.flush();
+            signs.turn_ended(fabric.clock.mono_us() - now_us, handled);
             let done = !behind && control_left.is_empty() && data_left.is_empty();
             if !done || inner.armed_us.get() == 0 {
                 tokio::task::yield_now().await;
@@ -382,7 +383,7 @@ impl<H: Host> Node<H> {
             }
             mailbox.deliver(&mut outbox.control, &mut outbox.data, Message::is_bound);
             let sent = count - outbox.data.len();
-            fabric.signs[usize::from(self.inner.thread)].sent.fetch_add(sent as u64, Ordering::Relaxed);
+            fabric.signs[usize::from(self.inner.thread)].sent(sent);
             refused.append(&mut outbox.data);
         }
         drop(outboxes);

@@ -11,7 +11,7 @@ use crate::{
     backends::{FunctionRef, deployments::Deployments},
     dispatch::Dispatcher,
     store::Store,
-    telemetry::shard::{ShardCopy, ShardMetrics},
+    telemetry::shard::{Measure, ShardMetrics, Slice},
 };
 
 /// See the module. Lives on its shard's thread.
@@ -34,23 +34,30 @@ impl ShardHost {
         ShardHost { shard, dispatcher, deployments, metrics: ShardMetrics::default(), store }
     }
 
-    /// Copies what a scrape shows of the shard.
-    pub fn copy_metrics(&self, shard: &Shard) -> ShardCopy {
-        self.metrics.copy(shard)
+    /// Copies what a scrape shows of up to `functions_max` functions, from a position on.
+    pub fn copy_metrics(&mut self, shard: &Shard, from: usize, functions_max: usize) -> Slice {
+        self.metrics.copy(shard, from, functions_max)
+    }
+
+    /// Ends a period of the metrics.
+    pub fn rotate_metrics(&mut self) {
+        self.metrics.rotate();
     }
 
     fn note(&mut self, note: Note) {
         match note {
             Note::Finished { function, queue_wait_us, latency_us, e2e_us, init_ms } => {
                 let durations = self.metrics.of(function);
-                durations.queue_wait.record(queue_wait_us);
-                durations.latency.record(latency_us);
-                durations.e2e.record(e2e_us);
+                durations.record(Measure::QueueWait, queue_wait_us);
+                durations.record(Measure::Latency, latency_us);
+                durations.record(Measure::EndToEnd, e2e_us);
                 if let Some(init_ms) = init_ms {
-                    durations.init.record(u64::from(init_ms) * 1000);
+                    durations.record(Measure::Init, u64::from(init_ms) * 1000);
                 }
             }
-            Note::SyncDispatched { function, wait_us } => self.metrics.of(function).sync_wait.record(wait_us),
+            Note::SyncDispatched { function, wait_us } => {
+                self.metrics.of(function).record(Measure::SyncWait, wait_us);
+            }
             Note::FunctionGone { function } => self.metrics.remove(function),
             Note::Late { id, reason } => {
                 tracing::debug!(execution = %id, reason, "completion ignored");

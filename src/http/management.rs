@@ -18,7 +18,7 @@ use crate::{
     api::{about, error::ApiError},
     host::ShardHost,
     runtime_config::RuntimeConfig,
-    telemetry::{self, process::ProcessView, prometheus},
+    telemetry::{self, process::ProcessView, prometheus, scrape},
 };
 
 /// A loop that has not turned for this long is stuck.
@@ -43,12 +43,14 @@ pub struct Management {
 impl Management {
     /// Serves until drained.
     pub async fn serve(self, listener: TcpListener, drain: &Drain) {
+        let clock = tokio::task::spawn_local(scrape::keep_time(Arc::clone(&self.fabric)));
         let management = Arc::new(self);
         serve(listener, BODY_BYTES_MAX, drain, move |call| {
             let management = Arc::clone(&management);
             async move { management.handle(call).await }
         })
         .await;
+        clock.abort();
     }
 
     async fn handle(&self, call: Call) -> Answer {
@@ -85,27 +87,13 @@ impl Management {
     }
 
     async fn metrics(&self) -> Answer {
-        let questions: Vec<_> = (0..self.fabric.shards())
-            .map(|shard| self.fabric.ask(shard, |shard, host| host.copy_metrics(shard)))
-            .collect();
-        let gather = async {
-            let mut copies = Vec::new();
-            for question in questions {
-                copies.push(question.await.ok()?);
-            }
-            Some(copies)
-        };
-        match tokio::time::timeout(SCRAPE_TIMEOUT, gather).await {
+        match tokio::time::timeout(SCRAPE_TIMEOUT, scrape::gather(&self.fabric)).await {
             Ok(Some(copies)) => {
                 let threads = self.fabric.threads();
                 let mut text = prometheus::render(copies, &threads, &ProcessView::read(), self.functions_max);
-                let updates = self.runtime_config.updates.counts();
-                telemetry::runtime_config::render(
-                    &mut text,
-                    self.runtime_config.snapshot().revision,
-                    updates,
-                );
-                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+                let revision = self.runtime_config.snapshot().revision;
+                telemetry::runtime_config::render(&mut text, revision, self.runtime_config.updates.counts());
+                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.finish())
             }
             _ => refuse(&ApiError::Overloaded { what: "Gathering the metrics of all shards" }),
         }

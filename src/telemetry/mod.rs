@@ -8,4 +8,6 @@ pub mod log;
 pub mod process;
 pub mod prometheus;
 pub mod runtime_config;
+pub mod scale;
+pub mod scrape;
 pub mod shard;

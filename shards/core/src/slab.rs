@@ -137,7 +137,13 @@ impl<T, Tag> Slab<T, Tag> {
 
     /// All entries, by position.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<Tag>, &T)> {
-        self.chunks.iter().flatten().enumerate().filter_map(|(index, place)| {
+        self.iter_from(0)
+    }
+
+    /// The entries whose position is at least `from`, by position.
+    pub(crate) fn iter_from(&self, from: usize) -> impl Iterator<Item = (Key<Tag>, &T)> {
+        let chunks = self.chunks.iter().skip(from / CHUNK).flatten().skip(from % CHUNK);
+        (from..).zip(chunks).filter_map(|(index, place)| {
             let key = Key { index: index as u32, generation: place.generation, of: PhantomData };
             place.entry.as_ref().map(|entry| (key, entry))
         })
@@ -166,5 +172,9 @@ mod tests {
         let again = slab.insert(7);
         assert_eq!((again.index(), slab.get(gone), slab.get(again)), (gone.index(), None, Some(&7)));
         assert_eq!(slab.iter().count(), 3 * CHUNK);
+        for from in [0, 1, CHUNK - 1, CHUNK, 2 * CHUNK + 7, 3 * CHUNK - 1, 3 * CHUNK, 9 * CHUNK] {
+            let rest: Vec<_> = slab.iter_from(from).map(|(key, _)| key.index()).collect();
+            assert_eq!(rest, (from..3 * CHUNK).collect::<Vec<_>>(), "from {from}");
+        }
     }
 }

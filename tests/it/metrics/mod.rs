@@ -1,85 +1,26 @@
-//! The exposition: its form, and when series come and go.
+//! The exposition: its form, when series come and go, what it says after a scenario, and what is written about it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod exposition;
+mod golden;
 
 use serde_json::{Value, json};
 
 use crate::support::{Function, Gate, Reply, Server, eventually};
+use exposition::Exposition;
 
-/// A sample: name, labels as written, value.
-type Sample = (String, String, f64);
+/// Gauges that every function has, if they have no further label.
+const GAUGES: [&str; 7] = [
+    "function_dead_letters",
+    "function_effective_concurrency",
+    "function_inFlight",
+    "function_in_flight",
+    "function_queue_depth",
+    "function_target_inflight_per_pod",
+    "sync_queue_depth",
+];
 
-/// Reads an exposition strictly; panics at the first line that is not one.
-fn parse(text: &str) -> Vec<Sample> {
-    assert!(text.ends_with('\n'), "the last line has no end");
-    let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut helped = BTreeSet::new();
-    let mut family = "";
-    let mut seen = BTreeSet::new();
-    let mut samples = Vec::new();
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, help) = rest.split_once(' ').expect("a name and words");
-            assert!(helped.insert(name) && !help.is_empty(), "{line}");
-        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = rest.split_once(' ').expect("a name and a kind");
-            assert!(["counter", "gauge", "histogram", "summary"].contains(&kind), "{line}");
-            assert!(kinds.insert(name, kind).is_none() && helped.contains(name), "{line}");
-            family = name;
-        } else {
-            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line}"));
-            let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
-            let (name, labels) = match series.split_once('{') {
-                Some((name, labels)) => (name, labels.strip_suffix('}').unwrap_or_else(|| panic!("{line}"))),
-                None => (series, ""),
-            };
-            let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("outside its family: {line}"));
-            match kinds[family] {
-                "histogram" => assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}"),
-                "summary" => assert!(["", "_sum", "_count", "_max"].contains(&suffix), "{line}"),
-                _ => assert_eq!(suffix, "", "{line}"),
-            }
-            for label in labels.split(',').filter(|label| !label.is_empty()) {
-                let (label, text) = label.split_once("=\"").unwrap_or_else(|| panic!("{line}"));
-                assert!(!label.is_empty() && text.ends_with('"'), "{line}");
-            }
-            assert!(seen.insert(series.to_owned()), "twice: {line}");
-            assert!(kinds[family] == "gauge" || value >= 0.0, "{line}");
-            samples.push((name.to_owned(), labels.to_owned(), value));
-        }
-    }
-    samples
-}
-
-/// Bucket counts grow with their bounds, and the last one is the count.
-fn check_histograms(samples: &[Sample]) {
-    let mut last: BTreeMap<String, (f64, f64)> = BTreeMap::new();
-    for (name, labels, count) in samples.iter().filter(|(name, ..)| name.ends_with("_bucket")) {
-        let (labels, bound) = labels.rsplit_once("le=\"").expect("a bound");
-        let bound: f64 = bound.trim_end_matches('"').replace("+Inf", "inf").parse().expect("a number");
-        let series = format!("{}{{{}}}", name.trim_end_matches("_bucket"), labels.trim_end_matches(','));
-        let before = last.insert(series.clone(), (bound, *count));
-        assert!(before.is_none_or(|(less, fewer)| less < bound && fewer <= *count), "{series} {bound}");
-    }
-    assert!(!last.is_empty(), "no histogram at all");
-    for (series, (bound, count)) in last {
-        assert_eq!(bound, f64::INFINITY, "{series}");
-        let (name, labels) = series.split_once('{').expect("labels");
-        let labels = labels.trim_end_matches('}');
-        let total =
-            samples.iter().find(|(other, with, _)| *other == format!("{name}_count") && with == labels);
-        assert_eq!(total.map(|(_, _, total)| *total), Some(count), "{series}");
-    }
-}
-
-fn of(samples: &[Sample], function: &str) -> BTreeMap<String, f64> {
-    let label = format!("function=\"{function}\"");
-    let own = samples.iter().filter(|(_, labels, _)| *labels == label);
-    own.map(|(name, _, value)| (name.clone(), *value)).collect()
-}
-
-fn scrape(server: &Server) -> Vec<Sample> {
-    parse(&server.manage("/actuator/prometheus").text())
+fn names(exposition: &Exposition, function: &str) -> Vec<String> {
+    exposition.of_function(function).into_keys().map(str::to_owned).collect()
 }
 
 #[test]
@@ -98,13 +39,11 @@ fn every_line_can_be_read() {
     let response = server.manage("/actuator/prometheus");
     assert_eq!(response.status, 200);
     assert_eq!(response.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-    let samples = parse(&response.text());
-    check_histograms(&samples);
-    let value = |name: &str| samples.iter().find(|(other, ..)| other == name).map(|(_, _, value)| *value);
-    assert_eq!(value("nanofaas_accounting_drift"), Some(0.0));
-    assert!(value("process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6));
-    assert!(value("process_start_time_seconds").is_some_and(|seconds| seconds > 1.7e9));
-    let own = of(&samples, "a.b-c_D");
+    let exposition = Exposition::parse(&response.text());
+    exposition.check();
+    assert!(exposition.value("process_resident_memory_bytes", &[]).is_some_and(|bytes| bytes > 1e6));
+    assert!(exposition.value("process_start_time_seconds", &[]).is_some_and(|seconds| seconds > 1.7e9));
+    let own = exposition.of_function("a.b-c_D");
     for (name, expected) in [
         ("function_invocation_total", 3.0),
         ("function_dispatch_total", 4.0),
@@ -130,17 +69,17 @@ fn every_line_can_be_read() {
 #[test]
 fn gauges_come_with_the_registration_and_everything_goes_with_the_function() {
     let server = Server::start(&[]);
-    assert!(of(&scrape(&server), "f").is_empty());
+    assert!(names(&Exposition::of(&server), "f").is_empty());
     server.register(json!({ "name": "f", "executionMode": "LOCAL" }));
-    let gauges =
-        ["function_effective_concurrency", "function_inFlight", "function_in_flight", "function_queue_depth"];
-    assert_eq!(of(&scrape(&server), "f").into_keys().collect::<Vec<_>>(), gauges);
+    assert_eq!(names(&Exposition::of(&server), "f"), GAUGES);
     server.invoke("nope", json!(1)).expect_error(404, "NOT_FOUND");
     assert_eq!(server.send("POST", "/v1/functions/f:invoke", &json!({})).status, 400);
-    assert_eq!(of(&scrape(&server), "f").len(), gauges.len(), "a refusal is not an event");
-    assert!(of(&scrape(&server), "nope").is_empty(), "a caller made up a label");
+    let refused = Exposition::of(&server);
+    assert_eq!(names(&refused, "f"), GAUGES, "a refusal is not an event");
+    assert!(names(&refused, "nope").is_empty(), "a caller made up a label");
     server.invoke("f", json!(1));
-    let series = of(&scrape(&server), "f");
+    let called = Exposition::of(&server);
+    let series = called.of_function("f");
     assert_eq!(series.get("function_invocation_total"), Some(&1.0));
     assert_eq!(series.get("function_latency_seconds_count"), Some(&1.0));
     assert_eq!(server.send("DELETE", "/v1/functions/f", &Value::Null).status, 204);
@@ -148,7 +87,9 @@ fn gauges_come_with_the_registration_and_everything_goes_with_the_function() {
     assert!(!text.contains("function=\"f\""), "{text}");
     // Registered again it starts from nothing.
     server.register(json!({ "name": "f", "executionMode": "LOCAL" }));
-    assert_eq!(of(&scrape(&server), "f").into_keys().collect::<Vec<_>>(), gauges);
+    assert_eq!(names(&Exposition::of(&server), "f"), GAUGES);
+    server.invoke("f", json!(1));
+    assert_eq!(server.metric("function_invocation_total{function=\"f\"}"), 1.0);
 }
 
 #[test]
@@ -161,21 +102,31 @@ fn a_late_completion_brings_nothing_back() {
         Reply::json(json!(1)).with("x-cold-start", "true").with("x-init-duration-ms", "9")
     });
     server.pool("f", &function, json!({}));
+    server.pool("again", &function, json!({}));
     let mut running = server.begin("f", &[], json!(1));
+    let mut replaced = server.begin("again", &[], json!(1));
     let mut timed_out = server.begin("f", &[("x-timeout-ms", "100")], json!(1));
-    gate.await_arrivals(2);
+    gate.await_arrivals(3);
     assert_eq!(timed_out.read().expect("an answer").status, 408);
-    assert_eq!(server.send("DELETE", "/v1/functions/f", &Value::Null).status, 204);
+    for name in ["f", "again"] {
+        assert_eq!(server.send("DELETE", &format!("/v1/functions/{name}"), &Value::Null).status, 204);
+    }
     server.pool("g", &function, json!({}));
+    server.pool("again", &function, json!({}));
     gate.open();
     assert_eq!(running.read().expect("an answer").status, 200);
+    assert_eq!(replaced.read().expect("an answer").status, 200);
     eventually("all attempts come home", || {
-        let attempts = scrape(&server).into_iter().filter(|(name, ..)| name == "nanofaas_shard_attempts");
-        attempts.map(|(_, _, value)| value).sum::<f64>() == 0.0
+        let exposition = Exposition::of(&server);
+        let attempts = exposition.samples().filter(|sample| sample.name == "nanofaas_shard_attempts");
+        attempts.map(|sample| sample.value).sum::<f64>() == 0.0
     });
-    let text = server.manage("/actuator/prometheus").text();
-    assert!(!text.contains("function=\"f\""), "{text}");
-    assert_eq!(of(&parse(&text), "g").len(), 4, "the new function inherited something");
+    let exposition = Exposition::of(&server);
+    let of_f: Vec<_> = exposition.samples().filter(|sample| sample.label("function") == Some("f")).collect();
+    assert!(of_f.is_empty(), "{of_f:?}");
+    for name in ["g", "again"] {
+        assert_eq!(names(&exposition, name), GAUGES, "{name} inherited something");
+    }
 }
 
 #[test]
@@ -203,22 +154,95 @@ fn functions_beyond_the_bound_add_up() {
         server.register(json!({ "name": name, "executionMode": "LOCAL" }));
         assert_eq!(server.invoke(name, json!(1)).status, 200);
     }
-    let samples = scrape(&server);
-    check_histograms(&samples);
+    let exposition = Exposition::of(&server);
+    exposition.check();
     for (function, calls) in [("a", Some(1.0)), ("b", Some(1.0)), ("c", None), ("_other", Some(3.0))] {
-        let series = of(&samples, function);
+        let series = exposition.of_function(function);
         assert_eq!(series.get("function_invocation_total").copied(), calls, "{function}");
         assert_eq!(series.get("function_latency_seconds_count").copied(), calls, "{function}");
+        assert_eq!(series.get("function_latency_ms_seconds_count").copied(), calls, "{function}");
+        assert_eq!(
+            series.get("function_effective_concurrency").copied(),
+            calls.map(|calls| calls * 4.0),
+            "{function}"
+        );
+        let mode = exposition
+            .value("function_concurrency_controller_mode", &[("function", function), ("mode", "FIXED")]);
+        assert_eq!(mode, calls, "{function}");
     }
+}
+
+#[test]
+fn a_slice_is_no_boundary() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let register = |client: &mut crate::support::Client, number: usize| {
+        let spec = json!({ "name": format!("f{number}"), "executionMode": "LOCAL" }).to_string();
+        let headers = [("content-type", "application/json")];
+        assert_eq!(client.send("POST", "/v1/functions", &headers, spec.as_bytes()).status, 201);
+    };
+    // Several slices of each shard, with holes.
+    (0..900).for_each(|number| register(&mut client, number));
+    for number in (0..900).step_by(3) {
+        assert_eq!(client.send("DELETE", &format!("/v1/functions/f{number}"), &[], b"").status, 204);
+    }
+    let exposition = Exposition::of(&server);
+    exposition.check();
+    let family = exposition.0.iter().find(|family| family.name == "function_queue_depth").expect("a family");
+    let mut told: Vec<_> = family.samples.iter().filter_map(|sample| sample.label("function")).collect();
+    let mut expected: Vec<String> =
+        (0..900).filter(|number| number % 3 != 0).map(|number| format!("f{number}")).collect();
+    expected.sort_unstable();
+    assert!(told.is_sorted());
+    told.dedup();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_only_grows_never_shrinks() {
+    let server = Server::start(&["metrics.max-functions=3"]);
+    let function = Function::obedient();
+    for name in ["a", "b", "c", "d", "e"] {
+        server.pool(name, &function, json!({ "maxRetries": 2 }));
+    }
+    let mut before = Exposition::of(&server);
+    for round in 0..6 {
+        for name in ["a", "b", "c", "d", "e"] {
+            let status = if (round + name.len()) % 2 == 0 { 200 } else { 500 };
+            server.invoke(name, json!({ "status": status, "type": "application/json", "body": "1" }));
+        }
+        let after = Exposition::of(&server);
+        after.check();
+        after.check_after(&before);
+        before = after;
+    }
+}
+
+#[test]
+fn the_buckets_are_those_of_the_dashboards() {
+    let server = Server::start(&[]);
+    server.register(json!({ "name": "f", "executionMode": "LOCAL" }));
+    server.invoke("f", json!(1));
+    let exposition = Exposition::of(&server);
+    let bounds: Vec<_> = exposition
+        .samples()
+        .filter(|sample| sample.name == "function_latency_seconds_bucket")
+        .filter_map(|sample| sample.label("le"))
+        .collect();
+    let expected = [
+        "0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25",
+        "0.5", "1", "2.5", "5", "10", "30", "60", "+Inf",
+    ];
+    assert_eq!(bounds, expected);
 }
 
 #[test]
 fn the_server_runs_with_the_placement_of_the_environment() {
     let server = Server::start(&[]);
     let split = std::env::var("NANOFAAS_PLACEMENT").is_ok_and(|placement| placement == "split");
-    let samples = scrape(&server);
-    let idle = samples
-        .iter()
-        .any(|(name, labels, _)| name == "nanofaas_shard_turns_total" && labels.contains("shard=\"none\""));
+    let exposition = Exposition::of(&server);
+    let idle = exposition
+        .samples()
+        .any(|sample| sample.name == "nanofaas_shard_turns_total" && sample.label("shard") == Some("none"));
     assert_eq!(idle, split, "threads without a shard");
 }

@@ -173,8 +173,13 @@ impl Server {
         Some(drift.unwrap_or("missing").to_owned())
     }
 
-    /// Sends a signal by name.
+    /// Sends a signal by name. A server that is asked to end will not tell its accounts when it is dropped: it does now.
     pub fn signal(&self, signal: &str) {
+        if ["TERM", "INT"].contains(&signal)
+            && let Some(drift) = self.drift()
+        {
+            assert_eq!(drift, "0", "executions that the accounts are off by, before SIG{signal}");
+        }
         let killed = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
         assert!(killed.is_ok_and(|status| status.success()), "kill -{signal}");
     }

@@ -113,7 +113,7 @@ pub struct Totals {
     pub keys: usize,
     /// Bytes of payloads that wait.
     pub queued_bytes: u64,
-    /// Sum of what the accounts of all functions are off by: 0, always.
+    /// Sum of what the accounts of all functions, of executions and of slots, are off by: 0, always.
     pub drift: u64,
 }
 
@@ -302,7 +302,13 @@ impl Shard {
 
     /// Visible functions, by position.
     pub fn functions(&self) -> impl Iterator<Item = (FunctionKey, FunctionView<'_>)> {
-        self.functions.iter().filter(|(_, function)| function.life == Life::Live).map(|(key, function)| {
+        self.functions_from(0)
+    }
+
+    /// Visible functions whose position is at least this, by position: for readers that come back for the rest.
+    pub fn functions_from(&self, from: usize) -> impl Iterator<Item = (FunctionKey, FunctionView<'_>)> {
+        let live = self.functions.iter_from(from).filter(|(_, function)| function.life == Life::Live);
+        live.map(|(key, function)| {
             let dead_letters = self.dead_letters.count_of(&function.name) as u32;
             (key, FunctionView { dead_letters, ..function.view() })
         })
@@ -321,12 +327,20 @@ impl Shard {
             timers: self.timers.len(),
             keys: self.keys.len(),
             queued_bytes: self.queued_bytes,
-            drift: self
-                .functions
-                .iter()
-                .map(|(_, function)| function.accounting.drift().unsigned_abs())
-                .sum(),
+            drift: self.drift(),
         }
+    }
+
+    /// Executions that the accounts of all functions are off by, and slots that are held without an attempt or the
+    /// other way round.
+    fn drift(&self) -> u64 {
+        let functions = self.functions.iter().map(|(_, function)| function);
+        let (executions, slots) = functions.fold((0, 0), |(executions, slots), function| {
+            let off = function.accounting.drift().unsigned_abs();
+            (executions + off, slots + u64::from(function.in_flight))
+        });
+        let holding = self.attempts.iter().filter(|(_, attempt)| !attempt.settled).count() as u64;
+        executions + slots.abs_diff(holding)
     }
 
     fn live_function(&self, name: &Name) -> Option<(FunctionKey, &Function)> {

@@ -14,15 +14,20 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[test]
 fn the_exposition_after_a_scenario() {
+    let exposition = Exposition::of(&scenario());
+    exposition.check();
+    compare(&normal_form(&exposition));
+}
+
+/// A server that everything has happened to.
+pub(super) fn scenario() -> Server {
     let server = Server::start(&["async-queue.enabled=true", "deployment.backends=process"]);
     local_and_failing_functions(&server);
     queue_full_and_timeout(&server);
     callbacks(&server);
     accepted_calls(&server);
     replicas(&server);
-    let exposition = Exposition::of(&server);
-    exposition.check();
-    compare(&normal_form(&exposition));
+    server
 }
 
 /// Successes, retries, a cold start, an answer that is no JSON.

@@ -1,5 +1,7 @@
 //! The exposition: its form, when series come and go, what it says after a scenario, and what is written about it.
 
+mod dashboard;
+mod document;
 mod exposition;
 mod golden;
 

@@ -9,7 +9,6 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use nanofaas::telemetry::{
-    process::ProcessView,
     prometheus,
     scrape::SLICE_FUNCTIONS,
     shard::{Measure, ShardCopy, ShardMetrics},
@@ -85,7 +84,11 @@ fn whole(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 || copy(&shard, &mut metrics),
-                |copy| prometheus::render(vec![copy], &[], &ProcessView::default(), functions_max).finish(),
+                |copy| {
+                    prometheus::of_functions(vec![copy], functions_max)
+                        .map(|chunk| chunk.len())
+                        .sum::<usize>()
+                },
                 BatchSize::PerIteration,
             );
         });

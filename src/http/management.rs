@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use shard_runtime::Fabric;
 use tokio::net::TcpListener;
 
-use super::serve::{Answer, Call, Drain, answer, serve};
+use super::serve::{Answer, Call, Drain, answer, answer_in_chunks, serve};
 use crate::{
     api::{about, error::ApiError},
     host::ShardHost,
@@ -89,11 +90,14 @@ impl Management {
     async fn metrics(&self) -> Answer {
         match tokio::time::timeout(SCRAPE_TIMEOUT, scrape::gather(&self.fabric)).await {
             Ok(Some(copies)) => {
-                let threads = self.fabric.threads();
-                let mut text = prometheus::render(copies, &threads, &ProcessView::read(), self.functions_max);
+                let totals: Vec<_> = copies.iter().map(|copy| copy.totals).collect();
+                let mut server = prometheus::of_server(&totals, &self.fabric.threads(), &ProcessView::read());
                 let revision = self.runtime_config.snapshot().revision;
-                telemetry::runtime_config::render(&mut text, revision, self.runtime_config.updates.counts());
-                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.finish())
+                let updates = self.runtime_config.updates.counts();
+                telemetry::runtime_config::render(&mut server, revision, updates);
+                let functions = prometheus::of_functions(copies, self.functions_max);
+                let chunks = functions.chain(std::iter::once(server.finish())).map(Bytes::from);
+                answer_in_chunks("text/plain; version=0.0.4; charset=utf-8", chunks)
             }
             _ => refuse(&ApiError::Overloaded { what: "Gathering the metrics of all shards" }),
         }

@@ -3,13 +3,21 @@
 //! One handler for all requests, bodies read to their end within a limit, graceful drain. The API listener has
 //! its own, faster machinery in this folder; this one favours being short.
 
-use std::{cell::RefCell, convert::Infallible, future::Future, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Frame, Incoming},
     header::{CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
@@ -44,13 +52,35 @@ pub enum BodyError {
     Broken,
 }
 
-/// An answer with a whole body.
-pub type Answer = Response<Full<Bytes>>;
+/// An answer: with a whole body, or one that is made while it is being sent.
+pub type Answer = Response<Either<Full<Bytes>, Chunks>>;
+
+/// A body that is made while it is being sent, a chunk when there is room for one. It never waits.
+pub struct Chunks(Box<dyn Iterator<Item = Bytes>>);
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.next().map(|chunk| Ok(Frame::data(chunk))))
+    }
+}
 
 /// Builds an answer with a content type.
 pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut response = Response::new(Full::new(body.into()));
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Builds a 200 whose body is too large to be kept as a whole.
+pub fn answer_in_chunks(content_type: &'static str, chunks: impl Iterator<Item = Bytes> + 'static) -> Answer {
+    let mut response = Response::new(Either::Right(Chunks(Box::new(chunks))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

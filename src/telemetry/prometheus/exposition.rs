@@ -73,6 +73,11 @@ impl Exposition {
         Exposition { text: String::with_capacity(bytes) }
     }
 
+    /// Length so far, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// The whole text.
     pub fn finish(self) -> String {
         self.text

@@ -1,14 +1,16 @@
 //! The exposition: everything that the server measures, as text.
 //!
-//! `exposition` knows the format, `functions` and `server` have the tables of metrics. A metric that a module keeps for
-//! itself is added to the text that [`render`] returns. docs/metrics.md lists them all, and a test holds the two
-//! together.
+//! `exposition` knows the format, `functions` and `server` have the tables of metrics, `families` writes those of
+//! functions. A metric that a module keeps for itself is added to the text that [`of_server`] returns. docs/metrics.md
+//! lists them all, and a test holds the two together.
 
 mod exposition;
+mod families;
 mod functions;
 mod server;
 
 pub use exposition::{Exposition, Kind, Labels};
+use shard_core::Totals;
 use shard_runtime::ThreadView;
 
 use super::{
@@ -16,31 +18,16 @@ use super::{
     shard::{FunctionCopy, ShardCopy},
 };
 
-/// Bytes of the text without functions, about.
-const SERVER_BYTES: usize = 24 * 1024;
-/// Bytes of what is written about one function that nothing has happened to, about.
-const IDLE_BYTES: usize = 1024;
-/// Bytes of what is written about one that was called, about.
-const CALLED_BYTES: usize = 9 * 1024;
-
-/// Writes everything that shards, threads and process tell. `functions_max`: label values; the functions beyond add up
-/// under `_other`.
-pub fn render(
-    shards: Vec<ShardCopy>,
-    threads: &[ThreadView],
-    process: &ProcessView,
-    functions_max: usize,
-) -> Exposition {
-    let totals: Vec<_> = shards.iter().map(|shard| shard.totals).collect();
-    let functions = sorted(shards);
-    // A text that grows is in memory twice while it does.
-    let bytes =
-        |function: &FunctionCopy| if function.durations.is_some() { CALLED_BYTES } else { IDLE_BYTES };
-    let bytes: usize = functions.iter().take(functions_max).map(bytes).sum();
-    let mut text = Exposition::with_capacity(SERVER_BYTES + bytes);
-    functions::render(&mut text, &functions::rows(&functions, functions_max));
-    server::render(&mut text, &totals, threads, process);
+/// Everything about the server itself.
+pub fn of_server(totals: &[Totals], threads: &[ThreadView], process: &ProcessView) -> Exposition {
+    let mut text = Exposition::default();
+    server::render(&mut text, totals, threads, process);
     text
+}
+
+/// Everything about functions, in chunks. `functions_max`: label values; the functions beyond add up under `_other`.
+pub fn of_functions(shards: Vec<ShardCopy>, functions_max: usize) -> impl Iterator<Item = String> + 'static {
+    families::Chunks::new(sorted(shards), functions_max)
 }
 
 /// All functions by name, each once. A function that was replaced while its shard was being copied may be there
@@ -51,4 +38,32 @@ fn sorted(shards: Vec<ShardCopy>) -> Vec<FunctionCopy> {
     functions.sort_by(|one, other| one.name.cmp(&other.name));
     functions.dedup_by(|later, first| later.name == first.name);
     functions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_that_was_replaced_during_the_scrape_is_told_once() {
+        let copy = |name: &str, queue_depth| FunctionCopy {
+            name: name.into(),
+            counters: shard_core::Counters::default(),
+            queue_depth,
+            sync_queue_depth: 0,
+            in_flight: 0,
+            concurrency: 1,
+            dead_letters: 0,
+            replicas: None,
+            scaling: None,
+            durations: None,
+        };
+        let functions = vec![copy("b", 1), copy("a", 2), copy("b", 3)];
+        let shards = vec![ShardCopy { functions, ..ShardCopy::default() }, ShardCopy::default()];
+        let told: Vec<_> = sorted(shards)
+            .into_iter()
+            .map(|function| (function.name.into_string(), function.queue_depth))
+            .collect();
+        assert_eq!(told, [("a".to_owned(), 2), ("b".to_owned(), 3)]);
+    }
 }

@@ -63,11 +63,34 @@ impl Client {
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let mut response = Response { status, headers, body: Vec::new() };
+        if response.header("transfer-encoding") == Some("chunked") {
+            // Only this answer is made while it is being sent; all others have a length.
+            let kind = response.header("content-type").unwrap_or_default();
+            assert!(kind.starts_with("text/plain; version=0.0.4"), "an answer without a length: {kind}");
+            return self.read_chunks(response);
+        }
         let length = response.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         assert_eq!(response.header("transfer-encoding"), None, "answers have a length");
         response.body.resize(length, 0);
         self.stream.read_exact(&mut response.body)?;
         Ok(response)
+    }
+
+    fn read_chunks(&mut self, mut response: Response) -> io::Result<Response> {
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            let length = usize::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
+            let start = response.body.len();
+            response.body.resize(start + length, 0);
+            self.stream.read_exact(&mut response.body[start..])?;
+            let mut end = [0; 2];
+            self.stream.read_exact(&mut end)?;
+            assert_eq!(&end, b"\r\n", "the end of a chunk");
+            if length == 0 {
+                return Ok(response);
+            }
+        }
     }
 
     /// Whether the server has closed the connection without sending anything more.

@@ -1,4 +1,5 @@
-//! `nanofaas demo`: a server, the example functions on it, and what came of it.
+//! `nanofaas demo`: a server, the example functions on it, and what came of it; then a `tour` of queue, retries, dead
+//! letters and scaling.
 //!
 //! The server is a child process of this one (`nanofaas dev --ephemeral`), so that what is shown is what a user
 //! gets. Whatever happens, the child is told to end and waited for; should this process be killed, the kernel
@@ -8,12 +9,13 @@ mod examples;
 mod run;
 mod server;
 mod signals;
+mod tour;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use self::{examples::Example, run::Row, server::Server, signals::Signals};
+use self::{examples::Example, run::Row, server::Server, signals::Signals, tour::Story};
 use super::{
     client::Api,
     failure::Failure,
@@ -62,12 +64,14 @@ impl Demo {
         examples: &[Example],
         output: &Output,
     ) -> Result<bool, Failure> {
-        let rows = tokio::select! {
-            rows = show(server, examples) => rows?,
+        let (rows, stories) = tokio::select! {
+            shown = show(server, examples) => shown?,
             () = signals.next() => return Ok(false),
         };
         output.table(&run::table(&rows))?;
-        let good = rows.iter().all(Row::is_good);
+        output.line("")?;
+        output.table(&tour::table(&stories))?;
+        let good = rows.iter().all(Row::is_good) && stories.iter().all(Story::is_good);
         if self.once {
             return Ok(good);
         }
@@ -79,8 +83,8 @@ impl Demo {
     }
 }
 
-/// Runs the examples, as long as the server lives.
-async fn show(server: &mut Server, examples: &[Example]) -> Result<Vec<Row>, Failure> {
+/// Runs the examples, then what goes beyond calling them, as long as the server lives.
+async fn show(server: &mut Server, examples: &[Example]) -> Result<(Vec<Row>, Vec<Story>), Failure> {
     server.ready().await?;
     let api = Api::new(server.endpoint());
     let mut rows = Vec::new();
@@ -90,7 +94,10 @@ async fn show(server: &mut Server, examples: &[Example]) -> Result<Vec<Row>, Fai
             ended = server.ended() => return Err(ended),
         }
     }
-    Ok(rows)
+    tokio::select! {
+        stories = tour::run(&api, examples) => Ok((rows, stories?)),
+        ended = server.ended() => Err(ended),
+    }
 }
 
 /// Where it serves, and two lines to try.

@@ -48,6 +48,8 @@ pub(crate) struct Live {
     pub(crate) expiry: TimerKey,
     /// Attempts made before it was replayed: they do not count against the attempts it may have.
     pub(crate) attempts_before: u32,
+    /// The timer that ends its wait in the sync queue, while it waits there.
+    pub(crate) sync_wait: Option<TimerKey>,
     /// The timer of a retry that waits for its time.
     pub(crate) backoff: Option<TimerKey>,
     /// When the execution was accepted, and when it was last queued; monotonic.
@@ -75,6 +77,7 @@ impl Live {
             expires_us: 0,
             expiry: TimerKey::NONE,
             attempts_before: 0,
+            sync_wait: None,
             backoff: None,
             accepted_us: now_us,
             queued_us: now_us,

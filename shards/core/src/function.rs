@@ -13,7 +13,7 @@ use crate::{
     queue::WaitQueue,
     rate::RateWindow,
     scaling::ScalingView,
-    shard::{EndpointId, ExecutionKey, ScalingState},
+    shard::{EndpointId, ExecutionKey, ScalingState, SyncHistory},
 };
 
 /// Where a function is in its own life.
@@ -150,6 +150,10 @@ pub(crate) struct Function {
     pub(crate) service_us: u64,
     /// How its replicas are scaled, when the shard decides about that.
     pub(crate) scaling: Option<Box<ScalingState>>,
+    /// Synchronous calls that wait, while the sync queue is on.
+    pub(crate) sync_waiting: u32,
+    /// What the sync queue knows of it, since there was something to know.
+    pub(crate) sync: Option<Box<SyncHistory>>,
 }
 
 impl Function {
@@ -181,6 +185,8 @@ impl Function {
                 .scaling
                 .as_deref()
                 .map(|scaling| Box::new(ScalingState::new(scaling.clone(), spec.policy.concurrency))),
+            sync_waiting: 0,
+            sync: None,
         }
     }
 
@@ -197,9 +203,14 @@ impl Function {
         }
     }
 
+    /// Whether there is anything to send its calls to.
+    pub(crate) fn has_instance(&self) -> bool {
+        self.local || !self.endpoints.is_empty()
+    }
+
     /// Whether an attempt could be dispatched now.
     pub(crate) fn can_dispatch(&self) -> bool {
-        self.life == Life::Live && self.in_flight < self.slots() && (self.local || !self.endpoints.is_empty())
+        self.life == Life::Live && self.in_flight < self.slots() && self.has_instance()
     }
 
     /// Takes note of how long an attempt took. Weight of the newest: one eighth.
@@ -251,7 +262,7 @@ impl Function {
             in_flight: self.in_flight,
             concurrency: self.slots(),
             replicas: self.managed.then_some((self.desired, self.endpoints.len() as u32)),
-            sync_queue_depth: 0,
+            sync_queue_depth: self.sync_waiting,
             dead_letters: 0,
             scaling: self.scaling_view(),
         }

@@ -118,6 +118,7 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
             "a queue's length is not what waits in it",
         )?;
     }
+    check_sync_queue(shard, key)?;
     let slots =
         shard.attempts.iter().filter(|(_, attempt)| attempt.function == key && !attempt.settled).count();
     expect(slots == function.in_flight as usize, "slots held ≠ attempts in flight")?;
@@ -135,4 +136,27 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
         !function.ringed || shard.ring.iter().filter(|ringed| **ringed == key).count() == 1,
         "a function is in the ring not exactly once",
     )
+}
+
+fn check_sync_queue(shard: &Shard, key: FunctionKey) -> Result<(), String> {
+    let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+    let Some(function) = shard.functions.get(key) else { return Ok(()) };
+    let is_on = shard.settings.sync_queue.is_some();
+    let mut waiting = 0;
+    for (_, execution) in shard.executions.iter().filter(|(_, execution)| execution.function == key) {
+        let Some(live) = execution.live.as_ref() else { continue };
+        let of_concern = execution.state == State::Queued && !execution.accepted && execution.attempt == 0;
+        expect(
+            live.sync_wait.is_some() == (is_on && of_concern),
+            "what waits in the sync queue is not in it",
+        )?;
+        let Some(timer) = live.sync_wait else { continue };
+        waiting += 1;
+        expect(
+            shard.timers.get(timer).is_some() || !function.has_instance(),
+            "nothing ends the wait of a synchronous call in the sync queue",
+        )?;
+    }
+    expect(waiting == function.sync_waiting, "the account of waiting synchronous calls is off")?;
+    expect(is_on || function.sync.is_none(), "the sync queue is off and remembers")
 }

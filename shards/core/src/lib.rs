@@ -6,13 +6,14 @@
 //!
 //! Reading order: [`input`] (what can happen), [`effect`] and [`answer`] (what it causes), then `shard/`, one
 //! file per stage of an execution's life: `registry`, `admission`, `journaling`, `dispatch`, `completion`,
-//! `retry`, `timing`, `retention`; and what is done to executions from outside: `watching`, `dead_letters`,
+//! `retry`, `timing`, `retention`, `sync_queue`; and what is done to executions from outside: `watching`, `dead_letters`,
 //! `drain_once`, `delivery`. [`invariant::check`] says what holds after every step.
 //!
 //! Not here, and kept out by the compiler: I/O, clocks, threads, locks, randomness, serialisation.
 
 pub mod answer;
 mod dead_letters;
+mod drain_rate;
 pub mod effect;
 mod execution;
 mod function;
@@ -27,6 +28,7 @@ pub mod name;
 pub mod payload;
 mod queue;
 mod rate;
+mod retry_plan;
 pub mod scaling;
 pub mod settings;
 mod shard;

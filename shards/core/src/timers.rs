@@ -14,6 +14,8 @@ use crate::{
 pub(crate) enum Due {
     /// A caller's deadline.
     Waiter(ExecutionKey, Ticket),
+    /// A synchronous call has waited as long as the sync queue lets it.
+    QueueWait(ExecutionKey),
     /// An attempt may not take longer.
     Attempt(AttemptKey),
     /// A retry has waited long enough.
@@ -32,12 +34,13 @@ impl Due {
     fn rank(&self) -> u8 {
         match self {
             Due::Waiter(..) => 0,
-            Due::Attempt(_) => 1,
-            Due::Backoff(_) => 2,
-            Due::Expiry(_) => 3,
-            Due::Watch(..) => 4,
-            Due::Scaling => 5,
-            Due::Sweep => 6,
+            Due::QueueWait(_) => 1,
+            Due::Attempt(_) => 2,
+            Due::Backoff(_) => 3,
+            Due::Expiry(_) => 4,
+            Due::Watch(..) => 5,
+            Due::Scaling => 6,
+            Due::Sweep => 7,
         }
     }
 }

@@ -75,6 +75,10 @@ impl Shard {
         let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
         // What is accepted waits at least until it has been written down.
         if accepted || !(function.can_dispatch() && function.queue.is_empty()) {
+            if !accepted {
+                self.admit_to_sync_queue(key)?;
+            }
+            let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
             if let Some(refusal) = queue_refusal(function) {
                 function.counters.queue_rejections += 1;
                 return Err(refusal);
@@ -85,6 +89,12 @@ impl Shard {
             }
             // It may wait for long: it must not keep a whole read buffer alive.
             call.payload.detach();
+        }
+        if !accepted
+            && self.settings.sync_queue.is_some()
+            && let Some(function) = self.functions.get_mut(key)
+        {
+            function.counters.sync_admitted += 1;
         }
         Ok(Admission::Created(self.create(call, key, accepted)))
     }

@@ -178,6 +178,7 @@ impl Shard {
         {
             endpoint.in_flight -= 1;
         }
+        self.note_slot_release(function_key);
         self.ring(function_key);
         true
     }
@@ -351,16 +352,19 @@ impl Shard {
         let before = std::mem::replace(&mut execution.state, state);
         let mut backoff = None;
         let mut in_backlog = false;
+        let mut sync_wait = None;
         if let Some(live) = execution.live.as_mut() {
             backoff = live.backoff.take();
             in_backlog = live.in_backlog;
+            sync_wait = live.sync_wait.take();
             self.queued_bytes -= std::mem::take(&mut live.queued_bytes);
         }
-        if let Some(timer) = backoff {
+        for timer in backoff.into_iter().chain(sync_wait) {
             self.timers.remove(timer);
         }
         let function_key = execution.function;
         let Some(function) = self.functions.get_mut(function_key) else { return Some(before) };
+        function.sync_waiting -= u32::from(sync_wait.is_some());
         match before {
             State::Running => function.accounting.running -= 1,
             State::Queued => {

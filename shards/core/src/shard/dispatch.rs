@@ -30,6 +30,7 @@ impl Shard {
             queue.push(key);
             function.counters.enqueued += 1;
         }
+        self.start_sync_wait(key);
         self.ring(function_key);
     }
 
@@ -95,6 +96,7 @@ impl Shard {
     pub(super) fn dispatch(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let now = self.now;
         let random = self.next_random();
+        self.note_sync_dispatch(key, fx);
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(live) = execution.live.as_mut() else { return };
         let Some(function) = self.functions.get_mut(execution.function) else { return };
@@ -174,6 +176,7 @@ impl Shard {
             return;
         };
         function.desired = desired;
+        let first = !function.has_instance();
         let mut closed = Vec::new();
         function.endpoints.retain(|endpoint| {
             let stays = addresses.contains(&endpoint.address);
@@ -197,6 +200,9 @@ impl Shard {
         }
         if let Some(function) = self.functions.get_mut(key) {
             function.follow_replicas(self.settings.autoscaler.is_some());
+        }
+        if first {
+            self.restart_sync_waits(key);
         }
         self.ring(key);
     }

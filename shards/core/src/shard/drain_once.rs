@@ -38,7 +38,8 @@ impl Shard {
     /// Other settings hold.
     pub(super) fn configure(&mut self, settings: Settings) {
         let released = settings.background_scheduler && !self.settings.background_scheduler;
-        self.settings = settings;
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.reconfigure_sync_queue(before.sync_queue);
         if !released {
             return;
         }

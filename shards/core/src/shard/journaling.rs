@@ -38,6 +38,7 @@ impl Shard {
             // runs on to its end as if it had been accepted, which harms nobody.
             execution.accepted = true;
             let attempt = execution.attempt;
+            self.end_sync_wait(key);
             self.write_accepted(key, fx);
             if attempt > 0 {
                 self.write(Record::Attempted { id, attempt }, fx);

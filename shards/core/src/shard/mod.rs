@@ -16,8 +16,11 @@ mod registry;
 mod retention;
 mod retry;
 mod scaling;
+mod sync_queue;
 mod timing;
 mod watching;
+
+pub(crate) use sync_queue::SyncHistory;
 
 use std::{
     collections::{HashMap, VecDeque},

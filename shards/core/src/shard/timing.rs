@@ -17,6 +17,7 @@ impl Shard {
             let Some(due) = self.timers.pop_due(self.now.mono_us) else { break };
             match due {
                 Due::Waiter(execution, ticket) => self.wait_is_over(execution, ticket, fx),
+                Due::QueueWait(execution) => self.queue_wait_is_over(execution, fx),
                 Due::Attempt(attempt) => self.attempt_timed_out(attempt, fx),
                 Due::Backoff(execution) => self.backoff_is_over(execution),
                 Due::Expiry(execution) => self.expired(execution, fx),

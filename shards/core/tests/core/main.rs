@@ -2,5 +2,6 @@
 //! random scripts that are compared with a naive model (`model`).
 
 mod model;
+mod overload;
 mod script;
 mod table;

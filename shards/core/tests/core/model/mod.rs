@@ -13,19 +13,32 @@ mod words;
 use std::cell::RefCell;
 
 use proptest::{prelude::*, test_runner::TestRunner};
+use shard_core::settings::SyncQueue;
 
 use drive::Drive;
 use registry::Counts;
 use step::{Timed, script};
+
+const UNREACHED: SyncQueue = SyncQueue {
+    admission_enabled: true,
+    max_depth: 1000,
+    max_estimated_wait_us: u64::MAX,
+    max_queue_wait_us: u64::MAX,
+    retry_after_s_min: 1,
+    throughput_window_us: 1_000_000,
+    min_samples: 5,
+};
 
 #[test]
 fn random_scripts_go_as_the_model_says() {
     let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     let seen = RefCell::new(Counts::default());
     let run_twice = |script: Vec<Timed>| {
-        let (once, counts) = run(&script);
-        let (twice, _) = run(&script);
+        let (once, counts) = run(&script, None);
+        let (twice, _) = run(&script, None);
         prop_assert!(once == twice, "the same script had other effects");
+        // The model knows nothing of a sync queue: bounds that nobody reaches change nothing.
+        let _ = run(&script, Some(UNREACHED));
         seen.borrow_mut().add(&counts);
         Ok(())
     };
@@ -38,8 +51,8 @@ fn random_scripts_go_as_the_model_says() {
 }
 
 /// Runs a script to the end; returns all effects as text, and what became of calls.
-fn run(script: &[Timed]) -> (String, Counts) {
-    let mut drive = Drive::new();
+fn run(script: &[Timed], sync_queue: Option<SyncQueue>) -> (String, Counts) {
+    let mut drive = Drive::new(sync_queue);
     for (wait_ms, shift_ms, op) in script {
         drive.pass(*wait_ms, *shift_ms);
         drive.op(op);

@@ -9,7 +9,7 @@ use shard_core::{
     answer::{BackendFailure, BackendFailureKind},
     input::{Extra, Idempotency, Provisioned},
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
-    settings::Autoscaler,
+    settings::{Autoscaler, SyncQueue},
 };
 
 use super::Run;
@@ -39,6 +39,9 @@ impl Run {
             }),
             ["scheduler", on] => {
                 Input::Configure(Settings { background_scheduler: *on == "on", ..Settings::default() })
+            }
+            ["sync", words @ ..] => {
+                Input::Configure(Settings { sync_queue: sync_queue(words), ..Settings::default() })
             }
             ["delivered", execution] => Input::Delivered {
                 id: self.id(execution),
@@ -181,6 +184,20 @@ pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
             _ => panic!("unknown limit {name}"),
         }
     }
+}
+
+/// `off`, or bounds in milliseconds; without them, none is in the way.
+fn sync_queue(words: &[&str]) -> Option<SyncQueue> {
+    let time_us = |name| option::<u64>(words, name).map(|ms| ms * 1000);
+    (words != ["off"]).then(|| SyncQueue {
+        admission_enabled: !words.contains(&"depth-only"),
+        max_depth: option(words, "depth").unwrap_or(1000),
+        max_estimated_wait_us: time_us("wait").unwrap_or(1_000_000_000),
+        max_queue_wait_us: time_us("queue-wait").unwrap_or(1_000_000_000),
+        retry_after_s_min: option(words, "retry").unwrap_or(1),
+        throughput_window_us: time_us("window").unwrap_or(16_000_000),
+        min_samples: option(words, "samples").unwrap_or(50),
+    })
 }
 
 /// `local`, `backend`, or one fixed address, which is named after the function.

@@ -164,6 +164,10 @@ fn refusal_text(refusal: Refusal) -> String {
         Refusal::QueueFull { queue_depth, est_wait_us, retry_after_s } => {
             format!("QueueFull depth={queue_depth} wait={} retry={retry_after_s}", est_wait_us / 1000)
         }
+        Refusal::SyncQueueRejected { reason, queue_depth, est_wait_us, retry_after_s } => {
+            let (reason, wait_ms) = (reason.as_str(), est_wait_us / 1000);
+            format!("SyncQueue {reason} depth={queue_depth} wait={wait_ms} retry={retry_after_s}")
+        }
         Refusal::RateLimited { function, limit_per_second, retry_after_s } => {
             let scope = if function { "function" } else { "server" };
             format!("RateLimited {scope} {limit_per_second} retry={retry_after_s}")
@@ -218,6 +222,12 @@ pub(super) fn counters(shard: &Shard, name: &str) -> String {
         ("late", counters.late_completions),
         ("dead", counters.dead_letters),
         ("expired", counters.expired),
+        ("sync-queued", u64::from(view.sync_queue_depth)),
+        ("sync-admitted", counters.sync_admitted),
+        ("sync-depth", counters.sync_rejected_depth),
+        ("sync-wait", counters.sync_rejected_wait),
+        ("sync-timeout", counters.sync_rejected_timeout),
+        ("sync-timeouts", counters.sync_timeouts),
     ];
     fields_text(&fields)
 }

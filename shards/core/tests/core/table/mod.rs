@@ -11,5 +11,6 @@ mod journaling;
 mod registry;
 mod retention;
 mod scaling;
+mod sync_queue;
 mod timing;
 mod watching;

@@ -1,0 +1,261 @@
+//! The sync queue: synchronous calls are refused early instead of waiting for long. Off unless the settings have
+//! it; then nothing here runs.
+//!
+//! A synchronous call that would have to wait is refused when too many wait (`depth`), when it would wait too
+//! long (`est_wait`), and later when it has waited too long (`timeout`). The estimate is what is ahead of it in the
+//! function's queue ÷ the rate at which that drains: as observed (`drain_rate`), before there are enough samples
+//! slots ÷ mean service time. Without any history it is admitted.
+//!
+//! A call that waits for a first instance waits for no slot: neither the estimate nor the longest time in the
+//! queue apply before there is one. Retries were admitted before, and are not refused. What was accepted with 202
+//! is never ended here.
+//!
+//! Whoever is refused is told when to come back, and room is kept for it (`retry_plan`). Where the queue is too short
+//! for a plan, refused callers are spread at the rate at which it drains.
+
+use crate::{
+    answer::{Answer, Refusal, State, SyncQueueReason},
+    drain_rate::DrainRate,
+    effect::{Effect, Effects, Note},
+    function::Function,
+    limits::Limits,
+    retry_plan::{Capacity, RetryPlan},
+    settings::SyncQueue,
+    shard::{ExecutionKey, FunctionKey, Shard},
+    timers::{Due, TimerKey},
+};
+
+/// Furthest that refused callers are spread, in microseconds.
+const SPREAD_US_MAX: u64 = 3_600_000_000;
+
+/// What is known of a function's queue while the sync queue is on.
+#[derive(Debug)]
+pub(crate) struct SyncHistory {
+    rate: DrainRate,
+    plan: Option<RetryPlan>,
+    /// When the last caller that was refused without a plan is expected to find a place.
+    spread_us: u64,
+}
+
+impl SyncHistory {
+    fn new(settings: &SyncQueue) -> SyncHistory {
+        SyncHistory { rate: DrainRate::new(settings.throughput_window_us), plan: None, spread_us: 0 }
+    }
+}
+
+impl Shard {
+    /// Whether a synchronous call may join its function's queue.
+    pub(super) fn admit_to_sync_queue(&mut self, key: FunctionKey) -> Result<(), Refusal> {
+        let now_us = self.now.mono_us;
+        let Some(settings) = self.settings.sync_queue.as_ref() else { return Ok(()) };
+        let Some(function) = self.functions.get_mut(key) else { return Ok(()) };
+        let capacity = capacity(function, settings, now_us);
+        let ahead = function.queue.len() as u32;
+        if let Some(sync) = function.sync.as_mut() {
+            sync.plan.take_if(|plan| plan.outstanding(now_us) == 0);
+            if let Some(plan) = sync.plan.as_mut() {
+                plan.arrived(now_us);
+            }
+        }
+        if function.sync_waiting >= settings.max_depth {
+            function.counters.sync_rejected_depth += 1;
+            return Err(rejection(function, settings, SyncQueueReason::Depth, now_us));
+        }
+        let estimated = capacity.filter(|_| settings.admission_enabled && function.has_instance());
+        if let Some(capacity) = estimated {
+            let wait_us = capacity.wait_us(u64::from(ahead));
+            let plan = function.sync.as_mut().and_then(|sync| sync.plan.as_mut());
+            let kept_free = plan.is_some_and(|plan| !plan.allows(capacity, ahead, now_us));
+            if wait_us > settings.max_estimated_wait_us || kept_free {
+                function.counters.sync_rejected_wait += 1;
+                return Err(rejection(function, settings, SyncQueueReason::EstimatedWait, now_us));
+            }
+        }
+        let queue_depth = function.waiting_count();
+        if queue_depth >= function.policy.queue_size {
+            function.counters.queue_rejections += 1;
+            let retry_after_s = retry_after_s(function, settings, now_us);
+            let est_wait_us = function.estimated_wait_us(queue_depth + 1);
+            return Err(Refusal::QueueFull { queue_depth, est_wait_us, retry_after_s });
+        }
+        Ok(())
+    }
+
+    /// Starts the wait of a synchronous call that was queued.
+    pub(super) fn start_sync_wait(&mut self, key: ExecutionKey) {
+        let Some(settings) = self.settings.sync_queue.as_ref() else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        if execution.accepted || execution.attempt > 0 || execution.state != State::Queued {
+            return;
+        }
+        let Some(function) = self.functions.get_mut(execution.function) else { return };
+        let Some(live) = execution.live.as_mut().filter(|live| live.sync_wait.is_none()) else { return };
+        function.sync_waiting += 1;
+        let timer = if function.has_instance() {
+            let at_us = live.queued_us.saturating_add(settings.max_queue_wait_us);
+            self.timers.insert(at_us, Due::QueueWait(key))
+        } else {
+            TimerKey::NONE
+        };
+        live.sync_wait = Some(timer);
+    }
+
+    /// Ends the wait of a synchronous call in the sync queue, whatever becomes of it.
+    pub(super) fn end_sync_wait(&mut self, key: ExecutionKey) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(timer) = execution.live.as_mut().and_then(|live| live.sync_wait.take()) else { return };
+        self.timers.remove(timer);
+        if let Some(function) = self.functions.get_mut(execution.function) {
+            function.sync_waiting -= 1;
+        }
+    }
+
+    /// An execution is about to take a slot.
+    pub(super) fn note_sync_dispatch(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let now_us = self.now.mono_us;
+        if self.settings.sync_queue.is_none() {
+            return;
+        }
+        self.end_sync_wait(key);
+        let Some(settings) = self.settings.sync_queue.as_ref() else { return };
+        let Some(execution) = self.executions.get(key) else { return };
+        let Some(function) = self.functions.get_mut(execution.function) else { return };
+        if function.in_flight + 1 >= function.slots() {
+            history(function, settings).rate.filled(now_us);
+        }
+        if let Some(live) = execution.live.as_ref().filter(|_| !execution.accepted && execution.attempt == 0)
+        {
+            let wait_us = now_us - live.queued_us;
+            fx.push(Effect::Note(Note::SyncDispatched { function: execution.function, wait_us }));
+        }
+    }
+
+    /// A slot of a function was given back.
+    pub(super) fn note_slot_release(&mut self, key: FunctionKey) {
+        if self.settings.sync_queue.is_none() {
+            return;
+        }
+        let now_us = self.now.mono_us;
+        let Some(function) = self.functions.get_mut(key) else { return };
+        // With fewer slots than before, giving one back frees none.
+        if function.in_flight < function.slots() {
+            let waited = !function.queue.is_empty();
+            if let Some(sync) = function.sync.as_mut() {
+                sync.rate.released(now_us, waited);
+            }
+        }
+    }
+
+    /// A synchronous call has waited as long as it may: whoever waits for it is refused.
+    pub(super) fn queue_wait_is_over(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let now_us = self.now.mono_us;
+        let Some(settings) = self.settings.sync_queue.as_ref() else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(live) = execution.live.as_mut() else { return };
+        let Some(function) = self.functions.get_mut(execution.function) else { return };
+        if !function.has_instance() {
+            // All instances went away: it waits for one again, not for a slot.
+            live.sync_wait = live.sync_wait.map(|_| TimerKey::NONE);
+            return;
+        }
+        function.counters.sync_rejected_timeout += 1;
+        function.counters.sync_timeouts += 1;
+        for waiter in live.take_waiters() {
+            self.timers.remove(waiter.timer);
+            self.joined.remove(&waiter.ticket);
+            if !waiter.gone {
+                let refusal = rejection(function, settings, SyncQueueReason::Timeout, now_us);
+                fx.reply(waiter.ticket, Answer::Refused(refusal));
+            }
+        }
+        self.discard(key, fx);
+    }
+
+    /// A function got its first instance: calls that waited for one wait for a slot from now on.
+    pub(super) fn restart_sync_waits(&mut self, key: FunctionKey) {
+        let Some(settings) = self.settings.sync_queue.as_ref() else { return };
+        let Some(function) = self.functions.get(key).filter(|function| function.sync_waiting > 0) else {
+            return;
+        };
+        let at_us = self.now.mono_us.saturating_add(settings.max_queue_wait_us);
+        for key in function.queue.iter() {
+            let live = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut());
+            if let Some(live) = live.filter(|live| live.sync_wait == Some(TimerKey::NONE)) {
+                live.sync_wait = Some(self.timers.insert(at_us, Due::QueueWait(key)));
+            }
+        }
+    }
+
+    /// Other settings hold: what waits, waits by them. What was observed and promised is kept while the window
+    /// stays the same.
+    pub(super) fn reconfigure_sync_queue(&mut self, before: Option<SyncQueue>) {
+        if self.settings.sync_queue == before {
+            return;
+        }
+        let window_us = |settings: &Option<SyncQueue>| settings.as_ref().map(|on| on.throughput_window_us);
+        let keep = window_us(&self.settings.sync_queue) == window_us(&before);
+        let functions: Vec<FunctionKey> = self.functions.iter().map(|(key, _)| key).collect();
+        for function_key in functions {
+            let waiting = match self.functions.get_mut(function_key) {
+                Some(function) => {
+                    function.sync.take_if(|_| !keep);
+                    function.queue.iter().collect::<Vec<_>>()
+                }
+                None => continue,
+            };
+            for key in waiting {
+                self.end_sync_wait(key);
+                self.start_sync_wait(key);
+            }
+        }
+    }
+}
+
+fn history<'a>(function: &'a mut Function, settings: &SyncQueue) -> &'a mut SyncHistory {
+    function.sync.get_or_insert_with(|| Box::new(SyncHistory::new(settings)))
+}
+
+/// What a function can take for now. `None`: nothing is known yet.
+fn capacity(function: &mut Function, settings: &SyncQueue, now_us: u64) -> Option<Capacity> {
+    let observed = function.sync.as_mut().and_then(|sync| sync.rate.per_us(now_us, settings.min_samples));
+    let slots = f64::from(function.slots().max(1));
+    let from_service = || (function.service_us > 0).then(|| slots / function.service_us as f64);
+    let rate_per_us = observed.or_else(from_service)?;
+    let queued = function.queue.len() as u32;
+    let by_depth = queued + settings.max_depth.saturating_sub(function.sync_waiting);
+    let elsewhere = function.waiting_count() - queued;
+    let by_size = function.policy.queue_size.saturating_sub(elsewhere);
+    // Who is promised a place is to be served within the longest wait, not refused at its end.
+    let wait_us = settings.max_estimated_wait_us.min(settings.max_queue_wait_us / 5 * 4);
+    let by_wait = (wait_us as f64 * rate_per_us).min(f64::from(u32::MAX - 1)) as u32 + 1;
+    Some(Capacity { room: by_depth.min(by_size).min(by_wait), rate_per_us })
+}
+
+fn rejection(function: &mut Function, settings: &SyncQueue, reason: SyncQueueReason, now_us: u64) -> Refusal {
+    let retry_after_s = retry_after_s(function, settings, now_us);
+    let ahead = function.queue.len() as u64 + promised(function, now_us);
+    let est_wait_us = capacity(function, settings, now_us).map_or(0, |capacity| capacity.wait_us(ahead));
+    Refusal::SyncQueueRejected { reason, queue_depth: function.sync_waiting, est_wait_us, retry_after_s }
+}
+
+/// Callers that were told to come back.
+fn promised(function: &mut Function, now_us: u64) -> u64 {
+    let plan = function.sync.as_mut().and_then(|sync| sync.plan.as_mut());
+    plan.map_or(0, |plan| plan.outstanding(now_us))
+}
+
+/// When a caller that is refused now should come back.
+fn retry_after_s(function: &mut Function, settings: &SyncQueue, now_us: u64) -> u32 {
+    let least_s = settings.retry_after_s_min.max(1);
+    let Some(capacity) = capacity(function, settings, now_us) else { return least_s };
+    let sync = history(function, settings);
+    if sync.plan.is_none() && settings.admission_enabled {
+        sync.plan = RetryPlan::new(capacity, now_us);
+    }
+    if let Some(plan) = sync.plan.as_mut() {
+        return plan.promise(capacity, least_s, now_us);
+    }
+    let place_us = capacity.wait_us(1).min(SPREAD_US_MAX);
+    sync.spread_us = (sync.spread_us.max(now_us) + place_us).min(now_us + SPREAD_US_MAX);
+    Limits::retry_after_s(sync.spread_us - now_us).max(least_s)
+}

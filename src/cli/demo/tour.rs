@@ -120,7 +120,7 @@ impl Stage<'_> {
         self.register(function, &self.command, json!({})).await?;
         let id = self.enqueue(function).await?;
         let status = self.end_of(&id).await?;
-        let attempts = self.expect(&status, "success")?;
+        let attempts = self.ended_as(&status, "success")?;
         Ok(Telling { execution: id, attempts, what: format!("answered 202, then {}", took(&status)) })
     }
 
@@ -130,7 +130,7 @@ impl Stage<'_> {
         self.register(function, &command, json!({ "maxRetries": 3, "retryBackoffMs": 20 })).await?;
         let id = self.enqueue(function).await?;
         let status = self.end_of(&id).await?;
-        let attempts = self.expect(&status, "success")?;
+        let attempts = self.ended_as(&status, "success")?;
         if attempts != 2 {
             return Err(Failure::Failed(format!("it took {attempts} attempts instead of 2")));
         }
@@ -147,7 +147,7 @@ impl Stage<'_> {
         let command = unless_there(&mended, "true", "not mended yet", &self.command);
         self.register(function, &command, json!({ "maxRetries": 1 })).await?;
         let id = self.enqueue(function).await?;
-        self.expect(&self.end_of(&id).await?, "error")?;
+        self.ended_as(&self.end_of(&id).await?, "error")?;
         let (letters, _) = self.api.get(&function_path(function, "/dead-letters")).await?;
         if letters[0]["executionId"] != json!(id) {
             return Err(Failure::Failed("it is not among the dead letters".to_owned()));
@@ -159,7 +159,7 @@ impl Stage<'_> {
             return Err(refused(&response));
         }
         let status = self.end_of(&id).await?;
-        let attempts = self.expect(&status, "success")?;
+        let attempts = self.ended_as(&status, "success")?;
         Ok(Telling { execution: id, attempts, what: "dead letter, mended, replayed, succeeded".to_owned() })
     }
 
@@ -175,7 +175,7 @@ impl Stage<'_> {
         let outcome = self.api.invoke(call).await?;
         let ms = started.elapsed().as_millis();
         let envelope: Value = serde_json::from_slice(&outcome.body).unwrap_or(Value::Null);
-        self.expect(&envelope, "success")?;
+        self.ended_as(&envelope, "success")?;
         let id = envelope["executionId"].as_str().unwrap_or_default().to_owned();
         let (scaling, _) = self.api.get(&function_path(function, "/scaling")).await?;
         let reason = scaling["reason"].as_str().unwrap_or_default();
@@ -219,7 +219,7 @@ impl Stage<'_> {
     }
 
     /// Checks how an execution ended, and its output. Returns its attempts.
-    fn expect(&self, status: &Value, wanted: &str) -> Result<u64, Failure> {
+    fn ended_as(&self, status: &Value, wanted: &str) -> Result<u64, Failure> {
         if status["status"] != wanted {
             let error = status["error"]["message"].as_str().unwrap_or_default();
             return Err(Failure::Failed(format!("it ended as {}: {error}", status["status"])));

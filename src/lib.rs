@@ -8,6 +8,7 @@ pub mod backends;
 mod body;
 pub mod cli;
 pub mod config;
+pub mod delivery;
 pub mod dispatch;
 pub mod host;
 pub mod http;

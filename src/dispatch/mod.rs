@@ -3,13 +3,14 @@
 //! A [`Dispatcher`] lives on a shard's thread and sends that shard's attempts: `pool` keeps the connections of
 //! one endpoint and the tasks that use them, `request` and `response` say what goes over a `connection`, `exchange` sees one attempt through, and
 //! `outcome` says what an answer means. The core decides how long an attempt may take and aborts it here; there is no
-//! timer per request. `client` is for everything that is not an invocation.
+//! timer per request. `client` is for everything that is not an invocation, `post` for what may go to chosen addresses only.
 
 pub mod client;
 mod connection;
 mod exchange;
 pub mod outcome;
 mod pool;
+pub mod post;
 mod request;
 pub mod response;
 mod tls;

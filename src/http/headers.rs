@@ -28,3 +28,11 @@ pub const COLD_START: HeaderName = HeaderName::from_static("x-cold-start");
 pub const INIT_DURATION_MS: HeaderName = HeaderName::from_static("x-init-duration-ms");
 /// Why a queue refused a call.
 pub const REJECT_REASON: HeaderName = HeaderName::from_static("x-queue-reject-reason");
+/// Where the result of an accepted call is to be delivered.
+pub const CALLBACK_URL: HeaderName = HeaderName::from_static("x-callback-url");
+/// How old a call may become while it waits, in milliseconds.
+pub const MAX_AGE_MS: HeaderName = HeaderName::from_static("x-max-age-ms");
+/// Proves to a receiver who sent a result, and when.
+pub const SIGNATURE: HeaderName = HeaderName::from_static("x-nanofaas-signature");
+/// Names a delivery; the same for all of its attempts.
+pub const DELIVERY: HeaderName = HeaderName::from_static("x-nanofaas-delivery");

@@ -239,7 +239,7 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
                     "Function '{name}' has {queue_depth} calls waiting, which is sync-queue.max-depth; wait for Retry-After, or raise its concurrency"
                 ),
                 SyncQueueReason::EstimatedWait => format!(
-                    "A call of function '{name}' would wait about {seconds:.1} s, longer than sync-queue.max-estimated-wait; wait for Retry-After, or raise its concurrency"
+                    "A call of function '{name}' would wait about {seconds:.1} s behind {queue_depth} that wait and those that were told to come back; wait for Retry-After, or raise its concurrency or sync-queue.max-estimated-wait"
                 ),
                 SyncQueueReason::Timeout => format!(
                     "The call waited in the queue of function '{name}' for as long as sync-queue.max-queue-wait allows; wait for Retry-After, or raise its concurrency"

@@ -28,4 +28,5 @@ mod retries;
 mod runtime_config;
 mod stress;
 mod support;
+mod sync_queue;
 mod watchdog;

@@ -110,6 +110,7 @@ fn every_described_answer_is_given_as_described() {
     let mut seen = probe.seen;
     let document = probe.document;
     seen.extend(without_modules());
+    sync_queue();
     seen.extend(while_shutting_down());
 
     let missing: Vec<_> = document
@@ -369,6 +370,28 @@ fn without_modules() -> BTreeSet<(String, String, u16)> {
     let degraded = probe.expect(201, "POST", FUNCTIONS, "", &[], degraded).json();
     assert_eq!(degraded["effectiveExecutionMode"], "POOL");
     probe.seen
+}
+
+/// A third kind of 429 that an invocation can have, for each of its reasons.
+fn sync_queue() {
+    let settings = ["sync-queue.enabled=true", "sync-queue.max-depth=1", "sync-queue.max-queue-wait=1s"];
+    let mut probe = Probe::start(Server::start(&settings));
+    let gate = Gate::closed();
+    let door = gate.clone();
+    let function = Function::start(move |_| {
+        door.pass();
+        Reply::json(json!(1))
+    });
+    probe.register_pool("f", &function.url());
+    let _running = probe.server.begin("f", &[], json!(1));
+    gate.await_arrivals(1);
+    let mut waiting = probe.server.begin("f", &[], json!(1));
+    eventually("it waits", || probe.server.metric("sync_queue_depth{function=\"f\"}") == 1.0);
+    let full = probe.expect(429, "POST", INVOKE, "f", &[], r#"{"input":1}"#);
+    assert_eq!(full.expect_error(429, "SYNC_QUEUE_REJECTED")["reason"], "depth");
+    let late = probe.record(429, "POST", INVOKE, waiting.read().expect("an answer"));
+    assert_eq!(late.expect_error(429, "SYNC_QUEUE_REJECTED")["reason"], "timeout");
+    gate.open();
 }
 
 /// A server that has been told to end, and lets a call finish.

@@ -83,34 +83,28 @@ impl<H: Host> RuntimeConfig<H> {
         patch.merge(&self.snapshot()).map(|_| ())
     }
 
-    /// Makes a change, on every shard or on none. Returns the new snapshot and warnings.
+    /// Makes a change, on every shard or on none. Returns the new snapshot and warnings. A change that is dropped
+    /// half-way is rolled back.
     ///
     /// # Errors
     /// What speaks against it; nothing has changed then.
     pub async fn change(&self, patch: &Patch) -> Result<(Arc<Snapshot>, Vec<String>), Rejection> {
         let _changing = self.changing.lock().await;
-        let result = self.apply(patch).await;
-        let counter = if result.is_ok() { &self.updates.succeeded } else { &self.updates.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
-        result
-    }
-
-    async fn apply(&self, patch: &Patch) -> Result<(Arc<Snapshot>, Vec<String>), Rejection> {
         let current = self.snapshot();
-        let (merged, warnings) = patch.merge(&current)?;
+        let (merged, warnings) = patch.merge(&current).inspect_err(|_| {
+            self.updates.failed.fetch_add(1, Ordering::Relaxed);
+        })?;
+        let rollback = Rollback { config: self, current: &current };
+        // At any time one of the two limits holds, so no second admits more than the higher one.
         self.fabric.set_calls_per_second(merged.rate_max_per_second);
-        if let Err(shard) = self.configure(&merged.settings(&self.config)).await {
-            self.fabric.set_calls_per_second(current.rate_max_per_second);
-            // Messages to a thread arrive in order: a shard that is late takes the change and then this, and ends
-            // with what held before. Nobody needs to wait for it.
-            for shard in 0..self.fabric.shards() {
-                self.fabric.post(shard, Input::Configure(current.settings(&self.config)));
-            }
-            tracing::error!(shard, "runtime configuration rolled back, a shard did not take it in time");
-            return Err(Rejection::RolledBack { shard });
-        }
+        self.configure(&merged.settings(&self.config)).await.map_err(|shard| {
+            tracing::error!(shard, "a shard did not take the runtime configuration in time");
+            Rejection::RolledBack { shard }
+        })?;
+        std::mem::forget(rollback);
         let merged = Arc::new(merged);
         *self.snapshot.write() = Arc::clone(&merged);
+        self.updates.succeeded.fetch_add(1, Ordering::Relaxed);
         tracing::info!(revision = merged.revision, "runtime configuration changed");
         Ok((merged, warnings))
     }
@@ -138,3 +132,28 @@ impl<H: Host> RuntimeConfig<H> {
         Ok(())
     }
 }
+
+/// Puts back what held before, when it is dropped: a shard was late, or the client left and its request was dropped
+/// between the first shard and the last.
+struct Rollback<'a, H: Host> {
+    config: &'a RuntimeConfig<H>,
+    current: &'a Snapshot,
+}
+
+impl<H: Host> Drop for Rollback<'_, H> {
+    fn drop(&mut self) {
+        let RuntimeConfig { fabric, config, updates, .. } = self.config;
+        fabric.set_calls_per_second(self.current.rate_max_per_second);
+        // Control messages to a thread arrive in the order in which they were sent, and the next change is not sent
+        // before this one is done: a shard that is late takes the change and then this, and ends with what held
+        // before. Nobody needs to wait for it.
+        for shard in 0..fabric.shards() {
+            fabric.post(shard, Input::Configure(self.current.settings(config)));
+        }
+        updates.failed.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(revision = self.current.revision, "runtime configuration rolled back");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shard_core::{
@@ -263,7 +263,8 @@ impl Patch {
                 None => {}
                 Some(value) => match value.as_u64().and_then(|number| u32::try_from(number).ok()) {
                     Some(number) => *place = number,
-                    None => complaints.push(format!("{field} must be a whole number, not {value}")),
+                    None => complaints
+                        .push(format!("{field} must be a whole number from 0 to {}, not {value}", u32::MAX)),
                 },
             }
         }
@@ -308,7 +309,9 @@ pub fn valid() -> Vec<u8> {
 fn duration(field: &'static str, value: &Value) -> Result<Duration, Rejection> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let iso = text.trim_start_matches(['+', '-']).starts_with(['P', 'p']);
-    let parsed = text.parse::<SignedDuration>().ok().filter(|_| iso);
+    // A span, because a duration on its own has no days.
+    let span = text.parse::<Span>().ok().filter(|_| iso);
+    let parsed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
     match parsed {
         // One below zero breaks the rule that follows, in its own words.
         Some(duration) => Ok(Duration::try_from(duration).unwrap_or_default()),
@@ -357,6 +360,25 @@ mod tests {
                 r#"revision=8 syncQueueEnabled=true syncQueueMaxEstimatedWait="PT0.5S" warnings=0"#,
             ),
             (r#"{"syncQueueMaxQueueWait":"PT60S"}"#, r#"revision=8 syncQueueMaxQueueWait="PT1M" warnings=1"#),
+            (r#"{"syncQueueMaxQueueWait":"P1D"}"#, r#"revision=8 syncQueueMaxQueueWait="PT24H" warnings=1"#),
+            (
+                r#"{"syncQueueEnabled":true,"syncQueueMaxEstimatedWait":"PT0.001S","syncQueueMaxQueueWait":"pt0.0015s"}"#,
+                r#"revision=8 syncQueueEnabled=true syncQueueMaxEstimatedWait="PT0.001S" syncQueueMaxQueueWait="PT0.0015S" warnings=0"#,
+            ),
+            (
+                r#"{"syncQueueMaxEstimatedWait":"PT0S","syncQueueMaxQueueWait":"PT0.0009S"}"#,
+                "syncQueueMaxEstimatedWait must be from PT0.001S to PT24H; syncQueueMaxQueueWait must be from PT0.001S to PT24H",
+            ),
+            (r#"{"syncQueueMaxQueueWait":"P1DT1S"}"#, "syncQueueMaxQueueWait must be from PT0.001S to PT24H"),
+            (
+                r#"{"syncQueueMaxQueueWait":"P1M"}"#,
+                r#"Duration { field: "syncQueueMaxQueueWait", value: "P1M" }"#,
+            ),
+            (
+                r#"{"syncQueueMaxQueueWait":"PT"}"#,
+                r#"Duration { field: "syncQueueMaxQueueWait", value: "PT" }"#,
+            ),
+            (r#"{"syncQueueMaxQueueWait":""}"#, r#"Duration { field: "syncQueueMaxQueueWait", value: "" }"#),
             (
                 r#"{"syncQueueMaxQueueWait":"5s"}"#,
                 r#"Duration { field: "syncQueueMaxQueueWait", value: "5s" }"#,
@@ -372,7 +394,11 @@ mod tests {
             ),
             (
                 r#"{"rateMaxPerSecnd":1,"x":1,"defaultTimeoutMs":-1,"defaultMaxRetries":1.5,"syncQueueEnabled":"yes"}"#,
-                "unknown field 'rateMaxPerSecnd'; did you mean rateMaxPerSecond?; unknown field 'x'; defaultTimeoutMs must be a whole number, not -1; defaultMaxRetries must be a whole number, not 1.5; syncQueueEnabled must be true or false, not \"yes\"",
+                "unknown field 'rateMaxPerSecnd'; did you mean rateMaxPerSecond?; unknown field 'x'; defaultTimeoutMs must be a whole number from 0 to 4294967295, not -1; defaultMaxRetries must be a whole number from 0 to 4294967295, not 1.5; syncQueueEnabled must be true or false, not \"yes\"",
+            ),
+            (
+                r#"{"rateMaxPerSecond":4294967296,"defaultTimeoutMs":86400001,"defaultConcurrency":0,"defaultQueueSize":0,"defaultMaxRetries":101,"syncQueueRetryAfterSeconds":0}"#,
+                "rateMaxPerSecond must be a whole number from 0 to 4294967295, not 4294967296; defaultTimeoutMs must be from 1 to 86400000, got 86400001; defaultConcurrency must be from 1 to 4294967295, got 0; defaultQueueSize must be from 1 to 4294967295, got 0; defaultMaxRetries must be from 0 to 100, got 101; syncQueueRetryAfterSeconds must be from 1 to 86400, got 0",
             ),
             (r#"{"expectedRevision":6}"#, "Revision { expected: 6, current: 7 }"),
             (r#"{"expectedRevision":7}"#, "revision=8 warnings=0"),

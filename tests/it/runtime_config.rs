@@ -56,6 +56,15 @@ fn what_is_wrong_changes_nothing() {
         (json!({ "expectedRevision": 1, "syncQueueMaxQueueWait": "-PT1S" }), 422, "VALIDATION_ERROR"),
         (json!({ "expectedRevision": 1, "syncQueueMaxQueueWait": "2s" }), 400, "BAD_REQUEST"),
         (json!({ "expectedRevision": 1, "syncQueueMaxQueueWait": 2 }), 400, "BAD_REQUEST"),
+        (json!({ "expectedRevision": 1, "syncQueueMaxQueueWait": "P1M" }), 400, "BAD_REQUEST"),
+        (json!({ "expectedRevision": 1, "syncQueueMaxQueueWait": "PT0.0009S" }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "syncQueueRetryAfterSeconds": 0 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "syncQueueEnabled": "true" }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "rateMaxPerSecond": 4_294_967_296_u64 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "rateMaxPerSecond": 1.5 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "defaultConcurrency": 0 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "defaultQueueSize": 0 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 1, "defaultMaxRetries": 101 }), 422, "VALIDATION_ERROR"),
     ] {
         let error = patch(&server, change.clone()).expect_error(status, code);
         match code {
@@ -73,6 +82,35 @@ fn what_is_wrong_changes_nothing() {
         json!({ "valid": true })
     );
     validate(json!({ "rateMaxPerSecond": 0 })).expect_error(422, "VALIDATION_ERROR");
+    assert_eq!(server.get(PATH).json(), before);
+}
+
+#[test]
+fn a_body_that_cannot_be_read_changes_nothing() {
+    let server = Server::start(&[ON]);
+    let before = server.get(PATH).json();
+    let validate = format!("{PATH}/validate");
+    for (method, path) in [("PUT", PATH), ("PATCH", PATH), ("POST", validate.as_str())] {
+        let send = |kind: &str, body: &str| {
+            server.client().send(method, path, &[("content-type", kind)], body.as_bytes())
+        };
+        let body = r#"{"expectedRevision":0,"rateMaxPerSecond":5}"#;
+        send("text/plain", body).expect_error(415, "UNSUPPORTED_MEDIA_TYPE");
+        let error = send("application/json", "{\n\"rateMaxPerSecond\": x}").expect_error(400, "BAD_REQUEST");
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.contains("line 2") && message.contains("column"), "{method}: {message}");
+        assert_eq!(server.get(PATH).json(), before, "{method}");
+    }
+    // All that is wrong is said at once, and what was probably meant.
+    let change = json!({ "rateMaxPerSecnd": 5, "defaultMaxRetries": 101, "defaultQueueSize": 0 });
+    let error = server.send("PUT", PATH, &change).expect_error(422, "VALIDATION_ERROR");
+    let errors: Vec<&str> =
+        error["errors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert!(errors.iter().any(|error| error.contains("did you mean rateMaxPerSecond")), "{errors:?}");
+    server
+        .send("PUT", PATH, &json!({ "expectedRevision": 4, "rateMaxPerSecond": 5 }))
+        .expect_error(409, "REVISION_MISMATCH");
     assert_eq!(server.get(PATH).json(), before);
 }
 

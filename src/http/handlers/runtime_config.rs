@@ -32,8 +32,9 @@ impl Api {
             let message = "expectedRevision is required: the `revision` that you have read";
             return Err(ApiError::BadRequest(message.into()));
         }
-        let (snapshot, warnings) = self.settings.runtime_config.change(&patch).await?;
+        // First what can fail: a change that was made is never answered with an error.
         let id = self.new_id(0)?;
+        let (snapshot, warnings) = self.settings.runtime_config.change(&patch).await?;
         Ok(respond::json(StatusCode::OK, snapshot.applied(&id.to_string(), &warnings)))
     }
 

@@ -266,6 +266,11 @@ impl Shard {
         }
     }
 
+    /// What holds now.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// When [`Input::Turn`] is needed at the latest, on the monotonic clock.
     pub fn next_deadline_us(&self) -> Option<u64> {
         self.timers.next_us()

@@ -1,4 +1,4 @@
-//! One synchronous call of a function. Shared by `invoke`, `fn test` and `demo`.
+//! One call of a function, waited for (`invoke`, `fn test`, `demo`) or handed over (`enqueue`).
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    client::{Api, function_path, refused},
+    client::{Api, MANAGEMENT_TIMEOUT, function_path, refused},
     failure::Failure,
 };
+use crate::dispatch::client::Response;
 
 /// Time for a call without a timeout of its own.
 const INVOKE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -43,6 +44,15 @@ pub(super) struct Outcome {
     pub(super) error: Option<CallError>,
 }
 
+/// A call that the server has taken over.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    /// The envelope as the server sent it.
+    pub(super) body: Bytes,
+    /// Where its result will be.
+    pub(super) id: String,
+}
+
 /// Why an execution did not succeed.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct CallError {
@@ -59,6 +69,12 @@ struct Envelope<'a> {
     output: Option<&'a RawValue>,
     #[serde(default)]
     error: Option<CallError>,
+}
+
+#[derive(Deserialize)]
+struct Receipt {
+    #[serde(rename = "executionId")]
+    execution_id: String,
 }
 
 impl Outcome {
@@ -80,14 +96,8 @@ impl Api {
     ///
     /// A function that failed or timed out is an [`Outcome`]; a call that was not admitted is a [`Failure`].
     pub(super) async fn invoke(&self, call: Call<'_>) -> Result<Outcome, Failure> {
-        let mut headers = call.headers;
-        if let Some(ms) = call.timeout_ms {
-            headers.insert("x-timeout-ms", HeaderValue::from(ms));
-        }
         let timeout = call.timeout_ms.map_or(INVOKE_TIMEOUT, |ms| Duration::from_millis(ms) + GRACE);
-        let body = format!("{{\"input\":{}}}", call.input.get());
-        let path = function_path(call.function, ":invoke");
-        let response = self.send(Method::POST, &path, headers, body.into(), timeout).await?;
+        let response = self.post(call, ":invoke", timeout).await?;
         if !matches!(response.status, StatusCode::OK | StatusCode::REQUEST_TIMEOUT) {
             return Err(refused(&response));
         }
@@ -101,5 +111,27 @@ impl Api {
             error: envelope.error,
             body: response.body,
         })
+    }
+
+    /// Hands a call over; its result is fetched later.
+    pub(super) async fn enqueue(&self, call: Call<'_>) -> Result<Accepted, Failure> {
+        let response = self.post(call, ":enqueue", MANAGEMENT_TIMEOUT).await?;
+        if response.status != StatusCode::ACCEPTED {
+            return Err(refused(&response));
+        }
+        match serde_json::from_slice::<Receipt>(&response.body) {
+            Ok(receipt) => Ok(Accepted { id: receipt.execution_id, body: response.body }),
+            Err(_) => Err(refused(&response)),
+        }
+    }
+
+    async fn post(&self, call: Call<'_>, action: &str, timeout: Duration) -> Result<Response, Failure> {
+        let mut headers = call.headers;
+        if let Some(ms) = call.timeout_ms {
+            headers.insert("x-timeout-ms", HeaderValue::from(ms));
+        }
+        let body = format!("{{\"input\":{}}}", call.input.get());
+        let path = function_path(call.function, action);
+        self.send(Method::POST, &path, headers, body.into(), timeout).await
     }
 }

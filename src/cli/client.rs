@@ -91,7 +91,12 @@ impl Api {
 
     /// Gets an object or a list, and the bytes it came in.
     pub(super) async fn get(&self, path: &str) -> Result<(Value, Bytes), Failure> {
-        let response = self.ask(Method::GET, path).await?;
+        self.get_within(path, MANAGEMENT_TIMEOUT).await
+    }
+
+    /// The same, for answers that take their time.
+    pub(super) async fn get_within(&self, path: &str, timeout: Duration) -> Result<(Value, Bytes), Failure> {
+        let response = self.send(Method::GET, path, HeaderMap::new(), Bytes::new(), timeout).await?;
         if response.status != StatusCode::OK {
             return Err(refused(&response));
         }

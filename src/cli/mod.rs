@@ -9,17 +9,22 @@ mod client;
 mod completions;
 mod config;
 mod contexts;
+mod dead_letters;
 mod demo;
 mod dev;
+mod enqueue;
 mod execution;
 mod failure;
 mod function;
+mod input;
 mod invoke;
 mod json;
 mod output;
 mod payload;
+mod progress;
 mod serve;
 mod settings;
+mod signals;
 
 use std::{future::Future, process::ExitCode};
 
@@ -72,9 +77,14 @@ enum Command {
     Function(function::Command),
     /// Call a function and wait for its output
     Invoke(invoke::Invoke),
-    /// Look at executions
+    /// Hand a call to a function and get its output later
+    Enqueue(enqueue::Enqueue),
+    /// Look at executions, wait for them, cancel them
     #[command(name = "exec", subcommand)]
     Execution(execution::Command),
+    /// Look at executions that failed for good, run them again, or drop them
+    #[command(name = "dlq", subcommand)]
+    DeadLetters(dead_letters::Command),
     /// Print the completion script of a shell
     Completions(completions::Completions),
 }
@@ -104,7 +114,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Completions(completions) => completions.run(output),
         Command::Function(command) => block_on(command.run(Session::open(&shared, output)?)),
         Command::Invoke(invoke) => block_on(invoke.run(Session::open(&shared, output)?)),
+        Command::Enqueue(enqueue) => block_on(enqueue.run(Session::open(&shared, output)?)),
         Command::Execution(command) => block_on(command.run(Session::open(&shared, output)?)),
+        Command::DeadLetters(command) => block_on(command.run(Session::open(&shared, output)?)),
     }
 }
 

@@ -3,9 +3,17 @@
 //! Every write returns its error, so a closed pipe ends the command instead of a panic. Colour only on a
 //! terminal and without `NO_COLOR`.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    os::fd::AsFd,
+};
 
 use serde_json::{Map, Value};
+
+use super::json::shorten;
+
+/// Least width of a column that is cut to fit.
+const CUT_MIN: usize = 8;
 
 /// Format of what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -20,6 +28,8 @@ pub(super) enum Format {
 pub(super) struct Output {
     format: Format,
     colour: bool,
+    /// Columns of the terminal, if it is one.
+    columns: Option<usize>,
 }
 
 /// How a cell looks on a terminal.
@@ -53,13 +63,20 @@ impl<T: Into<String>> From<T> for Cell {
 /// Rows under a heading.
 #[derive(Debug)]
 pub(super) struct Table {
-    head: Vec<&'static str>,
+    head: Vec<String>,
     rows: Vec<Vec<Cell>>,
+    is_cut: bool,
 }
 
 impl Table {
-    pub(super) fn new(head: &[&'static str]) -> Table {
-        Table { head: head.to_vec(), rows: Vec::new() }
+    pub(super) fn new<T: ToString>(head: &[T]) -> Table {
+        Table { head: head.iter().map(T::to_string).collect(), rows: Vec::new(), is_cut: false }
+    }
+
+    /// Cuts the last column where the terminal ends. For texts of which the beginning will do.
+    pub(super) fn cut(mut self) -> Table {
+        self.is_cut = true;
+        self
     }
 
     pub(super) fn row(&mut self, cells: Vec<Cell>) {
@@ -67,17 +84,24 @@ impl Table {
     }
 
     /// The lines, every column as wide as its widest cell.
-    fn render(&self, colour: bool) -> String {
-        let head: Vec<Cell> = self.head.iter().map(|name| Cell::new(*name, Look::Faint)).collect();
+    fn render(&self, colour: bool, columns: Option<usize>) -> String {
+        let head: Vec<Cell> = self.head.iter().map(|name| Cell::new(name, Look::Faint)).collect();
         let lines: Vec<&Vec<Cell>> = std::iter::once(&head).chain(&self.rows).collect();
         let width = |column: usize| {
             lines.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.text.chars().count()).max()
         };
         let widths: Vec<usize> = (0..self.head.len()).map(|column| width(column).unwrap_or(0)).collect();
+        let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+        let room = columns.filter(|_| self.is_cut).map(|columns| columns.saturating_sub(before).max(CUT_MIN));
         let mut text = String::new();
         for cells in lines {
             for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-                text.push_str(&paint(&cell.text, cell.look, colour));
+                match room {
+                    Some(room) if column + 1 == widths.len() => {
+                        text.push_str(&paint(&shorten(&cell.text, room), cell.look, colour));
+                    }
+                    _ => text.push_str(&paint(&cell.text, cell.look, colour)),
+                }
                 if column + 1 < cells.len() {
                     let padding = width - cell.text.chars().count() + 2;
                     text.extend(std::iter::repeat_n(' ', padding));
@@ -93,7 +117,8 @@ impl Output {
     /// Standard output.
     pub(super) fn stdout(format: Format) -> Output {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Output { format, colour: wanted && io::stdout().is_terminal() }
+        let columns = columns(&io::stdout());
+        Output { format, colour: wanted && io::stdout().is_terminal(), columns }
     }
 
     pub(super) fn is_json(&self) -> bool {
@@ -119,7 +144,7 @@ impl Output {
 
     /// Prints a table.
     pub(super) fn table(&self, table: &Table) -> io::Result<()> {
-        write(table.render(self.colour).as_bytes())
+        write(table.render(self.colour, self.columns).as_bytes())
     }
 
     /// Prints the members of an object, one a line: first those of `order`, then the others.
@@ -140,6 +165,12 @@ impl Output {
 /// Says on stderr what is going on. A closed stderr is nobody's problem.
 pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Columns of a terminal; `None` for anything else, and for one that does not know.
+pub(super) fn columns(stream: &impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(stream).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// A JSON value for people: texts without quotes, the rest compact.
@@ -177,7 +208,21 @@ mod tests {
         let mut table = Table::new(&["NAME", "MODE"]);
         table.row(vec!["größer".into(), "POOL".into()]);
         table.row(vec!["a".into(), Cell::new("LOCAL", Look::Good)]);
-        assert_eq!(table.render(false), "NAME    MODE\ngrößer  POOL\na       LOCAL\n");
-        assert!(table.render(true).contains("a       \u{1b}[32mLOCAL\u{1b}[0m\n"));
+        assert_eq!(table.render(false, None), "NAME    MODE\ngrößer  POOL\na       LOCAL\n");
+        assert!(table.render(true, Some(5)).contains("a       \u{1b}[32mLOCAL\u{1b}[0m\n"));
+    }
+
+    #[test]
+    fn the_last_column_is_cut_where_the_terminal_ends() {
+        let mut table = Table::new(&["NAME", "ERROR"]).cut();
+        table.row(vec!["f".into(), Cell::new("no route to\nhost", Look::Bad)]);
+        for (columns, expected) in [
+            (None, "f     no route to\nhost\n"),
+            (Some(80), "f     no route to host\n"),
+            (Some(16), "f     no route …\n"),
+            (Some(7), "f     no rout…\n"),
+        ] {
+            assert_eq!(table.render(false, columns), format!("NAME  ERROR\n{expected}"));
+        }
     }
 }

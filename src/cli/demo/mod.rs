@@ -8,18 +8,18 @@
 mod examples;
 mod run;
 mod server;
-mod signals;
 mod tour;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use self::{examples::Example, run::Row, server::Server, signals::Signals, tour::Story};
+use self::{examples::Example, run::Row, server::Server, tour::Story};
 use super::{
     client::Api,
     failure::Failure,
     output::{Output, note},
+    signals::Signals,
 };
 
 /// Arguments of `demo`.

@@ -9,9 +9,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::signals::Signals;
 use crate::{
-    cli::{failure::Failure, output::note},
+    cli::{failure::Failure, output::note, signals::Signals},
     dispatch::client::{Bounds, Client},
 };
 

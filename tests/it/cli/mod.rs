@@ -2,7 +2,10 @@
 
 mod configuration;
 mod connection;
+mod dead_letters;
 mod demo;
+mod enqueue;
+mod executions;
 mod fake;
 mod functions;
 mod invocations;

@@ -6,6 +6,7 @@ pub mod client;
 pub mod function;
 pub mod gate;
 pub mod server;
+pub mod terminal;
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ pub use client::{Client, Response};
 pub use function::{Call, Function, Reply};
 pub use gate::Gate;
 pub use server::Server;
+pub use terminal::Terminal;
 
 /// Longest wait for something that must happen. Generous: two busy cores are slow, and a wait that succeeds
 /// ends at once.

@@ -1,8 +1,8 @@
-//! The signals that ask a demo to end.
+//! The signals that ask a command to end: for those that have something to put back in order first.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::failure::Failure;
+use super::failure::Failure;
 
 /// SIGINT, SIGTERM and SIGHUP, none of which ends this process by itself any more.
 pub(super) struct Signals {

@@ -1,0 +1,56 @@
+//! `nanofaas dlq`: the executions of a function that failed for good.
+
+mod every;
+mod list;
+mod purge;
+mod replay;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::{
+    client::{Api, Session, function_path, segment},
+    failure::Failure,
+};
+
+/// What can be done with dead letters.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List the dead letters of a function, newest first
+    List(list::List),
+    /// Queue a dead letter again, or all of them
+    Replay(replay::Replay),
+    /// Drop a dead letter, or all of them
+    Purge(purge::Purge),
+}
+
+impl Command {
+    pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
+        match self {
+            Command::List(list) => list.run(session).await,
+            Command::Replay(replay) => replay.run(session).await,
+            Command::Purge(purge) => purge.run(session).await,
+        }
+    }
+}
+
+/// Path of one dead letter, with what follows it.
+fn letter_path(function: &str, id: &str, rest: &str) -> String {
+    function_path(function, &format!("/dead-letters/{}{rest}", segment(id)))
+}
+
+/// Ids of all dead letters of a function, oldest first: what failed first is the first to run again.
+async fn every_id(api: &Api, function: &str) -> Result<Vec<String>, Failure> {
+    // As many as a server lists; a function cannot have more.
+    let (letters, _) = api.get(&function_path(function, "/dead-letters?limit=1000")).await?;
+    let letters = letters.as_array().map(Vec::as_slice).unwrap_or_default();
+    let id = |letter: &Value| Some(letter.get("executionId")?.as_str()?.to_owned());
+    Ok(letters.iter().rev().filter_map(id).collect())
+}
+
+/// A number of dead letters.
+fn counted(count: usize) -> String {
+    if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }
+}

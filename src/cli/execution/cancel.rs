@@ -1,0 +1,37 @@
+//! `nanofaas exec cancel`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use hyper::{Method, StatusCode};
+
+use super::path;
+use crate::cli::{
+    client::{Session, refused},
+    failure::Failure,
+};
+
+/// Arguments of `exec cancel`.
+#[derive(Args)]
+#[command(
+    after_help = "Only what still waits can be cancelled; what runs or has ended is refused (exit code 1)."
+)]
+pub(in crate::cli) struct Cancel {
+    /// Execution id, as enqueue answers it
+    id: String,
+}
+
+impl Cancel {
+    pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
+        let response = session.api.ask(Method::DELETE, &path(&self.id)).await?;
+        if response.status != StatusCode::ACCEPTED {
+            return Err(refused(&response));
+        }
+        if session.output.is_json() {
+            session.output.json(&response.body)?;
+        } else {
+            session.output.line(&format!("{} cancelled", self.id))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,38 @@
+//! `nanofaas exec`: look at executions, wait for them, cancel them.
+
+mod cancel;
+mod get;
+pub(super) mod show;
+pub(super) mod watch;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::{
+    client::{Session, segment},
+    failure::Failure,
+};
+
+/// What can be done with executions.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Show an execution, or wait for its end
+    Get(get::Get),
+    /// Take an execution out of the queue
+    Cancel(cancel::Cancel),
+}
+
+impl Command {
+    pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
+        match self {
+            Command::Get(get) => get.run(session).await,
+            Command::Cancel(cancel) => cancel.run(session).await,
+        }
+    }
+}
+
+/// Path of an execution.
+fn path(id: &str) -> String {
+    format!("/v1/executions/{}", segment(id))
+}

@@ -6,6 +6,7 @@ mod delete;
 mod get;
 mod list;
 mod scale;
+mod scaling;
 pub(super) mod spec;
 mod test;
 
@@ -28,6 +29,8 @@ pub(super) enum Command {
     Delete(delete::Delete),
     /// Set the number of replicas of a function
     Scale(scale::Scale),
+    /// Show why a function has as many replicas as it has
+    Scaling(scaling::Scaling),
     /// Call a function with payload files and compare its outputs with the expected ones
     Test(test::Test),
 }
@@ -40,6 +43,7 @@ impl Command {
             Command::Get(get) => get.run(session).await,
             Command::Delete(delete) => delete.run(session).await,
             Command::Scale(scale) => scale.run(session).await,
+            Command::Scaling(scaling) => scaling.run(session).await,
             Command::Test(test) => test.run(session).await,
         }
     }

@@ -10,6 +10,7 @@ mod fake;
 mod functions;
 mod invocations;
 mod program;
+mod scaling;
 
 use fake::{Exchange, Fake};
 use program::{Run, program, run};

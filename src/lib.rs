@@ -9,6 +9,7 @@ mod body;
 pub mod cli;
 pub mod config;
 pub mod delivery;
+mod descriptors;
 pub mod dispatch;
 pub mod host;
 pub mod http;

@@ -28,6 +28,7 @@ use crate::{
         process::{ProcessBackend, ProcessBackendError, ProcessOptions},
     },
     config::{self, Config},
+    descriptors,
     dispatch::{DispatchOptions, Dispatcher},
     host::ShardHost,
     http::{
@@ -114,6 +115,7 @@ pub fn run(config: Config) -> Result<ExitCode, ServeError> {
 async fn serve(config: Config) -> Result<ExitCode, ServeError> {
     // Signals first: one that comes during the start must not end the process halfway.
     let mut signals = Signals::new()?;
+    descriptors::raise_limit(config.limits.connections);
     let api = listen(config.api_address(), "server.port")?;
     let management = listen(config.management_address(), "management.port")?;
     let internal = config.internal.bind.map(|address| listen(address, "internal.bind")).transpose()?;

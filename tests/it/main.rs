@@ -13,6 +13,7 @@ mod cli;
 mod concurrency;
 mod connections;
 mod deployment;
+mod descriptors;
 mod disconnects;
 mod drain;
 mod endpoints;

@@ -34,7 +34,8 @@ impl Source {
         let shipped = self.path.starts_with("src/")
             || self.path.starts_with("loadtest/src/")
             || (self.path.starts_with("shards/") && self.path.contains("/src/"));
-        shipped && self.is_rust() && !self.path.ends_with("tests.rs")
+        let tests = self.path.ends_with("tests.rs") || self.path.contains("/tests/");
+        shipped && self.is_rust() && !tests
     }
 
     /// Lines before the unit tests, which stand last, with their numbers.

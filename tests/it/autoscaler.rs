@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use crate::support::{Server, eventually};
 
 /// Decisions come fast and are held back shortly.
-const SETTINGS: [&str; 4] = [
+const SETTINGS: [&str; 5] = [
+    // It would refuse what is to wait for replicas.
+    "sync-queue.enabled=false",
     "autoscaler.enabled=true",
     "scaling.poll-interval-ms=50",
     "scaling.upscale-cooldown-ms=100",

@@ -9,6 +9,7 @@ use shard_runtime::Host;
 use crate::{
     api::{result::detach, spec::FunctionSpec},
     backends::{FunctionRef, deployments::Deployments},
+    delivery::{self, Deliveries, DeliveryOrder},
     dispatch::Dispatcher,
     store::Store,
     telemetry::shard::{Measure, ShardMetrics, Slice},
@@ -21,6 +22,8 @@ pub struct ShardHost {
     deployments: Arc<Deployments>,
     metrics: ShardMetrics,
     store: Box<dyn Store>,
+    /// `None`: there is no key to sign results with.
+    deliveries: Option<Deliveries>,
 }
 
 impl ShardHost {
@@ -30,8 +33,9 @@ impl ShardHost {
         dispatcher: Dispatcher,
         deployments: Arc<Deployments>,
         store: Box<dyn Store>,
+        deliveries: Option<Deliveries>,
     ) -> ShardHost {
-        ShardHost { shard, dispatcher, deployments, metrics: ShardMetrics::default(), store }
+        ShardHost { shard, dispatcher, deployments, metrics: ShardMetrics::default(), store, deliveries }
     }
 
     /// Copies what a scrape shows of up to `functions_max` functions, from a position on.
@@ -101,9 +105,11 @@ impl Host for ShardHost {
                 follow_up.extend(self.deployments.scale(function, replicas));
             }
             Effect::Journal { number, record } => follow_up.extend(self.store.append(number, record)),
-            Effect::Deliver { id, url, .. } => {
-                tracing::error!(execution = %id, %url, "nothing delivers results");
-            }
+            Effect::Deliver { id, url, view } => follow_up.extend(match &self.deliveries {
+                Some(deliveries) => deliveries.deliver(DeliveryOrder { shard: self.shard, id, url, view }),
+                // It was accepted when there was a key.
+                None => Some(delivery::failed(id, "there is no key to sign with; set delivery.secret")),
+            }),
             Effect::Note(note) => self.note(note),
             // The runtime keeps these two for itself.
             Effect::Reply { .. } | Effect::ReturnBytes(_) => {}

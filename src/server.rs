@@ -28,6 +28,7 @@ use crate::{
         process::{ProcessBackend, ProcessBackendError, ProcessOptions},
     },
     config::{self, Config},
+    delivery::{Deliveries, address},
     descriptors,
     dispatch::{DispatchOptions, Dispatcher},
     host::ShardHost,
@@ -93,6 +94,7 @@ struct Server {
     /// Tells listeners to close.
     stopping: watch::Sender<bool>,
     runtime_config: Arc<RuntimeConfig<ShardHost>>,
+    deliveries: Option<Deliveries>,
 }
 
 /// The connections of each thread, kept on it.
@@ -127,11 +129,15 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
     let deployments = Arc::new(Deployments::new(&fabric, default_backend(&config), |events| {
         backends(&config, internal_address, events)
     })?);
-    let threads = start_threads(&fabric, &config, &deployments)?;
+    let shards = Arc::clone(&fabric);
+    let report = Box::new(move |shard, input| shards.post(shard, input));
+    let deliveries = Deliveries::of(&config.delivery, report)?;
+    let threads = start_threads(&fabric, &config, &deployments, deliveries.clone())?;
     let image_optional = config.deployment.backends_on().contains(&config::Backend::Process);
     let runtime_config = Arc::new(RuntimeConfig::new(&fabric, config.clone(), image_optional));
     let server = Server {
         runtime_config,
+        deliveries,
         fabric,
         deployments,
         connections: Arc::default(),
@@ -251,6 +257,7 @@ fn start_threads(
     fabric: &Arc<Fabric<ShardHost>>,
     config: &Config,
     deployments: &Arc<Deployments>,
+    deliveries: Option<Deliveries>,
 ) -> Result<shard_runtime::Threads, io::Error> {
     let options = DispatchOptions {
         connect_timeout: config.http_client.connect_timeout,
@@ -266,6 +273,7 @@ fn start_threads(
             Dispatcher::new(options.clone(), sink),
             Arc::clone(&deployments),
             Box::new(Ephemeral),
+            deliveries.clone(),
         )
     })
 }
@@ -280,6 +288,11 @@ impl Server {
             runtime_config: Arc::clone(&self.runtime_config),
             admin: config.admin.runtime_config_enabled,
             async_queue: config.async_queue.enabled,
+            delivery: config
+                .delivery
+                .secret
+                .is_some()
+                .then(|| address::permit(config.delivery.allow_private)),
             features: features(config, &self.deployments),
             internal_listener: internal.is_some(),
         });
@@ -373,7 +386,14 @@ impl Server {
         let lost = self.accepted_left(deadline).await;
         let grace = deadline.saturating_duration_since(Instant::now()).max(INSTANCES_GRACE_MIN);
         let deployments = Arc::clone(&self.deployments);
-        let stopped = tokio::task::spawn_blocking(move || deployments.shut_down(grace)).await;
+        let stopping = tokio::task::spawn_blocking(move || deployments.shut_down(grace));
+        if let Some(deliveries) = &self.deliveries {
+            match deliveries.drain(deadline).await {
+                0 => {}
+                results => tracing::warn!(results, "ended with results undelivered; raise shutdown.timeout"),
+            }
+        }
+        let stopped = stopping.await;
         if let Err(error) = stopped {
             tracing::error!(%error, "stopping instances failed");
         }

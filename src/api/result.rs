@@ -67,6 +67,17 @@ struct ExecutionStatus<'a> {
     finished_at_millis: Option<u64>,
     started_at: Option<String>,
     finished_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<DeliveryStatus<'a>>,
+}
+
+/// Where the delivery of the result stands, when the caller asked for one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DeliveryStatus<'a> {
+    status: &'static str,
+    attempts: u32,
+    last_error: Option<&'a str>,
 }
 
 /// An ExecutionStatus on the list of dead letters.
@@ -133,6 +144,11 @@ fn status(view: &ExecutionView) -> ExecutionStatus<'_> {
         finished_at_millis: view.finished_ms.filter(|_| view.state != State::Queued),
         started_at: view.dispatched_ms.map(rfc3339),
         finished_at: view.finished_ms.map(rfc3339),
+        delivery: view.delivery.as_ref().map(|delivery| DeliveryStatus {
+            status: delivery.status.as_str(),
+            attempts: delivery.attempts,
+            last_error: delivery.last_error.as_deref(),
+        }),
     }
 }
 

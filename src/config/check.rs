@@ -24,6 +24,12 @@ pub(super) fn check(config: &Config) -> Vec<Breach> {
     if let Some(problem) = config.k8s.callback_url.as_deref().and_then(url_problem) {
         breaches.push(Breach { keys: &["k8s.callback-url"], message: problem });
     }
+    if config.delivery.secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
+        breaches.push(Breach {
+            keys: &["delivery.secret"],
+            message: "is empty, so anybody could sign; set a long random text, or leave it unset".to_owned(),
+        });
+    }
     if config.k8s.namespace.as_deref().is_some_and(|name| !is_dns_label(name)) {
         breaches.push(Breach {
             keys: &["k8s.namespace"],

@@ -247,8 +247,9 @@ fn rules_name_keys_of_the_table() {
     config.limits.queued_bytes = 1;
     config.k8s.callback_url = Some(String::new());
     config.k8s.namespace = Some(String::new());
+    config.delivery.secret = Some(crate::config::Secret::new(""));
     let breaches = check(&config);
-    assert_eq!(breaches.len(), 7);
+    assert_eq!(breaches.len(), 8);
     for name in breaches.iter().flat_map(|breach| breach.keys) {
         assert!(find(name).is_ok(), "{name}");
     }

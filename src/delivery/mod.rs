@@ -17,19 +17,23 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use shard_core::{Delivery, DeliveryStatus, ExecutionId, ExecutionView, Input};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::LocalSet,
-    time::Instant,
 };
 
+use crate::config;
 use address::Permit;
 use attempts::Context;
 use load::{Load, Place};
-use resolve::Resolver;
+use resolve::{Resolver, SystemResolver};
 use service::Service;
 use signature::Signer;
 
@@ -116,6 +120,22 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
+    /// Starts the thread, when there is a key to sign with.
+    ///
+    /// # Errors
+    /// When the thread or its event queue cannot be had.
+    pub fn of(config: &config::Delivery, report: Report) -> io::Result<Option<Deliveries>> {
+        let Some(secret) = &config.secret else { return Ok(None) };
+        let options = DeliveryOptions {
+            permit: address::permit(config.allow_private),
+            attempts_max: config.max_attempts,
+            timeout: config.timeout,
+            ..DeliveryOptions::default()
+        };
+        let signer = Signer::new(secret.expose().as_bytes());
+        Deliveries::start(options, signer, SystemResolver, report).map(Some)
+    }
+
     /// Starts the thread.
     ///
     /// # Errors
@@ -150,8 +170,10 @@ impl Deliveries {
     }
 
     /// Takes an order, or returns what to tell its shard when there is no room for it. Never blocks.
-    pub fn deliver(&self, order: DeliveryOrder) -> Option<Input> {
+    pub fn deliver(&self, mut order: DeliveryOrder) -> Option<Input> {
         let id = order.id;
+        // What arrives says nothing about how it arrived.
+        order.view.delivery = None;
         let output = order.view.output.as_ref().map_or(0, |output| output.bytes());
         let error = order.view.error.as_ref().map_or(0, |error| error.bytes());
         let Some(place) = self.load.admit(ORDER_BYTES + output + error) else {

@@ -12,15 +12,18 @@ use sha2::{Digest, Sha256};
 use shard_core::input::{Extra, Idempotency};
 
 use super::{
-    headers::{DISPATCH_ATTEMPT, IDEMPOTENCY_KEY, TIMEOUT_MS, TRACE_ID, TRACEPARENT},
+    headers::{
+        CALLBACK_URL, DISPATCH_ATTEMPT, IDEMPOTENCY_KEY, MAX_AGE_MS, TIMEOUT_MS, TRACE_ID, TRACEPARENT,
+    },
     io::{ConnectionState, Phase},
 };
 use crate::{
     api::{error::ApiError, media_type::MediaType},
     body::{ReadError, read_whole},
+    delivery::{address::Permit, target::Target},
 };
 
-/// Longest deadline that a caller may ask for: one day.
+/// Longest deadline, or age, that a caller may ask for: one day.
 const TIMEOUT_MS_MAX: u32 = 86_400_000;
 /// Longest idempotency key or trace id, in bytes.
 const TEXT_BYTES_MAX: usize = 256;
@@ -90,13 +93,17 @@ fn media_type(headers: &HeaderMap) -> MediaType {
 
 /// `X-Timeout-Ms`.
 pub(super) fn timeout_ms(headers: &HeaderMap) -> Result<Option<u32>, ApiError> {
-    let Some(value) = headers.get(TIMEOUT_MS) else { return Ok(None) };
+    milliseconds(headers, &TIMEOUT_MS)
+}
+
+fn milliseconds(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u32>, ApiError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.trim().parse::<u32>().ok());
     match number.filter(|ms| (1..=TIMEOUT_MS_MAX).contains(ms)) {
         Some(ms) => Ok(Some(ms)),
         None => {
             let rule = format!("must be an integer from 1 to {TIMEOUT_MS_MAX} (milliseconds)");
-            Err(ApiError::bad_header(&TIMEOUT_MS, &rule))
+            Err(ApiError::bad_header(name, &rule))
         }
     }
 }
@@ -109,6 +116,33 @@ pub(super) fn extra(headers: &HeaderMap, body: &[u8]) -> Result<Option<Box<Extra
         text(headers, &IDEMPOTENCY_KEY)?.map(|key| Idempotency { key, digest: digest(headers, body) });
     let extra = Extra { trace_id, traceparent, idempotency, ..Extra::default() };
     Ok((extra != Extra::default()).then(|| Box::new(extra)))
+}
+
+/// Adds `X-Callback-Url` and `X-Max-Age-Ms`, which only calls that are accepted may have. `delivery` says where
+/// results may go; `None` that none are delivered.
+pub(super) fn add_async(
+    headers: &HeaderMap,
+    delivery: Option<Permit>,
+    extra: &mut Option<Box<Extra>>,
+) -> Result<(), ApiError> {
+    let callback_url = callback_url(headers, delivery)?;
+    let max_age_ms = milliseconds(headers, &MAX_AGE_MS)?;
+    if callback_url.is_some() || max_age_ms.is_some() {
+        let extra = extra.get_or_insert_default();
+        (extra.callback_url, extra.max_age_ms) = (callback_url, max_age_ms);
+    }
+    Ok(())
+}
+
+fn callback_url(headers: &HeaderMap, delivery: Option<Permit>) -> Result<Option<Box<str>>, ApiError> {
+    let Some(value) = headers.get(CALLBACK_URL) else { return Ok(None) };
+    let bad = |rule: &str| ApiError::bad_header(&CALLBACK_URL, rule);
+    let permit = delivery.ok_or_else(|| {
+        bad("cannot be taken, because there is no key to sign results with; set delivery.secret on the server")
+    })?;
+    let text = value.to_str().map_err(|_| bad("must be ASCII text"))?.trim();
+    Target::parse(text, permit).map_err(|error| bad(&error.to_string()))?;
+    Ok(Some(text.into()))
 }
 
 /// `X-Dispatch-Attempt`; anything but a positive integer counts as absent.

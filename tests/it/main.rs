@@ -12,6 +12,7 @@ mod callbacks;
 mod cli;
 mod concurrency;
 mod connections;
+mod delivery;
 mod deployment;
 mod descriptors;
 mod disconnects;

@@ -4,13 +4,17 @@ mod addresses;
 mod bounds;
 mod support;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use shard_core::DeliveryStatus::{Delivered, Failed, Pending};
 
 use super::{DeliveryOptions, signature::Signer};
 use crate::api::result;
-use support::{KEY, Receiver, Rig, answer, id, options, view};
+use support::{KEY, PATIENCE, Receiver, Rig, answer, id, options, view};
 
 #[test]
 fn a_result_arrives_signed() {
@@ -104,13 +108,14 @@ fn a_redirect_is_a_failure_and_leads_nowhere() {
 
 #[test]
 fn a_receiver_that_is_not_there_or_says_nothing_ends_the_try() {
-    let options = DeliveryOptions { attempts_max: 2, timeout: Duration::from_millis(100), ..options() };
-    let rig = Rig::start(options);
     let silent = Receiver::silent();
     // Nothing listens on a port whose listener is gone.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let gone = format!("http://{}/", gone.expect("a free port"));
-    for (url, words) in [(silent.url(), "within 100 ms"), (gone, "cannot connect")] {
+    let short = Duration::from_millis(100);
+    for (url, timeout, words) in [(silent.url(), short, "within 100 ms"), (gone, PATIENCE, "cannot connect")]
+    {
+        let rig = Rig::start(DeliveryOptions { attempts_max: 2, timeout, ..options() });
         rig.deliver(1, &url);
         for (attempts, status) in [(1, Pending), (2, Failed)] {
             let (found, count, error) = rig.outcome();
@@ -118,7 +123,6 @@ fn a_receiver_that_is_not_there_or_says_nothing_ends_the_try() {
             assert!(error.contains(words), "{error}");
         }
     }
-    assert_eq!(silent.connections(), 2);
 }
 
 #[test]
@@ -138,8 +142,15 @@ fn only_the_status_of_the_answer_counts() {
 #[test]
 fn tls_is_not_talked_into_plain_text() {
     let rig = Rig::start(DeliveryOptions { attempts_max: 1, ..options() });
-    let receiver = Receiver::start(|_| Some(answer(200)));
-    rig.deliver(1, &receiver.url().replace("http:", "https:"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        // Until the sender closes it.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    rig.deliver(1, &format!("https://{address}/"));
     let (status, attempts, error) = rig.outcome();
     assert_eq!((status, attempts), (Failed, 1));
     assert!(error.contains("cannot secure"), "{error}");

@@ -217,7 +217,7 @@ impl Rig {
 
     pub(super) fn drain(&self, patience: Duration) -> usize {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(self.deliveries.drain(tokio::time::Instant::now() + patience))
+        runtime.block_on(self.deliveries.drain(Instant::now() + patience))
     }
 }
 

@@ -80,7 +80,8 @@ impl Api {
         headers: &HeaderMap,
         body: RequestBody,
     ) -> Result<HttpResponse, ApiError> {
-        let call = self.read_call(name, headers, body).await?;
+        let mut call = self.read_call(name, headers, body).await?;
+        request::add_async(headers, self.settings.delivery, &mut call.extra)?;
         if !self.settings.async_queue {
             // Whether the function exists is said first: it is the more useful of the two answers.
             let ask = |ticket| Input::GetFunction { ticket, name: call.name };

@@ -21,7 +21,10 @@ use super::{
     respond::{self, HttpResponse},
     route::Route,
 };
-use crate::{api::error::ApiError, host::ShardHost, ids::IdSource, runtime_config::RuntimeConfig};
+use crate::{
+    api::error::ApiError, delivery::address::Permit, host::ShardHost, ids::IdSource,
+    runtime_config::RuntimeConfig,
+};
 
 /// Settings that handlers need.
 pub struct ApiSettings {
@@ -35,6 +38,8 @@ pub struct ApiSettings {
     pub admin: bool,
     /// `:enqueue` is taken.
     pub async_queue: bool,
+    /// Where results may be delivered; `None` when there is no key to sign them with.
+    pub delivery: Option<Permit>,
     /// Backends and modules that are on, for the build metadata.
     pub features: Vec<&'static str>,
     /// Callbacks arrive at a listener of their own.

@@ -268,7 +268,11 @@ fn results_by_callback(probe: &mut Probe) {
     let function =
         Function::start(|_| Reply::new(202, "application/json", b"").with("x-nanofaas-async", "true"));
     probe.register_pool("later", &function.url());
-    let accepted = probe.expect(202, "POST", ENQUEUE, "later", &[], r#"{"input":1}"#);
+    let bad = [("x-callback-url", "http://127.0.0.1/")];
+    probe.expect(400, "POST", ENQUEUE, "later", &bad, r#"{"input":1}"#);
+    // A name that leads nowhere (RFC 2606): the delivery is described, whatever becomes of it.
+    let headers = [("x-callback-url", "http://receiver.invalid/"), ("x-max-age-ms", "60000")];
+    let accepted = probe.expect(202, "POST", ENQUEUE, "later", &headers, r#"{"input":1}"#);
     let id = accepted.header("x-execution-id").expect("checked").to_owned();
     eventually("the function has the call", || function.calls() == 1);
     for bad in ["{", r#"{"success":"yes"}"#] {
@@ -278,6 +282,7 @@ fn results_by_callback(probe: &mut Probe) {
     probe.expect(204, "POST", COMPLETE, &id, &[], r#"{"success":true,"output":7}"#);
     let status = probe.expect(200, "GET", EXECUTION, &id, &[], "").json();
     assert_eq!((&status["status"], &status["output"]), (&json!("success"), &json!(7)));
+    assert!(status["delivery"].is_object(), "{status}");
 }
 
 /// An execution that fails for good, and a queue that has no place for it.

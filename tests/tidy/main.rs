@@ -4,6 +4,8 @@
 //! Everything here works on text: comments and unit tests are cut off where a rule is about the program. A rule that
 //! gets an exception names it, with a reason, and an exception that is no longer needed is a failure too.
 
+mod compiled;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Response, Server, eventually};
+use crate::support::{Function, Gate, Reply, Response, Server, eventually};
 
 const ON: &str = "admin.runtime-config.enabled=true";
 const PATH: &str = "/v1/admin/runtime-config";
@@ -178,4 +178,33 @@ fn defaults_are_those_of_later_registrations() {
         .collect();
     assert_eq!(numbers, [1234, 9, 8, 7]);
     assert_eq!(server.get("/v1/functions/before").json()["timeoutMs"], 30000);
+}
+
+#[test]
+fn limits_of_the_sync_queue_hold_as_soon_as_they_are_set() {
+    let server = Server::start(&[ON]);
+    let gate = Gate::closed();
+    let door = gate.clone();
+    let function = Function::start(move |_| {
+        door.pass();
+        Reply::json(json!(1))
+    });
+    server.pool("f", &function, json!({ "concurrency": 1 }));
+    let mut running = server.begin("f", &[], json!(1));
+    gate.await_arrivals(1);
+    put(
+        &server,
+        json!({
+            "syncQueueEnabled": true, "syncQueueAdmissionEnabled": false, "syncQueueRetryAfterSeconds": 77,
+            "syncQueueMaxEstimatedWait": "PT0.1S", "syncQueueMaxQueueWait": "PT0.2S",
+        }),
+    );
+    // The queue was off until now: this caller would have waited to the end of its own 30 seconds.
+    let refused = server.invoke("f", json!(2));
+    let error = refused.expect_error(429, "SYNC_QUEUE_REJECTED");
+    assert_eq!(error["reason"], "timeout");
+    let seconds: Option<u32> = refused.header("retry-after").and_then(|text| text.parse().ok());
+    assert!(seconds >= Some(77), "{seconds:?}");
+    gate.open();
+    assert_eq!(running.read().expect("an answer").status, 200);
 }

@@ -8,9 +8,9 @@ use crate::support::{Server, eventually};
 
 /// Decisions come fast and are held back shortly.
 const SETTINGS: [&str; 5] = [
-    // It would refuse what is to wait for replicas.
-    "sync-queue.enabled=false",
     "autoscaler.enabled=true",
+    // Callers queue up for longer than it would let them.
+    "sync-queue.enabled=false",
     "scaling.poll-interval-ms=50",
     "scaling.upscale-cooldown-ms=100",
     "scaling.downscale-cooldown-ms=300",

@@ -86,6 +86,28 @@ fn replicas_come_with_the_load_and_go_with_it() {
 }
 
 #[test]
+fn without_an_autoscaler_a_caller_that_waits_for_a_replica_learns_how_to_start_one() {
+    let server = Server::dev(&["autoscaler.enabled=false"]);
+    register(&server, "f", "cat", json!({ "minReplicas": 0 }), json!({}));
+    let timeout = [("content-type", "application/json"), ("x-timeout-ms", "50")];
+    let answer = server.client().send("POST", "/v1/functions/f:invoke", &timeout, br#"{"input":1}"#);
+    assert_eq!(answer.status, 408, "{}", answer.text());
+    let error = &answer.json()["error"];
+    assert_eq!(error["stage"], "queue", "{error}");
+    assert!(
+        error["message"].as_str().is_some_and(|message| message.contains("nanofaas fn scale")),
+        "{error}"
+    );
+    assert_eq!(replicas(&server, "f"), (0, 0));
+
+    // What is set by hand serves the next one.
+    let mut caller = server.begin("f", &[], json!(2));
+    let scaled = server.send("PUT", "/v1/functions/f/replicas", &json!({ "replicas": 1 }));
+    assert_eq!(scaled.status, 200, "{}", scaled.text());
+    assert_eq!(caller.read().expect("an answer").status, 200);
+}
+
+#[test]
 fn what_is_not_scaled_by_the_server_says_why() {
     let server = Server::dev(&["autoscaler.enabled=false"]);
     register(&server, "off", "cat", json!({ "minReplicas": 1 }), json!({}));

@@ -44,8 +44,10 @@ impl State {
 /// Where an execution was when a deadline passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// It waited for a slot or a ready endpoint.
+    /// It waited for a slot.
     Queue,
+    /// It waited in the queue, and the function had no instance.
+    Instance,
     /// It was being sent.
     Dispatch,
     /// The function had it.
@@ -56,7 +58,7 @@ impl Stage {
     /// The word for it on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
-            Stage::Queue => "queue",
+            Stage::Queue | Stage::Instance => "queue",
             Stage::Dispatch => "dispatch",
             Stage::Function => "function",
         }
@@ -67,6 +69,10 @@ impl Stage {
         let place = match self {
             Stage::Queue => {
                 "while the call waited in the function's queue; raise `concurrency` or the timeout"
+            }
+            Stage::Instance => {
+                "while no replica of the function was ready; when none is wanted, start one with `nanofaas fn scale`, \
+                 or turn the autoscaler on"
             }
             Stage::Dispatch => "while connecting to the function; check that its endpoint is up",
             Stage::Function => {

@@ -56,7 +56,10 @@ impl Shard {
         match (execution.state, attempt) {
             (State::Running, Some(attempt)) if attempt.connecting => Stage::Dispatch,
             (State::Running, _) => Stage::Function,
-            _ => Stage::Queue,
+            _ => match self.functions.get(execution.function) {
+                Some(function) if !function.has_instance() => Stage::Instance,
+                _ => Stage::Queue,
+            },
         }
     }
 

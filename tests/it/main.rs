@@ -24,6 +24,7 @@ mod idempotency;
 mod invocation;
 mod metrics;
 mod openapi;
+mod overload;
 mod placement;
 mod raw;
 mod retries;

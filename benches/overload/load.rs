@@ -116,11 +116,12 @@ impl Run {
     async fn caller(&self) -> bool {
         self.outcomes.borrow_mut().calls += 1;
         let Answer::Refused(retry_after) = self.call().await else { return false };
-        let mut outcomes = self.outcomes.borrow_mut();
-        outcomes.refused += 1;
-        outcomes.retry_after_s_max = outcomes.retry_after_s_max.max(retry_after.as_secs());
-        outcomes.retry_after_s_sum += retry_after.as_secs();
-        drop(outcomes);
+        {
+            let mut outcomes = self.outcomes.borrow_mut();
+            outcomes.refused += 1;
+            outcomes.retry_after_s_max = outcomes.retry_after_s_max.max(retry_after.as_secs());
+            outcomes.retry_after_s_sum += retry_after.as_secs();
+        }
         if !self.load.obey || Instant::now() + retry_after >= self.end {
             return true;
         }

@@ -8,6 +8,7 @@
 //! The exit code is 1 when a bound is broken. The same scenarios run for moments in `tests/it/overload.rs`.
 
 #![allow(unreachable_pub, reason = "modules of a benchmark are its only readers")]
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
 mod load;
 mod scenarios;

@@ -184,21 +184,15 @@ impl Shard {
         };
         function.busy = false;
         let waiting = function.waiting.take();
+        if let Some(state) = function.scaling.as_mut() {
+            state.scaled(result.as_ref().err().map(|failure| &*failure.message), self.now.mono_us);
+        }
         let told = match result {
             Ok(replicas) => {
                 function.desired = replicas;
-                if let Some(state) = function.scaling.as_mut() {
-                    // Also when a person asked for it: what they set is not taken back at once.
-                    state.changed_us = Some(self.now.mono_us);
-                }
                 Answer::Scaled { replicas }
             }
-            Err(failure) => {
-                if let Some(state) = function.scaling.as_mut() {
-                    state.failure = Some(failure.message.clone());
-                }
-                Answer::Refused(Refusal::Backend(failure))
-            }
+            Err(failure) => Answer::Refused(Refusal::Backend(failure)),
         };
         let done = matches!(told, Answer::Scaled { .. });
         answer(waiting, told, fx);

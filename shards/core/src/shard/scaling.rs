@@ -29,9 +29,11 @@ pub(crate) struct ScalingState {
     read_us: Option<u64>,
     up_us: Option<u64>,
     /// When their number was last changed, by a decision or by a person.
-    pub(crate) changed_us: Option<u64>,
+    changed_us: Option<u64>,
     decision: Option<(Decision, u64)>,
-    pub(crate) failure: Option<Box<str>>,
+    /// The rule behind an order that the backend has not answered yet, and when it was given.
+    ordered: Option<(Rule, u64)>,
+    failure: Option<Box<str>>,
     /// Attempts that may be in flight now.
     pub(crate) effective: u32,
 }
@@ -46,8 +48,27 @@ impl ScalingState {
             up_us: None,
             changed_us: None,
             decision: None,
+            ordered: None,
             failure: None,
             effective: configured,
+        }
+    }
+
+    /// The backend took note of a number, or could not; a decision had asked for it, or a person.
+    pub(crate) fn scaled(&mut self, failure: Option<&str>, now_us: u64) {
+        let ordered = self.ordered.take();
+        match (failure, ordered) {
+            (None, Some((rule, at_us))) => {
+                self.changed_us = Some(at_us);
+                if matches!(rule, Rule::ScaleUp | Rule::FromZero) {
+                    self.up_us = Some(at_us);
+                }
+            }
+            // What a person set is not taken back at once.
+            (None, None) => self.changed_us = Some(now_us),
+            // Nothing changed, so no cooldown begins: the next decision tries again.
+            (Some(failure), Some(_)) => self.failure = Some(failure.into()),
+            (Some(_), None) => {}
         }
     }
 
@@ -145,12 +166,8 @@ impl Shard {
         state.per_replica.adapt(&state.scaling.control, &load);
         let (rule, replicas) = (decision.rule, decision.result);
         let change = replicas != decision.before;
-        if change {
-            state.failure = None;
-        }
-        if matches!(rule, Rule::ScaleUp | Rule::FromZero) {
-            state.up_us = Some(now.mono_us);
-        }
+        state.failure = None;
+        state.ordered = change.then_some((rule, now.mono_us));
         state.decision = Some((decision, now.unix_ms));
         function.follow_replicas(true);
         if change {

@@ -82,7 +82,8 @@ impl Run {
                 let made = report.decision.map_or("none".to_owned(), |(decision, _)| {
                     format!("{} {}/{}", decision.rule.as_str(), decision.before, decision.result)
                 });
-                format!("scaling {made} slots={slots}")
+                let failure = report.failure.map_or(String::new(), |failure| format!(" failed={failure}"));
+                format!("scaling {made} slots={slots}{failure}")
             }
             Answer::Drained { dispatched } => format!("drained {dispatched}"),
             Answer::Removed => "removed".to_owned(),

@@ -64,7 +64,33 @@ fn what_a_backend_is_working_on_is_left_alone() {
         1002 scaled f 1 -> x: scaled 1
         2001 turn -> scale f 2
         2002 scaled f away
+        2003 s scaling f -> s: scaling scale_up 1/2 slots=1 failed=away
+        ",
+    );
+}
+
+#[test]
+fn a_backend_that_refused_is_asked_again_without_a_cooldown() {
+    check(
+        "
+        0 autoscaler poll=1000 up=30000 down=60000
+        0 r register f backend min=1 max=3 target=1 slots=1 timeout=60000 -> provision f
+        1 provisioned f ok p -> open p, r: registered
+        2 a invoke f -> dispatch a#1 to p for 60000
+        2 b invoke f
+        2 c invoke f
+        1001 turn -> scale f 2
+        1002 scaled f away
+        1003 s scaling f -> s: scaling scale_up 1/2 slots=1 failed=away
+        2001 turn -> scale f 2
+        2002 scaled f 2
         2003 s scaling f -> s: scaling scale_up 1/2 slots=1
+        2004 t scale f 5 -> scale f 5
+        2005 scaled f full -> t: refused Backend full
+        2006 s scaling f -> s: scaling scale_up 1/2 slots=1
+        2007 d invoke f
+        3001 turn
+        3002 s scaling f -> s: scaling up_cooldown 2/2 slots=1
         ",
     );
 }

@@ -168,7 +168,7 @@ settings! {
     scaling: Scaling {
         /// Time between two decisions.
         poll_interval: Duration = seconds(5), leaf "poll-interval-ms", in 1..=DAY_MS;
-        /// Time after scaling up in which it does not scale up again; not applied from zero.
+        /// Time after scaling up in which it does not scale up again; from zero it neither holds nor begins.
         upscale_cooldown: Duration = seconds(30), leaf "upscale-cooldown-ms", in 0..=DAY_MS;
         /// Time after scaling in which it does not scale down.
         downscale_cooldown: Duration = seconds(60), leaf "downscale-cooldown-ms", in 0..=DAY_MS;

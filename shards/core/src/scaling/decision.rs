@@ -36,11 +36,11 @@ impl Readings {
 /// Time since the last changes, and how long they hold further ones back. Microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cooldowns {
-    /// Since replicas were last added; `None` when never.
+    /// Since replicas were last added, other than from zero; `None` when never.
     pub since_up_us: Option<u64>,
     /// Since replicas were last added or taken away; `None` when never.
     pub since_change_us: Option<u64>,
-    /// After adding, no more are added for this long. Not applied from zero.
+    /// After adding, no more are added for this long. Scaling from zero neither waits for it nor begins it.
     pub up_us: u64,
     /// After any change, none are taken away for this long.
     pub down_us: u64,

@@ -60,7 +60,8 @@ impl ScalingState {
         match (failure, ordered) {
             (None, Some((rule, at_us))) => {
                 self.changed_us = Some(at_us);
-                if matches!(rule, Rule::ScaleUp | Rule::FromZero) {
+                // What wakes a function says nothing about how much follows: more may be added at once.
+                if rule == Rule::ScaleUp {
                     self.up_us = Some(at_us);
                 }
             }

@@ -96,6 +96,27 @@ fn a_backend_that_refused_is_asked_again_without_a_cooldown() {
 }
 
 #[test]
+fn the_rest_of_a_burst_that_woke_a_function_waits_for_no_cooldown() {
+    check(
+        "
+        0 autoscaler poll=1000 up=30000 down=60000
+        0 r register f backend min=0 max=3 target=1 slots=1 timeout=60000 -> provision f
+        1 provisioned f ok -> r: registered
+        2 a invoke f -> scale f 1
+        2 b invoke f
+        2 c invoke f
+        3 scaled f 1
+        4 endpoints f 1 p -> open p, dispatch a#1 to p for 59998
+        1001 turn -> scale f 2
+        1002 scaled f 2
+        1003 d invoke f
+        2001 turn
+        2002 s scaling f -> s: scaling up_cooldown 2/2 slots=1
+        ",
+    );
+}
+
+#[test]
 fn slots_follow_the_replicas_that_are_there() {
     check(
         "

@@ -388,10 +388,7 @@ impl Server {
         let deployments = Arc::clone(&self.deployments);
         let stopping = tokio::task::spawn_blocking(move || deployments.shut_down(grace));
         if let Some(deliveries) = &self.deliveries {
-            match deliveries.drain(deadline).await {
-                0 => {}
-                results => tracing::warn!(results, "ended with results undelivered; raise shutdown.timeout"),
-            }
+            deliveries.drain(deadline).await;
         }
         let stopped = stopping.await;
         if let Err(error) = stopped {

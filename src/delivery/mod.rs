@@ -193,7 +193,11 @@ impl Deliveries {
         }
         let left = self.load.count();
         self.phase.send_replace(Phase::Over);
-        left + self.load.given_up()
+        let results = left + self.load.given_up();
+        if results > 0 {
+            tracing::warn!(results, "ended with results undelivered; raise shutdown.timeout");
+        }
+        results
     }
 }
 

@@ -3,8 +3,10 @@
 use crate::{
     answer::State,
     execution::Execution,
+    function::Life,
     journal::Promise,
     shard::{FunctionKey, Shard},
+    timers::Due,
 };
 
 /// Audits the whole state.
@@ -58,6 +60,7 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         expect(shard.timers.get(attempt.timer).is_some(), "an attempt has no timeout")?;
     }
     check_accepted(shard)?;
+    check_scaling(shard)?;
     expect(shard.keys.is_bounded(), "stale idempotency keys pile up")?;
     expect(shard.timers.is_sound(), "the timers are out of order")
 }
@@ -94,6 +97,22 @@ fn check_accepted(shard: &Shard) -> Result<(), String> {
                 "nothing will queue an execution that waits beside its queue",
             )?;
         }
+    }
+    Ok(())
+}
+
+fn check_scaling(shard: &Shard) -> Result<(), String> {
+    let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+    let on = shard.settings.autoscaler.is_some();
+    let armed = shard.scaling_timer.is_some_and(|timer| shard.timers.get(timer) == Some(Due::Scaling));
+    expect(armed == shard.scaling_timer.is_some() && (on || !armed), "the timer of scaling is another one")?;
+    for (_, function) in shard.functions.iter() {
+        let Some(state) = &function.scaling else { continue };
+        let configured = function.policy.concurrency;
+        expect((1..=configured).contains(&function.slots()), "slots are beyond their bounds")?;
+        let follows = on && function.managed;
+        expect(follows || state.effective == configured, "slots follow replicas that nobody scales")?;
+        expect(!follows || armed || function.life != Life::Live, "nobody will decide about a function")?;
     }
     Ok(())
 }

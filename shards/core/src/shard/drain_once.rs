@@ -40,6 +40,7 @@ impl Shard {
         let released = settings.background_scheduler && !self.settings.background_scheduler;
         let before = std::mem::replace(&mut self.settings, settings);
         self.reconfigure_sync_queue(before.sync_queue);
+        self.reconfigure_scaling(before.autoscaler.as_ref());
         if !released {
             return;
         }

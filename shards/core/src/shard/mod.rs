@@ -153,7 +153,7 @@ pub struct Shard {
     pub(crate) retained_bytes: u64,
     sweep: Option<TimerKey>,
     /// The next decisions about replicas, and the functions whose turn has yet to come in this round.
-    scaling_timer: Option<TimerKey>,
+    pub(crate) scaling_timer: Option<TimerKey>,
     scaling_turn: VecDeque<FunctionKey>,
     endpoints: Slab<(), EndpointTag>,
     random: u64,

@@ -64,6 +64,7 @@ impl Shard {
         }
         if wait_us == 0 {
             self.enqueue(key);
+            self.wake(function_key, fx);
             return;
         }
         let timer = self.timers.insert(self.now.mono_us + wait_us, Due::Backoff(key));
@@ -72,6 +73,8 @@ impl Shard {
             live.queued_bytes = live.payload.bytes();
             self.queued_bytes += live.queued_bytes;
         }
+        // A replica may start while the back-off lasts.
+        self.wake(function_key, fx);
     }
 }
 

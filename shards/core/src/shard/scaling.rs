@@ -122,7 +122,27 @@ impl Shard {
         }
     }
 
-    /// A call came for a function without replicas: it is not kept waiting for the next round.
+    /// The autoscaler was turned on or off, or has another pace: it decides at once, and slots follow it or do not.
+    pub(super) fn reconfigure_scaling(&mut self, before: Option<&Autoscaler>) {
+        if before == self.settings.autoscaler.as_ref() {
+            return;
+        }
+        if let Some(timer) = self.scaling_timer.take() {
+            self.timers.remove(timer);
+        }
+        self.scaling_turn.clear();
+        let on = self.settings.autoscaler.is_some();
+        let scaled = self.functions.iter().filter(|(_, function)| function.scaling.is_some());
+        for key in scaled.map(|(key, _)| key).collect::<Vec<_>>() {
+            if let Some(function) = self.functions.get_mut(key) {
+                function.follow_replicas(on);
+            }
+            self.ring(key);
+        }
+        self.arm_scaling(0);
+    }
+
+    /// A call waits for a function without replicas: it is not kept waiting for the next round.
     pub(super) fn wake(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get(key) else { return };
         let asleep = function.managed && function.desired == 0 && function.waiting_count() > 0;

@@ -3,5 +3,6 @@
 
 mod model;
 mod overload;
+mod scaling;
 mod script;
 mod table;

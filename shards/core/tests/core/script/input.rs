@@ -29,6 +29,7 @@ impl Run {
             }
             ["store", "safe"] => Input::Journaled { through: self.written },
             ["store", "fails"] => Input::JournalFailed { through: self.written },
+            ["autoscaler", "off"] => Input::Configure(Settings::default()),
             ["autoscaler", rest @ ..] => Input::Configure(Settings {
                 autoscaler: Some(Autoscaler {
                     poll_interval_us: option::<u64>(rest, "poll").unwrap_or(5000) * 1000,

@@ -117,6 +117,134 @@ fn the_rest_of_a_burst_that_woke_a_function_waits_for_no_cooldown() {
 }
 
 #[test]
+fn a_retry_wakes_a_function_whose_replicas_were_taken_away() {
+    check(
+        "
+        0 autoscaler poll=5000
+        0 r register f backend min=0 slots=2 backoff=1000 timeout=60000 -> provision f
+        1 provisioned f ok p -> open p, r: registered
+        2 a invoke f -> dispatch a#1 to p for 60000
+        3 t scale f 0 -> scale f 0
+        4 scaled f 0 -> t: scaled 0
+        5 endpoints f 0 -> close p
+        6 answer a#1 fail -> note retry a#1 FAILED, scale f 1
+        7 scaled f 1
+        8 endpoints f 1 q -> open q
+        ",
+    );
+}
+
+#[test]
+fn what_waits_when_a_person_takes_the_last_replica_away_brings_one_back() {
+    check(
+        "
+        0 autoscaler poll=5000
+        0 r register f backend min=0 slots=1 timeout=60000 -> provision f
+        1 provisioned f ok p -> open p, r: registered
+        2 a invoke f -> dispatch a#1 to p for 60000
+        2 b invoke f
+        3 t scale f 0 -> scale f 0
+        4 scaled f 0 -> t: scaled 0, scale f 1
+        ",
+    );
+}
+
+#[test]
+fn it_does_not_sleep_while_anything_waits_or_runs() {
+    check(
+        "
+        0 autoscaler poll=1000 down=0
+        0 r register f backend min=0 target=100 slots=1 attempts=2 timeout=60000 -> provision f
+        1 provisioned f ok p -> open p, r: registered
+        2 a invoke f -> dispatch a#1 to p for 60000
+        1001 turn
+        1002 s scaling f -> s: scaling hold 1/1 slots=1
+        1003 answer a#1 fail after=5000 -> note retry a#1 FAILED
+        2001 turn
+        2002 s scaling f -> s: scaling hold 1/1 slots=1
+        2003 leave a
+        3001 turn -> scale f 0
+        ",
+    );
+}
+
+#[test]
+fn accepted_work_wakes_a_function_once_it_is_safe() {
+    check(
+        "
+        0 autoscaler poll=5000
+        0 r register f backend min=0 -> provision f
+        1 provisioned f ok -> r: registered
+        2 store waits
+        2 a enqueue f -> write accepted a of f
+        3 store safe -> a: accepted a, scale f 1
+        ",
+    );
+}
+
+#[test]
+fn callers_wait_for_the_first_replica_up_to_their_deadline() {
+    check(
+        "
+        0 autoscaler poll=5000
+        0 r register f backend min=0 slots=4 -> provision f
+        1 provisioned f ok -> r: registered
+        2 a invoke f timeout=100 -> scale f 1
+        2 b invoke f timeout=200
+        3 scaled f 1
+        102 turn -> a: timeout a queue 100
+        150 endpoints f 1 p -> open p, dispatch b#1 to p for 52
+        ",
+    );
+}
+
+#[test]
+fn the_autoscaler_can_be_turned_on_and_off() {
+    check(
+        "
+        0 r register f backend min=0 per-pod=1 slots=3 timeout=60000 -> provision f
+        1 provisioned f ok p -> open p, r: registered
+        2 a invoke f -> dispatch a#1 to p for 60000
+        3 b invoke f -> dispatch b#1 to p for 60000
+        4 autoscaler poll=1000
+        4 s scaling f -> s: scaling hold 1/1 slots=1
+        5 turn
+        6 s scaling f -> s: scaling hold 1/1 slots=1
+        7 c invoke f
+        8 autoscaler off -> dispatch c#1 to p for 59999
+        9 s scaling f -> s: scaling hold 1/1 slots=3
+        show next -> Some(60002)
+        ",
+    );
+}
+
+#[test]
+fn functions_are_decided_about_in_batches() {
+    check(
+        "
+        limits batch=1
+        0 autoscaler poll=1000
+        0 r register f backend min=2 max=4 -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        0 r register g backend min=3 max=4 -> provision g
+        0 provisioned g ok q -> open q, r: registered
+        1000 turn -> scale f 2
+        1000 turn
+        1001 turn -> scale g 3
+        1002 turn
+        1500 x remove f
+        1500 scaled f 2 -> teardown f
+        1501 torn-down f ok -> x: removed, close p, note gone
+        1502 scaled g 3
+        1502 x remove g -> teardown g
+        1503 torn-down g ok -> x: removed, close q, note gone
+        3000 turn
+        show next -> None
+        ",
+    );
+}
+
+#[test]
 fn slots_follow_the_replicas_that_are_there() {
     check(
         "

@@ -3,7 +3,7 @@
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
 //! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
 //! execution ends), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
-//! forgotten).
+//! forgotten). `sync_queue` refuses synchronous calls early.
 
 mod admission;
 mod completion;

@@ -35,28 +35,46 @@ pub(super) struct Api {
 impl Session {
     /// Finds out which server is meant. Connects to nothing yet.
     pub(super) fn open(shared: &Shared, output: Output) -> Result<Session, Failure> {
-        let environment = |name: &str| std::env::var(name).ok();
-        let path = contexts::file_path(&environment);
-        let text = match path.as_ref().map(std::fs::read_to_string) {
-            Some(Ok(text)) => Some(text),
-            Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                let path = path.unwrap_or_default();
-                return Err(Failure::Connection(format!("{}: {error}", path.display())));
-            }
-            _ => None,
-        };
-        let name = path.unwrap_or_default().display().to_string();
-        let endpoint = contexts::endpoint(&contexts::Wanted {
-            endpoint: shared.endpoint.as_deref(),
-            context: shared.context.as_deref(),
-            environment: &environment,
-            file: text.as_deref().map(|text| (name.as_str(), text)),
-        })?;
+        let endpoint = with_contexts(shared, contexts::endpoint)?;
         Ok(Session { api: Api::new(endpoint), output })
+    }
+
+    /// The server's management listener, as `--management` or whatever else says. Connects to nothing yet.
+    pub(super) fn management(shared: &Shared, flag: Option<&str>) -> Result<Api, Failure> {
+        with_contexts(shared, |wanted| contexts::management(wanted, flag)).map(Api::new)
     }
 }
 
+/// Reads what says where servers are.
+fn with_contexts<T>(
+    shared: &Shared,
+    find: impl FnOnce(&contexts::Wanted<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let path = contexts::file_path(&environment);
+    let text = match path.as_ref().map(std::fs::read_to_string) {
+        Some(Ok(text)) => Some(text),
+        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+            let path = path.unwrap_or_default();
+            return Err(Failure::Connection(format!("{}: {error}", path.display())));
+        }
+        _ => None,
+    };
+    let name = path.unwrap_or_default().display().to_string();
+    find(&contexts::Wanted {
+        endpoint: shared.endpoint.as_deref(),
+        context: shared.context.as_deref(),
+        environment: &environment,
+        file: text.as_deref().map(|text| (name.as_str(), text)),
+    })
+}
+
 impl Api {
+    /// The address, without a slash at its end.
+    pub(super) fn address(&self) -> &str {
+        &self.endpoint
+    }
+
     /// The API at an address without a slash at its end.
     pub(super) fn new(endpoint: String) -> Api {
         Api { client: Client::default(), endpoint }

@@ -25,6 +25,7 @@ mod progress;
 mod serve;
 mod settings;
 mod signals;
+mod top;
 
 use std::{future::Future, process::ExitCode};
 
@@ -85,6 +86,8 @@ enum Command {
     /// Look at executions that failed for good, run them again, or drop them
     #[command(name = "dlq", subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Show live what a server is doing
+    Top(top::Top),
     /// Print the completion script of a shell
     Completions(completions::Completions),
 }
@@ -116,6 +119,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Invoke(invoke) => block_on(invoke.run(Session::open(&shared, output)?)),
         Command::Enqueue(enqueue) => block_on(enqueue.run(Session::open(&shared, output)?)),
         Command::Execution(command) => block_on(command.run(Session::open(&shared, output)?)),
+        Command::Top(top) => block_on(top.run(&shared, output)),
         Command::DeadLetters(command) => block_on(command.run(Session::open(&shared, output)?)),
     }
 }

@@ -121,6 +121,11 @@ impl Output {
         Output { format, colour: wanted && io::stdout().is_terminal(), columns }
     }
 
+    /// Whether colours are wanted and seen.
+    pub(super) fn is_coloured(&self) -> bool {
+        self.colour
+    }
+
     pub(super) fn is_json(&self) -> bool {
         self.format == Format::Json
     }

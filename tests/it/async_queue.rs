@@ -79,12 +79,13 @@ fn a_dead_letter_is_listed_replayed_and_ends_well_under_its_id() {
     let mended = Gate::closed();
     let function = failing(&mended);
     server.pool("f", &function, json!({ "maxRetries": 2 }));
-    let id = enqueue(&server, "f", json!({ "page": 3 }));
-    let other = enqueue(&server, "f", json!(2));
-    for id in [&id, &other] {
-        let status = server.ended(id);
+    // One after the other: together, either could be the first to fail for good.
+    let [id, other] = [json!({ "page": 3 }), json!(2)].map(|input| {
+        let id = enqueue(&server, "f", input);
+        let status = server.ended(&id);
         assert_eq!((&status["status"], &status["attempt"]), (&json!("error"), &json!(2)), "{status}");
-    }
+        id
+    });
     let listed = letters(&server, "f");
     let ids: Vec<&str> = listed.iter().filter_map(|letter| letter["executionId"].as_str()).collect();
     assert_eq!(ids, [&*other, &*id], "newest first");

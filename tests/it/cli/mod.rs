@@ -11,6 +11,7 @@ mod functions;
 mod invocations;
 mod program;
 mod scaling;
+mod top;
 
 use fake::{Exchange, Fake};
 use program::{Run, program, run};

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
+    num::NonZero,
     os::fd::OwnedFd,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -22,6 +23,8 @@ pub struct Terminal {
     child: Child,
     control: File,
     shown: Arc<Mutex<Vec<u8>>>,
+    /// Rows and columns.
+    size: (u16, u16),
     /// Settings of the terminal before the program started.
     before: Settings,
 }
@@ -62,7 +65,7 @@ impl Terminal {
                 screen.lock().expect("no panic").extend_from_slice(&bytes[..count]);
             }
         });
-        Terminal { child, control, shown, before }
+        Terminal { child, control, shown, size: (size.ws_row, size.ws_col), before }
     }
 
     /// Types something.
@@ -75,14 +78,46 @@ impl Terminal {
         String::from_utf8_lossy(&self.shown.lock().expect("no panic")).into_owned()
     }
 
-    /// Waits until the program has written something.
+    /// What stands on the screen now.
+    pub fn text(&self) -> String {
+        self.parser().screen().contents()
+    }
+
+    /// Waits until something stands on the screen.
     #[track_caller]
     pub fn await_text(&self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.shown().contains(text) {
-            assert!(Instant::now() < deadline, "{text:?} was not shown: {:?}", self.shown());
+        while !self.text().contains(text) {
+            assert!(Instant::now() < deadline, "{text:?} is not on the screen:\n{}", self.text());
             super::pace(std::time::Duration::from_millis(5));
         }
+    }
+
+    /// Waits until the terminal is as it was before the program started: its settings, which screen it shows, a
+    /// cursor that can be seen.
+    #[track_caller]
+    pub fn await_restored(&self) {
+        eventually("the terminal is put back", || {
+            let parser = self.parser();
+            let screen = parser.screen();
+            self.is_restored() && !screen.alternate_screen() && !screen.hide_cursor()
+        });
+    }
+
+    /// Whether colours stand on the screen.
+    pub fn is_coloured(&self) -> bool {
+        let (parser, (rows, columns)) = (self.parser(), self.size);
+        let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        cells
+            .filter_map(|(row, column)| parser.screen().cell(row, column))
+            .any(|cell| cell.fgcolor() != vt100::Color::Default || cell.bgcolor() != vt100::Color::Default)
+    }
+
+    fn parser(&self) -> vt100::Parser {
+        let lines = |count| NonZero::new(count).expect("a size");
+        let mut parser = vt100::Parser::new(lines(self.size.0), lines(self.size.1), 0);
+        parser.process(&self.shown.lock().expect("no panic"));
+        parser
     }
 
     /// Sends a signal by name.

@@ -1,0 +1,68 @@
+//! `nanofaas top`: what a server is doing, live.
+//!
+//! A look at the metrics (`source`, `scrape`, `exposition`) and the one before it make a picture (`picture`,
+//! `buckets`): rates and quantiles are of the second between the two. On a terminal the picture, the order and the
+//! filter (`state`, `columns`, `keys`) are drawn again and again (`view`, `live`, `screen`); otherwise, and with
+//! `--once`, it is printed (`once`).
+
+mod buckets;
+mod columns;
+mod exposition;
+mod figures;
+mod keys;
+mod live;
+mod once;
+mod picture;
+mod scrape;
+mod screen;
+mod source;
+mod state;
+mod view;
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use self::{source::Source, view::Look};
+use super::{Shared, client::Session, failure::Failure, output::Output};
+
+/// Arguments of `top`.
+#[derive(Args)]
+#[command(
+    after_help = "Columns: RATE/S new executions; P50 and P99 from acceptance to end, retries included; \
+    ERR/S executions\nthat failed and callers whose deadline passed; QUEUE what waits; BUSY slots in use of those \
+    there are;\nREPL replicas ready of those wanted. All of the last second.\n\n\
+    Keys: q quits, arrows sort and scroll, / filters by name, p pauses, ? shows all of them.\n\
+    Without a terminal top prints once, as with --once.\n\n\
+    Examples:\n  \
+    nanofaas top\n  \
+    nanofaas top --management http://10.0.0.7:8081\n  \
+    nanofaas top --once -o json | jq '.functions[] | select(.errorsPerSecond > 0)'"
+)]
+pub(super) struct Top {
+    /// Print one table, made from two looks a second apart
+    #[arg(long)]
+    once: bool,
+    /// Management address of the server [default: NANOFAAS_MANAGEMENT, else the context's, else port 8081 of the
+    /// server's host]
+    #[arg(long, value_name = "URL")]
+    management: Option<String>,
+}
+
+impl Top {
+    pub(super) async fn run(self, shared: &Shared, output: Output) -> Result<ExitCode, Failure> {
+        let session = Session::open(shared, output)?;
+        let management = Session::management(shared, self.management.as_deref())?;
+        let is_seen = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let look = Look::new(management.address(), session.output.is_coloured());
+        let source = Source::new(management, session.api);
+        if self.once || session.output.is_json() || !is_seen {
+            once::run(source, &session.output).await
+        } else {
+            live::run(source, look).await
+        }
+    }
+}

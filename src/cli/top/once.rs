@@ -1,0 +1,91 @@
+//! `top --once`: two looks a second apart, for scripts and for terminals that are none.
+
+use std::{process::ExitCode, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{
+    buckets::Quantile,
+    columns::{Column, Order},
+    figures,
+    picture::{Picture, Row},
+    source::Source,
+    view::header,
+};
+use crate::cli::{
+    failure::Failure,
+    output::{Cell, Look, Output, Table, note},
+};
+
+/// Time between the two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Prints the picture: a table, or an object with `server`, `total` and `functions`.
+pub(super) async fn run(mut source: Source, output: &Output) -> Result<ExitCode, Failure> {
+    source.look().await?;
+    tokio::time::sleep(PAUSE).await;
+    let picture = source.look().await?;
+    let mut rows: Vec<&Row> = picture.rows.iter().collect();
+    Order::default().sort(&mut rows);
+    if output.is_json() {
+        output.json(object(&picture, &rows).to_string().as_bytes())?;
+    } else {
+        note(&header::server(&picture.process, picture.cpus));
+        note(&header::total(&picture));
+        output.table(&table(&rows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(rows: &[&Row]) -> Table {
+    let mut table = Table::new(&Column::ALL.map(Column::title));
+    for row in rows {
+        let look = |column: Column| match column {
+            Column::Errors if row.errors > Some(0.0) => Look::Bad,
+            _ => Look::Plain,
+        };
+        table.row(Column::ALL.iter().map(|column| Cell::new(column.text(row), look(*column))).collect());
+    }
+    table
+}
+
+/// Quantiles beyond the last bucket are null, as are rates that are not known.
+fn object(picture: &Picture, rows: &[&Row]) -> Value {
+    let process = &picture.process;
+    json!({
+        "server": {
+            "uptimeSeconds": figures::now_seconds() - process.started_seconds,
+            "shards": process.shards,
+            "drift": process.drift,
+            "residentBytes": process.resident_bytes,
+            "cpus": picture.cpus,
+        },
+        "total": numbers(&picture.total),
+        "functions": rows.iter().map(|row| {
+            let mut function = json!({ "name": row.name, "mode": row.mode });
+            if let (Some(function), Value::Object(numbers)) = (function.as_object_mut(), numbers(row)) {
+                function.extend(numbers);
+                let replicas = |it: super::scrape::Replicas| json!({ "ready": it.ready, "desired": it.desired });
+                function.insert("replicas".to_owned(), row.replicas.map_or(Value::Null, replicas));
+            }
+            function
+        }).collect::<Vec<_>>(),
+    })
+}
+
+fn numbers(row: &Row) -> Value {
+    let ms = |quantile: Option<Quantile>| match quantile {
+        Some(Quantile::At(seconds)) => Some(seconds * 1e3),
+        _ => None,
+    };
+    json!({
+        "ratePerSecond": row.rate,
+        "p50Ms": ms(row.p50),
+        "p99Ms": ms(row.p99),
+        "errorsPerSecond": row.errors,
+        "retriesPerSecond": row.retries,
+        "queueDepth": row.queue_depth,
+        "inFlight": row.in_flight,
+        "concurrency": row.concurrency,
+    })
+}

@@ -1,0 +1,71 @@
+//! The server as a whole: two lines and a curve.
+
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Rect},
+    text::{Line, Span},
+    widgets::{Paragraph, Sparkline},
+};
+
+use super::{Look, Tone};
+use crate::cli::top::{figures, picture::Picture, scrape::Process, state::State};
+
+/// Width of the text beside the curve.
+const CAPTION: u16 = 14;
+
+/// Uptime, shards, memory, processors and drift, as one line.
+pub(in crate::cli::top) fn server(process: &Process, cpus: Option<f64>) -> String {
+    format!(
+        "up {}  cpu {}  {}  {}  drift {}",
+        figures::uptime(process.started_seconds, figures::now_seconds()),
+        figures::cpus(cpus),
+        figures::bytes(process.resident_bytes),
+        counted(process.shards, "shard"),
+        figures::count(process.drift),
+    )
+}
+
+/// What all functions do together, as one line.
+pub(in crate::cli::top) fn total(picture: &Picture) -> String {
+    let total = &picture.total;
+    format!(
+        "{}  {} calls/s  p99 {}  err {}/s  retry {}/s  busy {}  queue {}",
+        counted(picture.rows.len(), "function"),
+        figures::rate(total.rate),
+        figures::quantile(total.p99),
+        figures::rate(total.errors),
+        figures::rate(total.retries),
+        figures::count(total.in_flight),
+        figures::count(total.queue_depth),
+    )
+}
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look) {
+    let mut first = vec![Span::styled(look.address.clone(), look.style(Tone::Strong))];
+    let mut second = Line::default();
+    if let Some(picture) = &state.picture {
+        let has_drifted = picture.process.drift != 0.0;
+        let tone = if has_drifted { Tone::Bad } else { Tone::Plain };
+        first.push(Span::styled(format!("  {}", server(&picture.process, picture.cpus)), look.style(tone)));
+        second = Line::raw(total(picture));
+    }
+    frame.render_widget(Paragraph::new(vec![Line::from(first), second]), area);
+}
+
+/// Total rates of the last minutes, the newest at the right end.
+pub(super) fn draw_curve(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look) {
+    let [caption, curve] = Layout::horizontal([Constraint::Length(CAPTION), Constraint::Fill(1)]).areas(area);
+    let width = usize::from(curve.width);
+    let shown = state.history.iter().skip(state.history.len().saturating_sub(width)).copied();
+    let missing = width.saturating_sub(state.history.len());
+    let bars: Vec<u64> = std::iter::repeat_n(0, missing).chain(shown).collect();
+    let peak = bars.iter().copied().max().unwrap_or(0);
+    let caption_lines =
+        vec![Line::raw("calls/s"), Line::raw(format!("peak {}", figures::count(peak as f64)))];
+    frame.render_widget(Paragraph::new(caption_lines).style(look.style(Tone::Faint)), caption);
+    frame.render_widget(Sparkline::default().data(&bars).style(look.style(Tone::Good)), curve);
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

@@ -13,7 +13,10 @@ use super::{
     state::State,
     view::{self, Look},
 };
-use crate::cli::{failure::Failure, signals::Signals};
+use crate::{
+    cli::{failure::Failure, signals::Signals},
+    dispatch::client::ClientError,
+};
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -64,9 +67,10 @@ fn watch(mut source: Source) -> mpsc::Receiver<Result<Picture, Failure>> {
     receiver
 }
 
-/// The failure in one line. What it advises is of no use to somebody who is connected already.
+/// The failure in a few words: the address stands before them, and advice on addresses is of no use here.
 fn problem(failure: &Failure) -> String {
     match failure {
+        Failure::Unanswered(ClientError::Connect { reason, .. }) => reason.clone(),
         Failure::Unanswered(error) => error.to_string(),
         other => other.to_string(),
     }

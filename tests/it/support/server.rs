@@ -38,9 +38,11 @@ impl Server {
     fn run(command: &str, settings: &[&str], prelude: &str) -> Server {
         let mut child = Command::new("sh");
         child.args(["-c", &format!("{prelude}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_nanofaas")]);
-        child.args([command, "--management-port", "0", "--workers", "2", "--ephemeral"]);
-        if !settings.iter().any(|setting| setting.starts_with("server.port=")) {
-            child.args(["--port", "0"]);
+        child.args([command, "--workers", "2", "--ephemeral"]);
+        for (key, flag) in [("server.port=", "--port"), ("management.port=", "--management-port")] {
+            if !settings.iter().any(|setting| setting.starts_with(key)) {
+                child.args([flag, "0"]);
+            }
         }
         // Tests are about behaviour; the one about the limit sets it.
         child.args(["--set", "rate.max-per-second=100000000"]);

@@ -60,7 +60,7 @@ impl Enqueue {
             session.output.json(&accepted.body)?;
         } else {
             session.output.line(&accepted.id)?;
-            note(&format!("queued; look at it with: nanofaas exec get {} --watch", accepted.id));
+            note(&format!("queued; see: nanofaas exec get {} --watch", accepted.id));
         }
         Ok(ExitCode::SUCCESS)
     }

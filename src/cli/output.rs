@@ -91,7 +91,10 @@ impl Table {
             lines.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.text.chars().count()).max()
         };
         let widths: Vec<usize> = (0..self.head.len()).map(|column| width(column).unwrap_or(0)).collect();
-        let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+        // Where every character counts, one blank between columns has to do.
+        let needed = widths.iter().map(|width| width + 2).sum::<usize>().saturating_sub(2);
+        let gap = if columns.is_some_and(|columns| columns < needed) { 1 } else { 2 };
+        let before: usize = widths.iter().rev().skip(1).map(|width| width + gap).sum();
         let room = columns.filter(|_| self.is_cut).map(|columns| columns.saturating_sub(before).max(CUT_MIN));
         let mut text = String::new();
         for cells in lines {
@@ -103,7 +106,7 @@ impl Table {
                     _ => text.push_str(&paint(&cell.text, cell.look, colour)),
                 }
                 if column + 1 < cells.len() {
-                    let padding = width - cell.text.chars().count() + 2;
+                    let padding = width - cell.text.chars().count() + gap;
                     text.extend(std::iter::repeat_n(' ', padding));
                 }
             }
@@ -161,7 +164,9 @@ impl Output {
         let mut text = String::new();
         for (name, value) in shown {
             let padding = " ".repeat(width - name.chars().count());
-            text.push_str(&format!("{}{padding}  {}\n", paint(name, Look::Faint, self.colour), plain(value)));
+            // The lines of a text stay in their column.
+            let value = plain(value).trim_end().replace('\n', &format!("\n{}", " ".repeat(width + 2)));
+            text.push_str(&format!("{}{padding}  {value}\n", paint(name, Look::Faint, self.colour)));
         }
         write(text.as_bytes())
     }
@@ -214,7 +219,7 @@ mod tests {
         table.row(vec!["größer".into(), "POOL".into()]);
         table.row(vec!["a".into(), Cell::new("LOCAL", Look::Good)]);
         assert_eq!(table.render(false, None), "NAME    MODE\ngrößer  POOL\na       LOCAL\n");
-        assert!(table.render(true, Some(5)).contains("a       \u{1b}[32mLOCAL\u{1b}[0m\n"));
+        assert!(table.render(true, Some(13)).contains("a       \u{1b}[32mLOCAL\u{1b}[0m\n"));
     }
 
     #[test]
@@ -224,10 +229,11 @@ mod tests {
         for (columns, expected) in [
             (None, "f     no route to\nhost\n"),
             (Some(80), "f     no route to host\n"),
-            (Some(16), "f     no route …\n"),
-            (Some(7), "f     no rout…\n"),
+            (Some(16), "f    no route t…\n"),
+            (Some(7), "f    no rout…\n"),
         ] {
-            assert_eq!(table.render(false, columns), format!("NAME  ERROR\n{expected}"));
+            let head = if expected.starts_with("f     ") { "NAME  ERROR" } else { "NAME ERROR" };
+            assert_eq!(table.render(false, columns), format!("{head}\n{expected}"));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::cli::{client::Session, failure::Failure, output::note};
 #[derive(Args)]
 #[command(
     after_help = "A replayed execution keeps its id and gets all its attempts again. When the queue is full, \
-    replaying all\nof them waits for places in it.\n\n\
+    replaying all of them waits for places in it.\n\n\
     Examples:\n  \
     nanofaas dlq replay report 95edb891-21bc-4681-af7e-9707964bd73a\n  \
     nanofaas dlq replay report --all"
@@ -40,7 +40,7 @@ impl Replay {
                     session.output.json(&response.body)?;
                 } else {
                     session.output.line(&format!("{id} queued"))?;
-                    note(&format!("look at it with: nanofaas exec get {id} --watch"));
+                    note(&format!("see: nanofaas exec get {id} --watch"));
                 }
             }
             None => {

@@ -57,6 +57,10 @@ fn readable(status: &Map<String, Value>) -> Map<String, Value> {
             fields.insert(name.to_owned(), text.into());
         }
     }
+    // What ended it is no second piece of news.
+    if fields.get("error") == fields.get("lastError") {
+        fields.shift_remove("lastError");
+    }
     for name in ["error", "lastError"] {
         if let Some(text) = fields.get(name).and_then(complaint) {
             fields.insert(name.to_owned(), text.into());
@@ -69,7 +73,7 @@ fn readable(status: &Map<String, Value>) -> Map<String, Value> {
 }
 
 /// A moment in RFC 3339.
-fn moment(millis: i64) -> Option<String> {
+pub(in crate::cli) fn moment(millis: i64) -> Option<String> {
     Timestamp::from_millisecond(millis).ok().map(|moment| moment.to_string())
 }
 
@@ -102,13 +106,13 @@ mod tests {
         let status = json!({
             "executionId": "x", "status": "error", "createdAtMillis": 1_700_000_000_000_i64,
             "startedAtMillis": null, "finishedAtMillis": 1, "finishedAt": "then", "new": [1],
-            "error": {"code": "C", "message": "m"}, "lastError": null,
+            "error": {"code": "C", "message": "m"}, "lastError": {"code": "C", "message": "l"},
             "delivery": {"status": "failed", "attempts": 2, "lastError": "refused"}
         });
         let shown = readable(status.as_object().expect("an object"));
         let expected = json!({
             "executionId": "x", "status": "error", "createdAt": "2023-11-14T22:13:20Z", "finishedAt": "then",
-            "new": [1], "error": "m (C)", "lastError": null, "delivery": "failed, 2 attempts: refused"
+            "new": [1], "error": "m (C)", "lastError": "l (C)", "delivery": "failed, 2 attempts: refused"
         });
         assert_eq!(Value::Object(shown), expected);
     }

@@ -21,7 +21,8 @@ pub(super) async fn run(session: Session) -> Result<ExitCode, Failure> {
 }
 
 fn table(functions: &[Value]) -> Table {
-    let mut table = Table::new(&["NAME", "MODE", "BACKEND", "RUNS", "CONCURRENCY", "QUEUE", "TIMEOUT MS"]);
+    let mut table =
+        Table::new(&["NAME", "MODE", "BACKEND", "CONCURRENCY", "QUEUE", "TIMEOUT MS", "RUNS"]).cut();
     for function in functions {
         let field = |name: &str| function.get(name).filter(|value| !value.is_null()).map(plain);
         let cell = |text: Option<String>| text.map_or(Cell::new("-", Look::Faint), Cell::from);
@@ -30,10 +31,10 @@ fn table(functions: &[Value]) -> Table {
             cell(field("name")),
             cell(field("effectiveExecutionMode").or_else(|| field("executionMode"))),
             cell(field("deploymentBackend")),
-            cell(runs),
             cell(field("concurrency")),
             cell(field("queueSize")),
             cell(field("timeoutMs")),
+            cell(runs),
         ]);
     }
     table

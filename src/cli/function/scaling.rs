@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::{
     client::{Session, function_path},
+    execution::show::moment,
     failure::Failure,
     output::{Cell, Look, Output, Table, plain},
 };
@@ -42,7 +43,7 @@ fn print(output: &Output, decision: &Map<String, Value>) -> io::Result<()> {
     }
     let is_single = |value: &Value| !value.is_object() && !value.is_array();
     let singles = decision.iter().filter(|(name, value)| is_single(value) && *name != "reason");
-    let singles: Map<_, _> = singles.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let singles: Map<_, _> = singles.map(|(name, value)| readable(name, value)).collect();
     output.fields(&singles, &["function"])?;
     for (name, value) in decision.iter().filter(|(_, value)| !is_single(value)) {
         let Some(table) = table(value) else { continue };
@@ -50,6 +51,14 @@ fn print(output: &Output, decision: &Map<String, Value>) -> io::Result<()> {
         output.table(&table)?;
     }
     Ok(())
+}
+
+/// A moment as text, anything else as it is.
+fn readable(name: &str, value: &Value) -> (String, Value) {
+    match (name.strip_suffix("AtMillis"), value.as_i64().and_then(moment)) {
+        (Some(name), Some(text)) => (format!("{name}At"), text.into()),
+        _ => (name.to_owned(), value.clone()),
+    }
 }
 
 /// A list of objects with a column per member, a list of anything else with one column, an object with a row per

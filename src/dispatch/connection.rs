@@ -7,6 +7,7 @@
 use std::{
     future::poll_fn,
     io,
+    ops::Range,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
 };
@@ -96,14 +97,14 @@ impl Stream {
 /// See the module. Dropping it closes it, whatever is still on its way.
 pub(super) struct Connection {
     stream: Stream,
-    /// Zeroed once; `filled` bytes of it are in use.
+    /// Zeroed once; what was read and not used yet is in `unread`.
     buffer: Vec<u8>,
-    filled: usize,
+    unread: Range<usize>,
 }
 
 impl Connection {
     pub(super) fn new(stream: Stream) -> Connection {
-        Connection { stream, buffer: vec![0; BUFFER_BYTES], filled: 0 }
+        Connection { stream, buffer: vec![0; BUFFER_BYTES], unread: 0..0 }
     }
 
     /// Whether the peer has closed it, or said something that nobody asked for; `waker` is woken when it does. Costs no
@@ -132,7 +133,7 @@ impl Connection {
         let body = self.read_body(&head, &mut outgoing, body_bytes_max).await?;
         // A function that answers without reading may never read the rest; what came behind the answer belongs to
         // no call.
-        let reusable = head.keep_alive && outgoing.is_done() && self.filled == 0;
+        let reusable = head.keep_alive && outgoing.is_done() && self.unread.is_empty();
         if self.buffer.len() > BUFFER_BYTES {
             self.buffer = vec![0; BUFFER_BYTES];
         }
@@ -151,7 +152,7 @@ impl Connection {
             match ready!(self.poll_fill(context)) {
                 Ok(0) => return Poll::Ready(Err(outgoing.failure(write_error, ExchangeError::Closed))),
                 Ok(_) => {
-                    if let Some(found) = response::parse(&self.buffer[..self.filled])? {
+                    if let Some(found) = response::parse(self.unread())? {
                         return Poll::Ready(Ok(found));
                     }
                 }
@@ -164,14 +165,28 @@ impl Connection {
 
     /// Reads once behind what is in the buffer, which grows when it is full. 0: the peer has closed.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.filled == self.buffer.len() {
-            self.buffer.resize(2 * self.buffer.len(), 0);
-        }
-        let mut buffer = ReadBuf::new(&mut self.buffer[self.filled..]);
+        self.make_room();
+        let mut buffer = ReadBuf::new(&mut self.buffer[self.unread.end..]);
         ready!(self.stream.poll_read(context, &mut buffer))?;
         let count = buffer.filled().len();
-        self.filled += count;
+        self.unread.end += count;
         Poll::Ready(Ok(count))
+    }
+
+    /// Moves what is left to the front only here: an answer in tiny chunks would be moved once for each of them.
+    fn make_room(&mut self) {
+        if self.unread.start > 0 && (self.unread.is_empty() || self.unread.end == self.buffer.len()) {
+            self.buffer.copy_within(self.unread.clone(), 0);
+            self.unread = 0..self.unread.len();
+        }
+        if self.unread.end == self.buffer.len() {
+            self.buffer.resize(2 * self.buffer.len(), 0);
+        }
+    }
+
+    /// What was read and not used yet.
+    fn unread(&self) -> &[u8] {
+        &self.buffer[self.unread.clone()]
     }
 
     /// Reads once more while the rest of the request goes out.
@@ -186,8 +201,7 @@ impl Connection {
     }
 
     fn consume(&mut self, count: usize) {
-        self.buffer.copy_within(count..self.filled, 0);
-        self.filled -= count;
+        self.unread.start += count;
     }
 
     async fn read_body(
@@ -209,7 +223,10 @@ impl Connection {
             Framing::Close => {
                 let mut body = BytesMut::new();
                 loop {
-                    self.move_to(&mut body, bytes_max)?;
+                    if self.unread.len() > bytes_max - body.len() {
+                        return Err(ExchangeError::TooLarge);
+                    }
+                    self.move_to(&mut body, usize::MAX);
                     if self.fill(outgoing).await? == 0 {
                         return Ok(body.freeze());
                     }
@@ -223,16 +240,15 @@ impl Connection {
         length: usize,
         outgoing: &mut Outgoing<'_>,
     ) -> Result<Bytes, ExchangeError> {
-        if length <= self.filled {
-            let body = Bytes::copy_from_slice(&self.buffer[..length]);
+        if length <= self.unread.len() {
+            let body = Bytes::copy_from_slice(&self.unread()[..length]);
             self.consume(length);
             return Ok(body);
         }
         let mut body = BytesMut::with_capacity(length.min(BODY_BYTES_AHEAD_MAX));
         loop {
-            let part = self.filled.min(length - body.len());
-            body.extend_from_slice(&self.buffer[..part]);
-            self.consume(part);
+            let part = length - body.len();
+            self.move_to(&mut body, part);
             if body.len() == length {
                 return Ok(body.freeze());
             }
@@ -249,28 +265,26 @@ impl Connection {
     ) -> Result<Bytes, ExchangeError> {
         let mut body = BytesMut::new();
         loop {
-            let mut left = self.chunk_size(outgoing).await?;
-            if left == 0 {
+            let size = self.chunk_size(outgoing).await?;
+            if size == 0 {
                 self.skip_trailers(outgoing).await?;
                 return Ok(body.freeze());
             }
-            if left > (bytes_max - body.len()) as u64 {
+            let mut left = usize::try_from(size).unwrap_or(usize::MAX);
+            if left > bytes_max - body.len() {
                 return Err(ExchangeError::TooLarge);
             }
             loop {
-                let part = self.filled.min(usize::try_from(left).unwrap_or(usize::MAX));
-                body.extend_from_slice(&self.buffer[..part]);
-                self.consume(part);
-                left -= part as u64;
+                left -= self.move_to(&mut body, left);
                 if left == 0 {
                     break;
                 }
                 self.fill_more(outgoing).await?;
             }
-            while self.filled < 2 {
+            while self.unread.len() < 2 {
                 self.fill_more(outgoing).await?;
             }
-            if &self.buffer[..2] != b"\r\n" {
+            if &self.unread()[..2] != b"\r\n" {
                 return Err(ExchangeError::Chunks);
             }
             self.consume(2);
@@ -279,12 +293,12 @@ impl Connection {
 
     async fn chunk_size(&mut self, outgoing: &mut Outgoing<'_>) -> Result<u64, ExchangeError> {
         loop {
-            match httparse::parse_chunk_size(&self.buffer[..self.filled]) {
+            match httparse::parse_chunk_size(self.unread()) {
                 Ok(httparse::Status::Complete((length, size))) => {
                     self.consume(length);
                     return Ok(size);
                 }
-                Ok(httparse::Status::Partial) if self.filled <= CHUNK_LINE_BYTES_MAX => {
+                Ok(httparse::Status::Partial) if self.unread.len() <= CHUNK_LINE_BYTES_MAX => {
                     self.fill_more(outgoing).await?;
                 }
                 _ => return Err(ExchangeError::Chunks),
@@ -296,12 +310,12 @@ impl Connection {
     async fn skip_trailers(&mut self, outgoing: &mut Outgoing<'_>) -> Result<(), ExchangeError> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; 16];
-            match httparse::parse_headers(&self.buffer[..self.filled], &mut headers) {
+            match httparse::parse_headers(self.unread(), &mut headers) {
                 Ok(httparse::Status::Complete((length, _))) => {
                     self.consume(length);
                     return Ok(());
                 }
-                Ok(httparse::Status::Partial) if self.filled <= CHUNK_LINE_BYTES_MAX => {
+                Ok(httparse::Status::Partial) if self.unread.len() <= CHUNK_LINE_BYTES_MAX => {
                     self.fill_more(outgoing).await?;
                 }
                 _ => return Err(ExchangeError::Chunks),
@@ -316,14 +330,12 @@ impl Connection {
         }
     }
 
-    /// Moves what is in the buffer to a body.
-    fn move_to(&mut self, body: &mut BytesMut, bytes_max: usize) -> Result<(), ExchangeError> {
-        if self.filled > bytes_max - body.len() {
-            return Err(ExchangeError::TooLarge);
-        }
-        body.extend_from_slice(&self.buffer[..self.filled]);
-        self.filled = 0;
-        Ok(())
+    /// Moves at most so many bytes that were read to a body. Returns how many.
+    fn move_to(&mut self, body: &mut BytesMut, bytes_max: usize) -> usize {
+        let count = self.unread.len().min(bytes_max);
+        body.extend_from_slice(&self.unread()[..count]);
+        self.consume(count);
+        count
     }
 }
 

@@ -7,7 +7,7 @@ use std::{borrow::Cow, mem::MaybeUninit};
 
 use hyper::StatusCode;
 
-/// Longest head, informational answers before it not included.
+/// Longest head, informational answers before it included: a function may send as many of them as it likes.
 pub(super) const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Headers of one answer.
 const HEADERS_MAX: usize = 100;
@@ -63,7 +63,9 @@ pub(super) enum HeadError {
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     let mut skipped = 0;
     loop {
-        let Some((head, length)) = parse_one(&bytes[skipped..])? else { return Ok(None) };
+        let Some((head, length)) = parse_one(&bytes[skipped..])? else {
+            return if bytes.len() < HEAD_BYTES_MAX { Ok(None) } else { Err(HeadError::TooLong) };
+        };
         skipped += length;
         match head.status {
             status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {}
@@ -79,7 +81,6 @@ fn parse_one(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
     let length = match parsed.map_err(HeadError::Syntax)? {
         httparse::Status::Complete(length) => length,
-        httparse::Status::Partial if bytes.len() >= HEAD_BYTES_MAX => return Err(HeadError::TooLong),
         httparse::Status::Partial => return Ok(None),
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
@@ -246,6 +247,8 @@ mod tests {
     fn heads_are_bounded() {
         let long = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(HEAD_BYTES_MAX));
         assert_eq!(parse(long.as_bytes()), Err(HeadError::TooLong));
+        let hints = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(HEAD_BYTES_MAX / 28 + 1);
+        assert_eq!(parse(hints.as_bytes()), Err(HeadError::TooLong));
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(HEADERS_MAX + 1));
         assert_eq!(parse(many.as_bytes()), Err(HeadError::Syntax(httparse::Error::TooManyHeaders)));
     }

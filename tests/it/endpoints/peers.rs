@@ -195,6 +195,14 @@ pub(super) fn rows() -> Vec<Row> {
         ("answers-http-0.9", answers!("<html>hello</html>"), Code(UNREACHABLE, 2)),
         ("answers-status-0", answers!("HTTP/1.1 000 No\r\ncontent-length: 0\r\n\r\n"), Code(UNREACHABLE, 2)),
         (
+            "hints-without-end",
+            |peer| {
+                peer.read();
+                while peer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n") {}
+            },
+            Code(UNREACHABLE, 2),
+        ),
+        (
             "answers-101",
             answers_and_holds!("HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n"),
             Code("FUNCTION_ERROR", 2),

@@ -66,9 +66,10 @@ impl Shard {
             let retry_after_s = function.rate.retry_after_s(self.now.unix_ms);
             return Err(Refusal::RateLimited { function: true, limit_per_second, retry_after_s });
         }
-        if let Some(sent) = call.extra.as_ref().and_then(|extra| extra.idempotency.clone()) {
+        let callback_url = call.extra.as_mut().and_then(|extra| extra.callback_url.take());
+        if let Some(sent) = call.extra.as_ref().and_then(|extra| extra.idempotency.as_ref()) {
             let label = Arc::clone(&function.label);
-            if let Some(admission) = self.join(&mut call, accepted, &label, &sent)? {
+            if let Some(admission) = self.join(&call, accepted, &label, sent, &callback_url)? {
                 return Ok(admission);
             }
         }
@@ -96,16 +97,17 @@ impl Shard {
         {
             function.counters.sync_admitted += 1;
         }
-        Ok(Admission::Created(self.create(call, key, accepted)))
+        Ok(Admission::Created(self.create(call, key, callback_url, accepted)))
     }
 
     /// Uses an earlier execution with the same key. `None`: there is none, go on.
     fn join(
         &mut self,
-        call: &mut Invoke,
+        call: &Invoke,
         accepted: bool,
         label: &Arc<str>,
         sent: &Idempotency,
+        callback_url: &Option<Box<str>>,
     ) -> Result<Option<Admission>, Refusal> {
         let Some(claim) = self.keys.get(label, &sent.key).copied() else { return Ok(None) };
         let Some(execution) = self.executions.get_mut(claim.execution) else { return Ok(None) };
@@ -121,9 +123,8 @@ impl Shard {
         }
         if accepted {
             // One result is delivered to one address: the first that was given.
-            let callback_url = call.extra.as_mut().and_then(|extra| extra.callback_url.take());
             if execution.delivery.is_none() {
-                execution.delivery = callback_url.map(ResultDelivery::new);
+                execution.delivery = callback_url.clone().map(ResultDelivery::new);
             }
             self.accepted_count += usize::from(!execution.accepted);
             return Ok(Some(Admission::Accepted(claim.execution, execution.id)));
@@ -146,7 +147,13 @@ impl Shard {
         Ok(Some(Admission::Joined))
     }
 
-    fn create(&mut self, mut call: Invoke, function_key: FunctionKey, accepted: bool) -> ExecutionKey {
+    fn create(
+        &mut self,
+        call: Invoke,
+        function_key: FunctionKey,
+        callback_url: Option<Box<str>>,
+        accepted: bool,
+    ) -> ExecutionKey {
         let now = self.now;
         let (label, timeout_ms) = match self.functions.get_mut(function_key) {
             Some(function) => {
@@ -160,7 +167,6 @@ impl Shard {
         let limit_ms = call.timeout_ms.unwrap_or(timeout_ms);
         let deadline_us = now.mono_us + u64::from(limit_ms) * 1000;
         let idempotency = call.extra.as_ref().and_then(|extra| extra.idempotency.clone());
-        let callback_url = call.extra.as_mut().and_then(|extra| extra.callback_url.take());
         let key = self.executions.insert(Execution {
             id: call.id,
             function: function_key,
@@ -278,19 +284,25 @@ impl Shard {
             .map(|(key, _)| key)
             .collect();
         for key in waiting {
-            let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut())
-            else {
-                continue;
-            };
-            for waiter in live.take_waiters() {
-                self.timers.remove(waiter.timer);
-                self.joined.remove(&waiter.ticket);
-                if !waiter.gone {
-                    fx.reply(waiter.ticket, Answer::Refused(Refusal::ShuttingDown));
-                }
+            for ticket in self.take_waiters(key) {
+                fx.reply(ticket, Answer::Refused(Refusal::ShuttingDown));
             }
             self.discard(key, fx);
         }
+    }
+
+    /// Ends the waits of everybody who waits for an execution's result. Returns those who are still there.
+    pub(super) fn take_waiters(&mut self, key: ExecutionKey) -> Vec<Ticket> {
+        let live = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut());
+        let mut tickets = Vec::new();
+        for waiter in live.into_iter().flat_map(|live| live.take_waiters()) {
+            self.timers.remove(waiter.timer);
+            self.joined.remove(&waiter.ticket);
+            if !waiter.gone {
+                tickets.push(waiter.ticket);
+            }
+        }
+        tickets
     }
 }
 

@@ -15,16 +15,11 @@ use crate::{
 impl Shard {
     /// Puts an execution at the tail of its function's queue.
     pub(super) fn enqueue(&mut self, key: ExecutionKey) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(live) = execution.live.as_mut() else { return };
-        live.queued_us = self.now.mono_us;
-        if live.queued_bytes == 0 {
-            live.queued_bytes = live.payload.bytes();
-            self.queued_bytes += live.queued_bytes;
+        let Some(function_key) = self.start_waiting(key) else { return };
+        let in_backlog = self.executions.get(key).is_some_and(|execution| self.is_backlogged(execution));
+        if let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) {
+            live.in_backlog = in_backlog;
         }
-        let function_key = execution.function;
-        live.in_backlog = execution.accepted && !self.settings.background_scheduler;
-        let in_backlog = live.in_backlog;
         if let Some(function) = self.functions.get_mut(function_key) {
             let queue = if in_backlog { &mut function.backlog } else { &mut function.queue };
             queue.push(key);
@@ -32,6 +27,18 @@ impl Shard {
         }
         self.start_sync_wait(key);
         self.ring(function_key);
+    }
+
+    /// Notes that an execution waits from now on, with its payload. Returns its function.
+    pub(super) fn start_waiting(&mut self, key: ExecutionKey) -> Option<FunctionKey> {
+        let execution = self.executions.get_mut(key)?;
+        let live = execution.live.as_mut()?;
+        live.queued_us = self.now.mono_us;
+        if live.queued_bytes == 0 {
+            live.queued_bytes = live.payload.bytes();
+            self.queued_bytes += live.queued_bytes;
+        }
+        Some(execution.function)
     }
 
     /// Notes that a function may have something to dispatch.

@@ -31,9 +31,8 @@ impl Shard {
         ticket: Ticket,
         fx: &mut Effects,
     ) {
-        let mut already = true;
-        if let Some(execution) = self.executions.get_mut(key).filter(|execution| !execution.accepted) {
-            already = false;
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        if !execution.accepted {
             // At once, not when the record is safe: from now on no waiter may end it. Should the record fail, it
             // runs on to its end as if it had been accepted, which harms nobody.
             execution.accepted = true;
@@ -43,13 +42,12 @@ impl Shard {
             if attempt > 0 {
                 self.write(Record::Attempted { id, attempt }, fx);
             }
-        }
-        if self.journal.promises().next().is_none() && already {
+        } else if self.journal.promises().next().is_none() {
             // Everything that was promised is safe, this too.
             fx.reply(ticket, Answer::Accepted { id });
-        } else {
-            self.journal.promise(Promise::Answer(id, ticket));
+            return;
         }
+        self.journal.promise(Promise::Answer(id, ticket));
     }
 
     fn write_accepted(&mut self, key: ExecutionKey, fx: &mut Effects) {
@@ -103,31 +101,18 @@ impl Shard {
 
     /// An execution that was not accepted after all leaves nothing behind; whoever joined it is told.
     fn refuse_parked(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        if execution.state != State::Queued {
-            return;
-        }
-        let Some(live) = execution.live.as_mut() else { return };
-        for waiter in live.take_waiters() {
-            self.timers.remove(waiter.timer);
-            self.joined.remove(&waiter.ticket);
-            if !waiter.gone {
-                fx.reply(waiter.ticket, Answer::Refused(Refusal::StoreUnavailable));
+        if self.executions.get(key).is_some_and(|execution| execution.state == State::Queued) {
+            for ticket in self.take_waiters(key) {
+                fx.reply(ticket, Answer::Refused(Refusal::StoreUnavailable));
             }
+            self.discard(key, fx);
         }
-        self.discard(key, fx);
     }
 
     /// Puts an execution beside its queue: it waits, but not for a slot.
     pub(super) fn park(&mut self, key: ExecutionKey) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(live) = execution.live.as_mut() else { return };
-        live.queued_us = self.now.mono_us;
-        if live.queued_bytes == 0 {
-            live.queued_bytes = live.payload.bytes();
-            self.queued_bytes += live.queued_bytes;
-        }
-        if let Some(function) = self.functions.get_mut(execution.function) {
+        let Some(function) = self.start_waiting(key) else { return };
+        if let Some(function) = self.functions.get_mut(function) {
             function.parked.insert(key);
         }
     }

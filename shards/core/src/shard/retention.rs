@@ -125,13 +125,10 @@ impl Shard {
         let Some(live) = execution.live.as_mut() else { return };
         let idempotency_key =
             live.extra.as_ref().and_then(|extra| Some(extra.idempotency.as_ref()?.key.clone()));
-        for waiter in live.take_waiters() {
-            self.timers.remove(waiter.timer);
-            self.joined.remove(&waiter.ticket);
-        }
         let watchers = std::mem::take(&mut live.watchers);
         self.timers.remove(live.expiry);
         self.accepted_count -= usize::from(execution.accepted);
+        self.take_waiters(key);
         self.leave_queue(key, State::Error);
         self.forget(key, false);
         self.tell(key, watchers, fx);

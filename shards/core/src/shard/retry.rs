@@ -38,9 +38,6 @@ impl Shard {
         function.counters.retries += 1;
         function.accounting.running -= 1;
         function.accounting.queued += 1;
-        if wait_us > 0 {
-            function.parked.insert(key);
-        }
         fx.push(Effect::Note(Note::Retry { id, attempt: number, code: failure.code.clone() }));
         // Of an earlier attempt only code and message are ever shown.
         let failure = Failure { body: None, ..*failure };
@@ -58,23 +55,20 @@ impl Shard {
             // The first attempt may have gone out without a wait, with its payload in the read buffer.
             live.payload.detach();
         }
-        if at_once {
+        if wait_us > 0 {
+            let timer = self.timers.insert(self.now.mono_us + wait_us, Due::Backoff(key));
+            if let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) {
+                live.backoff = Some(timer);
+            }
+            self.park(key);
+            // A replica may start while the back-off lasts.
+            self.wake(function_key, fx);
+        } else if at_once {
             self.dispatch(key, fx);
-            return;
-        }
-        if wait_us == 0 {
+        } else {
             self.enqueue(key);
             self.wake(function_key, fx);
-            return;
         }
-        let timer = self.timers.insert(self.now.mono_us + wait_us, Due::Backoff(key));
-        if let Some(live) = execution.live.as_mut() {
-            live.backoff = Some(timer);
-            live.queued_bytes = live.payload.bytes();
-            self.queued_bytes += live.queued_bytes;
-        }
-        // A replica may start while the back-off lasts.
-        self.wake(function_key, fx);
     }
 }
 

@@ -149,7 +149,7 @@ impl Shard {
     /// A synchronous call has waited as long as it may: whoever waits for it is refused.
     pub(super) fn queue_wait_is_over(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let now_us = self.now.mono_us;
-        let Some(settings) = self.settings.sync_queue.as_ref() else { return };
+        let Some(settings) = self.settings.sync_queue.clone() else { return };
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(live) = execution.live.as_mut() else { return };
         let Some(function) = self.functions.get_mut(execution.function) else { return };
@@ -160,13 +160,11 @@ impl Shard {
         }
         function.counters.sync_rejected_timeout += 1;
         function.counters.sync_timeouts += 1;
-        for waiter in live.take_waiters() {
-            self.timers.remove(waiter.timer);
-            self.joined.remove(&waiter.ticket);
-            if !waiter.gone {
-                let refusal = rejection(function, settings, SyncQueueReason::Timeout, now_us);
-                fx.reply(waiter.ticket, Answer::Refused(refusal));
-            }
+        let function_key = execution.function;
+        for ticket in self.take_waiters(key) {
+            let Some(function) = self.functions.get_mut(function_key) else { break };
+            let refusal = rejection(function, &settings, SyncQueueReason::Timeout, now_us);
+            fx.reply(ticket, Answer::Refused(refusal));
         }
         self.discard(key, fx);
     }

@@ -27,7 +27,7 @@ use crate::{
         deployments::Deployments,
         process::{ProcessBackend, ProcessBackendError, ProcessOptions},
     },
-    config::{self, Config},
+    config::{self, Config, quantity::micros},
     delivery::{Deliveries, address},
     descriptors,
     dispatch::{DispatchOptions, Dispatcher},
@@ -209,10 +209,6 @@ fn shape(config: &Config) -> Shape {
         seed: u64::from_ne_bytes(seed),
         plan,
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2)
 }
 
 fn default_backend(config: &Config) -> Option<String> {

@@ -11,7 +11,7 @@ use shard_core::{
 };
 
 use super::{envelope::malformed, error::ApiError, result::to_json, spec::Registration};
-use crate::config::{Config, suggest::nearest};
+use crate::config::{Config, quantity::micros, suggest::nearest};
 
 /// Longest duration and timeout, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
@@ -122,7 +122,6 @@ impl Snapshot {
 
     /// What shards have to know, with what cannot be changed taken from `config`.
     pub fn settings(&self, config: &Config) -> Settings {
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2);
         Settings {
             calls_per_second: self.rate_max_per_second,
             background_scheduler: config.background_scheduler.enabled,

@@ -18,6 +18,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     Duration::try_from(signed).map_err(|_| expected())
 }
 
+/// A duration as the core counts it. One of more than 290 000 years stays below its overflow.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2)
+}
+
 /// Reads a size: `1048576`, `1MiB`, `16KiB`, `2GB`.
 ///
 /// # Errors

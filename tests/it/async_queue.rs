@@ -41,11 +41,7 @@ fn failing(gate: &Gate) -> Function {
 fn a_reader_waits_for_the_end() {
     let server = Server::start(&[ON]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(7))
-    });
+    let function = Function::behind(&gate, json!(7));
     server.pool("f", &function, json!({}));
     let id = enqueue(&server, "f", json!(1));
     gate.await_arrivals(1);
@@ -148,11 +144,7 @@ fn what_a_caller_waits_for_is_no_dead_letter() {
 fn a_removed_function_takes_its_queue_along() {
     let server = Server::start(&[ON]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     server.pool("f", &function, json!({ "concurrency": 1 }));
     let running = enqueue(&server, "f", json!(1));
     gate.await_arrivals(1);
@@ -216,11 +208,7 @@ fn draining_by_hand_needs_the_module() {
 fn a_server_that_ends_finishes_what_it_accepted_and_keeps_no_readers() {
     let mut server = Server::start(&[ON, "shutdown.timeout=20s"]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     server.pool("f", &function, json!({ "concurrency": 1 }));
     let id = enqueue(&server, "f", json!(1));
     enqueue(&server, "f", json!(2));

@@ -141,11 +141,7 @@ fn registering_and_deleting_at_the_same_time_leaves_one_or_none() {
 fn a_function_with_a_full_queue_does_not_delay_others() {
     let server = Server::start(&["async-queue.enabled=true"]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let stuck = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!("stuck"))
-    });
+    let stuck = Function::behind(&gate, json!("stuck"));
     let quick = Function::start(|_| Reply::json(json!("quick")));
     // Enough names that every shard has both kinds.
     let names: Vec<String> = (0..6).map(|number| number.to_string()).collect();

@@ -298,11 +298,7 @@ fn a_server_that_ends_delivers_what_it_has() {
 fn a_call_that_waits_too_long_expires() {
     let server = Server::start(&[ON, SECRET, PRIVATE]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     server.pool("f", &function, json!({ "concurrency": 1 }));
     let first = accepted(&enqueue(&server, "f", &[("x-max-age-ms", "86400000")]));
     gate.await_arrivals(1);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Function, Gate, Reply, Response, Server, eventually};
+use crate::support::{Function, Gate, Response, Server, eventually};
 
 const ON: &str = "admin.runtime-config.enabled=true";
 const PATH: &str = "/v1/admin/runtime-config";
@@ -184,11 +184,7 @@ fn defaults_are_those_of_later_registrations() {
 fn limits_of_the_sync_queue_hold_as_soon_as_they_are_set() {
     let server = Server::start(&[ON]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     server.pool("f", &function, json!({ "concurrency": 1 }));
     let mut running = server.begin("f", &[], json!(1));
     gate.await_arrivals(1);

@@ -8,12 +8,13 @@ use std::{
 };
 
 use hyper::{HeaderMap, Method, StatusCode};
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, json};
 
 use super::examples::Example;
 use crate::cli::{
     call::Call,
-    client::{Api, function_path, parse, refused},
+    client::{Api, function_path, refused},
+    execution::watch,
     failure::Failure,
     function::spec,
     json::equal,
@@ -119,7 +120,7 @@ impl Stage<'_> {
     async fn queued(&self, function: &str) -> Result<Telling, Failure> {
         self.register(function, &self.command, json!({})).await?;
         let id = self.enqueue(function).await?;
-        let status = self.end_of(&id).await?;
+        let (status, _) = watch::until_end(self.api, &id).await?;
         let attempts = self.ended_as(&status, "success")?;
         Ok(Telling { execution: id, attempts, what: format!("answered 202, then {}", took(&status)) })
     }
@@ -129,7 +130,7 @@ impl Stage<'_> {
         let command = unless_there(&seen, "touch", "the first attempt always fails", &self.command);
         self.register(function, &command, json!({ "maxRetries": 3, "retryBackoffMs": 20 })).await?;
         let id = self.enqueue(function).await?;
-        let status = self.end_of(&id).await?;
+        let (status, _) = watch::until_end(self.api, &id).await?;
         let attempts = self.ended_as(&status, "success")?;
         if attempts != 2 {
             return Err(Failure::Failed(format!("it took {attempts} attempts instead of 2")));
@@ -147,7 +148,8 @@ impl Stage<'_> {
         let command = unless_there(&mended, "true", "not mended yet", &self.command);
         self.register(function, &command, json!({ "maxRetries": 1 })).await?;
         let id = self.enqueue(function).await?;
-        self.ended_as(&self.end_of(&id).await?, "error")?;
+        let (status, _) = watch::until_end(self.api, &id).await?;
+        self.ended_as(&status, "error")?;
         let (letters, _) = self.api.get(&function_path(function, "/dead-letters")).await?;
         if letters[0]["executionId"] != json!(id) {
             return Err(Failure::Failed("it is not among the dead letters".to_owned()));
@@ -158,7 +160,7 @@ impl Stage<'_> {
         if response.status != StatusCode::ACCEPTED {
             return Err(refused(&response));
         }
-        let status = self.end_of(&id).await?;
+        let (status, _) = watch::until_end(self.api, &id).await?;
         let attempts = self.ended_as(&status, "success")?;
         Ok(Telling { execution: id, attempts, what: "dead letter, mended, replayed, succeeded".to_owned() })
     }
@@ -171,8 +173,7 @@ impl Stage<'_> {
             return Err(Failure::Failed(format!("it is not asleep: {replicas}")));
         }
         let started = Instant::now();
-        let call = Call { function, input: &self.payload.input, headers: HeaderMap::new(), timeout_ms: None };
-        let outcome = self.api.invoke(call).await?;
+        let outcome = self.api.invoke(self.call(function)).await?;
         let ms = started.elapsed().as_millis();
         let envelope: Value = serde_json::from_slice(&outcome.body).unwrap_or(Value::Null);
         self.ended_as(&envelope, "success")?;
@@ -193,29 +194,12 @@ impl Stage<'_> {
     }
 
     async fn enqueue(&self, function: &str) -> Result<String, Failure> {
-        #[derive(serde::Serialize)]
-        struct Envelope<'a> {
-            input: &'a RawValue,
-        }
-        let body = serde_json::to_vec(&Envelope { input: &self.payload.input }).unwrap_or_default();
-        let path = function_path(function, ":enqueue");
-        let timeout = crate::cli::client::MANAGEMENT_TIMEOUT;
-        let response = self.api.send(Method::POST, &path, HeaderMap::new(), body.into(), timeout).await?;
-        if response.status != StatusCode::ACCEPTED {
-            return Err(refused(&response));
-        }
-        let accepted = parse(&response)?;
-        Ok(accepted["executionId"].as_str().unwrap_or_default().to_owned())
+        Ok(self.api.enqueue(self.call(function)).await?.id)
     }
 
-    /// Waits for the end of an execution.
-    async fn end_of(&self, id: &str) -> Result<Value, Failure> {
-        loop {
-            let (status, _) = self.api.get(&format!("/v1/executions/{id}?wait=10s")).await?;
-            if !matches!(status["status"].as_str(), Some("queued" | "running")) {
-                return Ok(status);
-            }
-        }
+    /// The example's first payload.
+    fn call<'a>(&'a self, function: &'a str) -> Call<'a> {
+        Call { function, input: &self.payload.input, headers: HeaderMap::new(), timeout_ms: None }
     }
 
     /// Checks how an execution ended, and its output. Returns its attempts.

@@ -53,14 +53,7 @@ impl Api {
 
     /// `POST /v1/internal/functions/{name}:drain-once`
     pub(super) async fn drain_once(&self, name: &str) -> Result<HttpResponse, ApiError> {
-        if !self.settings.async_queue {
-            // As for :enqueue, whether the function exists is said first.
-            let answer = self.ask_about(name, |ticket, name| Input::GetFunction { ticket, name }).await?;
-            return Err(match answer {
-                Answer::Function(_) => ApiError::AsyncQueueDisabled,
-                other => refused(other, name),
-            });
-        }
+        self.require_async_queue(name).await?;
         match self.ask_about(name, |ticket, name| Input::DrainOnce { ticket, name }).await? {
             Answer::Drained { dispatched } => Ok(respond::json(StatusCode::OK, result::drained(dispatched))),
             other => Err(refused(other, name)),

@@ -154,6 +154,18 @@ impl Api {
         self.ask(name.owner_hash(), None, |ticket| input(ticket, name)).await
     }
 
+    /// Refuses when the async queue is off. Whether the function exists is said first: it is the more useful of the two
+    /// answers.
+    pub(super) async fn require_async_queue(&self, name: &str) -> Result<(), ApiError> {
+        if self.settings.async_queue {
+            return Ok(());
+        }
+        match self.ask_about(name, |ticket, name| Input::GetFunction { ticket, name }).await? {
+            Answer::Function(_) => Err(ApiError::AsyncQueueDisabled),
+            other => Err(refused(other, name)),
+        }
+    }
+
     pub(super) async fn read_json(&self, headers: &HeaderMap, body: RequestBody) -> Result<Bytes, ApiError> {
         request::require_json(headers)?;
         request::read_body(headers, body, self.settings.request_bytes_max, "limits.request-bytes").await

@@ -82,14 +82,7 @@ impl Api {
     ) -> Result<HttpResponse, ApiError> {
         let mut call = self.read_call(name, headers, body).await?;
         request::add_async(headers, self.settings.delivery, &mut call.extra)?;
-        if !self.settings.async_queue {
-            // Whether the function exists is said first: it is the more useful of the two answers.
-            let ask = |ticket| Input::GetFunction { ticket, name: call.name };
-            return Err(match self.ask(call.name.owner_hash(), None, ask).await? {
-                Answer::Refused(refusal) => refused(refusal, name),
-                _ => ApiError::AsyncQueueDisabled,
-            });
-        }
+        self.require_async_queue(name).await?;
         let id = call.id;
         let answer = self
             .ask(call.name.owner_hash(), None, |ticket| {

@@ -8,7 +8,7 @@ use super::{
     program::{program, run},
     with_server,
 };
-use crate::support::{Function, Gate, Reply, Server, Terminal};
+use crate::support::{Function, Gate, Server, Terminal};
 
 fn status(state: &str) -> String {
     json!({"executionId": "x-1", "functionName": "f", "status": state, "attempt": 1}).to_string()
@@ -18,11 +18,7 @@ fn status(state: &str) -> String {
 fn held() -> (Server, Gate, String) {
     let server = Server::start(&["async-queue.enabled=true"]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!("through"))
-    });
+    let function = Function::behind(&gate, json!("through"));
     server.pool("f", &function, json!({"concurrency": 1}));
     let id = enqueue(&server);
     gate.await_arrivals(1);

@@ -74,11 +74,7 @@ fn until_refused(call: &mut dyn FnMut() -> Response, calls_max: usize) -> Respon
 fn a_full_queue_says_how_long_it_is() {
     let server = Server::start(&["async-queue.enabled=true"]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     server.pool("f", &function, json!({ "concurrency": 1, "queueSize": 2 }));
     let mut waiting = vec![server.begin("f", &[], json!(0))];
     gate.await_arrivals(1);
@@ -136,11 +132,7 @@ fn payloads_that_wait_have_a_budget() {
     let server =
         Server::start(&["limits.request-bytes=2000", "limits.queued-bytes=3000", "async-queue.enabled=true"]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     server.pool("f", &function, json!({ "concurrency": 1, "queueSize": 100 }));
     let big = json!("x".repeat(1000));
     let mut clients = vec![server.begin("f", &[], big.clone())];
@@ -194,11 +186,7 @@ fn too_many_connections_are_told_so() {
 fn only_what_is_queued_can_be_cancelled() {
     let server = Server::start(&["async-queue.enabled=true"]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     server.pool("f", &function, json!({ "concurrency": 1 }));
     let enqueue = || {
         let response = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 1 }));

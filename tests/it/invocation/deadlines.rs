@@ -20,11 +20,7 @@ fn expect_timeout(response: &Response, stage: &str, limit_ms: u32) -> String {
 
 fn held() -> (Gate, Function) {
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!("late"))
-    });
+    let function = Function::behind(&gate, json!("late"));
     (gate, function)
 }
 

@@ -76,11 +76,7 @@ fn redirects_are_not_followed() {
 fn a_timeout_of_the_attempt_names_its_limit() {
     let server = Server::start(&[]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     server.pool("f", &function, json!({ "maxRetries": 1, "timeoutMs": 120 }));
     let response = server.begin("f", &[("x-timeout-ms", "20000")], json!(1)).read().expect("an answer");
     let message = expect_failure(&response, "FUNCTION_TIMEOUT");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Function, Gate, Reply, Server};
+use crate::support::{Function, Gate, Server};
 
 const FIELDS: [&str; 15] = [
     "executionId",
@@ -42,11 +42,7 @@ fn expect_same_instant(status: &Value, text: &str, ms: &str) {
 fn every_field_of_a_status() {
     let server = Server::start(&["async-queue.enabled=true"]);
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!({ "x": 1 }))
-    });
+    let function = Function::behind(&gate, json!({ "x": 1 }));
     server.pool("f", &function, json!({ "concurrency": 1 }));
     let enqueue = || {
         let response = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 1 }));

@@ -51,11 +51,7 @@ fn local_and_failing_functions(server: &Server) {
 /// One call runs, one waits, one finds no place, and the caller of the one that runs leaves too early.
 fn queue_full_and_timeout(server: &Server) {
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     server.pool("slow", &function, json!({ "concurrency": 1, "queueSize": 1 }));
     let mut running = server.begin("slow", &[("x-timeout-ms", "400")], json!(1));
     gate.await_arrivals(1);

@@ -382,11 +382,7 @@ fn sync_queue() {
     let settings = ["sync-queue.enabled=true", "sync-queue.max-depth=1", "sync-queue.max-queue-wait=1s"];
     let mut probe = Probe::start(Server::start(&settings));
     let gate = Gate::closed();
-    let door = gate.clone();
-    let function = Function::start(move |_| {
-        door.pass();
-        Reply::json(json!(1))
-    });
+    let function = Function::behind(&gate, json!(1));
     probe.register_pool("f", &function.url());
     let _running = probe.server.begin("f", &[], json!(1));
     gate.await_arrivals(1);

@@ -11,6 +11,8 @@ use std::{
 
 use serde_json::Value;
 
+use super::Gate;
+
 /// What the function was sent.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -83,6 +85,15 @@ pub struct Function {
 }
 
 impl Function {
+    /// Answers every call with this value once it has passed the gate.
+    pub fn behind(gate: &Gate, value: Value) -> Function {
+        let gate = gate.clone();
+        Function::start(move |_| {
+            gate.pass();
+            Reply::json(value.clone())
+        })
+    }
+
     /// Answers every call with what `handler` makes of it; calls run in parallel, one per connection.
     pub fn start(handler: impl Fn(Call) -> Reply + Send + Sync + 'static) -> Function {
         let handler = Arc::new(handler);

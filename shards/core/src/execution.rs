@@ -6,6 +6,7 @@ use crate::{
     answer::{Answer, Delivery, ExecutionView, Stage, State},
     dead_letters::DeadLetter,
     id::ExecutionId,
+    id_table::TableNumber,
     input::{Extra, Ticket},
     payload::{Failure, Output, Payload, code},
     shard::{AttemptKey, FunctionKey},
@@ -141,6 +142,8 @@ pub(crate) struct ResultDelivery {
 #[derive(Debug)]
 pub(crate) struct Execution {
     pub(crate) id: ExecutionId,
+    /// Where the id is kept.
+    pub(crate) id_table: TableNumber,
     pub(crate) function: FunctionKey,
     pub(crate) label: Arc<str>,
     pub(crate) state: State,

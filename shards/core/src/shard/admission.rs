@@ -10,6 +10,7 @@ use crate::{
     execution::{Ending, Execution, Live, ResultDelivery, Waiter},
     function::Function,
     id::ExecutionId,
+    id_table::TableNumber,
     input::{Idempotency, Invoke, Ticket},
     limits::Limits,
     payload::{Failure, code},
@@ -169,6 +170,7 @@ impl Shard {
         let idempotency = call.extra.as_ref().and_then(|extra| extra.idempotency.clone());
         let key = self.executions.insert(Execution {
             id: call.id,
+            id_table: TableNumber::default(),
             function: function_key,
             label: Arc::clone(&label),
             state: State::Queued,
@@ -201,7 +203,7 @@ impl Shard {
             execution.live = Some(Box::new(live));
         }
         self.arm_expiry(key, expires_us);
-        self.ids.insert(call.id, key);
+        self.index_id(key);
         if let Some(idempotency) = idempotency {
             self.keys.put(&label, &idempotency, key, now.mono_us);
             self.expire_keys(KEYS_PER_CLAIM);

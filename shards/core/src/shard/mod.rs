@@ -361,7 +361,18 @@ impl Shard {
     }
 
     fn find_key(&self, id: ExecutionId) -> Option<ExecutionKey> {
-        self.ids.get(id)
+        self.ids.get(id).filter(|key| self.executions.get(*key).is_some())
+    }
+
+    /// Makes an execution known by its id.
+    fn index_id(&mut self, key: ExecutionKey) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        execution.id_table = self.ids.insert(execution.id, key);
+        for (id, key) in self.ids.take_overdue().into_iter().flatten() {
+            if let Some(execution) = self.executions.get_mut(key).filter(|execution| execution.id == id) {
+                execution.id_table = self.ids.insert(id, key);
+            }
+        }
     }
 
     /// The next number of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").

@@ -139,7 +139,7 @@ impl Shard {
 
     fn forget(&mut self, key: ExecutionKey, finished: bool) {
         let Some(execution) = self.executions.remove(key) else { return };
-        self.ids.remove(execution.id);
+        self.ids.release(execution.id_table);
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.accounting.finished -= u64::from(finished);
             function.accounting.evicted += 1;

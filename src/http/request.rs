@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::{
     HeaderMap,
     body::{Body, Incoming},
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use sha2::{Digest, Sha256};
 use shard_core::input::{Extra, Idempotency};
@@ -91,13 +91,53 @@ fn media_type(headers: &HeaderMap) -> MediaType {
     MediaType::of(headers.get(CONTENT_TYPE).map(|value| value.as_bytes()))
 }
 
-/// `X-Timeout-Ms`.
-pub(super) fn timeout_ms(headers: &HeaderMap) -> Result<Option<u32>, ApiError> {
-    milliseconds(headers, &TIMEOUT_MS)
+/// The headers of our own that a call may have. Found in one pass: each lookup in the map would hash the name, and most
+/// calls have none of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct CallHeaders<'a> {
+    timeout_ms: Option<&'a HeaderValue>,
+    trace_id: Option<&'a HeaderValue>,
+    traceparent: Option<&'a HeaderValue>,
+    idempotency_key: Option<&'a HeaderValue>,
 }
 
-fn milliseconds(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u32>, ApiError> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+impl<'a> CallHeaders<'a> {
+    /// The first of each.
+    pub(super) fn of(headers: &'a HeaderMap) -> CallHeaders<'a> {
+        let mut found = CallHeaders::default();
+        for (name, value) in headers {
+            let place = match name {
+                name if *name == TIMEOUT_MS => &mut found.timeout_ms,
+                name if *name == TRACE_ID => &mut found.trace_id,
+                name if *name == TRACEPARENT => &mut found.traceparent,
+                name if *name == IDEMPOTENCY_KEY => &mut found.idempotency_key,
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        found
+    }
+
+    /// `X-Timeout-Ms`.
+    pub(super) fn timeout_ms(&self) -> Result<Option<u32>, ApiError> {
+        milliseconds(self.timeout_ms, &TIMEOUT_MS)
+    }
+
+    /// Trace context and idempotency key. `None` when there is neither.
+    pub(super) fn extra(&self, headers: &HeaderMap, body: &[u8]) -> Result<Option<Box<Extra>>, ApiError> {
+        let trace_id = text(self.trace_id, &TRACE_ID)?;
+        let traceparent = text(self.traceparent, &TRACEPARENT)?;
+        let idempotency = text(self.idempotency_key, &IDEMPOTENCY_KEY)?
+            .map(|key| Idempotency { key, digest: digest(headers, body) });
+        if trace_id.is_none() && traceparent.is_none() && idempotency.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Extra { trace_id, traceparent, idempotency, ..Extra::default() })))
+    }
+}
+
+fn milliseconds(value: Option<&HeaderValue>, name: &HeaderName) -> Result<Option<u32>, ApiError> {
+    let Some(value) = value else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.trim().parse::<u32>().ok());
     match number.filter(|ms| (1..=TIMEOUT_MS_MAX).contains(ms)) {
         Some(ms) => Ok(Some(ms)),
@@ -108,16 +148,6 @@ fn milliseconds(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u32>, A
     }
 }
 
-/// Trace context and idempotency key. `None` when there is neither.
-pub(super) fn extra(headers: &HeaderMap, body: &[u8]) -> Result<Option<Box<Extra>>, ApiError> {
-    let trace_id = text(headers, &TRACE_ID)?;
-    let traceparent = text(headers, &TRACEPARENT)?;
-    let idempotency =
-        text(headers, &IDEMPOTENCY_KEY)?.map(|key| Idempotency { key, digest: digest(headers, body) });
-    let extra = Extra { trace_id, traceparent, idempotency, ..Extra::default() };
-    Ok((extra != Extra::default()).then(|| Box::new(extra)))
-}
-
 /// Adds `X-Callback-Url` and `X-Max-Age-Ms`, which only calls that are accepted may have. `delivery` says where
 /// results may go; `None` that none are delivered.
 pub(super) fn add_async(
@@ -126,7 +156,7 @@ pub(super) fn add_async(
     extra: &mut Option<Box<Extra>>,
 ) -> Result<(), ApiError> {
     let callback_url = callback_url(headers, delivery)?;
-    let max_age_ms = milliseconds(headers, &MAX_AGE_MS)?;
+    let max_age_ms = milliseconds(headers.get(MAX_AGE_MS), &MAX_AGE_MS)?;
     if callback_url.is_some() || max_age_ms.is_some() {
         let extra = extra.get_or_insert_default();
         (extra.callback_url, extra.max_age_ms) = (callback_url, max_age_ms);
@@ -150,8 +180,8 @@ pub(super) fn dispatch_attempt(headers: &HeaderMap) -> Option<u32> {
     headers.get(DISPATCH_ATTEMPT)?.to_str().ok()?.trim().parse().ok().filter(|attempt| *attempt > 0)
 }
 
-fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Box<str>>, ApiError> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+fn text(value: Option<&HeaderValue>, name: &HeaderName) -> Result<Option<Box<str>>, ApiError> {
+    let Some(value) = value else { return Ok(None) };
     match value.to_str().map(str::trim) {
         Ok("") => Ok(None),
         Ok(text) if text.len() <= TEXT_BYTES_MAX => Ok(Some(text.into())),

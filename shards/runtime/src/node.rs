@@ -261,7 +261,12 @@ impl<H: Host> Node<H> {
             }
         }
         if !seat.follow_up.is_empty() {
-            self.inner.inputs.borrow_mut().append(&mut seat.follow_up);
+            let mut inputs = self.inner.inputs.borrow_mut();
+            if inputs.is_empty() {
+                std::mem::swap(&mut *inputs, &mut seat.follow_up);
+            } else {
+                inputs.append(&mut seat.follow_up);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     api::{envelope, error::ApiError, result},
     http::{
         headers::{EXECUTION_ERROR, EXECUTION_STATUS},
-        request::{self, RequestBody},
+        request::{self, CallHeaders, RequestBody},
         respond::{self, HttpResponse},
     },
 };
@@ -105,10 +105,11 @@ impl Api {
 
     async fn read_call(&self, name: &str, headers: &HeaderMap, body: RequestBody) -> Result<Call, ApiError> {
         let content_type = request::raw_content_type(headers)?;
-        let timeout_ms = request::timeout_ms(headers)?;
+        let ours = CallHeaders::of(headers);
+        let timeout_ms = ours.timeout_ms()?;
         let limit = self.settings.request_bytes_max;
         let body = request::read_body(headers, body, limit, "limits.request-bytes").await?;
-        let extra = request::extra(headers, &body)?;
+        let extra = ours.extra(headers, &body)?;
         let payload = match content_type {
             None => envelope::parse(&body)?,
             Some(_) => Payload { input: body, metadata: None, content_type },

@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod interrupt;
 pub mod monitor;
 pub mod plan;
 pub mod record;

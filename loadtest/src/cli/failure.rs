@@ -5,7 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{client::address::AddressError, plan::Mistakes, report::compare::CompareError, run::RunError};
+use crate::{
+    client::address::AddressError, interrupt, plan::Mistakes, report::compare::CompareError, run::RunError,
+};
 
 /// Exit code of a wrong use of the command line, or of a scenario with mistakes.
 const USAGE: u8 = 2;
@@ -31,6 +33,9 @@ pub(super) enum Failure {
     /// Nothing more can be printed.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// A signal came before anything could be said.
+    #[error("interrupted")]
+    Interrupted,
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -51,6 +56,7 @@ impl Failure {
             Failure::Usage(_) | Failure::Scenario(_) | Failure::Address(_) | Failure::Compare(_) => {
                 ExitCode::from(USAGE)
             }
+            Failure::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
             _ => ExitCode::FAILURE,
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 //!
-//! Exit codes: 0 success, 1 a threshold is broken or the run failed, 2 usage (also a scenario with mistakes).
+//! Exit codes: 0 success, 1 a threshold is broken or the run failed, 2 usage (also a scenario with mistakes), 130
+//! ended early by SIGINT or SIGTERM.
 
 mod compare;
 mod failure;

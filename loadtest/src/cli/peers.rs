@@ -13,9 +13,10 @@ use clap::Args;
 use super::{
     failure::Failure,
     flags::{Amount, Callee},
-    measure::measure,
+    measure::{catch_signals, measure},
 };
 use crate::{
+    interrupt::EXIT_CODE,
     monitor::Monitor,
     plan::{Rate, Scenario, rate},
     report::peers::{self, Peer, Round},
@@ -69,14 +70,18 @@ impl Peers {
             return Err(Failure::Usage(format!("--pid {name}: no target has this name")));
         }
         let scenarios: Vec<Scenario> = peers.iter().map(|peer| self.scenario(&peer.url)).collect();
-        for round in 0..self.rounds {
+        let interrupt = catch_signals()?;
+        'rounds: for round in 0..self.rounds {
             let mut order: Vec<usize> = (0..peers.len()).collect();
             if round % 2 == 1 {
                 order.reverse();
             }
             for index in order {
-                let summary = measure(&scenarios[index], monitors[index].clone())?;
-                peers[index].rounds.push(Round::new(&summary));
+                let measured = measure(&scenarios[index], monitors[index].clone(), &interrupt);
+                match measured {
+                    Err(Failure::Interrupted) => break 'rounds,
+                    measured => peers[index].rounds.push(Round::new(&measured?)),
+                }
             }
         }
         peers::finish(&mut peers);
@@ -88,7 +93,7 @@ impl Peers {
         } else {
             write!(stdout, "{}", peers::table(&peers))?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(if interrupt.is_set() { ExitCode::from(EXIT_CODE) } else { ExitCode::SUCCESS })
     }
 
     fn monitor(&self, name: &str) -> Result<Option<Monitor>, Failure> {

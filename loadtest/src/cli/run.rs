@@ -13,9 +13,11 @@ use clap::Args;
 use super::{
     failure::Failure,
     flags::{Amount, ArrivalsName, Callee, DEFAULT_ENDPOINT, Watched},
+    measure::catch_signals,
     progress::Progress,
 };
 use crate::{
+    interrupt,
     plan::{self, Rate, Scenario, Threshold, file},
     report::{Summary, html, text},
     run::run,
@@ -68,8 +70,9 @@ impl Run {
             fs::create_dir_all(out).map_err(|error| unwritable(out, &error))?;
         }
         let log = out.map(|out| out.join("latency.hlog"));
-        let progress = Progress::new();
-        let (plan, outcome) = run(plan, monitor, log.as_deref(), |row, length| progress.show(row, length))?;
+        let (progress, interrupt) = (Progress::new(), catch_signals()?);
+        let (plan, outcome) =
+            run(plan, monitor, log.as_deref(), &interrupt, |row, length| progress.show(row, length))?;
         progress.clear();
         let summary = Summary::new(&plan, &outcome);
         if let Some(out) = out {
@@ -80,6 +83,9 @@ impl Run {
             writeln!(stdout, "{}", json(&summary)?)?;
         } else {
             stdout.write_all(text::text(&summary).as_bytes())?;
+        }
+        if summary.is_interrupted {
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
         Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

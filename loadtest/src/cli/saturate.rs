@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     failure::Failure,
     flags::{Amount, Callee, Watched},
-    measure::measure,
+    measure::{catch_signals, measure},
 };
 use crate::{
     plan::Rate,
@@ -94,7 +94,7 @@ impl Saturate {
         }
         let mut scenario = self.callee.scenario(&self.amount);
         scenario.duration = Some(Duration::from_secs(self.seconds));
-        let monitor = self.watched.monitor()?;
+        let (monitor, interrupt) = (self.watched.monitor()?, catch_signals()?);
         let mut steps = Vec::new();
         let search = Search {
             start: self.start,
@@ -102,18 +102,25 @@ impl Saturate {
             precision: self.precision,
             tries: self.tries,
         };
-        let saturation = search.run(|rate| {
+        let found = search.run(|rate| {
             let rate = rate.round();
             for load in &mut scenario.loads {
                 load.rate = Some(Rate::Constant(rate));
                 // Too few connections would be a limit of ours, not of the server.
                 load.connections = self.amount.connections.unwrap_or(256);
             }
-            let measured = Measured::new(&measure(&scenario, monitor.clone())?);
+            let measured = Measured::new(&measure(&scenario, monitor.clone(), &interrupt)?);
             let is_good = self.is_good(&measured);
             steps.push(Step { rate, is_good, measured });
             Ok::<bool, Failure>(is_good)
-        })?;
+        });
+        let saturation = match found {
+            Err(Failure::Interrupted) => {
+                self.print_steps(&steps)?;
+                return Err(Failure::Interrupted);
+            }
+            found => found?,
+        };
         self.print(saturation.map(f64::round), &steps)?;
         Ok(if saturation.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -125,13 +132,24 @@ impl Saturate {
     }
 
     fn print(&self, saturation: Option<f64>, steps: &[Step<Measured>]) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
         if self.json {
+            let mut stdout = io::stdout().lock();
             let found = Found { saturation_per_s: saturation, steps };
             let json =
                 serde_json::to_string_pretty(&found).map_err(|error| Failure::Failed(error.to_string()))?;
             return Ok(writeln!(stdout, "{json}")?);
         }
+        self.print_steps(steps)?;
+        let mut stdout = io::stdout().lock();
+        match saturation {
+            Some(rate) => writeln!(stdout, "saturation: {rate} calls/s with p99 up to {} ms", self.p99_ms)?,
+            None => writeln!(stdout, "no rate keeps p99 up to {} ms", self.p99_ms)?,
+        }
+        Ok(())
+    }
+
+    fn print_steps(&self, steps: &[Step<Measured>]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
         let mut table = Table::new(["calls/s", "answers/s", "achieved", "errors", "p50", "p99", "goal"]);
         for step in steps {
             let measured = &step.measured;
@@ -151,10 +169,6 @@ impl Saturate {
             .any(|step| step.measured.harness_cores > 0.9 * self.amount.threads.unwrap_or(1) as f64)
         {
             writeln!(stdout, "loadtest itself was the limit at some rates: give it more --threads")?;
-        }
-        match saturation {
-            Some(rate) => writeln!(stdout, "saturation: {rate} calls/s with p99 up to {} ms", self.p99_ms)?,
-            None => writeln!(stdout, "no rate keeps p99 up to {} ms", self.p99_ms)?,
         }
         Ok(())
     }

@@ -48,6 +48,11 @@ impl Recorder {
         Recorder { tallies, window_ns, interval_end_ns: INTERVAL_NS, collector }
     }
 
+    /// The measured time ends here.
+    pub(crate) fn end_at(&mut self, end_ns: u64) {
+        self.window_ns.end = end_ns;
+    }
+
     /// When [`Recorder::tick`] has something to do.
     pub(crate) fn next_tick_ns(&self) -> u64 {
         self.interval_end_ns

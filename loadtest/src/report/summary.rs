@@ -28,6 +28,9 @@ pub struct Summary {
     pub started_at: String,
     /// Version of this program.
     pub loadtest_version: String,
+    /// Whether it was ended early; times are those of what was carried out.
+    #[serde(default)]
+    pub is_interrupted: bool,
     /// What was sent.
     pub setup: Setup,
     /// All functions together.
@@ -241,6 +244,7 @@ impl Summary {
             started_at: jiff::Timestamp::try_from(outcome.start)
                 .map_or_else(|_| String::new(), |at| at.to_string()),
             loadtest_version: env!("CARGO_PKG_VERSION").to_owned(),
+            is_interrupted: outcome.is_interrupted,
             setup: setup(plan),
             total,
             functions,
@@ -387,9 +391,15 @@ fn function(plan: &Plan, outcome: &Outcome, index: usize) -> FunctionSummary {
     add_window(&mut figures, tallies.iter(), plan.duration.as_secs_f64());
     let names = plan.phases(target.load);
     let lengths = load.stages.as_ref().map(|stages| stages.lengths()).unwrap_or_default();
-    let mut phases = Vec::new();
+    let (mut phases, mut left) = (Vec::new(), plan.duration);
     if tallies.len() > 2 {
         for ((name, length), tally) in names.iter().zip(lengths).zip(tallies).skip(1) {
+            // An interrupted run has a last stage that is shorter than planned, and none after it.
+            let length = length.min(left);
+            left -= length;
+            if length.is_zero() {
+                break;
+            }
             let figures = Figures::new(tally, length.as_secs_f64(), is_open);
             phases.push(PhaseSummary { name: name.clone(), figures });
         }

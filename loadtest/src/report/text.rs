@@ -5,6 +5,9 @@ use super::{
     table::{Table, bytes, number, percent, time},
 };
 
+/// Said of a run that a signal ended.
+pub(super) const INTERRUPTED: &str = "interrupted: the numbers are those of the part that was carried out";
+
 /// The summary as text, with a line end at its end.
 pub fn text(summary: &Summary) -> String {
     let mut parts = vec![format!("{}: {}\n", summary.name, setup(summary).join("\n  "))];
@@ -97,6 +100,9 @@ pub(super) fn errors(figures: &Figures) -> Option<Table> {
 /// What became of `Retry-After`; what server and load generator used.
 pub(super) fn remarks(summary: &Summary) -> Vec<String> {
     let mut lines = Vec::new();
+    if summary.is_interrupted {
+        lines.push(INTERRUPTED.to_owned());
+    }
     if let Some(retry_after) = &summary.total.retry_after {
         lines.push(format!(
             "Retry-After: {} calls were told to wait {:.1} s on average, {} called again, {} ({}) were admitted at the \

@@ -13,7 +13,11 @@ mod worker;
 use std::{
     io,
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -24,6 +28,7 @@ pub(crate) use self::{
     worker::Mailbox,
 };
 use crate::{
+    interrupt::Interrupt,
     monitor::{self, Monitor, Sample},
     plan::Plan,
     record::{Collector, Row, Tally, interval_log::IntervalLog},
@@ -45,6 +50,8 @@ pub struct Outcome {
     pub server: Option<ServerUse>,
     /// How long was really measured.
     pub measured_s: f64,
+    /// Whether it was ended early; the plan says then how long it lasted.
+    pub is_interrupted: bool,
 }
 
 /// What a server used in the measured time.
@@ -72,11 +79,16 @@ pub enum RunError {
     Thread(String),
 }
 
-/// Carries the plan out. `progress` is told the latest second, once per second.
+/// How often it is looked whether to end early.
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Carries the plan out. `progress` is told the latest second, once per second. An interrupted run ends as if it had been
+/// planned to: the last answers are waited for, and the plan that comes back is as long as the run was.
 pub fn run(
     mut plan: Plan,
     monitor: Option<Monitor>,
     log: Option<&Path>,
+    interrupt: &Interrupt,
     mut progress: impl FnMut(&Row, Duration),
 ) -> Result<(Plan, Outcome), RunError> {
     let callbacks = plan.callbacks.take();
@@ -86,26 +98,32 @@ pub fn run(
     let mut collector = Collector::new(names(&plan), plan.threads, log);
     let (sender, receiver) = mpsc::channel();
     let epoch = Instant::now();
+    let end_ns = Arc::new(AtomicU64::new(plan.length().as_nanos() as u64));
 
     let mut mailboxes = Vec::new();
     let mut threads = Vec::new();
     for index in 0..plan.threads {
         let (post, mailbox) = Post::new()?;
         mailboxes.push(mailbox);
-        let (plan, sender) = (Arc::clone(&plan), sender.clone());
-        let send = move || Worker::new(plan, index, epoch, sender, post).run();
+        let (plan, sender, end_ns) = (Arc::clone(&plan), sender.clone(), Arc::clone(&end_ns));
+        let send = move || Worker::new(plan, index, epoch, sender, post, end_ns).run();
         threads.push(thread::Builder::new().name(format!("send-{index}")).spawn(send)?);
     }
     drop(sender);
     let listener = callbacks.map(|listener| callbacks::start(listener, mailboxes)).transpose()?;
 
     let mut watch = Watch::new(&plan, monitor, epoch);
-    let mut told = 0;
+    let (mut told, mut is_interrupted) = (0, false);
     while !collector.is_complete() {
         match receiver.recv_timeout(watch.wait()) {
             Ok(interval) => collector.take(interval),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+        if interrupt.is_set() && !is_interrupted && epoch.elapsed() < plan.length() {
+            is_interrupted = true;
+            watch.end_now();
+            end_ns.store(watch.end.as_nanos() as u64, Ordering::Relaxed);
         }
         watch.look();
         for row in &collector.rows[told..] {
@@ -123,9 +141,15 @@ pub fn run(
     if let Some(log) = collector.take_log() {
         log.close().map_err(RunError::Log)?;
     }
-    let outcome = watch.outcome(start, collector);
+    let end = watch.end;
+    let outcome = Outcome { is_interrupted, ..watch.outcome(start, collector) };
     // The threads are gone, and their references with them.
-    let plan = Arc::try_unwrap(plan).map_err(|_| RunError::Thread("it did not end".to_owned()))?;
+    let mut plan = Arc::try_unwrap(plan).map_err(|_| RunError::Thread("it did not end".to_owned()))?;
+    if is_interrupted {
+        plan.warm_up = plan.warm_up.min(end);
+        // Rates divide by it, also when the warm-up was not over yet.
+        plan.duration = (end - plan.warm_up).max(Duration::from_millis(1));
+    }
     Ok((plan, outcome))
 }
 
@@ -167,7 +191,13 @@ impl Watch {
 
     fn wait(&self) -> Duration {
         // After the end the threads decide how long it takes.
-        self.next.saturating_sub(self.epoch.elapsed()).max(Duration::from_millis(1))
+        self.next.saturating_sub(self.epoch.elapsed()).clamp(Duration::from_millis(1), INTERRUPT_INTERVAL)
+    }
+
+    /// The run ends here.
+    fn end_now(&mut self) {
+        self.end = self.epoch.elapsed();
+        self.next = self.end;
     }
 
     fn look(&mut self) {
@@ -205,6 +235,14 @@ impl Watch {
                 row.server_resident_bytes = Some(after.resident_bytes);
             }
         }
-        Outcome { start, totals: collector.totals, rows: collector.rows, own_cpu_s, server, measured_s }
+        Outcome {
+            start,
+            totals: collector.totals,
+            rows: collector.rows,
+            own_cpu_s,
+            server,
+            measured_s,
+            is_interrupted: false,
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{self, Receiver, Sender},
     },
     time::Instant,
@@ -88,6 +89,8 @@ pub(super) struct Worker {
     pending: Pending,
     timeout_ns: u64,
     end_ns: u64,
+    /// The same for all threads; it comes nearer when the run is interrupted.
+    shared_end_ns: Arc<AtomicU64>,
     next_scan_ns: u64,
 }
 
@@ -98,6 +101,7 @@ impl Worker {
         epoch: Instant,
         collector: Sender<Interval>,
         post: Post,
+        shared_end_ns: Arc<AtomicU64>,
     ) -> Worker {
         let (mut streams, mut connections) = (Vec::new(), Vec::new());
         for load in 0..plan.loads.len() {
@@ -122,6 +126,7 @@ impl Worker {
             pending: Pending::new(thread),
             timeout_ns,
             end_ns,
+            shared_end_ns,
             next_scan_ns: SCAN_NS,
         }
     }
@@ -137,6 +142,8 @@ impl Worker {
             self.do_later(now_ns);
             self.recorder.tick(now_ns);
             if now_ns >= self.next_scan_ns {
+                self.end_ns = self.shared_end_ns.load(Ordering::Relaxed);
+                self.recorder.end_at(self.end_ns);
                 self.scan(now_ns);
                 self.next_scan_ns = now_ns + SCAN_NS;
             }
@@ -206,7 +213,7 @@ impl Worker {
             let call = match again {
                 Some(call) => call,
                 None => {
-                    let Some(call) = stream.due(now_ns) else { return };
+                    let Some(call) = stream.due(now_ns.min(self.end_ns)) else { return };
                     self.recorder.tally(call.target, call.phase).counts.intended += 1;
                     call
                 }

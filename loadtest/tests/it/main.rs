@@ -2,6 +2,7 @@
 
 mod errors;
 mod files;
+mod interrupts;
 mod loops;
 mod results;
 mod scenarios;

@@ -25,6 +25,9 @@ pub fn report(summary: &Summary) -> String {
     for line in text::setup(summary) {
         let _ = writeln!(body, "<p>{}</p>", escape(&line));
     }
+    if summary.is_interrupted {
+        let _ = writeln!(body, "<p class=\"bad\">{}</p>", escape(text::INTERRUPTED));
+    }
     body.push_str(&tiles(summary));
     body.push_str(&verdicts(summary));
     let _ = writeln!(body, "<h2>Plots</h2><div class=\"plots\">{}</div>", plots(summary));

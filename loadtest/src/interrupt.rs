@@ -16,6 +16,8 @@ use signal_hook::{
     iterator::Signals,
 };
 
+use crate::server;
+
 /// Exit code of a run that was ended early: that of a program ended by SIGINT.
 pub const EXIT_CODE: u8 = 130;
 
@@ -37,6 +39,7 @@ impl Interrupt {
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for _ in signals.forever() {
                 if is_set.swap(true, Ordering::Relaxed) {
+                    server::kill_all();
                     std::process::exit(i32::from(EXIT_CODE));
                 }
             }

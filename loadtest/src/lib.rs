@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod cores;
 pub mod interrupt;
 pub mod monitor;
 pub mod plan;
@@ -13,3 +14,4 @@ pub mod record;
 pub mod report;
 pub mod run;
 pub mod serve;
+pub mod server;

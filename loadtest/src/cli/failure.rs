@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     client::address::AddressError, interrupt, plan::Mistakes, report::compare::CompareError, run::RunError,
+    server::ServerError,
 };
 
 /// Exit code of a wrong use of the command line, or of a scenario with mistakes.
@@ -27,6 +28,9 @@ pub(super) enum Failure {
     /// The run did not come to its end.
     #[error("{0}")]
     Run(#[from] RunError),
+    /// A server does not start.
+    #[error("{0}")]
+    Server(#[from] ServerError),
     /// There is nothing to compare.
     #[error("{0}")]
     Compare(#[from] CompareError),

@@ -104,6 +104,7 @@ impl Callee {
         let function = FunctionSpec {
             name: name.clone(),
             url: self.url.clone(),
+            copies: None,
             weight: 1,
             method: self.method.clone(),
             content_type: None,

@@ -1,4 +1,4 @@
-//! One run of a scenario, for commands that make several.
+//! Runs of scenarios, for commands that make several.
 
 use super::{failure::Failure, progress::Progress};
 use crate::{interrupt::Interrupt, monitor::Monitor, plan::Scenario, report::Summary, run::run};
@@ -23,4 +23,22 @@ pub(super) fn measure(
         return Err(Failure::Interrupted);
     }
     Ok(Summary::new(&plan, &outcome))
+}
+
+/// Measures each of `count` things in each round. The order is turned round every other round. A signal ends it with what
+/// has been measured.
+pub(super) fn in_rounds(
+    rounds: u32,
+    count: usize,
+    mut measure: impl FnMut(usize) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for round in 0..rounds {
+        for place in 0..count {
+            match measure(if round % 2 == 0 { place } else { count - 1 - place }) {
+                Err(Failure::Interrupted) => return Ok(()),
+                measured => measured?,
+            }
+        }
+    }
+    Ok(())
 }

@@ -7,11 +7,15 @@ mod compare;
 mod failure;
 mod fixed;
 mod flags;
+mod fleet;
+mod growth;
 mod measure;
+mod output;
 mod peers;
 mod progress;
 mod run;
 mod saturate;
+mod scaling;
 
 use std::process::ExitCode;
 
@@ -35,6 +39,10 @@ enum Command {
     Peers(Box<peers::Peers>),
     /// Find the highest rate that keeps a goal
     Saturate(Box<saturate::Saturate>),
+    /// Measure whether the work per request grows with what the server remembers
+    Growth(Box<growth::GrowthCommand>),
+    /// Compare several shards on as many cores with one shard on one core
+    Scaling(Box<scaling::ScalingCommand>),
     /// Serve a fixed answer, to measure this program itself
     Static(fixed::Static),
 }
@@ -54,6 +62,8 @@ pub fn main() -> ExitCode {
         Command::Compare(compare) => compare.run(),
         Command::Peers(peers) => peers.run(),
         Command::Saturate(saturate) => saturate.run(),
+        Command::Growth(growth) => growth.run(),
+        Command::Scaling(scaling) => scaling.run(),
         Command::Static(fixed) => fixed.run(),
     };
     result.unwrap_or_else(|failure| failure.report())

@@ -13,13 +13,17 @@ use clap::Args;
 use super::{
     failure::Failure,
     flags::{Amount, Callee},
-    measure::{catch_signals, measure},
+    measure::{catch_signals, in_rounds, measure},
+    output,
 };
 use crate::{
     interrupt::EXIT_CODE,
     monitor::Monitor,
     plan::{Rate, Scenario, rate},
-    report::peers::{self, Peer, Round},
+    report::{
+        peers::{self, Peer},
+        rounds::Round,
+    },
 };
 
 /// Measure several targets in alternating rounds.
@@ -71,25 +75,15 @@ impl Peers {
         }
         let scenarios: Vec<Scenario> = peers.iter().map(|peer| self.scenario(&peer.url)).collect();
         let interrupt = catch_signals()?;
-        'rounds: for round in 0..self.rounds {
-            let mut order: Vec<usize> = (0..peers.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for index in order {
-                let measured = measure(&scenarios[index], monitors[index].clone(), &interrupt);
-                match measured {
-                    Err(Failure::Interrupted) => break 'rounds,
-                    measured => peers[index].rounds.push(Round::new(&measured?)),
-                }
-            }
-        }
+        in_rounds(self.rounds, peers.len(), |index| {
+            let measured = measure(&scenarios[index], monitors[index].clone(), &interrupt)?;
+            peers[index].rounds.push(Round::new(&measured));
+            Ok(())
+        })?;
         peers::finish(&mut peers);
         let mut stdout = io::stdout().lock();
         if self.json {
-            let json =
-                serde_json::to_string_pretty(&peers).map_err(|error| Failure::Failed(error.to_string()))?;
-            writeln!(stdout, "{json}")?;
+            writeln!(stdout, "{}", output::json(&peers)?)?;
         } else {
             write!(stdout, "{}", peers::table(&peers))?;
         }

@@ -1,7 +1,6 @@
 //! `loadtest run`: carries a scenario out, reports it, checks its thresholds.
 
 use std::{
-    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -14,6 +13,7 @@ use super::{
     failure::Failure,
     flags::{Amount, ArrivalsName, Callee, DEFAULT_ENDPOINT, Watched},
     measure::catch_signals,
+    output,
     progress::Progress,
 };
 use crate::{
@@ -67,7 +67,7 @@ impl Run {
         let monitor = self.watched.monitor()?;
         let out = self.out.as_deref();
         if let Some(out) = out {
-            fs::create_dir_all(out).map_err(|error| unwritable(out, &error))?;
+            output::folder(out)?;
         }
         let log = out.map(|out| out.join("latency.hlog"));
         let (progress, interrupt) = (Progress::new(), catch_signals()?);
@@ -80,7 +80,7 @@ impl Run {
         }
         let mut stdout = io::stdout().lock();
         if self.json {
-            writeln!(stdout, "{}", json(&summary)?)?;
+            writeln!(stdout, "{}", output::json(&summary)?)?;
         } else {
             stdout.write_all(text::text(&summary).as_bytes())?;
         }
@@ -126,20 +126,8 @@ impl Run {
 
 /// Writes everything that is written at the end of a run.
 fn write(out: &Path, summary: &Summary) -> Result<(), Failure> {
-    let file = |name: &str, content: &str| {
-        let path = out.join(name);
-        fs::write(&path, content).map_err(|error| unwritable(&path, &error))
-    };
-    file("report.html", &html::report(summary))?;
-    file("summary.json", &json(summary)?)
-}
-
-pub(super) fn json(summary: &Summary) -> Result<String, Failure> {
-    serde_json::to_string_pretty(summary).map_err(|error| Failure::Failed(error.to_string()))
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure::Failed(format!("cannot write {}: {error}", path.display()))
+    output::write(out, "report.html", &html::report(summary))?;
+    output::write(out, "summary.json", &output::json(summary)?)
 }
 
 fn threshold(text: &str) -> Result<Threshold, String> {

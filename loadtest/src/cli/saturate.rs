@@ -13,6 +13,7 @@ use super::{
     failure::Failure,
     flags::{Amount, Callee, Watched},
     measure::{catch_signals, measure},
+    output,
 };
 use crate::{
     plan::Rate,
@@ -135,9 +136,7 @@ impl Saturate {
         if self.json {
             let mut stdout = io::stdout().lock();
             let found = Found { saturation_per_s: saturation, steps };
-            let json =
-                serde_json::to_string_pretty(&found).map_err(|error| Failure::Failed(error.to_string()))?;
-            return Ok(writeln!(stdout, "{json}")?);
+            return Ok(writeln!(stdout, "{}", output::json(&found)?)?);
         }
         self.print_steps(steps)?;
         let mut stdout = io::stdout().lock();

@@ -3,15 +3,11 @@
 //! There is no TLS: a load test measures the server behind it.
 
 use std::{
-    io::{self, Write},
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
-    time::{Duration, Instant},
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
 };
 
-use super::reader::{ReadError, Reader, Step};
-
-/// Most of a page that is fetched.
-const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+use super::exchange::{Client, FetchError};
 
 /// A URL, taken apart and resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,20 +34,6 @@ pub enum AddressError {
     Unresolved(String, String),
 }
 
-/// Why a request had no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// No connection, or it broke.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// What came is not HTTP, or not all of it came.
-    #[error("{0}")]
-    Answer(String),
-    /// Another status than 200.
-    #[error("the answer has status {0}")]
-    Status(u16),
-}
-
 impl Address {
     /// Takes `url` apart and resolves its host.
     pub fn parse(url: &str) -> Result<Address, AddressError> {
@@ -74,32 +56,9 @@ impl Address {
 
     /// Gets the body at this address, at most 16 MiB of it; blocks for about `timeout` at most.
     pub fn fetch(&self, timeout: Duration) -> Result<Vec<u8>, FetchError> {
-        let end = Instant::now() + timeout;
-        let mut socket = TcpStream::connect_timeout(&self.socket, timeout)?;
-        socket.set_read_timeout(Some(timeout))?;
-        socket.set_write_timeout(Some(timeout))?;
-        let request =
-            format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.path, self.host);
-        socket.write_all(request.as_bytes())?;
-        let mut reader = Reader::keeping(PAGE_BYTES_MAX);
-        loop {
-            match reader.read(&mut socket) {
-                Ok(Step::Complete) => break,
-                // The socket blocks: the next read waits for what has to come.
-                Ok(Step::Again | Step::Wait) if Instant::now() < end => {}
-                Ok(Step::Again | Step::Wait) => {
-                    return Err(FetchError::Answer("no answer in time".to_owned()));
-                }
-                Ok(Step::Closed(_)) => return Err(FetchError::Answer("the answer ends early".to_owned())),
-                Err(ReadError::Io(error)) => return Err(error.into()),
-                Err(ReadError::Malformed(error)) => return Err(FetchError::Answer(error.to_string())),
-            }
-        }
-        let answer = reader.answer().ok_or_else(|| FetchError::Answer("no answer".to_owned()))?;
-        if answer.head.status != 200 {
-            return Err(FetchError::Status(answer.head.status));
-        }
-        Ok(answer.body.to_vec())
+        let answer =
+            Client::connect(self.socket, timeout)?.with_host(&self.host).send("GET", &self.path, None)?;
+        if answer.status == 200 { Ok(answer.body) } else { Err(FetchError::Status(answer.status)) }
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod address;
 mod chunks;
+pub mod exchange;
 pub(crate) mod head;
 pub(crate) mod reader;
 pub(crate) mod request;

@@ -49,6 +49,18 @@ impl Monitor {
         }
     }
 
+    /// CPU time of each thread of a process, in seconds, by thread id.
+    pub fn threads_cpu_s(pid: u32) -> Vec<(u32, f64)> {
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+        let per_second = rustix::param::clock_ticks_per_second() as f64;
+        let cpu_s = |entry: fs::DirEntry| {
+            let thread = entry.file_name().to_str()?.parse().ok()?;
+            let ticks = stat_ticks(&fs::read_to_string(entry.path().join("stat")).ok()?)?;
+            Some((thread, ticks as f64 / per_second))
+        };
+        entries.flatten().filter_map(cpu_s).collect()
+    }
+
     /// The latest numbers; `None` when there are none.
     pub fn sample(&mut self) -> Option<Sample> {
         match self {

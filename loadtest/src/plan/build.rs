@@ -4,6 +4,7 @@ use std::{fmt, net::TcpListener, time::Duration};
 
 use super::{
     FunctionSpec, Load, LoadSpec, Mode, Payload, Plan, Rate, Scenario, Target,
+    payload::Order,
     rate::{Stage, Stages},
 };
 use crate::client::{
@@ -15,6 +16,8 @@ use crate::client::{
 const CONNECTIONS_MAX: usize = 100_000;
 /// Most threads.
 const THREADS_MAX: usize = 256;
+/// Most functions of one kind, and most requests that are built for them.
+const COPIES_MAX: u32 = 1_000_000;
 /// Longest run: a week.
 const LENGTH_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Highest rate that means something, in calls per second.
@@ -220,6 +223,12 @@ impl Scenario {
         let address = self
             .url(function, load.mode)
             .and_then(|url| Address::parse(&url).map_err(|error| error.to_string()));
+        if function.copies.is_some_and(|copies| load.mode == Mode::Url || !(1..=COPIES_MAX).contains(&copies))
+        {
+            mistakes.add(format!(
+                "{place}: count: must be between 1 and {COPIES_MAX}, of functions, not of URLs"
+            ));
+        }
         let address = mistakes.take(&place, address);
         let bodies = mistakes.take(&format!("{place}: payload"), function.payload.bodies());
         if load.mode != Mode::Url && function.payload == Payload::None {
@@ -236,10 +245,20 @@ impl Scenario {
         let headers = headers(function, load.mode, bodies.first().is_some_and(Option::is_some), callback_url);
         let default_method = if bodies.first().is_some_and(Option::is_some) { "POST" } else { "GET" };
         let method = function.method.as_deref().unwrap_or(default_method);
-        let requests = bodies
+        let paths: Vec<String> = match function.copies {
+            None => vec![address.path.clone()],
+            Some(copies) => (0..copies.min(COPIES_MAX)).map(|copy| copy_path(&address.path, copy)).collect(),
+        };
+        if paths.len().saturating_mul(bodies.len()) > COPIES_MAX as usize {
+            mistakes.add(format!("{place}: count: times the number of payloads it is over {COPIES_MAX}"));
+            return None;
+        }
+        let requests: Vec<Request> = paths
             .iter()
-            .map(|body| Request::new(method, &address.host, &address.path, &headers, body.as_deref()))
+            .flat_map(|path| bodies.iter().map(move |body| (path, body)))
+            .map(|(path, body)| Request::new(method, &address.host, path, &headers, body.as_deref()))
             .collect();
+        let order = if paths.len() > 1 { Order::Random } else { order };
         let target = Target {
             name: function.name.clone(),
             load: load_index,
@@ -264,6 +283,14 @@ impl Scenario {
         let endpoint =
             self.endpoint.as_deref().ok_or("endpoint is missing (for example http://127.0.0.1:8080)")?;
         Ok(format!("{}/v1/functions/{}:{operation}", endpoint.trim_end_matches('/'), function.name))
+    }
+}
+
+/// The path with the number of a copy behind the function's name.
+fn copy_path(path: &str, copy: u32) -> String {
+    match path.rsplit_once(':') {
+        Some((name, operation)) => format!("{name}-{copy}:{operation}"),
+        None => path.to_owned(),
     }
 }
 

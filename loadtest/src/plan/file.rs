@@ -145,6 +145,7 @@ fn function(table: Fields<'_>, mode: Mode, folder: &Path) -> FunctionSpec {
     let function = FunctionSpec {
         name: name.unwrap_or_default(),
         url,
+        copies: table.count("count"),
         weight: table.count("weight").unwrap_or(1),
         method: table.text("method"),
         content_type: table.text("content_type"),

@@ -74,6 +74,9 @@ pub struct FunctionSpec {
     pub name: String,
     /// The URL, in mode [`Mode::Url`].
     pub url: Option<String>,
+    /// How many functions there are of this kind: `NAME-0`, `NAME-1` and so on, called at random and counted together.
+    /// `None`: one, with the name as it is.
+    pub copies: Option<u32>,
     /// Share of the load's calls, in proportion to the others' weights.
     pub weight: u32,
     /// Method, in mode [`Mode::Url`]; `None`: GET without a payload, POST with one.

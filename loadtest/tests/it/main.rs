@@ -2,6 +2,7 @@
 
 mod errors;
 mod files;
+mod fleets;
 mod interrupts;
 mod loops;
 mod results;

@@ -1,8 +1,13 @@
 //! Scenario files: mistakes, thresholds, exit codes.
 
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
-use crate::support::{Reply, Server, loadtest, server::folder};
+use crate::support::{Reply, SUCCESS, Server, loadtest, server::folder};
 
 #[test]
 fn every_mistake_is_told_at_once() {
@@ -82,4 +87,29 @@ fn the_scenarios_of_the_repository_can_be_planned() {
         count += 1;
     }
     assert!(count >= 6, "{count}");
+}
+
+#[test]
+fn functions_of_one_kind_are_called_at_random_and_counted_together() {
+    let paths = Arc::<Mutex<BTreeSet<String>>>::default();
+    let seen = Arc::clone(&paths);
+    let server = Server::start(move |request| {
+        seen.lock().expect("no panic").insert(request.path.clone());
+        Reply::new(200, SUCCESS)
+    });
+    let path = folder("copies").join("copies.toml");
+    let text = |count: u32| {
+        format!(
+            "duration = \"1s\"\nwarm_up = \"0s\"\n[[load]]\nconnections = 2\n[[load.function]]\nname = \"f\"\n\
+             count = {count}\n"
+        )
+    };
+    fs::write(&path, text(3)).expect("a file");
+    let path = path.to_str().expect("a path");
+    let summary = loadtest(&["run", path, "--endpoint", &server.url(), "--json"]).summary();
+    assert_eq!(summary["functions"].as_array().map(Vec::len), Some(1), "{summary:#}");
+    let expected = ["f-0", "f-1", "f-2"].map(|name| format!("/v1/functions/{name}:invoke"));
+    assert_eq!(*paths.lock().expect("no panic"), BTreeSet::from(expected));
+    fs::write(path, text(0)).expect("a file");
+    assert_eq!(loadtest(&["run", path]).code, 2);
 }

@@ -1,9 +1,13 @@
 //! The report as one page that needs nothing else: styles, script and plots are in it.
 
+mod growth;
 mod page;
 mod plot;
 
-pub use self::page::{comparison, report};
+pub use self::{
+    growth::growth,
+    page::{comparison, report},
+};
 
 /// Text in HTML.
 pub(super) fn escape(text: &str) -> String {

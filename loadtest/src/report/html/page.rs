@@ -78,7 +78,7 @@ pub fn comparison(runs: &[(String, Summary)]) -> String {
     page("Comparison", &body)
 }
 
-fn page(title: &str, body: &str) -> String {
+pub(super) fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n\
@@ -130,7 +130,7 @@ fn verdicts(summary: &Summary) -> String {
     )
 }
 
-fn html_table(table: &Table) -> String {
+pub(super) fn html_table(table: &Table) -> String {
     let mut html = "<div class=\"scroll\"><table>".to_owned();
     for (index, row) in table.rows().iter().enumerate() {
         let tag = if index == 0 { "th" } else { "td" };
@@ -209,7 +209,7 @@ fn curves_plot(lines: Vec<Line>) -> String {
         x_marks: marks.iter().map(|mark| (*mark, show_x(*mark))).collect(),
         x_range: (0.0, 5.0),
         shaded_to: None,
-        show_x,
+        show_x: &show_x,
         show_y: time,
     }
     .html()
@@ -233,7 +233,7 @@ fn time_plot(
         x_marks: marks.into_iter().map(|mark| (mark, format!("{} s", number(mark)))).collect(),
         x_range: (0.0, end),
         shaded_to: warm_up,
-        show_x: |second| format!("second {}", second.floor()),
+        show_x: &|second: f64| format!("second {}", second.floor()),
         show_y,
     }
     .html()

@@ -42,7 +42,7 @@ pub(super) struct Plot<'a> {
     pub(super) x_range: (f64, f64),
     /// Shaded from the left to here.
     pub(super) shaded_to: Option<f64>,
-    pub(super) show_x: fn(f64) -> String,
+    pub(super) show_x: &'a dyn Fn(f64) -> String,
     pub(super) show_y: fn(f64) -> String,
 }
 
@@ -183,7 +183,7 @@ mod tests {
             x_marks: Vec::new(),
             x_range: (0.0, 1.0),
             shaded_to: None,
-            show_x: |x| x.to_string(),
+            show_x: &|x: f64| x.to_string(),
             show_y: |y| y.to_string(),
         };
         assert_eq!(plot(Vec::new()).html(), "");

@@ -1,10 +1,12 @@
 //! Servers to be loaded, and the binary that loads them.
 
 pub(crate) mod binary;
+pub(crate) mod program;
 pub(crate) mod server;
 
 pub(crate) use self::{
     binary::{Ran, loadtest},
+    program::nanofaas,
     server::{Reply, Request, Server},
 };
 

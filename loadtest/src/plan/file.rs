@@ -219,9 +219,8 @@ fn thresholds(table: Fields<'_>) -> Vec<Threshold> {
 }
 
 fn limits(table: &Fields<'_>, function: Option<&str>) -> Vec<Threshold> {
-    let keys = Threshold::KEYS
-        .iter()
-        .filter(|(_, measure, _)| function.is_none() || *measure != super::Measure::ServerCpu);
+    let keys =
+        Threshold::KEYS.iter().filter(|(_, measure, _)| function.is_none() || !measure.is_about_the_server());
     keys.filter_map(|(key, ..)| Threshold::new(key, table.number(key)?, function)).collect()
 }
 

@@ -19,6 +19,17 @@ pub enum Measure {
     FirstRetryAdmitted,
     /// The server's CPU time per answer in microseconds.
     ServerCpu,
+    /// Latency at the 99th percentile in proportion to the median.
+    P99ToP50,
+    /// Share by which the server's memory grew in the measured time.
+    ServerMemoryGrowth,
+}
+
+impl Measure {
+    /// Whether it is a number of the server as a whole, which no function has.
+    pub fn is_about_the_server(self) -> bool {
+        matches!(self, Measure::ServerCpu | Measure::ServerMemoryGrowth)
+    }
 }
 
 /// One limit.
@@ -38,7 +49,7 @@ pub struct Threshold {
 
 impl Threshold {
     /// All keys.
-    pub const KEYS: [(&'static str, Measure, bool); 12] = [
+    pub const KEYS: [(&'static str, Measure, bool); 14] = [
         ("p50_ms", Measure::Quantile(5000), false),
         ("p90_ms", Measure::Quantile(9000), false),
         ("p95_ms", Measure::Quantile(9500), false),
@@ -51,6 +62,8 @@ impl Threshold {
         ("throughput_min", Measure::Throughput, true),
         ("first_retry_admitted_min", Measure::FirstRetryAdmitted, true),
         ("server_cpu_us_max", Measure::ServerCpu, false),
+        ("p99_to_p50_max", Measure::P99ToP50, false),
+        ("server_memory_growth_max", Measure::ServerMemoryGrowth, false),
     ];
 
     /// The limit with this key; `None` for an unknown key.

@@ -30,7 +30,7 @@ struct Value {
 }
 
 /// What is compared, in this order.
-const VALUES: [Value; 15] = [
+const VALUES: [Value; 16] = [
     Value { name: "success/s", of: |run| Some(run.total.throughput_per_s), show: number },
     Value { name: "answers/s", of: |run| Some(run.total.answers_per_s), show: number },
     Value { name: "intended/s", of: |run| run.total.intended_per_s, show: number },
@@ -56,6 +56,11 @@ const VALUES: [Value; 15] = [
         name: "server memory",
         of: |run| run.server.as_ref()?.resident_bytes_max.map(|bytes| bytes as f64),
         show: bytes,
+    },
+    Value {
+        name: "server memory growth",
+        of: |run| Some(run.server.as_ref()?.memory?.growth_ratio),
+        show: percent,
     },
     Value { name: "loadtest CPU/answer", of: |run| Some(run.harness.cpu_us_per_answer), show: micros },
 ];

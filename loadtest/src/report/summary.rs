@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::rounds::median;
 use crate::{
     plan::{Measure, Plan, Threshold},
     record::{Distribution, Row, Tally},
@@ -196,6 +197,20 @@ pub struct Usage {
     pub cpu_us_per_answer: f64,
     /// Most memory, in bytes.
     pub resident_bytes_max: Option<u64>,
+    /// Memory over the measured time, second by second in the series.
+    #[serde(default)]
+    pub memory: Option<Memory>,
+}
+
+/// Memory at both ends of the measured time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Median of the first twentieth, in bytes.
+    pub start_bytes: u64,
+    /// Median of the last twentieth, in bytes.
+    pub end_bytes: u64,
+    /// What the end has more than the start, as a share of the start.
+    pub growth_ratio: f64,
 }
 
 /// A limit and what came of it.
@@ -233,11 +248,13 @@ impl Summary {
             cores: cpu_s / outcome.measured_s.max(1e-9),
             cpu_us_per_answer: if answers > 0.0 { cpu_s * 1e6 / answers } else { 0.0 },
             resident_bytes_max,
+            memory: None,
         };
         let server = outcome
             .server
             .as_ref()
-            .map(|server| usage(server.source.clone(), server.cpu_s, Some(server.resident_bytes_max)));
+            .map(|server| usage(server.source.clone(), server.cpu_s, Some(server.resident_bytes_max)))
+            .map(|server| Usage { memory: Memory::new(plan, &outcome.rows), ..server });
         let mut summary = Summary {
             schema: SCHEMA,
             name: plan.name.clone(),
@@ -272,6 +289,7 @@ impl Summary {
         };
         let value = figures.and_then(|figures| match threshold.measure {
             Measure::ServerCpu => self.server.as_ref().map(|server| server.cpu_us_per_answer),
+            Measure::ServerMemoryGrowth => Some(self.server.as_ref()?.memory?.growth_ratio),
             measure => figures.value(measure),
         });
         Verdict {
@@ -281,6 +299,19 @@ impl Summary {
             value,
             is_met: value.is_some_and(|value| threshold.is_met(value)),
         }
+    }
+}
+
+impl Memory {
+    fn new(plan: &Plan, rows: &[Row]) -> Option<Memory> {
+        let measured = plan.warm_up.as_secs_f64()..plan.length().as_secs_f64();
+        let rows = rows.iter().filter(|row| measured.contains(&f64::from(row.second)));
+        let bytes: Vec<f64> = rows.filter_map(|row| Some(row.server_resident_bytes? as f64)).collect();
+        let count = (bytes.len() / 20).max(1);
+        let start = median(bytes.iter().take(count).copied())?;
+        let end = median(bytes.iter().rev().take(count).copied())?;
+        let growth_ratio = end / start.max(1.0) - 1.0;
+        Some(Memory { start_bytes: start as u64, end_bytes: end as u64, growth_ratio })
     }
 }
 
@@ -343,7 +374,10 @@ impl Figures {
             Measure::FirstRetryAdmitted => {
                 self.retry_after.as_ref().map(|retry_after| retry_after.first_retry_admitted_ratio)
             }
-            Measure::ServerCpu => None,
+            Measure::P99ToP50 => {
+                has_latency.then(|| self.latency.p99_ms / self.latency.p50_ms.max(f64::MIN_POSITIVE))
+            }
+            Measure::ServerCpu | Measure::ServerMemoryGrowth => None,
         }
     }
 }

@@ -30,7 +30,11 @@ pub(super) fn setup(summary: &Summary) -> Vec<String> {
     let setup = &summary.setup;
     let threads =
         if setup.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", setup.threads) };
-    let mut lines = vec![format!("{} s after {} s of warm-up, {threads}", setup.duration_s, setup.warm_up_s)];
+    let mut lines = vec![format!(
+        "{} s after {} s of warm-up, {threads}",
+        rounded(setup.duration_s),
+        rounded(setup.warm_up_s)
+    )];
     for load in &setup.loads {
         let connections = load.connections;
         let how = match load.rate {
@@ -45,13 +49,20 @@ pub(super) fn setup(summary: &Summary) -> Vec<String> {
     lines
 }
 
+/// Three decimals at most: the end of an interrupted run has nine.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
 /// Latencies by function and stage.
 pub(super) fn latencies(summary: &Summary) -> Table {
     let mut table = Table::new(["latency", "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"]);
     let mut row = |name: &str, latency: &Latency| {
         let quantiles = [latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.p999_ms, latency.p9999_ms];
         let values = quantiles.into_iter().chain([latency.max_ms, latency.mean_ms]);
-        table.row([name.to_owned()].into_iter().chain(values.map(time)));
+        // Without a value there is none to show: 0 would be the best of all.
+        let show = |value: f64| if latency.count > 0 { time(value) } else { "-".to_owned() };
+        table.row([name.to_owned()].into_iter().chain(values.map(show)));
     };
     for (name, figures) in lines(summary) {
         row(&name, &figures.latency);
@@ -116,7 +127,13 @@ pub(super) fn remarks(summary: &Summary) -> Vec<String> {
         ));
     }
     if let Some(server) = &summary.server {
-        let memory = server.resident_bytes_max.map(|max| format!(", at most {}", bytes(max as f64)));
+        let memory = server.resident_bytes_max.map(|max| {
+            let over_time = server.memory.map(|memory| {
+                let (start, end) = (bytes(memory.start_bytes as f64), bytes(memory.end_bytes as f64));
+                format!(", from {start} to {end} ({:+.1} %)", memory.growth_ratio * 100.0)
+            });
+            format!(", at most {}{}", bytes(max as f64), over_time.unwrap_or_default())
+        });
         lines.push(format!(
             "server ({}): {:.1} µs CPU per answer, {:.2} cores{}",
             server.source,
@@ -144,9 +161,7 @@ pub(super) fn place(verdict: &Verdict) -> String {
 
 /// The value that was compared with the limit.
 pub(super) fn value(verdict: &Verdict) -> String {
-    verdict
-        .value
-        .map_or_else(|| "no value".to_owned(), |value| format!("{}", (value * 1000.0).round() / 1000.0))
+    verdict.value.map_or_else(|| "no value".to_owned(), |value| rounded(value).to_string())
 }
 
 /// Functions, their stages, then all together.

@@ -111,3 +111,24 @@ fn the_saturation_is_found() {
     ]);
     assert_eq!((ran.code, ran.stdout.contains("no rate")), (1, true), "{ran:?}");
 }
+
+#[test]
+fn memory_is_told_over_time_and_has_a_limit() {
+    let server = Static::start();
+    let pid = server.child.id().to_string();
+    let common =
+        ["run", "--url", &server.url, "-c", "2", "--duration", "2s", "--warm-up", "0s", "--pid", &pid];
+    let limits = ["--threshold", "server_memory_growth_max=9", "--threshold", "p99_to_p50_max=1000000"];
+    let ran = loadtest(&[&common[..], &limits, &["--json"]].concat());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let summary = ran.summary();
+    let (start, end) =
+        (number(&summary, "/server/memory/start_bytes"), number(&summary, "/server/memory/end_bytes"));
+    assert!(start > 100_000.0 && end > 100_000.0, "{summary:#}");
+    let growth = number(&summary, "/server/memory/growth_ratio");
+    assert!((growth - (end / start - 1.0)).abs() < 1e-9, "{summary:#}");
+    assert!(number(&summary, "/series/0/server_resident_bytes") > 100_000.0, "{summary:#}");
+    assert!(number(&summary, "/thresholds/1/value") >= 1.0, "p99 is not below the median: {summary:#}");
+    let broken = loadtest(&[&common[..], &["--threshold", "server_memory_growth_max=-2"]].concat());
+    assert_eq!(broken.code, 1, "no memory is left at -100 %: {broken:?}");
+}

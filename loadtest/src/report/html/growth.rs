@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     escape,
-    page::{html_table, page},
+    page::{html_table, page, to_the_second},
     plot::{Line, Plot, Scale},
 };
 use crate::report::{
@@ -15,7 +15,7 @@ use crate::report::{
 /// The page.
 pub fn growth(growth: &Growth) -> String {
     // Writing to a string cannot fail.
-    let mut body = format!("<h1>Growth</h1><p>{}</p>", escape(&growth.started_at));
+    let mut body = format!("<h1>Growth</h1><p>{}</p>", escape(&to_the_second(&growth.started_at)));
     for line in &growth.setup {
         let _ = writeln!(body, "<p>{}</p>", escape(line));
     }
@@ -48,14 +48,15 @@ fn plot(curve: &Curve, deviation_max: f64) -> String {
         line("highest", &|point| cpu_us(point).reduce(f64::max)),
         line("limit", &|_| Some(base? * (1.0 + deviation_max))),
     ];
-    let last = curve.points.iter().map(|point| x(point.size)).fold(1.0, f64::max);
+    let ends = curve.points.iter().map(|point| x(point.size));
+    let (first, last) = (ends.clone().fold(f64::INFINITY, f64::min), ends.fold(0.0, f64::max));
     Plot {
         title: &format!("CPU time by {}", curve.what),
         caption: "µs of the server per answer",
         lines,
         scale: Scale::Linear,
         x_marks: curve.points.iter().map(|point| (x(point.size), number(point.size as f64))).collect(),
-        x_range: (0.0, last),
+        x_range: (first, last),
         shaded_to: None,
         show_x: &|at: f64| format!("{} {}", number((10f64.powf(at) - 1.0).round()), curve.what),
         show_y: |us| format!("{us:.1} µs"),

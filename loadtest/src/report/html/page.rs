@@ -21,7 +21,7 @@ pub fn report(summary: &Summary) -> String {
     // Writing to a string cannot fail.
     let mut body = String::new();
     let _ = writeln!(body, "<h1>{}</h1>", escape(&summary.name));
-    let _ = writeln!(body, "<p>{}</p>", escape(&summary.started_at));
+    let _ = writeln!(body, "<p>{}</p>", escape(&to_the_second(&summary.started_at)));
     for line in text::setup(summary) {
         let _ = writeln!(body, "<p>{}</p>", escape(&line));
     }
@@ -36,8 +36,9 @@ pub fn report(summary: &Summary) -> String {
     if let Some(errors) = text::errors(&summary.total) {
         let _ = writeln!(body, "<h2>Failures</h2>{}", html_table(&errors));
     }
-    for line in text::remarks(summary) {
-        let _ = writeln!(body, "<p>{}</p>", escape(&line));
+    body.push_str("<h2>Server and load generator</h2>");
+    for line in text::remarks(summary).iter().filter(|line| *line != text::INTERRUPTED) {
+        let _ = writeln!(body, "<p>{}</p>", escape(line));
     }
     page(&summary.name, &body)
 }
@@ -78,6 +79,11 @@ pub fn comparison(runs: &[(String, Summary)]) -> String {
     page("Comparison", &body)
 }
 
+/// An instant without the fraction of its second, which nobody reads.
+pub(super) fn to_the_second(instant: &str) -> String {
+    instant.split_once('.').map_or_else(|| instant.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 pub(super) fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -103,6 +109,9 @@ fn tiles(summary: &Summary) -> String {
     }
     if let Some(server) = &summary.server {
         tiles.push((format!("{:.1} µs", server.cpu_us_per_answer), "server CPU per answer".to_owned()));
+        tiles.extend(server.memory.map(|memory| {
+            (format!("{:+.1} %", memory.growth_ratio * 100.0), "server memory, start to end".to_owned())
+        }));
     }
     let tile = |(value, label): &(String, String)| {
         format!("<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(value), escape(label))
@@ -168,14 +177,16 @@ fn plots(summary: &Summary) -> String {
         time_plot("Throughput", "per second", rates, Scale::Linear, end, warm_up, number),
         time_plot("Failures", "per second", failures, Scale::Linear, end, warm_up, number),
         time_plot("CPU", "cores in use", cores, Scale::Linear, end, warm_up, cores_text),
-        time_plot("Memory", "resident", memory, Scale::Linear, end, warm_up, bytes),
+        time_plot("Memory", "resident", memory, Scale::Bytes, end, warm_up, bytes),
     ]
     .concat()
 }
 
-/// Values of the seconds in which calls began; what comes later are the last answers, which no rate describes.
+/// Values of the seconds in which calls began. What comes later are the last answers, which no rate describes; and a
+/// second that the end cut off would look like a breakdown.
 fn series(summary: &Summary, value: fn(&Row) -> f64) -> Vec<(f64, f64)> {
-    let rows = summary.series.iter().filter(|row| f64::from(row.second) < length_s(summary));
+    let whole_s = length_s(summary).max(1.0) + 1e-3;
+    let rows = summary.series.iter().filter(|row| f64::from(row.second) + 1.0 <= whole_s);
     let rows = rows.map(|row| (f64::from(row.second) + 0.5, value(row)));
     rows.filter(|(_, value)| value.is_finite()).collect()
 }

@@ -8,9 +8,13 @@ const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 240.0;
 /// Room for labels.
 const LEFT: f64 = 58.0;
-const RIGHT: f64 = 24.0;
+const RIGHT: f64 = 30.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 26.0;
+/// Bytes are marked in these.
+const MIB: f64 = 1024.0 * 1024.0;
+/// Room for the word that says what is shaded.
+const SHADE_LABEL: f64 = 52.0;
 /// Lines that can be told apart; there is a colour for each.
 pub(super) const LINES_MAX: usize = 6;
 
@@ -19,6 +23,8 @@ pub(super) const LINES_MAX: usize = 6;
 pub(super) enum Scale {
     /// From 0 on.
     Linear,
+    /// The same for bytes: marks are round in MiB.
+    Bytes,
     /// Powers of ten; for latencies, whose median and maximum are far apart.
     Log,
 }
@@ -49,7 +55,8 @@ pub(super) struct Plot<'a> {
 impl Plot<'_> {
     /// The figure; empty when there is nothing to draw.
     pub(super) fn html(&self) -> String {
-        let lines: Vec<&Line> = self.lines.iter().take(LINES_MAX).collect();
+        let lines = self.lines.iter().filter(|line| !line.points.is_empty());
+        let lines: Vec<&Line> = lines.take(LINES_MAX).collect();
         let Some((bottom, top)) = self.y_range(&lines) else { return String::new() };
         let x = |value: f64| {
             let (low, high) = self.x_range;
@@ -57,7 +64,7 @@ impl Plot<'_> {
         };
         let y = |value: f64| {
             let (value, low, high) = match self.scale {
-                Scale::Linear => (value, bottom, top),
+                Scale::Linear | Scale::Bytes => (value, bottom, top),
                 Scale::Log => (value.max(bottom).log10(), bottom.log10(), top.log10()),
             };
             HEIGHT - BOTTOM - (value - low) / (high - low).max(1e-9) * (HEIGHT - TOP - BOTTOM)
@@ -71,6 +78,14 @@ impl Plot<'_> {
                 x(end) - LEFT,
                 HEIGHT - TOP - BOTTOM
             );
+            if x(end) - LEFT > SHADE_LABEL {
+                let middle = (LEFT + x(end)) / 2.0;
+                let _ = write!(
+                    svg,
+                    r#"<text x="{middle:.1}" y="{}" text-anchor="middle">warm-up</text>"#,
+                    HEIGHT - BOTTOM - 6.0
+                );
+            }
         }
         for mark in y_marks(self.scale, bottom, top) {
             let _ = write!(
@@ -127,7 +142,7 @@ impl Plot<'_> {
         let top = values().fold(f64::NEG_INFINITY, f64::max);
         match self.scale {
             _ if top <= 0.0 || !top.is_finite() => None,
-            Scale::Linear => Some((0.0, top * 1.05)),
+            Scale::Linear | Scale::Bytes => Some((0.0, top * 1.05)),
             Scale::Log => {
                 let bottom = values().filter(|y| *y > 0.0).fold(f64::INFINITY, f64::min);
                 Some((10f64.powf(bottom.log10().floor()), 10f64.powf((top * 1.0001).log10().ceil())))
@@ -155,6 +170,10 @@ pub(super) fn round_marks(low: f64, high: f64) -> Vec<f64> {
 fn y_marks(scale: Scale, bottom: f64, top: f64) -> Vec<f64> {
     match scale {
         Scale::Linear => round_marks(bottom, top),
+        Scale::Bytes => {
+            let marks = round_marks(bottom / MIB, top / MIB);
+            marks.into_iter().map(|mark| mark * MIB).collect()
+        }
         Scale::Log => {
             let powers = bottom.log10().round() as i32..=top.log10().round() as i32;
             powers.map(|power| 10f64.powi(power)).collect()

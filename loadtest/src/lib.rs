@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod client;
 pub mod cores;
+pub mod crash;
 pub mod interrupt;
 pub mod monitor;
 pub mod plan;

@@ -14,7 +14,7 @@ use std::{
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{self, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, Sender},
     },
     thread,
     time::{Duration, Instant},
@@ -60,6 +60,7 @@ pub struct Server {
     /// Where its management listener does.
     pub management: SocketAddr,
     log: Log,
+    addresses: Receiver<(SocketAddr, SocketAddr)>,
 }
 
 /// Why there is no server.
@@ -88,39 +89,25 @@ impl Launch {
     /// # Errors
     /// When it is not within `patience`; it does not run then.
     pub fn start(&self, patience: Duration) -> Result<Server, ServerError> {
-        let end = Instant::now() + patience;
-        let mut child = self.spawn()?;
+        let mut server = self.begin()?;
+        server.wait_ready(patience)?;
+        Ok(server)
+    }
+
+    /// Starts the program only.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn begin(&self) -> Result<Server, ServerError> {
+        let child = self.spawn()?;
         let (log, (sender, addresses)) = (Log::default(), mpsc::channel());
-        if let Some(stderr) = child.stderr.take() {
-            let lines = Arc::clone(&log);
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut server =
+            Server { child, api: nowhere, management: nowhere, log: Arc::clone(&log), addresses };
+        if let Some(stderr) = server.child.stderr.take() {
             thread::Builder::new()
                 .name("server-log".to_owned())
-                .spawn(move || read(stderr, &lines, &sender))?;
-        }
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut server = Server { child, api: nowhere, management: nowhere, log };
-        loop {
-            match addresses.recv_timeout(POLL_INTERVAL) {
-                Ok((api, management)) => {
-                    (server.api, server.management) = (api, management);
-                    break;
-                }
-                Err(RecvTimeoutError::Timeout) => server.check(end, patience)?,
-                // Its log has ended, and so will it.
-                Err(RecvTimeoutError::Disconnected) => {
-                    thread::sleep(POLL_INTERVAL);
-                    server.check(end, patience)?;
-                }
-            }
-        }
-        let ready = Address {
-            socket: server.management,
-            host: server.management.to_string(),
-            path: "/actuator/health/readiness".to_owned(),
-        };
-        while ready.fetch(ASK_TIMEOUT).is_err() {
-            server.check(end, patience)?;
-            thread::sleep(POLL_INTERVAL);
+                .spawn(move || read(stderr, &log, &sender))?;
         }
         Ok(server)
     }
@@ -152,6 +139,32 @@ impl Launch {
 }
 
 impl Server {
+    /// Waits until it serves and says that it is ready; its addresses are known then.
+    ///
+    /// # Errors
+    /// When it is not ready within `patience`.
+    pub fn wait_ready(&mut self, patience: Duration) -> Result<(), ServerError> {
+        let end = Instant::now() + patience;
+        loop {
+            if let Ok((api, management)) = self.addresses.try_recv() {
+                (self.api, self.management) = (api, management);
+                break;
+            }
+            self.check(end, patience)?;
+            thread::sleep(POLL_INTERVAL);
+        }
+        let ready = Address {
+            socket: self.management,
+            host: self.management.to_string(),
+            path: "/actuator/health/readiness".to_owned(),
+        };
+        while ready.fetch(ASK_TIMEOUT).is_err() {
+            self.check(end, patience)?;
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

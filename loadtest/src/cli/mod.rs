@@ -4,6 +4,7 @@
 //! ended early by SIGINT or SIGTERM.
 
 mod compare;
+mod crash;
 mod failure;
 mod fixed;
 mod flags;
@@ -43,6 +44,8 @@ enum Command {
     Growth(Box<growth::GrowthCommand>),
     /// Compare several shards on as many cores with one shard on one core
     Scaling(Box<scaling::ScalingCommand>),
+    /// Kill a server under load and check that nothing it accepted is lost
+    Crash(Box<crash::CrashCommand>),
     /// Serve a fixed answer, to measure this program itself
     Static(fixed::Static),
 }
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Saturate(saturate) => saturate.run(),
         Command::Growth(growth) => growth.run(),
         Command::Scaling(scaling) => scaling.run(),
+        Command::Crash(crash) => crash.run(),
         Command::Static(fixed) => fixed.run(),
     };
     result.unwrap_or_else(|failure| failure.report())

@@ -37,6 +37,13 @@ impl Progress {
         );
     }
 
+    /// Shows this.
+    pub(super) fn say(&self, text: &str) {
+        if self.is_shown {
+            let _ = write!(io::stderr(), "\r\x1b[K{text}");
+        }
+    }
+
     /// Takes the line away.
     pub(super) fn clear(&self) {
         if self.is_shown {

@@ -71,7 +71,24 @@ impl Client {
     /// # Errors
     /// When there is none in time; the connection is of no use then.
     pub fn send(&mut self, method: &str, path: &str, body: Option<&str>) -> Result<Answered, FetchError> {
+        self.send_with(method, path, &[], body)
+    }
+
+    /// The same with further headers.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn send_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Result<Answered, FetchError> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
+        for (name, value) in headers {
+            request += &format!("{name}: {value}\r\n");
+        }
         if let Some(body) = body {
             request +=
                 &format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());

@@ -1,6 +1,7 @@
 //! What a run comes to: a summary, as text, JSON and a page; and several of them side by side.
 
 pub mod compare;
+pub mod crash;
 pub mod growth;
 pub mod html;
 pub mod peers;

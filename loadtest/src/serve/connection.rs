@@ -15,12 +15,14 @@ const HEADERS_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Incoming<'a> {
     pub(crate) path: &'a str,
+    /// Value of `X-Execution-Id`.
+    pub(crate) execution_id: Option<&'a str>,
     pub(crate) body: &'a [u8],
 }
 
 /// The connection ends here.
 #[derive(Debug)]
-pub(super) struct Ended;
+pub(crate) struct Ended;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -91,7 +93,7 @@ impl Connection {
 }
 
 /// The first request in `bytes` and its length, once it is complete.
-fn parse(bytes: &[u8]) -> Result<Option<(Incoming<'_>, usize)>, Ended> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Incoming<'_>, usize)>, Ended> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -99,11 +101,13 @@ fn parse(bytes: &[u8]) -> Result<Option<(Incoming<'_>, usize)>, Ended> {
     let mut request = httparse::Request::new(&mut headers);
     let Ok(status) = request.parse(bytes) else { return Err(Ended) };
     let httparse::Status::Complete(head) = status else { return Ok(None) };
-    let mut length = 0usize;
+    let (mut length, mut execution_id) = (0usize, None);
     for header in request.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             length =
                 str::from_utf8(header.value).ok().and_then(|text| text.trim().parse().ok()).ok_or(Ended)?;
+        } else if header.name.eq_ignore_ascii_case("x-execution-id") {
+            execution_id = str::from_utf8(header.value).ok();
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(Ended);
         }
@@ -113,7 +117,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Incoming<'_>, usize)>, Ended> {
     }
     let path = request.path.unwrap_or_default();
     let Some(body) = bytes.get(head..head + length) else { return Ok(None) };
-    Ok(Some((Incoming { path, body }, head + length)))
+    Ok(Some((Incoming { path, execution_id, body }, head + length)))
 }
 
 #[cfg(test)]

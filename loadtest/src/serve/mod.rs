@@ -8,4 +8,7 @@ mod connection;
 mod server;
 
 pub use self::server::Server;
-pub(crate) use self::{connection::Incoming, server::Stopper};
+pub(crate) use self::{
+    connection::{Incoming, parse},
+    server::Stopper,
+};

@@ -1,5 +1,6 @@
 //! Black box: the binary on its command line, against small servers.
 
+mod crashes;
 mod errors;
 mod files;
 mod fleets;

@@ -1,0 +1,147 @@
+//! `loadtest crash`: kills a server under load and checks that nothing it accepted is lost.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+
+use super::{failure::Failure, measure::catch_signals, output, progress::Progress};
+use crate::{
+    crash::{self, Options},
+    interrupt::EXIT_CODE,
+    plan,
+    report::crash::Crash,
+    server::Launch,
+};
+
+/// Kill a server under load and check that nothing it accepted is lost.
+#[derive(Args)]
+pub(super) struct CrashCommand {
+    /// The nanofaas program to start
+    #[arg(long, value_name = "PATH")]
+    binary: PathBuf,
+    /// New directory for the server's data
+    #[arg(long, value_name = "DIR", required_unless_present = "ephemeral")]
+    data: Option<PathBuf>,
+    /// Let the server keep everything in memory: it loses calls, and the exit code is 1
+    #[arg(long, conflicts_with = "data")]
+    ephemeral: bool,
+    /// How often the server is killed
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    cycles: u64,
+    /// What the moments of the kills follow from [default: a random one, which is printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Calls per second
+    #[arg(short, long, default_value_t = 400.0)]
+    rate: f64,
+    /// Functions
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    functions: u64,
+    /// Threads of the server
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Longest time that the server serves before it is killed
+    #[arg(long, default_value = "1s", value_parser = plan::duration)]
+    serve_max: Duration,
+    /// How long a start may take, recovery included
+    #[arg(long, default_value = "60s", value_parser = plan::duration)]
+    start_patience: Duration,
+    /// How long it may take after the last restart until everything has ended
+    #[arg(long, default_value = "60s", value_parser = plan::duration)]
+    settle: Duration,
+    /// Setting of the server, as often as needed
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Directory for summary.json
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Also write the result as Markdown
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl CrashCommand {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        if !self.rate.is_finite() || self.rate <= 0.0 {
+            return Err(Failure::Usage("--rate must be a number over 0".to_owned()));
+        }
+        let interrupt = catch_signals()?;
+        let options = self.options();
+        let progress = Progress::new();
+        let crash = crash::run(&options, &interrupt, |kills| {
+            progress.say(&format!("{kills} of {} kills", options.cycles));
+        })
+        .map_err(|error| Failure::Failed(format!("{error} (seed {})", options.seed)))?;
+        progress.clear();
+        self.report(&crash)?;
+        Ok(match crash {
+            Crash { is_good: false, .. } => ExitCode::FAILURE,
+            Crash { is_interrupted: true, .. } => ExitCode::from(EXIT_CODE),
+            _ => ExitCode::SUCCESS,
+        })
+    }
+
+    fn options(&self) -> Options {
+        // Nothing may be forgotten on purpose during the run.
+        let kept = [
+            "executions.ttl=24h",
+            "executions.payload-ttl=24h",
+            "executions.max-count=1000000000",
+            "executions.max-bytes=1099511627776",
+            "idempotency.ttl=24h",
+            "async-queue.enabled=true",
+            "rate.max-per-second=1000000",
+        ];
+        let launch = Launch {
+            binary: self.binary.clone(),
+            workers: self.workers,
+            data_dir: self.data.clone(),
+            settings: kept.iter().map(|setting| (*setting).to_owned()).chain(self.settings.clone()).collect(),
+            ..Launch::default()
+        };
+        Options {
+            launch,
+            cycles: self.cycles,
+            seed: self.seed.unwrap_or_else(|| fastrand::u64(..1 << 32)),
+            rate: self.rate,
+            functions: self.functions,
+            serve_max: self.serve_max,
+            start_patience: self.start_patience,
+            settle: self.settle,
+        }
+    }
+
+    fn report(&self, crash: &Crash) -> Result<(), Failure> {
+        if let Some(out) = &self.out {
+            output::write(out, "summary.json", &output::json(crash)?)?;
+        }
+        if let Some(path) = &self.markdown {
+            fs::write(path, crash.markdown())
+                .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))?;
+        }
+        let mut stdout = io::stdout().lock();
+        if self.json {
+            return Ok(writeln!(stdout, "{}", output::json(crash)?)?);
+        }
+        for line in &crash.setup {
+            writeln!(stdout, "{line}")?;
+        }
+        write!(stdout, "\n{}\n", crash.table())?;
+        for line in crash.remarks() {
+            writeln!(stdout, "{line}")?;
+        }
+        for example in &crash.findings.examples {
+            writeln!(stdout, "BROKEN {example}")?;
+        }
+        Ok(())
+    }
+}

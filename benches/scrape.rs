@@ -34,6 +34,8 @@ fn filled() -> (Shard, ShardMetrics) {
         };
         shard.handle(now, Input::Register { ticket: Ticket(1), spec: Box::new(spec) }, &mut effects);
         effects.drain().for_each(drop);
+        shard.handle(now, Input::Journaled { through: number as u64 + 1 }, &mut effects);
+        effects.drain().for_each(drop);
     }
     let mut metrics = ShardMetrics::default();
     for _ in 0..2 {

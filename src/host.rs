@@ -69,6 +69,9 @@ impl ShardHost {
             Note::DeadLetterDropped { id } => {
                 tracing::warn!(execution = %id, "the function has too many dead letters, its oldest is dropped");
             }
+            Note::NotReconciled { name, message } => {
+                tracing::warn!(function = %name, message, "instances could not be started again, which is tried anew");
+            }
             Note::Retry { id, attempt, code } => {
                 tracing::debug!(execution = %id, attempt, code = %code, "attempt failed, another follows");
             }

@@ -157,6 +157,13 @@ pub enum Note {
         /// The execution.
         id: ExecutionId,
     },
+    /// The instances of a function that was there before the server started cannot be started; that is tried again.
+    NotReconciled {
+        /// Its name.
+        name: Name,
+        /// What stands in the way.
+        message: Box<str>,
+    },
     /// An attempt failed and another one follows.
     Retry {
         /// The execution.

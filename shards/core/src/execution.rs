@@ -151,6 +151,8 @@ pub(crate) struct Execution {
     pub(crate) attempt: u32,
     /// Accepted with 202: no waiter ends it.
     pub(crate) accepted: bool,
+    /// It is accepted, but that could not be written down: nobody else may be told.
+    pub(crate) unwritten: bool,
     /// An idempotency key refers to it: its payload is kept as long as the record.
     pub(crate) keyed: bool,
     pub(crate) cold_start: bool,

@@ -8,12 +8,13 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    input::{FunctionSpec, Policy, Ticket},
+    input::{FunctionSpec, Policy, Provisioned, Ticket},
     name::Name,
     queue::WaitQueue,
     rate::RateWindow,
     scaling::ScalingView,
     shard::{EndpointId, ExecutionKey, ScalingState, SyncHistory},
+    timers::TimerKey,
 };
 
 /// Where a function is in its own life.
@@ -118,8 +119,22 @@ pub(crate) struct Function {
     pub(crate) policy: Policy,
     pub(crate) document: Bytes,
     pub(crate) life: Life,
-    /// A backend is working on it.
+    /// A backend or the store is working on it.
     pub(crate) busy: bool,
+    /// It is the store that does: its registration or its removal is being written down.
+    pub(crate) writing: bool,
+    /// It was there before the server started, and its instances are not there again.
+    pub(crate) reconciling: bool,
+    /// When they are tried again.
+    pub(crate) reconcile_timer: TimerKey,
+    /// What was asked for.
+    pub(crate) spec: Box<FunctionSpec>,
+    /// It was never seen: its registration could not be written down, and its instances are being removed.
+    pub(crate) rolled_back: bool,
+    /// How it will run, while it is being registered.
+    pub(crate) provisioned: Option<Box<Provisioned>>,
+    /// What waited when it was restored, which may be more than its queue takes.
+    pub(crate) restored: u32,
     /// Who waits for that backend.
     pub(crate) waiting: Option<Ticket>,
     /// Requests that come after.
@@ -165,6 +180,13 @@ impl Function {
             document: spec.document.clone(),
             life: Life::Live,
             busy: false,
+            writing: false,
+            reconciling: false,
+            reconcile_timer: TimerKey::NONE,
+            spec: Box::new(spec.clone()),
+            rolled_back: false,
+            provisioned: None,
+            restored: 0,
             waiting: None,
             pending: VecDeque::new(),
             managed: false,
@@ -193,6 +215,11 @@ impl Function {
     /// Executions that wait, retries in their back-off included.
     pub(crate) fn waiting_count(&self) -> u32 {
         (self.queue.len() + self.backlog.len() + self.parked.len()) as u32
+    }
+
+    /// Executions that may wait: what was there when the server started may again.
+    pub(crate) fn places(&self) -> u32 {
+        self.policy.queue_size.max(self.restored)
     }
 
     /// Attempts that may be in flight now.

@@ -9,6 +9,7 @@ use crate::{
     id::ExecutionId,
     name::Name,
     payload::{Failure, Output, Payload},
+    recovery::Stored,
     scaling::Scaling,
     settings::Settings,
     shard::{AttemptKey, FunctionKey},
@@ -168,6 +169,16 @@ pub enum Input {
         /// Number of the last one.
         through: u64,
     },
+    /// This record was not taken: it will not be written, while others still may be.
+    JournalRefused {
+        /// Its number.
+        number: u64,
+    },
+    /// Something that was there before the server started: functions first, then executions in their order. Until
+    /// [`Input::Restored`] nothing is dispatched.
+    Restore(Stored),
+    /// Everything is back.
+    Restored,
     /// A function reported the result of an execution by callback.
     Complete {
         /// Who reports.
@@ -259,6 +270,9 @@ impl Input {
             | Input::Configure(_)
             | Input::Journaled { .. }
             | Input::JournalFailed { .. }
+            | Input::JournalRefused { .. }
+            | Input::Restore(_)
+            | Input::Restored
             | Input::EndWatches
             | Input::Delivered { .. }
             | Input::Drain { .. }

@@ -84,7 +84,7 @@ fn check_accepted(shard: &Shard) -> Result<(), String> {
     let promised = |key| {
         let about = |promise: &Promise| match promise {
             Promise::Accept(of, _) | Promise::Replay(of, _) => *of == key,
-            Promise::Answer(..) => false,
+            Promise::Answer(..) | Promise::Register(_) | Promise::Remove(_) => false,
         };
         shard.journal.promises().any(about)
     };
@@ -146,7 +146,11 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     expect(lingering == function.lingering as usize, "the account of lingering exchanges is off")?;
     expect(function.lingering <= function.policy.concurrency, "more exchanges linger than there are slots")?;
     expect(function.in_flight <= function.policy.concurrency, "more in flight than slots")?;
-    expect(waiting <= u64::from(function.policy.queue_size), "more waits than the queue holds")?;
+    expect(
+        waiting <= u64::from(function.places()) || shard.is_restoring(),
+        "more waits than the queue holds",
+    )?;
+    check_writing(shard, key)?;
     expect(
         function.queue.is_empty() || !function.can_dispatch() || function.ringed,
         "a function could dispatch and is not in the ring",
@@ -154,6 +158,36 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     expect(
         !function.ringed || shard.ring.iter().filter(|ringed| **ringed == key).count() == 1,
         "a function is in the ring not exactly once",
+    )
+}
+
+/// Who waits for a record of a function is what the function says.
+fn check_writing(shard: &Shard, key: FunctionKey) -> Result<(), String> {
+    let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+    let Some(function) = shard.functions.get(key) else { return Ok(()) };
+    let count = |wanted: fn(&Promise) -> Option<FunctionKey>| {
+        shard.journal.promises().filter(|promise| wanted(promise) == Some(key)).count()
+    };
+    let registers = count(|promise| if let Promise::Register(key) = promise { Some(*key) } else { None });
+    let removes = count(|promise| if let Promise::Remove(key) = promise { Some(*key) } else { None });
+    let (registering, removing) = match function.life {
+        Life::Provisioning => (usize::from(function.writing), 0),
+        Life::Removing => (0, usize::from(function.writing)),
+        Life::Live | Life::Gone => (0, 0),
+    };
+    expect(
+        (registers, removes) == (registering, removing),
+        "a function waits for a record that nobody reports, or the other way round",
+    )?;
+    expect(!function.writing || function.busy, "a function is being written down and takes orders")?;
+    expect(
+        function.writing && function.life == Life::Provisioning || function.provisioned.is_none(),
+        "a function that is not being registered will be provisioned",
+    )?;
+    let armed = shard.timers.get(function.reconcile_timer) == Some(Due::Reconcile(key));
+    expect(
+        function.life != Life::Live || !function.reconciling || function.busy || armed,
+        "nothing will start the instances of a restored function again",
     )
 }
 

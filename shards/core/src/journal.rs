@@ -3,21 +3,40 @@
 //! A shard numbers its records. A store writes them in that order and says how far it has come
 //! ([`crate::Input::Journaled`]); whoever was promised something with a record hears of it then, not before. The
 //! other records are written without anybody waiting: should they be lost in a crash, what they say happens again.
+//!
+//! A record that cannot be written may still turn up after a crash: a disk that fails does not say how far it came.
+//! What follows from the failure is therefore written down too ([`Record::Forgotten`], [`Record::Removed`],
+//! [`Record::Reinstated`], another [`Record::Ended`]), for a store to take when it can again.
 
 use std::collections::VecDeque;
 
 use crate::{
-    answer::State,
+    answer::{Delivery, Stage, State},
     id::ExecutionId,
-    input::{Extra, Ticket},
+    input::{Extra, FunctionSpec, Ticket},
     name::Name,
     payload::{Failure, Output, Payload},
-    shard::ExecutionKey,
+    shard::{ExecutionKey, FunctionKey},
 };
 
 /// One thing to remember.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
+    /// A function was registered.
+    Registered {
+        /// As it was asked for.
+        spec: Box<FunctionSpec>,
+    },
+    /// It was removed, and what waited for it with it.
+    Removed {
+        /// Its name.
+        name: Name,
+    },
+    /// Its removal came to nothing: as if it had not been removed.
+    Reinstated {
+        /// As it was asked for.
+        spec: Box<FunctionSpec>,
+    },
     /// An execution was accepted: its result will be there, whatever happens.
     Accepted {
         /// Which execution.
@@ -51,12 +70,8 @@ pub enum Record {
     Ended {
         /// Which execution.
         id: ExecutionId,
-        /// How.
-        state: State,
-        /// Output, or why there is none.
-        result: Result<Output, Failure>,
-        /// When, in milliseconds since the Unix epoch.
-        finished_ms: u64,
+        /// How, and when.
+        end: Box<End>,
         /// It is a dead letter now.
         dead: bool,
     },
@@ -64,12 +79,68 @@ pub enum Record {
     Replayed {
         /// Which execution.
         id: ExecutionId,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
     },
     /// A dead letter is given up; its record stays for its time.
     Purged {
         /// Which execution.
         id: ExecutionId,
     },
+    /// The delivery of its result came to an end.
+    Delivered {
+        /// Which execution.
+        id: ExecutionId,
+        /// How.
+        delivery: Delivery,
+    },
+    /// Its time is over, or it was not accepted after all: nothing has to be kept of it.
+    Forgotten {
+        /// Which execution.
+        id: ExecutionId,
+    },
+}
+
+/// The end of an execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct End {
+    /// How it ended.
+    pub result: EndResult,
+    /// Start of the last attempt, in milliseconds since the Unix epoch; 0 if there was none.
+    pub dispatched_ms: u64,
+    /// When it ended, in milliseconds since the Unix epoch.
+    pub finished_ms: u64,
+    /// The instance said that this was its first call.
+    pub cold_start: bool,
+    /// How long that instance took to start, in milliseconds.
+    pub init_ms: Option<u32>,
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EndResult {
+    /// The function answered.
+    Output(Output),
+    /// Why there is no output.
+    Failed(Box<Failure>),
+    /// A deadline passed.
+    TimedOut {
+        /// Where the execution was.
+        stage: Stage,
+        /// The deadline, in milliseconds.
+        limit_ms: u32,
+    },
+}
+
+impl EndResult {
+    /// The state that it ended in.
+    pub fn state(&self) -> State {
+        match self {
+            EndResult::Output(_) => State::Success,
+            EndResult::Failed(_) => State::Error,
+            EndResult::TimedOut { .. } => State::Timeout,
+        }
+    }
 }
 
 /// What follows once a record is safe, or cannot be written.
@@ -81,6 +152,10 @@ pub(crate) enum Promise {
     Replay(ExecutionKey, Ticket),
     /// Nothing but the answer: the execution was there already.
     Answer(ExecutionId, Ticket),
+    /// A function waits for it to become visible.
+    Register(FunctionKey),
+    /// A function waits for it to be taken down.
+    Remove(FunctionKey),
 }
 
 /// Records that are on their way, and what was promised with them.
@@ -106,6 +181,13 @@ impl Journal {
     /// The oldest promise that a record up to `through` decides.
     pub(crate) fn pop(&mut self, through: u64) -> Option<Promise> {
         self.promises.pop_front_if(|(number, _)| *number <= through).map(|(_, promise)| promise)
+    }
+
+    /// The newest promise that this very record decides. It is among the newest of all.
+    pub(crate) fn take(&mut self, number: u64) -> Option<Promise> {
+        let place = self.promises.iter().rposition(|(of, _)| *of <= number)?;
+        self.promises.get(place).filter(|(of, _)| *of == number)?;
+        self.promises.remove(place).map(|(_, promise)| promise)
     }
 
     /// Promises that are open, oldest first.

@@ -7,7 +7,8 @@
 //! Reading order: [`input`] (what can happen), [`effect`] and [`answer`] (what it causes), then `shard/`, one
 //! file per stage of an execution's life: `registry`, `admission`, `journaling`, `dispatch`, `completion`,
 //! `retry`, `timing`, `retention`, `sync_queue`; and what is done to executions from outside: `watching`, `dead_letters`,
-//! `drain_once`, `delivery`. [`invariant::check`] says what holds after every step.
+//! `drain_once`, `delivery`. [`recovery`] makes one thing per function and execution of all records, and
+//! `shard/restoration` takes them back. [`invariant::check`] says what holds after every step.
 //!
 //! Not here, and kept out by the compiler: I/O, clocks, threads, locks, randomness, serialisation.
 
@@ -28,6 +29,7 @@ pub mod name;
 pub mod payload;
 mod queue;
 mod rate;
+pub mod recovery;
 mod retry_plan;
 pub mod scaling;
 pub mod settings;
@@ -44,6 +46,7 @@ pub use journal::Record;
 pub use limits::Limits;
 pub use name::Name;
 pub use payload::{Failure, Output, OutputKind, Payload};
+pub use recovery::{Recovery, Stored, StoredExecution};
 pub use scaling::{Scaling, ScalingView};
 pub use settings::Settings;
 pub use shard::{AttemptKey, EndpointId, FunctionKey, Shard, Totals};

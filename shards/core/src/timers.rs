@@ -4,7 +4,7 @@
 
 use crate::{
     input::Ticket,
-    shard::{AttemptKey, ExecutionKey},
+    shard::{AttemptKey, ExecutionKey, FunctionKey},
     slab::{Key, Slab},
 };
 
@@ -28,6 +28,8 @@ pub(crate) enum Due {
     Scaling,
     /// Finished executions and keys are to be looked through.
     Sweep,
+    /// Instances that could not be started again are to be tried once more.
+    Reconcile(FunctionKey),
 }
 
 impl Due {
@@ -41,6 +43,7 @@ impl Due {
             Due::Watch(..) => 5,
             Due::Scaling => 6,
             Due::Sweep => 7,
+            Due::Reconcile(_) => 8,
         }
     }
 }

@@ -176,6 +176,7 @@ impl Shard {
             state: State::Queued,
             attempt: 0,
             accepted,
+            unwritten: false,
             keyed: idempotency.is_some(),
             cold_start: false,
             init_ms: None,

@@ -11,8 +11,8 @@ use crate::{
     function::{Function, Life},
     id::ExecutionId,
     input::{Outcome, Report, Ticket},
-    journal::Record,
-    payload::{Failure, code},
+    journal::{End, EndResult, Record},
+    payload::{Failure, Output, code},
     shard::{AttemptKey, ExecutionKey, FunctionKey, Shard},
 };
 
@@ -321,7 +321,7 @@ impl Shard {
         if dead {
             self.bury(key, live.payload, live.extra, fx);
         } else {
-            self.retain(key);
+            self.retain(key, fx);
         }
     }
 
@@ -330,18 +330,25 @@ impl Shard {
         let Some(execution) = self.executions.get(key).filter(|execution| execution.accepted) else {
             return false;
         };
-        let result = match execution.answer() {
-            Some(Answer::Finished { result, .. }) => result.map_err(|failure| *failure),
-            Some(Answer::TimedOut { stage, limit_ms, .. }) => {
-                Err(Failure::new(code::TIMEOUT, stage.timeout_message(limit_ms)))
+        let (result, dead) = match &execution.ending {
+            Ending::None => return false,
+            Ending::Output(output) => (EndResult::Output(output.clone().unwrap_or_else(Output::null)), false),
+            Ending::Failed(failure) => {
+                let given_up = failure.code == code::CANCELLED || failure.code == code::FUNCTION_REMOVED;
+                (EndResult::Failed(failure.clone()), !given_up)
             }
-            _ => return false,
+            Ending::TimedOut { stage, limit_ms } => {
+                (EndResult::TimedOut { stage: *stage, limit_ms: *limit_ms }, true)
+            }
         };
-        let dead = result
-            .as_ref()
-            .is_err_and(|failure| failure.code != code::CANCELLED && failure.code != code::FUNCTION_REMOVED);
-        let (id, state, finished_ms) = (execution.id, execution.state, execution.finished_ms);
-        self.write(Record::Ended { id, state, result, finished_ms, dead }, fx);
+        let end = End {
+            result,
+            dispatched_ms: execution.dispatched_ms,
+            finished_ms: execution.finished_ms,
+            cold_start: execution.cold_start,
+            init_ms: execution.init_ms,
+        };
+        self.write(Record::Ended { id: execution.id, end: Box::new(end), dead }, fx);
         dead
     }
 

@@ -25,13 +25,21 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(name) = Name::new(&execution.label) else { return };
         let bytes = payload.bytes() + execution.retained_bytes();
         execution.dead = Some(Box::new(DeadLetter { payload, extra, dead_ms: self.now.unix_ms, bytes }));
-        self.dead_letters.push(name, key, bytes);
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.counters.dead_letters += 1;
         }
+        self.list_dead_letter(key, fx);
+    }
+
+    /// Puts a dead letter on its function's list, behind the others, and keeps that within its bounds.
+    pub(super) fn list_dead_letter(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get(key) else { return };
+        let (Some(letter), Some(name)) = (execution.dead.as_ref(), Name::new(&execution.label)) else {
+            return;
+        };
+        self.dead_letters.push(name, key, letter.bytes);
         // A function makes room at its own expense: it cannot push out what others may still want back.
         while self.dead_letters.count_of(&name) > self.limits.dead_letters_max
             || self.dead_letters.bytes > self.limits.dead_letters_bytes_max
@@ -77,14 +85,14 @@ impl Shard {
             // The oldest records go first: its time starts now.
             execution.finished_us = self.now.mono_us;
         }
-        self.retain(key);
+        self.retain(key, fx);
     }
 
     /// Queues a dead letter again: same id, attempts go on counting, with a fresh number of them.
     pub(super) fn replay(&mut self, ticket: Ticket, name: &Name, id: ExecutionId, fx: &mut Effects) {
         match self.revive(name, id) {
             Ok(key) => {
-                self.write(Record::Replayed { id }, fx);
+                self.write(Record::Replayed { id, at_ms: self.now.unix_ms }, fx);
                 self.park(key);
                 self.journal.promise(Promise::Replay(key, ticket));
             }

@@ -6,6 +6,7 @@ use crate::{
     effect::{Effect, Effects},
     execution::ResultDelivery,
     id::ExecutionId,
+    journal::Record,
     shard::{ExecutionKey, Shard},
 };
 
@@ -33,11 +34,15 @@ impl Shard {
     }
 
     /// Takes note of how a delivery goes.
-    pub(super) fn delivered(&mut self, id: ExecutionId, state: Delivery) {
+    pub(super) fn delivered(&mut self, id: ExecutionId, state: Delivery, fx: &mut Effects) {
         let Some(key) = self.find_key(id) else { return };
         let execution = self.executions.get_mut(key).filter(|execution| execution.state.is_terminal());
         if let Some(delivery) = execution.and_then(|execution| execution.delivery.as_mut()) {
-            delivery.state = state;
+            let is_over = state.status != DeliveryStatus::Pending;
+            delivery.state = state.clone();
+            if is_over {
+                self.write(Record::Delivered { id, delivery: state }, fx);
+            }
         }
     }
 }

@@ -52,6 +52,9 @@ impl Shard {
 
     /// Gives ready functions their turns, at most one batch.
     pub(super) fn serve(&mut self, fx: &mut Effects) {
+        if self.restoring {
+            return;
+        }
         let mut left = self.limits.batch_max;
         while left > 0 {
             let Some(key) = self.ring.pop_front() else { break };

@@ -32,22 +32,26 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let Some(execution) = self.executions.get_mut(key) else { return };
-        if !execution.accepted {
-            // At once, not when the record is safe: from now on no waiter may end it. Should the record fail, it
-            // runs on to its end as if it had been accepted, which harms nobody.
-            execution.accepted = true;
-            let attempt = execution.attempt;
-            self.end_sync_wait(key);
-            self.write_accepted(key, fx);
-            if attempt > 0 {
-                self.write(Record::Attempted { id, attempt }, fx);
+        if execution.accepted && !execution.unwritten {
+            if self.journal.promises().next().is_none() {
+                // Everything that was promised is safe, this too.
+                fx.reply(ticket, Answer::Accepted { id });
+            } else {
+                self.journal.promise(Promise::Answer(id, ticket));
             }
-        } else if self.journal.promises().next().is_none() {
-            // Everything that was promised is safe, this too.
-            fx.reply(ticket, Answer::Accepted { id });
             return;
         }
+        // At once, not when the record is safe: from now on no waiter may end it. Should the record fail, it runs on
+        // to its end as if it had been accepted, which harms nobody.
+        execution.accepted = true;
+        execution.unwritten = false;
+        let attempt = execution.attempt;
+        self.end_sync_wait(key);
+        self.write_accepted(key, fx);
         self.journal.promise(Promise::Answer(id, ticket));
+        if attempt > 0 {
+            self.write(Record::Attempted { id, attempt }, fx);
+        }
     }
 
     fn write_accepted(&mut self, key: ExecutionKey, fx: &mut Effects) {
@@ -80,7 +84,20 @@ impl Shard {
                         self.dispatch_or_enqueue(key, fx);
                     }
                 }
-                Promise::Answer(id, ticket) => fx.reply(ticket, Answer::Accepted { id }),
+                Promise::Answer(id, ticket) => {
+                    // Its own record may have failed since.
+                    let accepted = self.find(id).is_some_and(|execution| !execution.unwritten);
+                    fx.reply(
+                        ticket,
+                        if accepted {
+                            Answer::Accepted { id }
+                        } else {
+                            Answer::Refused(Refusal::StoreUnavailable)
+                        },
+                    );
+                }
+                Promise::Register(key) => self.registration_is_safe(key, fx),
+                Promise::Remove(key) => self.removal_is_safe(key, fx),
             }
         }
     }
@@ -88,14 +105,37 @@ impl Shard {
     /// Records up to this one cannot be written: nothing may be promised.
     pub(super) fn journal_failed(&mut self, through: u64, fx: &mut Effects) {
         while let Some(promise) = self.journal.pop(through) {
-            let (Promise::Accept(_, ticket) | Promise::Replay(_, ticket) | Promise::Answer(_, ticket)) =
-                promise;
-            fx.reply(ticket, Answer::Refused(Refusal::StoreUnavailable));
-            match promise {
-                Promise::Accept(key, _) => self.refuse_parked(key, fx),
-                Promise::Replay(key, _) => self.bury_again(key, fx),
-                Promise::Answer(..) => {}
+            self.break_promise(promise, fx);
+        }
+    }
+
+    /// One record was not taken.
+    pub(super) fn journal_refused(&mut self, number: u64, fx: &mut Effects) {
+        while let Some(promise) = self.journal.take(number) {
+            self.break_promise(promise, fx);
+        }
+    }
+
+    fn break_promise(&mut self, promise: Promise, fx: &mut Effects) {
+        let refused = Answer::Refused(Refusal::StoreUnavailable);
+        match promise {
+            Promise::Accept(key, ticket) => {
+                fx.reply(ticket, refused);
+                self.refuse_parked(key, fx);
             }
+            Promise::Replay(key, ticket) => {
+                fx.reply(ticket, refused);
+                self.bury_again(key, fx);
+            }
+            Promise::Answer(id, ticket) => {
+                fx.reply(ticket, refused);
+                let key = self.find_key(id);
+                if let Some(execution) = key.and_then(|key| self.executions.get_mut(key)) {
+                    execution.unwritten = true;
+                }
+            }
+            Promise::Register(key) => self.registration_failed(key, fx),
+            Promise::Remove(key) => self.removal_failed(key, fx),
         }
     }
 

@@ -3,7 +3,7 @@
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
 //! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
 //! execution ends), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
-//! forgotten). `sync_queue` refuses synchronous calls early.
+//! forgotten). `sync_queue` refuses synchronous calls early. `restoration` takes back what was there before the server started.
 
 mod admission;
 mod completion;
@@ -13,6 +13,7 @@ mod dispatch;
 mod drain_once;
 mod journaling;
 mod registry;
+mod restoration;
 mod retention;
 mod retry;
 mod scaling;
@@ -157,6 +158,8 @@ pub struct Shard {
     scaling_turn: VecDeque<FunctionKey>,
     endpoints: Slab<(), EndpointTag>,
     random: u64,
+    /// What was there before is still being taken back: nothing is dispatched.
+    restoring: bool,
     /// Nobody waits for the end of an execution to read it any more.
     watches_ended: bool,
     /// New work is refused.
@@ -196,6 +199,7 @@ impl Shard {
             scaling_turn: VecDeque::new(),
             endpoints: Slab::new(),
             random: seed,
+            restoring: false,
             watches_ended: false,
             draining: false,
             given_up: false,
@@ -234,6 +238,9 @@ impl Shard {
             Input::DrainOnce { ticket, name } => self.drain_once(ticket, &name, fx),
             Input::Journaled { through } => self.journaled(through, fx),
             Input::JournalFailed { through } => self.journal_failed(through, fx),
+            Input::JournalRefused { number } => self.journal_refused(number, fx),
+            Input::Restore(stored) => self.restore(stored, fx),
+            Input::Restored => self.restored(),
             Input::EndWatches => self.end_watches(fx),
             Input::GetFunction { ticket, name } => {
                 let answer = match self.live_function(&name) {
@@ -256,7 +263,7 @@ impl Shard {
             Input::GrantCalls { second, calls } => self.calls.grant(second, calls),
             Input::GrantBytes(bytes) => self.granted_bytes = self.granted_bytes.saturating_add(bytes),
             Input::Configure(settings) => self.configure(settings),
-            Input::Delivered { id, delivery } => self.delivered(id, delivery),
+            Input::Delivered { id, delivery } => self.delivered(id, delivery, fx),
             Input::Drain { finally } => self.drain(finally, fx),
             Input::Turn => {}
         }
@@ -264,6 +271,11 @@ impl Shard {
         if !leases {
             self.return_bytes(fx);
         }
+    }
+
+    /// Whether what was there before is still being taken back.
+    pub(crate) fn is_restoring(&self) -> bool {
+        self.restoring
     }
 
     /// What holds now.
@@ -278,7 +290,7 @@ impl Shard {
 
     /// Whether work is left over that another [`Input::Turn`] would take up.
     pub fn has_ready(&self) -> bool {
-        !self.ring.is_empty()
+        !self.ring.is_empty() && !self.restoring
     }
 
     /// Whether a call in this second needs an [`Input::GrantCalls`] first.

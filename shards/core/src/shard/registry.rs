@@ -6,6 +6,7 @@ use crate::{
     execution::Ending,
     function::{Function, Life, Pending},
     input::{FunctionSpec, Provisioned, Target, Ticket},
+    journal::{Promise, Record},
     name::Name,
     payload::{Failure, code},
     shard::{FunctionKey, Shard},
@@ -29,78 +30,128 @@ impl Shard {
             return;
         }
         let mut function = Function::new(&spec);
-        match &spec.target {
-            Target::Local => function.local = true,
-            Target::Endpoint(_) => {}
-            Target::Backend => {
-                function.life = Life::Provisioning;
-                function.busy = true;
-                function.waiting = Some(ticket);
-            }
-        }
-        let document = function.document.clone();
+        function.life = Life::Provisioning;
+        function.busy = true;
+        function.waiting = Some(ticket);
         let key = self.functions.insert(function);
         self.names.insert(spec.name, key);
-        match &spec.target {
-            Target::Backend => fx.push(Effect::Provision { function: key, spec }),
-            Target::Endpoint(address) => {
-                self.open_endpoint(key, address.clone(), fx);
-                fx.reply(ticket, Answer::Registered(document));
-            }
-            Target::Local => fx.reply(ticket, Answer::Registered(document)),
+        if spec.target == Target::Backend {
+            fx.push(Effect::Provision { function: key, spec });
+            return;
         }
+        let provisioned = Provisioned {
+            document: spec.document.clone(),
+            target: spec.target.clone(),
+            endpoints: Vec::new(),
+            desired: 0,
+        };
+        self.write_registered(key, provisioned, fx);
     }
 
-    /// The backend has an answer: the function becomes visible, or the claim is given up.
+    /// Has a registration written down. Until that is safe the function is not seen.
+    fn write_registered(&mut self, key: FunctionKey, provisioned: Provisioned, fx: &mut Effects) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        function.provisioned = Some(Box::new(provisioned));
+        function.writing = true;
+        let spec = function.spec.clone();
+        self.write(Record::Registered { spec }, fx);
+        self.journal.promise(Promise::Register(key));
+    }
+
+    /// A registration is written down: the function becomes visible.
+    pub(super) fn registration_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(provisioned) = function.provisioned.take() else { return };
+        function.writing = false;
+        function.busy = false;
+        function.life = Life::Live;
+        let waiting = function.waiting.take();
+        let document = provisioned.document.clone();
+        self.settle_provisioned(key, *provisioned, fx);
+        answer(waiting, Answer::Registered(document), fx);
+        self.next_pending(key, fx);
+    }
+
+    /// A registration cannot be written down: nothing is left of it, neither here nor at its backend.
+    pub(super) fn registration_failed(&mut self, key: FunctionKey, fx: &mut Effects) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(provisioned) = function.provisioned.take() else { return };
+        let name = function.name;
+        function.writing = false;
+        let waiting = function.waiting.take();
+        answer(waiting, Answer::Refused(Refusal::StoreUnavailable), fx);
+        self.write(Record::Removed { name }, fx);
+        if provisioned.target != Target::Backend {
+            self.drop_function(key, fx);
+            return;
+        }
+        if let Some(function) = self.functions.get_mut(key) {
+            // Nobody waits for it any more: what comes of it is the same either way.
+            function.life = Life::Removing;
+            function.rolled_back = true;
+        }
+        fx.push(Effect::Teardown { function: key, name });
+    }
+
+    /// The backend has an answer: the function becomes visible once that is written down, or the claim is given up.
     pub(super) fn provisioned(
         &mut self,
         key: FunctionKey,
         result: Result<Provisioned, BackendFailure>,
         fx: &mut Effects,
     ) {
-        let Some(function) =
-            self.functions.get_mut(key).filter(|function| function.life == Life::Provisioning)
-        else {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        if function.reconciling {
+            self.reconciled(key, result, fx);
             return;
-        };
-        function.busy = false;
-        let waiting = function.waiting.take();
+        }
+        if function.life != Life::Provisioning || function.writing {
+            return;
+        }
         match result {
-            Ok(provisioned) => {
-                function.life = Life::Live;
-                function.document = provisioned.document.clone();
-                function.desired = provisioned.desired;
-                match provisioned.target {
-                    Target::Local => function.local = true,
-                    Target::Endpoint(address) => {
-                        // The fixed address is all that it has: what the backend reported meanwhile is closed.
-                        for endpoint in std::mem::take(&mut function.endpoints) {
-                            self.close_endpoint(endpoint.id, fx);
-                        }
-                        self.open_endpoint(key, address, fx);
-                    }
-                    Target::Backend => {
-                        function.managed = true;
-                        function.follow_replicas(self.settings.autoscaler.is_some());
-                        // Instances may have come or gone while the answer was on its way.
-                        if function.endpoints.is_empty() {
-                            self.endpoints_changed(key, provisioned.endpoints, provisioned.desired, fx);
-                        }
-                    }
-                }
-                answer(waiting, Answer::Registered(provisioned.document), fx);
-                let poll_us = self.settings.autoscaler.as_ref().map_or(0, |auto| auto.poll_interval_us);
-                self.arm_scaling(poll_us);
-                self.next_pending(key, fx);
-            }
+            Ok(provisioned) => self.write_registered(key, provisioned, fx),
             Err(failure) => {
+                let waiting = function.waiting.take();
                 answer(waiting, Answer::Refused(Refusal::Backend(failure)), fx);
                 self.drop_function(key, fx);
             }
         }
     }
 
-    /// Makes a function invisible, ends what waits for it, and has its instances removed.
+    /// Takes over how a visible function runs.
+    pub(super) fn settle_provisioned(
+        &mut self,
+        key: FunctionKey,
+        provisioned: Provisioned,
+        fx: &mut Effects,
+    ) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        function.document = provisioned.document;
+        function.desired = provisioned.desired;
+        function.managed = provisioned.target == Target::Backend;
+        match provisioned.target {
+            Target::Local => function.local = true,
+            Target::Endpoint(address) => {
+                // The fixed address is all that it has: what the backend reported meanwhile is closed.
+                for endpoint in std::mem::take(&mut function.endpoints) {
+                    self.close_endpoint(endpoint.id, fx);
+                }
+                self.open_endpoint(key, address, fx);
+            }
+            Target::Backend => {
+                function.follow_replicas(self.settings.autoscaler.is_some());
+                // Instances may have come or gone while the answer was on its way.
+                if function.endpoints.is_empty() {
+                    self.endpoints_changed(key, provisioned.endpoints, provisioned.desired, fx);
+                }
+            }
+        }
+        let poll_us = self.settings.autoscaler.as_ref().map_or(0, |auto| auto.poll_interval_us);
+        self.arm_scaling(poll_us);
+        self.ring(key);
+    }
+
+    /// Makes a function invisible and has that written down.
     pub(super) fn remove(&mut self, ticket: Ticket, name: &Name, fx: &mut Effects) {
         let key = self.names.get(name).copied();
         let Some((key, function)) = key.and_then(|key| Some((key, self.functions.get_mut(key)?))) else {
@@ -112,22 +163,39 @@ impl Shard {
             return;
         }
         function.life = Life::Removing;
+        function.busy = true;
+        function.writing = true;
+        function.waiting = Some(ticket);
+        self.write(Record::Removed { name: *name }, fx);
+        self.journal.promise(Promise::Remove(key));
+    }
+
+    /// A removal is written down: what waits for the function ends, and its instances are removed.
+    pub(super) fn removal_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        function.writing = false;
         let (managed, name) = (function.managed, function.name);
         for execution in self.waiting_of(key) {
             let message = format!("Function '{name}' was removed before the execution could run");
             let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));
             self.finish(execution, State::Error, Ending::Failed(failure), fx);
         }
-        if !managed {
-            fx.reply(ticket, Answer::Removed);
-            self.drop_function(key, fx);
+        if managed {
+            fx.push(Effect::Teardown { function: key, name });
             return;
         }
         if let Some(function) = self.functions.get_mut(key) {
-            function.busy = true;
-            function.waiting = Some(ticket);
+            let waiting = function.waiting.take();
+            answer(waiting, Answer::Removed, fx);
         }
-        fx.push(Effect::Teardown { function: key, name });
+        self.drop_function(key, fx);
+    }
+
+    /// A removal cannot be written down: the function is back, and so is what waits for it.
+    pub(super) fn removal_failed(&mut self, key: FunctionKey, fx: &mut Effects) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        function.writing = false;
+        self.reinstate(key, Refusal::StoreUnavailable, fx);
     }
 
     /// The backend removed the instances, or could not: then the function is back.
@@ -137,23 +205,30 @@ impl Shard {
         result: Result<(), BackendFailure>,
         fx: &mut Effects,
     ) {
-        let Some(function) = self.functions.get_mut(key).filter(|function| function.life == Life::Removing)
-        else {
-            return;
-        };
-        function.busy = false;
-        let waiting = function.waiting.take();
+        let being_torn_down = |function: &&mut Function| function.life == Life::Removing && !function.writing;
+        let Some(function) = self.functions.get_mut(key).filter(being_torn_down) else { return };
         match result {
-            Ok(()) => {
+            Err(failure) if !function.rolled_back => self.reinstate(key, Refusal::Backend(failure), fx),
+            // Of a registration that failed nobody knows.
+            _ => {
+                let waiting = function.waiting.take();
                 answer(waiting, Answer::Removed, fx);
                 self.drop_function(key, fx);
             }
-            Err(failure) => {
-                function.life = Life::Live;
-                answer(waiting, Answer::Refused(Refusal::Backend(failure)), fx);
-                self.next_pending(key, fx);
-            }
         }
+    }
+
+    /// A removal came to nothing.
+    fn reinstate(&mut self, key: FunctionKey, refusal: Refusal, fx: &mut Effects) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        function.life = Life::Live;
+        function.busy = false;
+        let waiting = function.waiting.take();
+        let spec = function.spec.clone();
+        self.write(Record::Reinstated { spec }, fx);
+        answer(waiting, Answer::Refused(refusal), fx);
+        self.ring(key);
+        self.next_pending(key, fx);
     }
 
     /// Asks the backend for another number of instances.
@@ -215,7 +290,7 @@ impl Shard {
     }
 
     /// Starts the next request that waited for this function's backend.
-    fn next_pending(&mut self, key: FunctionKey, fx: &mut Effects) {
+    pub(super) fn next_pending(&mut self, key: FunctionKey, fx: &mut Effects) {
         while let Some(function) = self.functions.get_mut(key).filter(|function| !function.busy) {
             let name = function.name;
             match function.pending.pop_front() {
@@ -231,7 +306,9 @@ impl Shard {
     /// waited for it find the name free.
     fn drop_function(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
-        let was_visible = function.life != Life::Provisioning;
+        let was_visible = function.life != Life::Provisioning && !function.rolled_back;
+        function.reconciling = false;
+        self.timers.remove(std::mem::take(&mut function.reconcile_timer));
         function.life = Life::Gone;
         let name = function.name;
         let endpoints: Vec<_> = function.endpoints.drain(..).map(|endpoint| endpoint.id).collect();

@@ -4,6 +4,7 @@ use crate::{
     answer::State,
     effect::Effects,
     execution::{Ending, Execution},
+    journal::Record,
     shard::{ExecutionKey, Shard},
     timers::Due,
 };
@@ -16,7 +17,7 @@ const SWEEP_PAUSE_US: u64 = 1000;
 
 impl Shard {
     /// Starts the retention of an execution that just ended.
-    pub(super) fn retain(&mut self, key: ExecutionKey) {
+    pub(super) fn retain(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let Some(execution) = self.executions.get(key) else { return };
         // The output of a keyed execution answers whoever repeats the key: it stays as long as the record.
         let has_payload = match &execution.ending {
@@ -31,7 +32,7 @@ impl Shard {
         }
         self.finished.push_back(key);
         let mut left = EVICTIONS_PER_ENDING;
-        while left > 0 && self.evict_one() {
+        while left > 0 && self.evict_one(fx) {
             left -= 1;
         }
         // Entries of evicted executions would pile up until the next sweep.
@@ -44,12 +45,12 @@ impl Shard {
 
     /// Looks through finished executions and keys, one batch; more follows soon when there is more, but not within
     /// the same step.
-    pub(super) fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self, fx: &mut Effects) {
         self.sweep = None;
         let batch = self.limits.batch_max * 16;
         let more = (0..batch).all(|_| {
             let released = self.release_one();
-            let evicted = self.evict_one();
+            let evicted = self.evict_one(fx);
             released || evicted
         });
         let more = self.expire_keys(batch) || more;
@@ -98,7 +99,7 @@ impl Shard {
     }
 
     /// Forgets the oldest finished execution if a bound asks for it.
-    fn evict_one(&mut self) -> bool {
+    fn evict_one(&mut self, fx: &mut Effects) -> bool {
         let Some(&key) = self.finished.front() else { return false };
         let limits = &self.limits;
         let crowded =
@@ -114,7 +115,7 @@ impl Shard {
         self.finished.pop_front();
         self.finished_count -= 1;
         self.retained_bytes -= execution.retained_bytes();
-        self.forget(key, true);
+        self.forget(key, true, fx);
         true
     }
 
@@ -130,15 +131,18 @@ impl Shard {
         self.accepted_count -= usize::from(execution.accepted);
         self.take_waiters(key);
         self.leave_queue(key, State::Error);
-        self.forget(key, false);
+        self.forget(key, false, fx);
         self.tell(key, watchers, fx);
         if let Some(idempotency_key) = idempotency_key {
             self.keys.remove(&label, &idempotency_key);
         }
     }
 
-    fn forget(&mut self, key: ExecutionKey, finished: bool) {
+    fn forget(&mut self, key: ExecutionKey, finished: bool, fx: &mut Effects) {
         let Some(execution) = self.executions.remove(key) else { return };
+        if execution.accepted {
+            self.write(Record::Forgotten { id: execution.id }, fx);
+        }
         self.ids.release(execution.id_table);
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.accounting.finished -= u64::from(finished);

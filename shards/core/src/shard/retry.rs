@@ -30,7 +30,7 @@ impl Shard {
         let Some(function) = self.functions.get_mut(function_key) else { return };
         let wait_us = retry_wait_us(function, made, retry_after_ms, self.limits.retry_wait_us_max, random);
         let at_once = wait_us == 0 && !backlogged && function.can_dispatch() && function.queue.is_empty();
-        if !at_once && function.waiting_count() >= function.policy.queue_size {
+        if !at_once && function.waiting_count() >= function.places() {
             function.counters.queue_rejections += 1;
             self.finish(key, State::Error, Ending::Failed(failure), fx);
             return;

@@ -23,7 +23,8 @@ impl Shard {
                 Due::Expiry(execution) => self.expired(execution, fx),
                 Due::Watch(execution, ticket) => self.watch_is_over(execution, ticket, fx),
                 Due::Scaling => self.scale_some(fx),
-                Due::Sweep => self.sweep(),
+                Due::Sweep => self.sweep(fx),
+                Due::Reconcile(function) => self.reconcile(function, fx),
             }
         }
     }

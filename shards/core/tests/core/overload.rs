@@ -186,6 +186,8 @@ impl Simulation {
                 Effect::Reply { ticket: Ticket(client), answer } if client != u64::MAX => {
                     self.answered(client as usize, answer);
                 }
+                // Only the registration is written down.
+                Effect::Journal { number, .. } => self.handle(Input::Journaled { through: number }),
                 _ => {}
             }
         }

@@ -28,6 +28,7 @@ impl Run {
                 return None;
             }
             ["store", "safe"] => Input::Journaled { through: self.written },
+            ["store", "refuses"] => Input::JournalRefused { number: self.written },
             ["store", "fails"] => Input::JournalFailed { through: self.written },
             ["autoscaler", "off"] => Input::Configure(Settings::default()),
             ["autoscaler", rest @ ..] => Input::Configure(Settings {

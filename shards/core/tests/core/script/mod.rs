@@ -8,8 +8,9 @@
 //! Times are milliseconds. A caller is named by a word (`a`), and so is the execution it starts; `a#1` is its first
 //! attempt. Inputs are read in `input`, effects written in `text`. Leases of calls and bytes are given as wanted,
 //! unless a script gives them itself (`calls 5`, `bytes 100`). Records are safe at once, unless the script says
-//! `store waits`: then they are written out as `write …` and wait for `store safe` or `store fails`. The audit runs
-//! after every step.
+//! `store waits`: then they are written out as `write …` and wait for `store safe`, `store fails` or, the newest alone,
+//! `store refuses`. `crash` goes on with another shard, which is given what the records add up to that were safe.
+//! The audit runs after every step.
 
 mod input;
 mod text;
@@ -17,8 +18,8 @@ mod text;
 use std::collections::BTreeMap;
 
 use shard_core::{
-    AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Record, Settings,
-    Shard, Ticket, invariant,
+    AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Record, Recovery,
+    Settings, Shard, Ticket, invariant,
 };
 
 /// Epoch milliseconds at time 0 of a script; the start of a second.
@@ -60,6 +61,9 @@ pub(crate) struct Run {
     /// Number of the newest record, and whether somebody waits for one.
     written: u64,
     promised: bool,
+    /// What a crash leaves, as records, and how many of them are safe.
+    records: Vec<Record>,
+    safe: usize,
     /// Callers and their executions, by position.
     callers: Vec<String>,
     functions: BTreeMap<FunctionKey, String>,
@@ -80,6 +84,8 @@ impl Run {
             store_waits: false,
             written: 0,
             promised: false,
+            records: Vec::new(),
+            safe: 0,
             callers: Vec::new(),
             functions: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -102,13 +108,35 @@ impl Run {
         let time_ms: f64 = words.remove(0).parse().unwrap_or_else(|_| panic!("no time: {line}"));
         self.now.mono_us = (time_ms * 1000.0) as u64;
         self.now.unix_ms = (EPOCH_MS + self.now.mono_us / 1000).wrapping_add_signed(self.clock_shift_ms);
+        if words == ["crash"] {
+            return self.crash();
+        }
         match self.input(&words) {
             Some(input) => self.handle(input),
             None => String::new(),
         }
     }
 
+    /// Another shard takes over what was safe.
+    fn crash(&mut self) -> String {
+        let mut recovery = Recovery::default();
+        self.records.truncate(self.safe);
+        self.records.iter().cloned().for_each(|record| recovery.apply(record));
+        self.shard = Shard::new(self.limits.clone(), 1, Settings::default());
+        self.written = 0;
+        let inputs = recovery.into_stored().map(Input::Restore).chain([Input::Restored]);
+        let texts: Vec<String> = inputs.map(|input| self.handle(input)).collect();
+        let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+        texts.join(", ")
+    }
+
     fn handle(&mut self, input: Input) -> String {
+        match input {
+            Input::Journaled { .. } => self.safe = self.records.len(),
+            Input::JournalFailed { .. } => self.records.truncate(self.safe),
+            Input::JournalRefused { .. } => drop(self.records.pop()),
+            _ => {}
+        }
         let mut effects = Effects::default();
         if matches!(input, Input::Invoke(_) | Input::Enqueue(_))
             && self.lease_calls
@@ -126,6 +154,9 @@ impl Run {
         let mut texts: Vec<String> = Vec::new();
         loop {
             texts.extend(effects.drain().map(|effect| self.text(effect)).filter(|text| !text.is_empty()));
+            if !self.store_waits {
+                self.safe = self.records.len();
+            }
             // Only what somebody waits for: another step would give other functions another turn.
             if self.store_waits || !std::mem::take(&mut self.promised) {
                 return texts.join(", ");
@@ -175,7 +206,14 @@ impl Run {
             Effect::Journal { number, record } => {
                 assert_eq!(*number, self.written + 1, "records are numbered without a gap");
                 self.written = *number;
-                self.promised |= matches!(record, Record::Accepted { .. } | Record::Replayed { .. });
+                self.records.push(record.clone());
+                self.promised |= matches!(
+                    record,
+                    Record::Accepted { .. }
+                        | Record::Replayed { .. }
+                        | Record::Registered { .. }
+                        | Record::Removed { .. }
+                );
             }
             Effect::Provision { function, spec } => {
                 self.functions.insert(*function, spec.name.to_string());

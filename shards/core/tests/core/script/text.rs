@@ -122,6 +122,7 @@ impl Run {
             Note::DeadLetterDropped { id } => format!("note dropped {}", self.name_of(id)),
             Note::FunctionGone { .. } => "note gone".to_owned(),
             Note::Late { id, .. } => format!("note late {}", self.name_of(id)),
+            Note::NotReconciled { name, message } => format!("note {name} not reconciled: {message}"),
             Note::Retry { id, attempt, code } => format!("note retry {}#{attempt} {code}", self.name_of(id)),
         }
     }
@@ -137,12 +138,19 @@ impl Run {
         match record {
             Record::Accepted { id, function, .. } => format!("accepted {} of {function}", self.name_of(id)),
             Record::Attempted { id, attempt } => format!("attempted {}#{attempt}", self.name_of(id)),
-            Record::Requeued { id, failure } => format!("requeued {} {}", self.name_of(id), failure.code),
-            Record::Ended { id, state, dead, .. } => {
-                let dead = if dead { " dead" } else { "" };
-                format!("ended {} {}{dead}", self.name_of(id), state.as_str())
+            Record::Registered { spec } => format!("registered {}", spec.name),
+            Record::Removed { name } => format!("removed {name}"),
+            Record::Reinstated { spec } => format!("reinstated {}", spec.name),
+            Record::Delivered { id, delivery } => {
+                format!("delivered {} {}", self.name_of(id), delivery.status.as_str())
             }
-            Record::Replayed { id } => format!("replayed {}", self.name_of(id)),
+            Record::Forgotten { id } => format!("forgotten {}", self.name_of(id)),
+            Record::Requeued { id, failure } => format!("requeued {} {}", self.name_of(id), failure.code),
+            Record::Ended { id, end, dead } => {
+                let dead = if dead { " dead" } else { "" };
+                format!("ended {} {}{dead}", self.name_of(id), end.result.state().as_str())
+            }
+            Record::Replayed { id, .. } => format!("replayed {}", self.name_of(id)),
             Record::Purged { id } => format!("purged {}", self.name_of(id)),
         }
     }

@@ -6,8 +6,8 @@ use crate::script::check;
 fn an_accepted_execution_waits_for_its_record() {
     check(
         "
-        0 store waits
         0 r register f slots=1 attempts=2 -> open F, r: registered
+        0 store waits
         0 a enqueue f -> write accepted a of f
         1 b enqueue f -> write accepted b of f
         2 c invoke f -> dispatch c#1 to F for 1000
@@ -28,11 +28,11 @@ fn an_accepted_execution_waits_for_its_record() {
 fn what_cannot_be_written_is_refused_and_leaves_nothing() {
     check(
         "
-        0 store waits
         0 r register f -> open F, r: registered
+        0 store waits
         0 a enqueue f key=k -> write accepted a of f
         1 b invoke f key=k
-        2 store fails -> a: refused StoreUnavailable, b: refused StoreUnavailable
+        2 store fails -> a: refused StoreUnavailable, b: refused StoreUnavailable, write forgotten a
         3 g get a -> g: refused ExecutionNotFound
         4 c invoke f key=k -> dispatch c#1 to F for 1000 key=k
         5 answer c#1 ok -> note 0+1 of 1 ms, c: success c
@@ -60,8 +60,8 @@ fn a_replay_that_cannot_be_written_leaves_the_letter() {
 fn who_joins_is_told_when_the_record_is_safe() {
     check(
         "
-        0 store waits
         0 r register f attempts=1 -> open F, r: registered
+        0 store waits
         0 a enqueue f key=k -> write accepted a of f
         1 b enqueue f key=k
         2 store safe -> a: accepted a, dispatch a#1 to F for 1000 key=k, write attempted a#1, b: accepted a
@@ -78,8 +78,8 @@ fn who_joins_is_told_when_the_record_is_safe() {
 fn what_ends_before_its_record_is_safe_was_accepted_all_the_same() {
     check(
         "
-        0 store waits
         0 r register f -> open F, r: registered
+        0 store waits
         0 a enqueue f -> write accepted a of f
         0 b enqueue f max-age=5 -> write accepted b of f
         1 x cancel a -> write ended a error, x: a error attempt=0 error=CANCELLED created=0 finished=1
@@ -95,13 +95,102 @@ fn what_ends_before_its_record_is_safe_was_accepted_all_the_same() {
 fn the_place_of_what_is_being_written_counts() {
     check(
         "
-        0 store waits
         0 r register f slots=1 queue=2 -> open F, r: registered
+        0 store waits
         0 a enqueue f -> write accepted a of f
         0 b enqueue f -> write accepted b of f
         0 c enqueue f -> c: refused QueueFull depth=2 wait=0 retry=1
         1 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1, b: accepted b
         2 c enqueue f -> write accepted c of f
+        ",
+    );
+}
+
+#[test]
+fn a_registration_is_answered_and_seen_when_it_is_safe() {
+    check(
+        "
+        0 store waits
+        0 r register f -> write registered f
+        0 s register f -> s: refused FunctionExists
+        1 g function f -> g: refused FunctionNotFound
+        1 a invoke f -> a: refused FunctionNotFound
+        1 x remove f
+        2 store safe -> open F, r: registered, write removed f
+        3 g function f -> g: refused FunctionNotFound
+        3 s register f
+        4 store safe -> x: removed, close F, note gone, write registered f
+        5 store safe -> open F, s: registered
+        ",
+    );
+}
+
+#[test]
+fn a_registration_that_cannot_be_written_leaves_nothing() {
+    check(
+        "
+        0 store waits
+        0 r register f -> write registered f
+        1 store fails -> r: refused StoreUnavailable, write removed f
+        2 g function f -> g: refused FunctionNotFound
+        3 r register f backend -> provision f
+        4 provisioned f ok p -> write registered f
+        4 endpoints f 1 p -> open p
+        4 provisioned f ok q
+        5 store fails -> r: refused StoreUnavailable, write removed f, teardown f
+        5 s register f local
+        6 torn-down f stuck -> close p, write registered f
+        7 store safe -> s: registered
+        show totals -> functions=1
+        ",
+    );
+}
+
+#[test]
+fn a_removal_that_cannot_be_written_changes_nothing() {
+    check(
+        "
+        0 r register f slots=1 backend -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to p for 1000
+        0 b enqueue f -> b: accepted b
+        1 store waits
+        1 x remove f -> write removed f
+        1 torn-down f ok
+        2 answer a#1 ok -> note 0+2 of 2 ms, write ended a success
+        3 store fails -> write reinstated f, x: refused StoreUnavailable, dispatch b#1 to p for 1000, write attempted b#1
+        4 g function f -> g: function
+        ",
+    );
+}
+
+#[test]
+fn a_record_that_is_not_taken_concerns_its_own_promise_only() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 store waits
+        0 a enqueue f -> write accepted a of f
+        0 b enqueue f key=k -> write accepted b of f
+        0 store refuses -> b: refused StoreUnavailable, write forgotten b
+        1 c enqueue f key=k -> write accepted c of f
+        2 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1, c: accepted c
+        ",
+    );
+}
+
+#[test]
+fn who_joins_what_could_not_be_written_is_not_told_otherwise() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 store waits
+        0 s invoke f key=k -> dispatch s#1 to F for 1000 key=k
+        1 a enqueue f key=k -> write accepted s of f, write attempted s#1
+        2 store fails -> a: refused StoreUnavailable
+        3 b enqueue f key=k -> write accepted s of f, write attempted s#1
+        4 store safe -> b: accepted s
+        5 answer s#1 ok -> note 0+5 of 5 ms, s: success s, write ended s success
         ",
     );
 }

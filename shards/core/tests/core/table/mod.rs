@@ -9,6 +9,7 @@ mod dispatch;
 mod drain_once;
 mod journaling;
 mod registry;
+mod restoration;
 mod retention;
 mod scaling;
 mod sync_queue;

@@ -1,0 +1,217 @@
+//! From records, in the order in which they were written, to what they add up to: the functions that are registered
+//! and the executions that are kept, each as one thing.
+//!
+//! A pure fold, which forgives: records of executions that were never accepted, or were forgotten, change nothing.
+//! A store that was told to give a record up may keep what followed of it.
+//!
+//! An attempt without an end was interrupted. It does not count against the attempts that its execution may have,
+//! but its number is not used again.
+//!
+//! Not here: how records are kept, and what a shard does with what they add up to (`shard/restoration`).
+
+use std::collections::BTreeMap;
+
+use crate::{
+    answer::Delivery,
+    id::ExecutionId,
+    input::{Extra, FunctionSpec},
+    journal::{End, EndResult, Record},
+    name::Name,
+    payload::{Failure, Payload, code},
+};
+
+/// One thing that was kept.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stored {
+    /// A function, as it was asked for.
+    Function(Box<FunctionSpec>),
+    /// An accepted execution.
+    Execution(Box<StoredExecution>),
+}
+
+/// What is known of an accepted execution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredExecution {
+    /// Its id.
+    pub id: ExecutionId,
+    /// Its function.
+    pub function: Name,
+    /// When it was accepted, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// When it was accepted or last replayed, in milliseconds since the Unix epoch: its age limit counts from then.
+    pub queued_ms: u64,
+    /// What to send. Empty once it has ended, unless it is a dead letter.
+    pub payload: Payload,
+    /// Trace context, idempotency key, age limit.
+    pub extra: Option<Box<Extra>>,
+    /// Where the result goes.
+    pub callback_url: Option<Box<str>>,
+    /// How its delivery ended; `None` while it has to be tried.
+    pub delivery: Option<Delivery>,
+    /// Number of the last attempt; 0 if there was none.
+    pub attempt: u32,
+    /// Attempts that do not count: those before a replay, and interrupted ones.
+    pub attempts_before: u32,
+    /// The last attempt did not come to an end.
+    pub is_interrupted: bool,
+    /// Why the attempt before failed.
+    pub last_failure: Option<Box<Failure>>,
+    /// How it ended, if it did.
+    pub end: Option<Box<End>>,
+    /// It is a dead letter.
+    pub dead: bool,
+    /// Its function was removed while it was there.
+    pub is_removed: bool,
+    /// Its place among all others: by acceptance, or by what put it at the tail since.
+    order: u64,
+    /// When it was accepted, in the same count.
+    accepted: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    functions: BTreeMap<Name, Box<FunctionSpec>>,
+    /// When a name was removed, last and before that.
+    removals: BTreeMap<Name, [u64; 2]>,
+    executions: BTreeMap<ExecutionId, Box<StoredExecution>>,
+    count: u64,
+}
+
+impl Recovery {
+    /// Takes the next record.
+    pub fn apply(&mut self, record: Record) {
+        self.count += 1;
+        let count = self.count;
+        match record {
+            Record::Registered { spec } => {
+                self.functions.insert(spec.name, spec);
+            }
+            Record::Removed { name } => {
+                self.functions.remove(&name);
+                let [last, _] = self.removals.get(&name).copied().unwrap_or_default();
+                self.removals.insert(name, [count, last]);
+            }
+            Record::Reinstated { spec } => {
+                let [_, before] = self.removals.get(&spec.name).copied().unwrap_or_default();
+                self.removals.insert(spec.name, [before, 0]);
+                self.functions.insert(spec.name, spec);
+            }
+            Record::Accepted { id, function, created_ms, payload, extra, callback_url } => {
+                let execution = StoredExecution {
+                    id,
+                    function,
+                    created_ms,
+                    queued_ms: created_ms,
+                    payload,
+                    extra,
+                    callback_url,
+                    delivery: None,
+                    attempt: 0,
+                    attempts_before: 0,
+                    is_interrupted: false,
+                    last_failure: None,
+                    end: None,
+                    dead: false,
+                    is_removed: false,
+                    order: count,
+                    accepted: count,
+                };
+                // Written once more, because it was not certain whether it had been written.
+                self.executions.entry(id).or_insert_with(|| Box::new(execution));
+            }
+            Record::Forgotten { id } => {
+                self.executions.remove(&id);
+            }
+            Record::Attempted { id, .. }
+            | Record::Requeued { id, .. }
+            | Record::Ended { id, .. }
+            | Record::Replayed { id, .. }
+            | Record::Purged { id }
+            | Record::Delivered { id, .. } => {
+                if let Some(execution) = self.executions.get_mut(&id) {
+                    execution.apply(record, count);
+                }
+            }
+        }
+    }
+
+    /// Functions that are registered.
+    pub fn functions(&self) -> usize {
+        self.functions.len()
+    }
+
+    /// Executions that are kept.
+    pub fn executions(&self) -> usize {
+        self.executions.len()
+    }
+
+    /// Everything that is kept, in the order in which a shard is to be given it: functions by name, executions as
+    /// they were put into their queues, or ended.
+    pub fn into_stored(self) -> impl Iterator<Item = Stored> {
+        let removals = self.removals;
+        let mut executions: Vec<_> = self.executions.into_values().collect();
+        executions.sort_unstable_by_key(|execution| execution.order);
+        let functions = self.functions.into_values().map(Stored::Function);
+        functions.chain(executions.into_iter().map(move |mut execution| {
+            let [removed, _] = removals.get(&execution.function).copied().unwrap_or_default();
+            execution.is_removed = removed > execution.accepted;
+            Stored::Execution(execution)
+        }))
+    }
+}
+
+impl StoredExecution {
+    fn apply(&mut self, record: Record, count: u64) {
+        match record {
+            Record::Attempted { attempt, .. } if self.end.is_none() => {
+                self.attempts_before += u32::from(self.is_interrupted);
+                self.attempt = self.attempt.max(attempt);
+                self.is_interrupted = true;
+            }
+            Record::Requeued { failure, .. } if self.end.is_none() => {
+                self.is_interrupted = false;
+                self.last_failure = Some(Box::new(failure));
+                self.order = count;
+            }
+            Record::Ended { end, dead, .. } => {
+                self.is_interrupted = false;
+                self.end = Some(end);
+                self.delivery = None;
+                self.order = count;
+                self.dead = dead;
+                self.drop_payload();
+            }
+            Record::Replayed { at_ms, .. } => {
+                let Some(end) = self.end.take() else { return };
+                self.last_failure = match end.result {
+                    EndResult::Output(_) => None,
+                    EndResult::Failed(failure) => Some(failure),
+                    EndResult::TimedOut { stage, limit_ms } => {
+                        Some(Box::new(Failure::new(code::TIMEOUT, stage.timeout_message(limit_ms))))
+                    }
+                };
+                self.dead = false;
+                self.attempts_before = self.attempt;
+                self.queued_ms = at_ms;
+                self.order = count;
+                // A function may have been registered again since: it is that one that it waits for now.
+                self.accepted = count;
+            }
+            Record::Purged { .. } => {
+                self.dead = false;
+                self.order = count;
+                self.drop_payload();
+            }
+            Record::Delivered { delivery, .. } => self.delivery = Some(delivery),
+            _ => {}
+        }
+    }
+
+    /// What has ended is not sent again, unless it is a dead letter.
+    fn drop_payload(&mut self) {
+        if !self.dead {
+            self.payload = Payload::json(bytes::Bytes::new());
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What was there before the server started is taken back: functions first, then executions in their order.
+//!
+//! No bound refuses any of it: it was admitted once. What had not ended is queued again; what had ended is kept for
+//! the rest of its time. Nothing is dispatched until all is there, so that the order in the queues is that of before.
+
+use std::sync::Arc;
+
+use crate::{
+    answer::{BackendFailure, State},
+    dead_letters::DeadLetter,
+    effect::{Effect, Effects, Note},
+    execution::{Ending, Execution, Live, ResultDelivery},
+    function::Function,
+    id_table::TableNumber,
+    input::{FunctionSpec, Provisioned, Target},
+    journal::{End, EndResult, Record},
+    payload::{Failure, code},
+    recovery::{Stored, StoredExecution},
+    shard::{ExecutionKey, FunctionKey, Shard},
+    timers::Due,
+};
+
+/// Time after which instances that could not be started are tried again.
+const RECONCILE_PAUSE_US: u64 = 5_000_000;
+
+impl Shard {
+    /// Takes one thing back.
+    pub(super) fn restore(&mut self, stored: Stored, fx: &mut Effects) {
+        self.restoring = true;
+        match stored {
+            Stored::Function(spec) => self.restore_function(spec, fx),
+            Stored::Execution(execution) => self.restore_execution(*execution, fx),
+        }
+    }
+
+    /// Everything is back: what waits may run.
+    pub(super) fn restored(&mut self) {
+        self.restoring = false;
+        let functions: Vec<FunctionKey> = self.functions.iter().map(|(key, _)| key).collect();
+        for key in functions {
+            if let Some(function) = self.functions.get_mut(key) {
+                function.restored = function.waiting_count();
+            }
+            self.ring(key);
+        }
+        self.arm_sweep();
+    }
+
+    /// A function is visible at once. Its instances are gone: its calls wait for new ones.
+    fn restore_function(&mut self, spec: Box<FunctionSpec>, fx: &mut Effects) {
+        if self.names.contains_key(&spec.name) {
+            return;
+        }
+        let mut function = Function::new(&spec);
+        match &spec.target {
+            Target::Local => function.local = true,
+            Target::Endpoint(_) => {}
+            Target::Backend => {
+                function.managed = true;
+                function.reconciling = true;
+                function.busy = true;
+            }
+        }
+        let key = self.functions.insert(function);
+        self.names.insert(spec.name, key);
+        match spec.target.clone() {
+            Target::Local => {}
+            Target::Endpoint(address) => self.open_endpoint(key, address, fx),
+            Target::Backend => fx.push(Effect::Provision { function: key, spec }),
+        }
+    }
+
+    /// The backend has an answer about instances of a restored function.
+    pub(super) fn reconciled(
+        &mut self,
+        key: FunctionKey,
+        result: Result<Provisioned, BackendFailure>,
+        fx: &mut Effects,
+    ) {
+        let Some(function) = self.functions.get_mut(key).filter(|function| function.busy) else { return };
+        function.busy = false;
+        match result {
+            Ok(provisioned) => {
+                function.reconciling = false;
+                self.settle_provisioned(key, provisioned, fx);
+            }
+            Err(failure) => {
+                let note = Note::NotReconciled { name: function.name, message: failure.message };
+                fx.push(Effect::Note(note));
+                self.reconcile_later(key);
+            }
+        }
+        self.next_pending(key, fx);
+    }
+
+    /// Instances that could not be started are tried again.
+    pub(super) fn reconcile(&mut self, key: FunctionKey, fx: &mut Effects) {
+        let Some(function) = self.functions.get_mut(key).filter(|function| function.reconciling) else {
+            return;
+        };
+        if function.busy {
+            self.reconcile_later(key);
+            return;
+        }
+        function.busy = true;
+        fx.push(Effect::Provision { function: key, spec: function.spec.clone() });
+    }
+
+    fn reconcile_later(&mut self, key: FunctionKey) {
+        let timer = self.timers.insert(self.now.mono_us + RECONCILE_PAUSE_US, Due::Reconcile(key));
+        if let Some(function) = self.functions.get_mut(key) {
+            function.reconcile_timer = timer;
+        }
+    }
+
+    fn restore_execution(&mut self, mut stored: StoredExecution, fx: &mut Effects) {
+        if self.find_key(stored.id).is_some() {
+            return;
+        }
+        let age_us = self.now.unix_ms.saturating_sub(stored.finished_ms()).saturating_mul(1000);
+        if stored.end.is_some() && !stored.dead && age_us >= self.limits.executions_ttl_us {
+            self.write(Record::Forgotten { id: stored.id }, fx);
+            return;
+        }
+        let function_key = self.live_function(&stored.function).map(|(key, _)| key);
+        let owner = function_key.filter(|_| !stored.is_removed);
+        let end = stored.end.take();
+        let key = self.insert_restored(&stored, owner.unwrap_or_default(), end.as_deref());
+        let written_us = self.now.mono_us.saturating_sub(if end.is_some() { age_us } else { 0 });
+        self.restore_claim(key, &stored, written_us);
+        match end {
+            Some(end) => self.restore_end(key, stored, *end, written_us, fx),
+            None => {
+                self.restore_live(key, stored);
+                if owner.is_none() {
+                    self.end_without_function(key, fx);
+                }
+            }
+        }
+    }
+
+    fn insert_restored(
+        &mut self,
+        stored: &StoredExecution,
+        function_key: FunctionKey,
+        end: Option<&End>,
+    ) -> ExecutionKey {
+        let mut label = None;
+        if let Some(function) = self.functions.get_mut(function_key) {
+            function.accounting.accepted += 1;
+            match end {
+                Some(_) => function.accounting.finished += 1,
+                None => function.accounting.queued += 1,
+            }
+            label = Some(Arc::clone(&function.label));
+        }
+        let key = self.executions.insert(Execution {
+            id: stored.id,
+            id_table: TableNumber::default(),
+            function: function_key,
+            label: label.unwrap_or_else(|| Arc::from(stored.function.as_str())),
+            state: end.map_or(State::Queued, |end| end.result.state()),
+            attempt: stored.attempt,
+            accepted: true,
+            unwritten: false,
+            keyed: stored.extra.as_ref().is_some_and(|extra| extra.idempotency.is_some()),
+            cold_start: end.is_some_and(|end| end.cold_start),
+            init_ms: end.and_then(|end| end.init_ms),
+            created_ms: stored.created_ms,
+            dispatched_ms: end.map_or(0, |end| end.dispatched_ms),
+            finished_ms: end.map_or(0, |end| end.finished_ms),
+            finished_us: 0,
+            ending: Ending::None,
+            last_failure: stored.last_failure.clone(),
+            delivery: stored.callback_url.clone().map(ResultDelivery::new),
+            dead: None,
+            in_flight: None,
+            live: None,
+        });
+        self.index_id(key);
+        key
+    }
+
+    /// The key of an asynchronous call is bound to its execution again.
+    fn restore_claim(&mut self, key: ExecutionKey, stored: &StoredExecution, written_us: u64) {
+        let idempotency = stored.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
+        let label = self.executions.get(key).map(|execution| Arc::clone(&execution.label));
+        if let (Some(idempotency), Some(label)) = (idempotency, label) {
+            self.keys.put(&label, idempotency, key, written_us);
+        }
+    }
+
+    /// What had not ended waits again: at the tail, for those before it are there already.
+    fn restore_live(&mut self, key: ExecutionKey, stored: StoredExecution) {
+        let now = self.now;
+        let before = stored.attempts_before + u32::from(stored.is_interrupted);
+        let age_us = |since_ms: u64| now.unix_ms.saturating_sub(since_ms).saturating_mul(1000);
+        let max_age_ms = stored.extra.as_ref().and_then(|extra| extra.max_age_ms);
+        // One that is over by now ends in the next step.
+        let expires_us = max_age_ms.map_or(0, |max_age_ms| {
+            let left_us = (u64::from(max_age_ms) * 1000).saturating_sub(age_us(stored.queued_ms));
+            (now.mono_us + left_us).max(1)
+        });
+        let live = Live {
+            attempts_before: before.min(stored.attempt),
+            accepted_us: now.mono_us.saturating_sub(age_us(stored.created_ms)),
+            ..Live::new(stored.payload, stored.extra, now.mono_us)
+        };
+        if let Some(execution) = self.executions.get_mut(key) {
+            execution.live = Some(Box::new(live));
+        }
+        self.accepted_count += 1;
+        self.arm_expiry(key, expires_us);
+        self.enqueue(key);
+    }
+
+    /// Its function was removed, and the crash came before its end was written down.
+    fn end_without_function(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get(key) else { return };
+        let name = &execution.label;
+        let message = format!("Function '{name}' was removed before the execution could run");
+        let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));
+        self.finish(key, State::Error, Ending::Failed(failure), fx);
+    }
+
+    /// What had ended is kept for the rest of its time; a result that was not delivered yet is delivered.
+    fn restore_end(
+        &mut self,
+        key: ExecutionKey,
+        stored: StoredExecution,
+        end: End,
+        finished_us: u64,
+        fx: &mut Effects,
+    ) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        execution.finished_us = finished_us;
+        execution.ending = match end.result {
+            EndResult::Output(output) => Ending::Output(Some(output)),
+            EndResult::Failed(failure) => Ending::Failed(failure),
+            EndResult::TimedOut { stage, limit_ms } => Ending::TimedOut { stage, limit_ms },
+        };
+        if stored.dead {
+            let bytes = stored.payload.bytes() + execution.retained_bytes();
+            let letter =
+                DeadLetter { payload: stored.payload, extra: stored.extra, dead_ms: end.finished_ms, bytes };
+            execution.dead = Some(Box::new(letter));
+        }
+        match (&mut execution.delivery, stored.delivery) {
+            (Some(delivery), Some(state)) => delivery.state = state,
+            (Some(_), None) => self.deliver(key, fx),
+            (None, _) => {}
+        }
+        if stored.dead {
+            self.list_dead_letter(key, fx);
+        } else {
+            self.retain(key, fx);
+        }
+    }
+}
+
+impl StoredExecution {
+    /// Milliseconds since the Unix epoch; 0 while it lives.
+    fn finished_ms(&self) -> u64 {
+        self.end.as_ref().map_or(0, |end| end.finished_ms)
+    }
+}

@@ -1,0 +1,258 @@
+//! What was safe is there again after a crash.
+
+use crate::script::check;
+
+#[test]
+fn what_had_not_ended_is_queued_again_in_its_order() {
+    check(
+        "
+        0 r register f slots=1 attempts=2 -> open F, r: registered
+        0 a enqueue f body=1 -> a: accepted a, dispatch a#1 to F for 1000 body=1
+        1 b enqueue f body=2 -> b: accepted b
+        2 c enqueue f body=3 -> c: accepted c
+        3 answer a#1 fail -> dispatch b#1 to F for 1000 body=2, note retry a#1 FAILED
+        4 crash -> open F, dispatch b#2 to F for 1000 body=2
+        5 answer b#2 ok -> note 0+1 of 4 ms, dispatch c#1 to F for 1000 body=3
+        6 answer c#1 ok -> note 1+1 of 4 ms, dispatch a#2 to F for 1000 body=1
+        7 answer a#2 fail -> note 2+1 of 7 ms
+        8 g get a -> g: a error attempt=2 error=FAILED last=FAILED created=0 dispatched=6 finished=7
+        ",
+    );
+}
+
+#[test]
+fn an_interrupted_attempt_uses_no_retry_up_and_its_number_is_not_used_again() {
+    check(
+        "
+        0 r register f attempts=2 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 crash -> open F, dispatch a#2 to F for 1000
+        2 crash -> open F, dispatch a#3 to F for 1000
+        3 p callback a ok attempt=1 -> note late a, p: ignored
+        4 answer a#3 fail -> note retry a#3 FAILED, dispatch a#4 to F for 1000
+        5 crash -> open F, dispatch a#5 to F for 1000
+        6 answer a#5 fail -> note 0+1 of 6 ms
+        7 d dead f -> d: letters [a#5 FAILED at 6 of 0]
+        ",
+    );
+}
+
+#[test]
+fn what_was_not_safe_is_gone() {
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 store waits
+        0 a enqueue f -> write accepted a of f
+        1 crash -> open F
+        1 g get a -> g: refused ExecutionNotFound
+        2 s register g -> write registered g
+        3 crash -> open F
+        3 g function g -> g: refused FunctionNotFound
+        4 x remove f -> write removed f
+        5 crash -> open F
+        5 g function f -> g: function
+        ",
+    );
+}
+
+#[test]
+fn what_had_ended_keeps_its_result_for_the_rest_of_its_time() {
+    check(
+        "
+        limits ttl=1000 sweep=100
+        0 r register f local -> r: registered
+        0 a enqueue f body=7 -> a: accepted a, dispatch a#1 to local for 1000 body=7
+        5 answer a#1 ok out=9 -> note 0+5 of 5 ms
+        400 crash
+        400 g get a -> g: a success attempt=1 output=9 created=0 dispatched=0 finished=5
+        show f
+        1004 g get a -> g: a success attempt=1 output=9 created=0 dispatched=0 finished=5
+        1200 g get a -> g: refused ExecutionNotFound
+        1300 crash
+        1300 g get a -> g: refused ExecutionNotFound
+        show totals -> functions=1
+        ",
+    );
+}
+
+#[test]
+fn a_result_whose_time_is_over_is_not_taken_back() {
+    check(
+        "
+        limits ttl=1000
+        0 r register f local -> r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to local for 1000 key=k
+        5 answer a#1 ok -> note 0+5 of 5 ms
+        0 store waits
+        2000 crash -> write forgotten a
+        2000 b enqueue f key=k -> write accepted b of f
+        ",
+    );
+}
+
+#[test]
+fn dead_letters_are_there_and_can_be_tried_again() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f body=1 -> a: accepted a, dispatch a#1 to F for 1000 body=1
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 b enqueue f body=2 -> b: accepted b, dispatch b#1 to F for 1000 body=2
+        3 answer b#1 fail -> note 0+1 of 1 ms
+        4 x purge f a -> x: removed
+        5 crash -> open F
+        5 d dead f -> d: letters [b#1 FAILED at 3 of 1]
+        6 x replay f b -> x: accepted b, dispatch b#2 to F for 1000 body=2
+        7 crash -> open F, dispatch b#3 to F for 1000 body=2
+        7 g get b -> g: b running attempt=3 last=FAILED created=2 dispatched=7
+        8 answer b#3 fail -> note 0+1 of 6 ms
+        9 crash -> open F
+        9 d dead f -> d: letters [b#3 FAILED at 8 of 1]
+        ",
+    );
+}
+
+#[test]
+fn keys_of_asynchronous_calls_are_bound_again() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 a enqueue f key=k digest=1 -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        0 b enqueue f key=l -> b: accepted b
+        0 s invoke f key=m
+        1 crash -> open F, dispatch a#2 to F for 1000
+        2 c enqueue f key=k digest=1 -> c: accepted a
+        2 c enqueue f key=k digest=2 -> c: refused KeyReused
+        2 c enqueue f key=l -> c: accepted b
+        3 answer a#2 ok out=5 -> note 0+2 of 3 ms, dispatch b#1 to F for 1000 key=l
+        4 crash -> open F, dispatch b#2 to F for 1000
+        4 c invoke f key=k digest=1 -> c: success a 5
+        4 s invoke f key=m
+        ",
+    );
+}
+
+#[test]
+fn functions_are_there_and_their_instances_are_started_again() {
+    check(
+        "
+        0 r register f backend -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to p for 1000
+        1 crash -> provision f
+        1 g function f -> g: function
+        1 g replicas f -> g: replicas 0/0
+        1 b invoke f
+        1 t scale f 2
+        2 provisioned f broken -> note f not reconciled: broken, scale f 2
+        3 scaled f gone -> t: refused Backend gone
+        5002 turn -> b: timeout b queue 1000, provision f
+        5003 provisioned f ok q -> open q, dispatch a#2 to q for 1000
+        5003 g replicas f -> g: replicas 1/1
+        5004 x remove f -> teardown f
+        5005 torn-down f ok -> x: removed, close q, note gone
+        5006 crash
+        5006 g function f -> g: refused FunctionNotFound
+        ",
+    );
+}
+
+#[test]
+fn a_function_whose_instances_do_not_start_can_be_removed() {
+    check(
+        "
+        0 r register f backend -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        1 crash -> provision f
+        2 x remove f
+        3 provisioned f broken -> note f not reconciled: broken, teardown f
+        4 torn-down f ok -> x: removed, note gone
+        show totals
+        show next -> None
+        ",
+    );
+}
+
+#[test]
+fn what_a_removed_function_left_behind_ends_with_it() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 x remove f -> x: removed, close F, note gone
+        1 r register f -> open F, r: registered
+        1 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        2 crash -> open F, dispatch b#2 to F for 1000
+        2 g get a -> g: a error attempt=1 error=FUNCTION_REMOVED created=0 finished=2
+        3 crash -> open F, dispatch b#3 to F for 1000
+        3 g get a -> g: a error attempt=1 error=FUNCTION_REMOVED created=0 finished=2
+        ",
+    );
+}
+
+#[test]
+fn a_removal_that_came_to_nothing_ends_nothing() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b
+        0 store waits
+        1 x remove f -> write removed f
+        2 store fails -> write reinstated f, x: refused StoreUnavailable
+        3 store safe
+        4 crash -> open F, dispatch a#2 to F for 1000, write attempted a#2
+        4 g get b -> g: b queued attempt=0 created=0
+        ",
+    );
+}
+
+#[test]
+fn more_may_be_taken_back_than_a_queue_holds() {
+    check(
+        "
+        0 r register f slots=2 queue=1 attempts=2 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        0 c enqueue f -> c: accepted c
+        1 crash -> open F, dispatch a#2 to F for 1000, dispatch b#2 to F for 1000
+        2 answer a#2 fail after=9 -> dispatch c#1 to F for 1000, note retry a#2 FAILED
+        3 answer b#2 fail after=9 -> note retry b#2 FAILED
+        4 d enqueue f -> d: refused QueueFull depth=2 wait=1 retry=1
+        ",
+    );
+}
+
+#[test]
+fn age_limits_count_on() {
+    check(
+        "
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        0 a enqueue f max-age=100 -> a: accepted a
+        0 b enqueue f max-age=50 -> b: accepted b
+        60 crash -> open F, dispatch z#2 to F for 1000
+        60 g get b -> g: b error attempt=0 error=EXPIRED created=0 finished=60
+        99 g get a -> g: a queued attempt=0 created=0
+        100 g get a -> g: a error attempt=0 error=EXPIRED created=0 finished=100
+        ",
+    );
+}
+
+#[test]
+fn results_that_were_not_delivered_are_delivered_again() {
+    check(
+        "
+        0 r register f slots=2 -> open F, r: registered
+        0 a enqueue f url=u -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f url=v -> b: accepted b, dispatch b#1 to F for 1000
+        1 answer a#1 ok -> note 0+1 of 1 ms, deliver a success to u
+        1 answer b#1 ok -> note 0+1 of 1 ms, deliver b success to v
+        2 delivered a
+        3 crash -> open F, deliver b success to v
+        3 g get a -> g: a success attempt=1 output=null created=0 dispatched=0 finished=1 delivery=delivered
+        3 g get b -> g: b success attempt=1 output=null created=0 dispatched=0 finished=1 delivery=pending
+        ",
+    );
+}

@@ -3,32 +3,97 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use shard_core::{Effects, Input, Now, Shard};
+
 /// Most calls of one lease. Small limits lease one call at a time: then nothing is ever left unused elsewhere.
 const CALLS_CHUNK_MAX: u32 = 256;
 /// A lease is at most this part of the limit.
 const CALLS_CHUNK_PART: u32 = 1024;
 
+/// Both, and how a step of a shard leases from them.
+#[derive(Debug)]
+pub struct Budgets {
+    calls: CallBudget,
+    bytes: ByteBudget,
+}
+
+impl Budgets {
+    /// Budgets of a server that admits so many calls per second, and lets so many bytes wait.
+    pub fn new(calls_per_second: u32, queued_bytes_max: u64) -> Budgets {
+        Budgets { calls: CallBudget::new(calls_per_second), bytes: ByteBudget::new(queued_bytes_max) }
+    }
+
+    /// Another number of calls per second holds from the next lease on.
+    pub fn set_calls_per_second(&self, calls: u32) {
+        self.calls.set_limit(calls);
+    }
+
+    /// Hands a shard an input, with what that needs of the budgets.
+    pub fn step(&self, shard: &mut Shard, now: Now, input: Input, effects: &mut Effects) {
+        self.lease(shard, now, &input, effects);
+        shard.handle(now, input, effects);
+        let debt = shard.wanted_bytes(0);
+        if debt > 0 {
+            // A retry waits again with a payload that was admitted before: it cannot be refused for its bytes.
+            self.bytes.take(debt);
+            shard.handle(now, Input::GrantBytes(debt), effects);
+        }
+    }
+
+    /// A shard gave leased bytes back.
+    pub fn return_bytes(&self, bytes: u64) {
+        self.bytes.give_back(bytes);
+    }
+
+    /// Bytes that all shards have leased.
+    pub fn leased_bytes(&self) -> u64 {
+        self.bytes.leased.load(Relaxed)
+    }
+
+    /// Leases what a call may need before it is offered to the shard.
+    fn lease(&self, shard: &mut Shard, now: Now, input: &Input, effects: &mut Effects) {
+        let is_call = matches!(input, Input::Invoke(_) | Input::Enqueue(_));
+        if !is_call && !matches!(input, Input::Replay { .. }) {
+            return;
+        }
+        if is_call && shard.wants_calls(now) {
+            let (second, calls) = self.calls.lease(now.unix_ms / 1000);
+            if calls > 0 {
+                shard.handle(now, Input::GrantCalls { second, calls }, effects);
+            }
+        }
+        let need = shard.needed_bytes(input);
+        let wanted = shard.wanted_bytes(need);
+        if wanted > 0 {
+            let granted = self.bytes.lease(wanted, need);
+            if granted > 0 {
+                shard.handle(now, Input::GrantBytes(granted), effects);
+            }
+        }
+    }
+}
+
 /// Calls per epoch second.
 #[derive(Debug)]
-pub(crate) struct CallBudget {
+struct CallBudget {
     limit: AtomicU32,
     /// Epoch second (upper 32 bits) and calls leased in it (lower 32).
     word: AtomicU64,
 }
 
 impl CallBudget {
-    pub(crate) fn new(limit: u32) -> CallBudget {
+    fn new(limit: u32) -> CallBudget {
         CallBudget { limit: AtomicU32::new(limit), word: AtomicU64::new(0) }
     }
 
     /// Another limit holds from the next lease on.
-    pub(crate) fn set_limit(&self, limit: u32) {
+    fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Relaxed);
     }
 
     /// Leases calls in this second, or in a later one that was already seen: the window never goes back. Returns
     /// the second and how many, which is 0 when the limit is reached.
-    pub(crate) fn lease(&self, second: u64) -> (u64, u32) {
+    fn lease(&self, second: u64) -> (u64, u32) {
         let limit = self.limit.load(Relaxed);
         let chunk = (limit / CALLS_CHUNK_PART).clamp(1, CALLS_CHUNK_MAX);
         // Relaxed: the word carries everything that the decision depends on.
@@ -51,18 +116,18 @@ impl CallBudget {
 
 /// Bytes of payloads that wait.
 #[derive(Debug)]
-pub(crate) struct ByteBudget {
+struct ByteBudget {
     limit: u64,
     leased: AtomicU64,
 }
 
 impl ByteBudget {
-    pub(crate) fn new(limit: u64) -> ByteBudget {
+    fn new(limit: u64) -> ByteBudget {
         ByteBudget { limit, leased: AtomicU64::new(0) }
     }
 
     /// Leases this many bytes, fewer if `least` still fits, or none.
-    pub(crate) fn lease(&self, wanted: u64, least: u64) -> u64 {
+    fn lease(&self, wanted: u64, least: u64) -> u64 {
         let mut granted = 0;
         let _ = self.leased.fetch_update(Relaxed, Relaxed, |leased| {
             let left = self.limit.saturating_sub(leased);
@@ -79,12 +144,12 @@ impl ByteBudget {
     }
 
     /// Leases bytes that are already in use, limit or not.
-    pub(crate) fn take(&self, bytes: u64) {
+    fn take(&self, bytes: u64) {
         self.leased.fetch_add(bytes, Relaxed);
     }
 
     /// Gives leased bytes back.
-    pub(crate) fn give_back(&self, bytes: u64) {
+    fn give_back(&self, bytes: u64) {
         self.leased.fetch_sub(bytes, Relaxed);
     }
 }

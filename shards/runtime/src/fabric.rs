@@ -9,7 +9,7 @@ use shard_core::{Input, Limits, Now, Settings, Shard};
 use tokio::sync::oneshot;
 
 use crate::{
-    budget::{ByteBudget, CallBudget},
+    budget::Budgets,
     clock::Clock,
     mailbox::Mailbox,
     node::{Host, Message, Node},
@@ -42,8 +42,7 @@ pub struct Fabric<H: 'static> {
     pub(crate) clock: Clock,
     pub(crate) mailboxes: Vec<Mailbox<Message<H>>>,
     pub(crate) signs: Vec<Signs>,
-    pub(crate) calls: CallBudget,
-    pub(crate) bytes: ByteBudget,
+    pub(crate) budgets: Budgets,
     pub(crate) stopping: AtomicBool,
 }
 
@@ -61,8 +60,7 @@ impl<H: Host> Fabric<H> {
             clock: Clock::new(),
             mailboxes: (0..threads).map(|_| Mailbox::new(shape.mailbox_max)).collect(),
             signs: (0..threads).map(|_| Signs::default()).collect(),
-            calls: CallBudget::new(shape.settings.calls_per_second),
-            bytes: ByteBudget::new(shape.queued_bytes_max),
+            budgets: Budgets::new(shape.settings.calls_per_second, shape.queued_bytes_max),
             stopping: AtomicBool::new(false),
             shape,
         })
@@ -85,7 +83,7 @@ impl<H: Host> Fabric<H> {
 
     /// Sets the calls per second of the whole server. Takes effect with the next lease.
     pub fn set_calls_per_second(&self, calls: u32) {
-        self.calls.set_limit(calls);
+        self.budgets.set_calls_per_second(calls);
     }
 
     /// Sends an input to a shard, from any thread. For what must not be lost: events of backends, drain.

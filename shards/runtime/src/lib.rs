@@ -20,6 +20,7 @@ mod replies;
 mod signs;
 mod threads;
 
+pub use budget::Budgets;
 pub use fabric::{Fabric, Shape};
 pub use node::{Host, Node, Reply};
 pub use plan::{Placement, Plan, Role};

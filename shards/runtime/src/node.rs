@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use shard_core::{Answer, Effect, Effects, ExecutionId, Input, Now, Refusal, Shard, Ticket, name::owner_of};
+use shard_core::{Answer, Effect, Effects, ExecutionId, Input, Refusal, Shard, Ticket, name::owner_of};
 use tokio::sync::Notify;
 
 use crate::{
@@ -238,21 +238,14 @@ impl<H: Host> Node<H> {
     }
 
     fn step(&self, seat: &mut Seat<H>, input: Input) {
-        let now = self.inner.fabric.clock.now();
-        self.lease(seat, now, &input);
-        seat.shard.handle(now, input, &mut seat.effects);
-        let debt = seat.shard.wanted_bytes(0);
-        if debt > 0 {
-            // A retry waits again with a payload that was admitted before: it cannot be refused for its bytes.
-            self.inner.fabric.bytes.take(debt);
-            seat.shard.handle(now, Input::GrantBytes(debt), &mut seat.effects);
-        }
+        let fabric = &self.inner.fabric;
+        fabric.budgets.step(&mut seat.shard, fabric.clock.now(), input, &mut seat.effects);
         #[cfg(debug_assertions)]
         self.audit(seat);
         for effect in seat.effects.drain() {
             match effect {
                 Effect::Reply { ticket, answer } => self.answer(ticket, answer),
-                Effect::ReturnBytes(bytes) => self.inner.fabric.bytes.give_back(bytes),
+                Effect::ReturnBytes(bytes) => fabric.budgets.return_bytes(bytes),
                 effect => {
                     if let Some(host) = seat.host.as_mut() {
                         host.perform(effect, &mut seat.follow_up);
@@ -281,29 +274,6 @@ impl<H: Host> Node<H> {
         if let Err(broken) = shard_core::invariant::check(&seat.shard) {
             // Debug builds only, and a bug of ours: going on would hide it behind its consequences.
             panic!("shard {:?}: {broken}", self.inner.shard);
-        }
-    }
-
-    /// Leases what a call may need before it is offered to the shard.
-    fn lease(&self, seat: &mut Seat<H>, now: Now, input: &Input) {
-        let is_call = matches!(input, Input::Invoke(_) | Input::Enqueue(_));
-        if !is_call && !matches!(input, Input::Replay { .. }) {
-            return;
-        }
-        let fabric = &self.inner.fabric;
-        if is_call && seat.shard.wants_calls(now) {
-            let (second, calls) = fabric.calls.lease(now.unix_ms / 1000);
-            if calls > 0 {
-                seat.shard.handle(now, Input::GrantCalls { second, calls }, &mut seat.effects);
-            }
-        }
-        let need = seat.shard.needed_bytes(input);
-        let wanted = seat.shard.wanted_bytes(need);
-        if wanted > 0 {
-            let granted = fabric.bytes.lease(wanted, need);
-            if granted > 0 {
-                seat.shard.handle(now, Input::GrantBytes(granted), &mut seat.effects);
-            }
         }
     }
 

@@ -52,6 +52,27 @@ pub enum Record {
         /// Where the result goes.
         callback_url: Option<Box<str>>,
     },
+    /// An execution that had ended was accepted: its result will be there.
+    Kept {
+        /// Which execution.
+        id: ExecutionId,
+        /// Its function.
+        function: Name,
+        /// When it was called, in milliseconds since the Unix epoch.
+        created_ms: u64,
+        /// Number of its last attempt; 0 if there was none.
+        attempt: u32,
+        /// What to send should it be tried again. Empty unless it is a dead letter.
+        payload: Payload,
+        /// Trace context, idempotency key, age limit.
+        extra: Option<Box<Extra>>,
+        /// Why the attempt before failed.
+        last_failure: Option<Box<Failure>>,
+        /// How, and when it ended.
+        end: Box<End>,
+        /// It is a dead letter.
+        dead: bool,
+    },
     /// An attempt of it was dispatched.
     Attempted {
         /// Which execution.

@@ -120,6 +120,28 @@ impl Recovery {
                 // Written once more, because it was not certain whether it had been written.
                 self.executions.entry(id).or_insert_with(|| Box::new(execution));
             }
+            Record::Kept { id, function, created_ms, attempt, payload, extra, last_failure, end, dead } => {
+                let execution = StoredExecution {
+                    id,
+                    function,
+                    created_ms,
+                    queued_ms: created_ms,
+                    payload,
+                    extra,
+                    callback_url: None,
+                    delivery: None,
+                    attempt,
+                    attempts_before: 0,
+                    is_interrupted: false,
+                    last_failure,
+                    end: Some(end),
+                    dead,
+                    is_removed: false,
+                    order: count,
+                    accepted: count,
+                };
+                self.executions.insert(id, Box::new(execution));
+            }
             Record::Forgotten { id } => {
                 self.executions.remove(&id);
             }

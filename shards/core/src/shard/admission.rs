@@ -27,6 +27,8 @@ enum Admission {
     Created(ExecutionKey),
     /// An earlier execution with the same key answers it, as soon as its record is safe.
     Accepted(ExecutionKey, ExecutionId),
+    /// The same for one that has ended and is on no record yet.
+    Ended(ExecutionKey, Idempotency),
     /// An earlier execution with the same key answers it.
     Answered(Answer),
     /// It waits for an earlier execution with the same key.
@@ -41,6 +43,7 @@ impl Shard {
             Ok(Admission::Created(execution)) if accepted => self.accept(execution, ticket, fx),
             Ok(Admission::Created(execution)) => self.dispatch_or_enqueue(execution, fx),
             Ok(Admission::Accepted(execution, id)) => self.accept_running(execution, id, ticket, fx),
+            Ok(Admission::Ended(execution, key)) => self.accept_ended(execution, key, ticket, fx),
             Ok(Admission::Answered(answer)) => fx.reply(ticket, answer),
             Ok(Admission::Joined) => {}
             Err(refusal) => fx.reply(ticket, Answer::Refused(refusal)),
@@ -120,7 +123,11 @@ impl Shard {
             return Err(Refusal::KeyReused);
         }
         if accepted && execution.state.is_terminal() {
-            return Ok(Some(Admission::Answered(Answer::Accepted { id: execution.id })));
+            let admission = match execution.accepted && !execution.unwritten {
+                true => Admission::Accepted(claim.execution, execution.id),
+                false => Admission::Ended(claim.execution, sent.clone()),
+            };
+            return Ok(Some(admission));
         }
         if accepted {
             // One result is delivered to one address: the first that was given.

@@ -330,8 +330,17 @@ impl Shard {
         let Some(execution) = self.executions.get(key).filter(|execution| execution.accepted) else {
             return false;
         };
+        let id = execution.id;
+        let Some((end, dead)) = self.end_of(key) else { return false };
+        self.write(Record::Ended { id, end: Box::new(end), dead }, fx);
+        dead
+    }
+
+    /// How an execution ended, for the record, and whether it would be a dead letter if it was accepted.
+    pub(super) fn end_of(&self, key: ExecutionKey) -> Option<(End, bool)> {
+        let execution = self.executions.get(key)?;
         let (result, dead) = match &execution.ending {
-            Ending::None => return false,
+            Ending::None => return None,
             Ending::Output(output) => (EndResult::Output(output.clone().unwrap_or_else(Output::null)), false),
             Ending::Failed(failure) => {
                 let given_up = failure.code == code::CANCELLED || failure.code == code::FUNCTION_REMOVED;
@@ -348,8 +357,7 @@ impl Shard {
             cold_start: execution.cold_start,
             init_ms: execution.init_ms,
         };
-        self.write(Record::Ended { id: execution.id, end: Box::new(end), dead }, fx);
-        dead
+        Some((end, dead))
     }
 
     /// Moves an execution that is not terminal out of its queue, its back-off or its run, into `state`. Returns

@@ -1,11 +1,15 @@
 //! Accepted executions are written down before anybody is told, and before they run.
 
+use bytes::Bytes;
+
 use crate::{
     answer::{Answer, Refusal, State},
     effect::{Effect, Effects},
     id::ExecutionId,
-    input::Ticket,
+    input::{Extra, Idempotency, Ticket},
     journal::{Promise, Record},
+    name::Name,
+    payload::Payload,
     shard::{ExecutionKey, Shard},
 };
 
@@ -52,6 +56,38 @@ impl Shard {
         if attempt > 0 {
             self.write(Record::Attempted { id, attempt }, fx);
         }
+    }
+
+    /// Accepts an execution that has ended without a record, and answers when there is one. One record says all of it:
+    /// were its acceptance and its end two, a crash between them would run it again.
+    pub(super) fn accept_ended(
+        &mut self,
+        key: ExecutionKey,
+        idempotency: Idempotency,
+        ticket: Ticket,
+        fx: &mut Effects,
+    ) {
+        let Some((end, _)) = self.end_of(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(function) = Name::new(&execution.label) else { return };
+        execution.accepted = true;
+        execution.unwritten = false;
+        let id = execution.id;
+        let letter = execution.dead.as_ref();
+        let extra = Extra { idempotency: Some(idempotency), ..Extra::default() };
+        let record = Record::Kept {
+            id,
+            function,
+            created_ms: execution.created_ms,
+            attempt: execution.attempt,
+            payload: letter.map_or_else(|| Payload::json(Bytes::new()), |letter| letter.payload.clone()),
+            extra: letter.map_or_else(|| Some(Box::new(extra)), |letter| letter.extra.clone()),
+            last_failure: execution.last_failure.clone(),
+            end: Box::new(end),
+            dead: letter.is_some(),
+        };
+        self.write(record, fx);
+        self.journal.promise(Promise::Answer(id, ticket));
     }
 
     fn write_accepted(&mut self, key: ExecutionKey, fx: &mut Effects) {
@@ -141,12 +177,16 @@ impl Shard {
 
     /// An execution that was not accepted after all leaves nothing behind; whoever joined it is told.
     fn refuse_parked(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        if self.executions.get(key).is_some_and(|execution| execution.state == State::Queued) {
-            for ticket in self.take_waiters(key) {
-                fx.reply(ticket, Answer::Refused(Refusal::StoreUnavailable));
-            }
-            self.discard(key, fx);
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        if execution.state != State::Queued {
+            // It was cancelled in the meantime. Who repeats its key must not be told that there is a record.
+            execution.unwritten = true;
+            return;
         }
+        for ticket in self.take_waiters(key) {
+            fx.reply(ticket, Answer::Refused(Refusal::StoreUnavailable));
+        }
+        self.discard(key, fx);
     }
 
     /// Puts an execution beside its queue: it waits, but not for a slot.

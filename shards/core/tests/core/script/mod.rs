@@ -210,6 +210,7 @@ impl Run {
                 self.promised |= matches!(
                     record,
                     Record::Accepted { .. }
+                        | Record::Kept { .. }
                         | Record::Replayed { .. }
                         | Record::Registered { .. }
                         | Record::Removed { .. }

@@ -137,6 +137,11 @@ impl Run {
     fn record(&self, record: Record) -> String {
         match record {
             Record::Accepted { id, function, .. } => format!("accepted {} of {function}", self.name_of(id)),
+            Record::Kept { id, function, end, dead, .. } => {
+                let dead = if dead { " dead" } else { "" };
+                let state = end.result.state().as_str();
+                format!("kept {} of {function} {state}{dead}", self.name_of(id))
+            }
             Record::Attempted { id, attempt } => format!("attempted {}#{attempt}", self.name_of(id)),
             Record::Registered { spec } => format!("registered {}", spec.name),
             Record::Removed { name } => format!("removed {name}"),

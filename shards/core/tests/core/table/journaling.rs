@@ -194,3 +194,37 @@ fn who_joins_what_could_not_be_written_is_not_told_otherwise() {
         ",
     );
 }
+
+#[test]
+fn what_ended_before_it_was_accepted_is_kept_before_anybody_is_told() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 s invoke f key=k -> dispatch s#1 to F for 1000 key=k
+        1 answer s#1 ok -> note 0+1 of 1 ms, s: success s
+        2 store waits
+        2 a enqueue f key=k -> write kept s of f success
+        3 b enqueue f key=k
+        4 store safe -> a: accepted s, b: accepted s
+        5 c enqueue f key=k -> c: accepted s
+        6 crash -> open F
+        6 d enqueue f key=k -> d: accepted s
+        6 g get s -> g: s success attempt=1 output=null created=0 dispatched=0 finished=1
+        ",
+    );
+}
+
+#[test]
+fn what_was_cancelled_and_could_not_be_written_is_written_for_the_next_caller() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 store waits
+        0 a enqueue f key=k -> write accepted a of f
+        1 x cancel a -> write ended a error, x: a error attempt=0 error=CANCELLED created=0 finished=1
+        2 store fails -> a: refused StoreUnavailable
+        3 b enqueue f key=k -> write kept a of f error
+        4 store safe -> b: accepted a
+        ",
+    );
+}

@@ -1,0 +1,318 @@
+//! What a step caused, taken into the accounts in its order.
+
+use shard_core::{
+    Answer, Dispatch, Effect, ExecutionId, Note, Now, Record, Refusal, Ticket, journal::EndResult,
+};
+
+use super::{Asked, Auditor, Cause, Verdict, executions::End};
+
+impl Auditor {
+    /// A shard did this.
+    pub(crate) fn effects(&mut self, shard: u16, now: Now, effects: &[Effect]) -> Verdict {
+        self.judge_cause(now, effects)?;
+        for effect in effects {
+            match effect {
+                Effect::Reply { ticket, answer } => self.answered(now, *ticket, answer)?,
+                Effect::Dispatch(dispatch) => self.dispatched(shard, now, dispatch)?,
+                Effect::Abort { attempt } => {
+                    self.stats.aborted += 1;
+                    self.slots.end((shard, *attempt));
+                }
+                Effect::Journal { number, record } => {
+                    self.records.written(shard, *number)?;
+                    self.recorded(shard, now, *number, record)?;
+                }
+                Effect::Deliver { id, .. } => {
+                    self.stats.delivered += 1;
+                    self.executions.delivers(*id)?;
+                }
+                Effect::Note(Note::Retry { id, attempt, .. }) => self.retried(now, *id, *attempt)?,
+                Effect::Note(Note::Late { .. }) => self.stats.late += 1,
+                _ => {}
+            }
+        }
+        self.judge_waiting(effects)
+    }
+
+    /// What the input itself led to, which counts before everything else that the step caused.
+    fn judge_cause(&mut self, now: Now, effects: &[Effect]) -> Verdict {
+        let answer_to = |asker: Ticket| {
+            effects.iter().find_map(|effect| match effect {
+                Effect::Reply { ticket, answer } if *ticket == asker => Some(answer),
+                _ => None,
+            })
+        };
+        match self.cause {
+            Cause::Call { ticket, name, .. } => {
+                let refusal = match answer_to(ticket) {
+                    Some(Answer::Refused(refusal)) => Some(refusal),
+                    _ => None,
+                };
+                if matches!(
+                    refusal,
+                    Some(Refusal::ShuttingDown | Refusal::RateLimited { function: false, .. })
+                ) {
+                    return Ok(());
+                }
+                self.rates.admitted()?;
+                self.stats.admitted += 1;
+                let Some(registration) = self.registrations.current(&name) else {
+                    return match refusal {
+                        Some(Refusal::FunctionNotFound) => Ok(()),
+                        _ => Err(format!("a call of {name} went on, which is not registered")),
+                    };
+                };
+                match refusal {
+                    Some(Refusal::RateLimited { function: true, .. } | Refusal::FunctionNotFound) => Ok(()),
+                    _ => {
+                        let limit = registration.policy.rate_limit_per_second;
+                        self.rates.admitted_to(registration.epoch, limit, now)
+                    }
+                }
+            }
+            Cause::Callback { ticket, id, attempt, decides } => {
+                let answer = answer_to(ticket);
+                if decides && matches!(answer, Some(Answer::Callback { .. })) {
+                    self.slots.called_back(id, attempt);
+                }
+                self.stats.called_back += u64::from(answer == Some(&Answer::Callback { applied: true }));
+                Ok(())
+            }
+            Cause::DrainOnce | Cause::Other => Ok(()),
+        }
+    }
+
+    /// A call that was neither answered nor dispatched waits.
+    fn judge_waiting(&mut self, effects: &[Effect]) -> Verdict {
+        let Cause::Call { ticket, id, name, accepted: false } = self.cause else { return Ok(()) };
+        let decided = effects.iter().any(|effect| match effect {
+            Effect::Reply { ticket: to, .. } => *to == ticket,
+            Effect::Dispatch(dispatch) => dispatch.id == id,
+            _ => false,
+        });
+        let Some(run) = self.executions.get(id).filter(|_| !decided) else { return Ok(()) };
+        self.stats.waited += 1;
+        if run.key.is_some() {
+            self.queues.may_wait(id);
+            return Ok(());
+        }
+        let Some(registration) = self.registrations.current(&name) else { return Ok(()) };
+        let queue = (registration.epoch, registration.policy.queue_size);
+        self.queues.enter(id, queue, false, run.payload.len() as u64, false)
+    }
+
+    fn dispatched(&mut self, shard: u16, now: Now, dispatch: &Dispatch) -> Verdict {
+        self.stats.dispatched += 1;
+        let id = dispatch.id;
+        let Some(run) = self.executions.get(id) else {
+            return Err(format!("{id} was dispatched, and nobody asked for it"));
+        };
+        let Some(registration) = self.registrations.current(&run.name) else {
+            return Err(format!("{id} was dispatched to {}, which is not registered", run.name));
+        };
+        if run.is_new() {
+            let in_turn = !matches!(self.cause, Cause::DrainOnce);
+            let fresh = matches!(self.cause, Cause::Call { id: of, .. } if of == id);
+            self.queues.dispatched(id, registration.epoch, (run.accepted, fresh), in_turn)?;
+            if let Some(key) = run.key.as_deref() {
+                self.keys.runs(id, run.name, key, &self.executions)?;
+            }
+        } else {
+            self.queues.leave(id);
+        }
+        let (epoch, policy) = (registration.epoch, &registration.policy);
+        self.executions.dispatched(now.mono_us, dispatch, policy)?;
+        self.slots.taken((shard, dispatch.attempt), (id, dispatch.number), (epoch, policy), now.mono_us)
+    }
+
+    fn retried(&mut self, now: Now, id: ExecutionId, number: u32) -> Verdict {
+        self.stats.retried += 1;
+        self.executions.requeued(now.mono_us, id, number)?;
+        let Some(run) = self.executions.get(id).filter(|run| !run.is_muddy()) else { return Ok(()) };
+        let Some(registration) = self.registrations.current(&run.name) else {
+            return Err(format!("{id} is tried again, and {} is not registered", run.name));
+        };
+        self.queues.again(id, (registration.epoch, registration.policy.queue_size))
+    }
+
+    fn recorded(&mut self, shard: u16, now: Now, number: u64, record: &Record) -> Verdict {
+        match record {
+            Record::Accepted { id, .. } => {
+                self.stats.accepted += 1;
+                let run = self.executions.get_mut(*id)?;
+                // Once more if the record before could not be written.
+                if std::mem::replace(&mut run.accepted, true) && self.records.is_safe(*id).is_ok() {
+                    return Err(format!("{id} was accepted twice"));
+                }
+                self.records.accepts(shard, number, *id);
+                let (name, bytes) = (run.name, run.payload.len() as u64);
+                // A call that another one joined was there before, and waits or runs already.
+                let new = matches!(self.cause, Cause::Call { id: of, accepted: true, .. } if of == *id);
+                match self.registrations.current(&name).filter(|_| new) {
+                    Some(to) => self.queues.enter(*id, (to.epoch, to.policy.queue_size), true, bytes, true),
+                    None => Ok(()),
+                }
+            }
+            Record::Attempted { id, attempt } => {
+                let run = self.executions.get_mut(*id)?;
+                match run.attempts == *attempt {
+                    true => Ok(()),
+                    false => Err(format!("attempt {attempt} of {id} is on record, not {}", run.attempts)),
+                }
+            }
+            Record::Requeued { .. } => Ok(()),
+            Record::Ended { id, end, dead } => self.end_of_accepted(now, *id, &end.result, *dead),
+            Record::Kept { id, end, dead, .. } => {
+                let run = self.executions.get_mut(*id)?;
+                if std::mem::replace(&mut run.accepted, true) && self.records.is_safe(*id).is_ok() {
+                    return Err(format!("{id} was accepted twice"));
+                }
+                self.records.accepts(shard, number, *id);
+                run.dead = *dead;
+                run.ends = run.ends.max(1);
+                self.executions.ended(now.mono_us, *id, End::of(&end.result))
+            }
+            Record::Replayed { id, .. } => {
+                self.records.accepts(shard, number, *id);
+                self.stats.replayed += 1;
+                let name = self.executions.get_mut(*id)?.name;
+                let Some(to) = self.registrations.current(&name) else {
+                    return Err(format!("{id} is replayed, and {name} is not registered"));
+                };
+                let (epoch, queue_size) = (to.epoch, to.policy.queue_size);
+                self.executions.replayed(now.mono_us, *id, epoch)?;
+                self.queues.enter(*id, (epoch, queue_size), true, 0, true)
+            }
+            Record::Purged { id } => {
+                self.executions.get_mut(*id)?.dead = false;
+                Ok(())
+            }
+            Record::Forgotten { id } => self.executions.forgotten(*id),
+            Record::Registered { .. }
+            | Record::Removed { .. }
+            | Record::Reinstated { .. }
+            | Record::Delivered { .. } => Ok(()),
+        }
+    }
+
+    fn end_of_accepted(&mut self, now: Now, id: ExecutionId, result: &EndResult, dead: bool) -> Verdict {
+        self.queues.leave(id);
+        let run = self.executions.get_mut(id)?;
+        if !run.accepted || run.ends > 0 && run.ended.is_some() {
+            return Err(format!("{id} ends on record, and was not alive on record"));
+        }
+        run.dead = dead;
+        run.ends += 1;
+        self.executions.ended(now.mono_us, id, End::of(result))
+    }
+
+    fn answered(&mut self, now: Now, ticket: Ticket, answer: &Answer) -> Verdict {
+        let asked = self.callers.answered(ticket, now.mono_us)?;
+        match answer {
+            Answer::Finished { id, result } => {
+                self.belongs(&asked, *id)?;
+                self.queues.leave(*id);
+                let end = match result {
+                    Ok(output) => End::Output(output.body.clone()),
+                    Err(failure) => End::failed(failure),
+                };
+                self.executions.ended(now.mono_us, *id, end)
+            }
+            Answer::TimedOut { id, .. } => {
+                self.belongs(&asked, *id)?;
+                self.stats.timed_out += 1;
+                self.timed_out(now, *id)
+            }
+            Answer::Accepted { id } => {
+                self.belongs(&asked, *id)?;
+                self.records.is_safe(*id)?;
+                self.queues.queue(*id);
+                self.executions.get_mut(*id)?.promised = true;
+                Ok(())
+            }
+            Answer::Registered(_) => {
+                self.stats.registered += 1;
+                self.registrations.registered(ticket)
+            }
+            Answer::Removed => match asked {
+                Asked::Remove(name) => {
+                    self.stats.removed += 1;
+                    self.registrations.removed(&name)
+                }
+                _ => Ok(()),
+            },
+            Answer::Execution(view) => self.executions.viewed(now.mono_us, view),
+            Answer::DeadLetters(letters) => {
+                letters.iter().try_for_each(|letter| self.executions.viewed(now.mono_us, &letter.execution))
+            }
+            Answer::Refused(refusal) => self.refused(now, ticket, &asked, refusal),
+            _ => Ok(()),
+        }
+    }
+
+    /// A caller's deadline passed. An execution that nobody accepted ends with its only caller.
+    fn timed_out(&mut self, now: Now, id: ExecutionId) -> Verdict {
+        let run = self.executions.get_mut(id)?;
+        if run.accepted {
+            return Ok(());
+        }
+        let alone = run.key.is_none();
+        self.queues.leave(id);
+        match alone {
+            true => self.executions.ended(now.mono_us, id, End::TimedOut),
+            false => {
+                self.executions.muddy(id);
+                Ok(())
+            }
+        }
+    }
+
+    fn refused(&mut self, now: Now, ticket: Ticket, asked: &Asked, refusal: &Refusal) -> Verdict {
+        let stats = &mut self.stats;
+        match refusal {
+            Refusal::RateLimited { .. } => stats.rate_limited += 1,
+            Refusal::QueueFull { .. } => stats.queue_full += 1,
+            Refusal::SyncQueueRejected { .. } => stats.sync_queue += 1,
+            Refusal::Overloaded { .. } => stats.overloaded += 1,
+            Refusal::StoreUnavailable => stats.unwritten += 1,
+            Refusal::KeyReused => stats.key_reused += 1,
+            _ => {}
+        }
+        match asked {
+            Asked::Call { id, .. } => {
+                // It may have joined another call, which is told the same.
+                if !matches!(self.cause, Cause::Call { id: of, .. } if of == *id) {
+                    self.executions.muddy(*id);
+                }
+                self.executions.refused(*id);
+                self.queues.leave(*id);
+                Ok(())
+            }
+            Asked::Register => {
+                self.registrations.refused(ticket);
+                Ok(())
+            }
+            Asked::Read { id, .. } if *refusal == Refusal::ExecutionNotFound => {
+                self.executions.missed(now.mono_us, *id)
+            }
+            Asked::Replay(_) | Asked::Read { .. } | Asked::Remove(_) | Asked::Other => Ok(()),
+        }
+    }
+
+    /// Checks that a caller is told of its own execution, or of one that its key stands for.
+    fn belongs(&mut self, asked: &Asked, id: ExecutionId) -> Verdict {
+        let own = match asked {
+            Asked::Call { id, .. } | Asked::Replay(id) => *id,
+            _ => return Err(format!("{id} was told to somebody who asked for {asked:?}")),
+        };
+        if own == id {
+            return Ok(());
+        }
+        self.stats.joined += 1;
+        let of = |id| self.executions.get(id).map(|run| (run.name, run.key.clone()));
+        match (of(own), of(id)) {
+            (Some(asked), Some(told)) if asked == told && asked.1.is_some() => Ok(()),
+            _ => Err(format!("who asked for {own} was told of {id}")),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Idempotency keys: what several callers send with one key runs once.
+
+use std::collections::BTreeMap;
+
+use shard_core::{ExecutionId, Name};
+
+use super::{Verdict, executions::Executions};
+use crate::swarm::Swarm;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Keys {
+    ttl_us: u64,
+    /// Finished executions, or keys, may have been pushed out by newer ones: a repeated call may run again.
+    crowded: bool,
+    newest: BTreeMap<(Name, Box<str>), ExecutionId>,
+}
+
+impl Keys {
+    pub(super) fn new(swarm: &Swarm) -> Keys {
+        let limits = &swarm.limits;
+        Keys {
+            ttl_us: limits.keys_ttl_us.min(limits.executions_ttl_us),
+            crowded: is_crowded(swarm),
+            newest: BTreeMap::new(),
+        }
+    }
+
+    /// The first attempt of an execution with a key goes out.
+    pub(super) fn runs(&mut self, id: ExecutionId, name: Name, key: &str, all: &Executions) -> Verdict {
+        let before = self.newest.insert((name, key.into()), id).filter(|before| *before != id);
+        let Some((before, run)) = before.and_then(|before| all.get(before).zip(all.get(id))) else {
+            return Ok(());
+        };
+        if before.is_muddy() {
+            return Ok(());
+        }
+        let runs_still = before.ended.is_none();
+        let remembered = !self.crowded && run.offered_us < before.offered_us + self.ttl_us;
+        if runs_still || remembered {
+            return Err(format!("key {key} of {name} runs again as {id}"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a run has limits that finished executions or keys may reach.
+pub(super) fn is_crowded(swarm: &Swarm) -> bool {
+    let limits = &swarm.limits;
+    limits.executions_max < 100_000 || limits.keys_max < 100_000 || limits.executions_bytes_max < 1 << 20
+}

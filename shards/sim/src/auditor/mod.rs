@@ -1,0 +1,168 @@
+//! The auditor: knows every request, and what has to be true of the answers. It sees what goes into shards and what comes
+//! out of them, and nothing of their state: its accounts are its own.
+//!
+//! One file per account: `callers` (one answer each, in time), `executions` (one end each, attempts in sequence, results of
+//! their own), `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
+//! `rates`, `keys`. What it cannot know for sure, such as whether a call with a key joined another one before either is
+//! answered, it does not judge.
+
+mod callers;
+mod effects;
+mod executions;
+mod keys;
+mod queues;
+mod rates;
+mod records;
+mod registrations;
+mod slots;
+mod stats;
+
+use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Ticket};
+
+use crate::swarm::Swarm;
+
+use callers::{Asked, Callers};
+use executions::{Executions, Run};
+use keys::Keys;
+use queues::Queues;
+use rates::Rates;
+use records::Records;
+use registrations::Registrations;
+use slots::Slots;
+
+pub use stats::Stats;
+
+/// What does not hold, in words.
+type Verdict = Result<(), String>;
+
+/// What a step was given.
+#[derive(Debug)]
+enum Cause {
+    Call { ticket: Ticket, id: ExecutionId, name: Name, accepted: bool },
+    Callback { ticket: Ticket, id: ExecutionId, attempt: Option<u32>, decides: bool },
+    DrainOnce,
+    Other,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Auditor {
+    callers: Callers,
+    executions: Executions,
+    keys: Keys,
+    queues: Queues,
+    rates: Rates,
+    records: Records,
+    registrations: Registrations,
+    slots: Slots,
+    pub(crate) stats: Stats,
+    cause: Cause,
+}
+
+impl Auditor {
+    pub(crate) fn new(swarm: &Swarm) -> Auditor {
+        Auditor {
+            callers: Callers::new(swarm),
+            executions: Executions::new(swarm),
+            keys: Keys::new(swarm),
+            queues: Queues::new(swarm),
+            rates: Rates::new(swarm),
+            records: Records::new(swarm.shards),
+            registrations: Registrations::default(),
+            slots: Slots::new(swarm),
+            stats: Stats::default(),
+            cause: Cause::Other,
+        }
+    }
+
+    /// A shard is about to be given this.
+    pub(crate) fn input(&mut self, shard: u16, now: Now, input: &Input) -> Verdict {
+        self.cause = Cause::Other;
+        match input {
+            Input::Invoke(call) => self.called(now, call, false)?,
+            Input::Enqueue(call) => self.called(now, call, true)?,
+            Input::Register { ticket, spec } => {
+                self.callers.asked(*ticket, Asked::Register)?;
+                self.registrations.asked(*ticket, spec);
+            }
+            Input::Remove { ticket, name } => self.callers.asked(*ticket, Asked::Remove(*name))?,
+            Input::GetExecution { ticket, id, wait_ms } => {
+                let due_us = now.mono_us + u64::from(*wait_ms) * 1000;
+                self.callers.asked(*ticket, Asked::Read { id: *id, due_us })?;
+            }
+            Input::Replay { ticket, id, .. } => self.callers.asked(*ticket, Asked::Replay(*id))?,
+            Input::DrainOnce { ticket, .. } => {
+                self.cause = Cause::DrainOnce;
+                self.callers.asked(*ticket, Asked::Other)?;
+            }
+            Input::Complete { ticket, id, attempt, outcome } => {
+                self.callers.asked(*ticket, Asked::Other)?;
+                let decides = *outcome != Outcome::Promised;
+                self.cause = Cause::Callback { ticket: *ticket, id: *id, attempt: *attempt, decides };
+                self.executions.reported(now, *id, *attempt, outcome);
+            }
+            Input::DispatchFinished { attempt, report } => {
+                let promised = report.outcome == Outcome::Promised;
+                if let Some((id, number)) = self.slots.reported((shard, *attempt), now, promised)? {
+                    self.executions.reported(now, id, number, &report.outcome);
+                }
+            }
+            Input::Abandon { ticket, .. } => self.left(*ticket),
+            input => {
+                if let Some(ticket) = input.ticket() {
+                    self.callers.asked(ticket, Asked::Other)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A disk is done with everything up to a number; the newest group was written, or not.
+    pub(crate) fn committed(&mut self, shard: u16, through: u64, written: bool) {
+        self.stats.commits_failed += u64::from(!written);
+        self.records.committed(shard, through, written);
+    }
+
+    /// The server admits so many calls per second from now on.
+    pub(crate) fn configured(&mut self, calls_per_second: u32) {
+        self.rates.configured(calls_per_second);
+    }
+
+    /// Everything has come home.
+    pub(crate) fn drained(&self, now_us: u64) -> Verdict {
+        self.callers.none_waits()?;
+        self.executions.all_ended()?;
+        self.slots.all_free(now_us)?;
+        self.queues.all_empty()
+    }
+
+    /// Shards have so many functions.
+    pub(crate) fn functions_left(&self, count: usize) -> Verdict {
+        self.registrations.are(count)
+    }
+
+    fn called(&mut self, now: Now, call: &Invoke, accepted: bool) -> Verdict {
+        let (ticket, id, name) = (call.ticket, call.id, call.name);
+        let key = call.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
+        let key = key.map(|idempotency| idempotency.key.clone());
+        let registration = self.registrations.current(&name);
+        let timeout_ms = registration.map_or(0, |registration| registration.policy.timeout_ms);
+        // Who joins another call without a deadline of its own takes that of the function as it was then.
+        let limit_ms = call.timeout_ms.or((key.is_none() && registration.is_some()).then_some(timeout_ms));
+        let due_us = limit_ms.filter(|_| !accepted).map(|ms| now.mono_us + u64::from(ms) * 1000);
+        self.callers.asked(ticket, Asked::Call { id, due_us, keyed: key.is_some() })?;
+        self.rates.arrived(now);
+        let epoch = registration.map_or(0, |registration| registration.epoch);
+        self.executions.offered(id, Run::new(call, key, epoch, now.mono_us))?;
+        self.cause = Cause::Call { ticket, id, name, accepted };
+        Ok(())
+    }
+
+    fn left(&mut self, ticket: Ticket) {
+        let Some(Asked::Call { id, keyed, .. }) = self.callers.left(ticket) else { return };
+        if keyed || self.executions.get(id).is_some_and(|run| !run.accepted) {
+            self.executions.muddy(id);
+            self.queues.leave(id);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What runs have seen: rules that no run gets to would not be tested.
+
+/// How often things happened.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// Calls admitted.
+    pub admitted: u64,
+    /// Calls that waited.
+    pub waited: u64,
+    /// Executions accepted.
+    pub accepted: u64,
+    /// Attempts dispatched.
+    pub dispatched: u64,
+    /// Attempts that were followed by another.
+    pub retried: u64,
+    /// Attempts that were cut off.
+    pub aborted: u64,
+    /// Callbacks that decided an attempt.
+    pub called_back: u64,
+    /// Completions that came too late.
+    pub late: u64,
+    /// Callers whose deadline passed.
+    pub timed_out: u64,
+    /// Calls refused by a rate limit.
+    pub rate_limited: u64,
+    /// Calls refused by a full queue.
+    pub queue_full: u64,
+    /// Calls refused by the sync queue.
+    pub sync_queue: u64,
+    /// Requests refused by other bounds.
+    pub overloaded: u64,
+    /// Requests refused because of the disk.
+    pub unwritten: u64,
+    /// Answers that came from another call with the same key.
+    pub joined: u64,
+    /// Keys used for another payload.
+    pub key_reused: u64,
+    /// Dead letters tried again.
+    pub replayed: u64,
+    /// Results delivered.
+    pub delivered: u64,
+    /// Functions registered and removed.
+    pub registered: u64,
+    /// Functions removed.
+    pub removed: u64,
+    /// Groups of records that could not be written.
+    pub commits_failed: u64,
+}
+
+impl Stats {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Stats) {
+        self.admitted += other.admitted;
+        self.waited += other.waited;
+        self.accepted += other.accepted;
+        self.dispatched += other.dispatched;
+        self.retried += other.retried;
+        self.aborted += other.aborted;
+        self.called_back += other.called_back;
+        self.late += other.late;
+        self.timed_out += other.timed_out;
+        self.rate_limited += other.rate_limited;
+        self.queue_full += other.queue_full;
+        self.sync_queue += other.sync_queue;
+        self.overloaded += other.overloaded;
+        self.unwritten += other.unwritten;
+        self.joined += other.joined;
+        self.key_reused += other.key_reused;
+        self.replayed += other.replayed;
+        self.delivered += other.delivered;
+        self.registered += other.registered;
+        self.removed += other.removed;
+        self.commits_failed += other.commits_failed;
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> [(&'static str, u64); 21] {
+        [
+            ("admitted", self.admitted),
+            ("waited", self.waited),
+            ("accepted", self.accepted),
+            ("dispatched", self.dispatched),
+            ("retried", self.retried),
+            ("aborted", self.aborted),
+            ("called_back", self.called_back),
+            ("late", self.late),
+            ("timed_out", self.timed_out),
+            ("rate_limited", self.rate_limited),
+            ("queue_full", self.queue_full),
+            ("sync_queue", self.sync_queue),
+            ("overloaded", self.overloaded),
+            ("unwritten", self.unwritten),
+            ("joined", self.joined),
+            ("key_reused", self.key_reused),
+            ("replayed", self.replayed),
+            ("delivered", self.delivered),
+            ("registered", self.registered),
+            ("removed", self.removed),
+            ("commits_failed", self.commits_failed),
+        ]
+    }
+}

@@ -1,0 +1,188 @@
+//! What one request is, by its number.
+
+use bytes::Bytes;
+use shard_core::{
+    ExecutionId, FunctionSpec, Input, Invoke, Name, Payload, Policy, Scaling, Target, Ticket,
+    input::{Extra, Idempotency},
+    scaling::{ConcurrencyControl, Metric, MetricTarget},
+};
+
+use super::{Act, Clients, Kind, Request, unique_address};
+use crate::{
+    random::{Random, Stream},
+    swarm::{Swarm, settings},
+};
+
+impl Clients {
+    /// What request `number` is. `None`: there is nothing yet that it could be about.
+    pub(crate) fn act(&mut self, seed: u64, number: u64, swarm: &Swarm) -> Option<Act> {
+        let mut random = Random::of(seed, Stream::Request, number);
+        let random = &mut random;
+        let ticket = Ticket(number);
+        // Functions come first: without them, a run would begin with refusals only.
+        let first = (number as usize) < self.names.len();
+        let kind = if first { Kind::Register } else { Kind::ALL[random.weighted(&swarm.requests)] };
+        let at = if first { number as usize } else { self.names_pick(random) };
+        let (thread, name) = (random.below(u64::from(swarm.shards)) as u16, self.name(at)?);
+        let about_function = |input| request(thread, name.owner_hash(), input);
+        let input = match kind {
+            Kind::Invoke | Kind::Enqueue => {
+                return Some(Act::Ask(self.call(random, number, at, thread, kind, swarm)?));
+            }
+            Kind::Configure => {
+                let mut settings = settings(random);
+                settings.calls_per_second = match random.chance(300) {
+                    true => random.between(1, 2000) as u32,
+                    false => swarm.calls_per_second,
+                };
+                return Some(Act::Configure(settings));
+            }
+            Kind::SetClock => return Some(Act::SetClock(random.between(0, 10_000) as i64 - 5000)),
+            Kind::Flap => {
+                return Some(Act::Flap { pick: random.bits(), ready: random.below(4) as u32 });
+            }
+            Kind::Read | Kind::Watch | Kind::Cancel | Kind::Replay | Kind::Purge => {
+                let (id, at) = *self.known.get(random.below(self.known.len() as u64) as usize)?;
+                let name = self.name(at)?;
+                let input = match kind {
+                    Kind::Read => Input::GetExecution { ticket, id, wait_ms: 0 },
+                    Kind::Watch => {
+                        Input::GetExecution { ticket, id, wait_ms: random.between(1, 2000) as u32 }
+                    }
+                    Kind::Cancel => Input::Cancel { ticket, id },
+                    Kind::Replay => Input::Replay { ticket, name, id },
+                    _ => Input::Purge { ticket, name, id },
+                };
+                let leaves = (kind == Kind::Watch).then(|| leaves_after(random, swarm)).flatten();
+                let asked = request(thread, id.owner_hash(), input);
+                return Some(Act::Ask(Request { id: leaves.map(|_| id), leaves_after_us: leaves, ..asked }));
+            }
+            Kind::ListDead => Input::ListDeadLetters { ticket, name, limit: random.between(1, 5) as usize },
+            Kind::DrainOnce => Input::DrainOnce { ticket, name },
+            Kind::Register => {
+                Input::Register { ticket, spec: Box::new(registration(random, number, name, swarm)) }
+            }
+            Kind::Remove => Input::Remove { ticket, name },
+            Kind::Scale => Input::Scale { ticket, name, replicas: random.below(4) as u32 },
+            Kind::GetFunction => Input::GetFunction { ticket, name },
+            Kind::GetReplicas => Input::GetReplicas { ticket, name },
+            Kind::GetScaling => Input::GetScaling { ticket, name },
+        };
+        Some(Act::Ask(about_function(input)))
+    }
+
+    /// Few functions get most of the calls.
+    fn names_pick(&self, random: &mut Random) -> usize {
+        let count = self.names.len() as u64;
+        random.below(count).min(random.below(count)) as usize
+    }
+
+    fn call(
+        &mut self,
+        random: &mut Random,
+        number: u64,
+        at: usize,
+        thread: u16,
+        kind: Kind,
+        swarm: &Swarm,
+    ) -> Option<Request> {
+        let name = self.name(at)?;
+        let faults = &swarm.callers;
+        let mut bits = [0; 16];
+        bits[..8].copy_from_slice(&random.bits().to_be_bytes());
+        bits[8..].copy_from_slice(&random.bits().to_be_bytes());
+        let id = ExecutionId::new(bits, name.owner_hash());
+        let accepted = kind == Kind::Enqueue;
+        let idempotency = random.chance(faults.keyed).then(|| {
+            let key = random.below(faults.keys);
+            let digest = if random.chance(faults.key_reused) { [255; 16] } else { [key as u8; 16] };
+            Idempotency { key: format!("k{key}").into(), digest }
+        });
+        let extra = Extra {
+            idempotency,
+            trace_id: None,
+            traceparent: None,
+            max_age_ms: (accepted && random.chance(faults.max_age)).then(|| random.between(1, 2000) as u32),
+            callback_url: (accepted && random.chance(faults.delivery))
+                .then(|| format!("url/{number}").into()),
+        };
+        let padding = random.below(faults.payload_bytes_max) as usize;
+        let call = Invoke {
+            ticket: Ticket(number),
+            id,
+            name,
+            payload: Payload::json(Bytes::from(format!("{number}:{}", "x".repeat(padding)))),
+            timeout_ms: random
+                .chance(faults.deadline)
+                .then(|| random.between(1, faults.deadline_ms_max) as u32),
+            extra: (extra != Extra::default()).then(|| Box::new(extra)),
+        };
+        self.remember(id, at);
+        let leaves_after_us = leaves_after(random, swarm);
+        let input = if accepted { Input::Enqueue(call) } else { Input::Invoke(call) };
+        Some(Request { id: Some(id), leaves_after_us, ..request(thread, name.owner_hash(), input) })
+    }
+}
+
+fn request(thread: u16, hash: u16, input: Input) -> Request {
+    Request { thread, hash, input, id: None, leaves_after_us: None }
+}
+
+fn leaves_after(random: &mut Random, swarm: &Swarm) -> Option<u64> {
+    random.chance(swarm.callers.leaves).then(|| random.around(swarm.functions.service_us * 2))
+}
+
+fn registration(random: &mut Random, number: u64, name: Name, swarm: &Swarm) -> FunctionSpec {
+    let faults = &swarm.functions;
+    let policy = Policy {
+        timeout_ms: random.between(1, faults.timeout_ms_max) as u32,
+        concurrency: random.between(1, faults.concurrency_max) as u32,
+        queue_size: random.between(1, faults.queue_max) as u32,
+        attempts_max: random.between(1, faults.attempts_max) as u32,
+        retry_backoff_ms: random.between(0, faults.backoff_ms_max) as u32,
+        rate_limit_per_second: random.chance(faults.rate_limited).then(|| random.between(1, 200) as u32),
+    };
+    let target = if random.chance(swarm.backend.managed) {
+        Target::Backend
+    } else if random.chance(swarm.backend.local) {
+        Target::Local
+    } else {
+        Target::Endpoint(unique_address(name.as_str(), number))
+    };
+    let scaled = target == Target::Backend && random.chance(swarm.backend.scaled);
+    FunctionSpec {
+        name,
+        policy,
+        target,
+        scaling: scaled.then(|| Box::new(scaling(random))),
+        document: Bytes::from(format!("{name}#{number}")),
+    }
+}
+
+fn scaling(random: &mut Random) -> Scaling {
+    let metrics = [Metric::QueueDepth, Metric::InFlight, Metric::Rps];
+    let target = random.between(1, 4) as u32;
+    let control = match random.below(3) {
+        0 => ConcurrencyControl::Fixed,
+        1 => ConcurrencyControl::StaticPerPod { target },
+        _ => ConcurrencyControl::AdaptivePerPod {
+            target,
+            target_min: 1,
+            target_max: target + random.below(4) as u32,
+            upscale_cooldown_us: random.below(1_000_000),
+            downscale_cooldown_us: random.below(1_000_000),
+            high_load: 0.8,
+            low_load: 0.4,
+        },
+    };
+    let min_replicas = random.below(2) as u32;
+    Scaling {
+        min_replicas,
+        max_replicas: min_replicas + random.between(1, 4) as u32,
+        metrics: vec![MetricTarget {
+            metric: metrics[random.below(3) as usize],
+            target: random.between(1, 20) as f64,
+        }],
+        control,
+    }
+}

@@ -1,0 +1,204 @@
+//! Functions, and the dispatcher that talks to them: what becomes of an attempt, drawn from its own stream.
+//!
+//! An exchange goes on from its dispatch until it is reported or aborted. A callback is a request of its own, which the
+//! function sends to any thread.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use shard_core::{
+    AttemptKey, Destination, Dispatch, EndpointId, ExecutionId, Failure, Input, Outcome, Output, OutputKind,
+    Report,
+};
+
+use crate::{
+    agenda::Agenda,
+    random::{Random, Stream},
+    swarm::FunctionFaults,
+    world::Event,
+};
+
+/// Code of failures that functions report.
+pub(crate) const BROKEN: &str = "BROKEN";
+
+/// Names an exchange: attempts have keys per shard.
+pub(crate) type ExchangeKey = (u16, AttemptKey);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Functions {
+    seed: u64,
+    faults: FunctionFaults,
+    /// Longest attempt that any registration allows, in microseconds.
+    timeout_us_max: u64,
+    exchanges: BTreeMap<ExchangeKey, Exchange>,
+    endpoints: BTreeMap<(u16, EndpointId), Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    /// It is reported although it was aborted: the report was on its way.
+    reports_aborted: bool,
+}
+
+/// A step of an exchange.
+#[derive(Debug)]
+pub(crate) enum ExchangeStep {
+    /// The connection is open, the request sent.
+    Sent,
+    /// The function answered. `again`: and the dispatcher reports it once more.
+    Reported { report: Report, again: bool },
+}
+
+/// What a function sends on its own account.
+#[derive(Debug)]
+pub(crate) struct Callback {
+    pub(crate) id: ExecutionId,
+    pub(crate) attempt: Option<u32>,
+    pub(crate) outcome: Outcome,
+}
+
+impl Functions {
+    pub(crate) fn new(seed: u64, faults: FunctionFaults) -> Functions {
+        let timeout_us_max = faults.timeout_ms_max * 1000;
+        Functions { seed, faults, timeout_us_max, exchanges: BTreeMap::new(), endpoints: BTreeMap::new() }
+    }
+
+    /// From now on every attempt is answered.
+    pub(crate) fn behave(&mut self) {
+        let faults = &mut self.faults;
+        (faults.fails, faults.refuses, faults.hangs, faults.promises) = (0, 0, 0, 0);
+    }
+
+    pub(crate) fn open(&mut self, shard: u16, endpoint: EndpointId, address: Arc<str>) {
+        self.endpoints.insert((shard, endpoint), address);
+    }
+
+    pub(crate) fn close(&mut self, shard: u16, endpoint: EndpointId) {
+        self.endpoints.remove(&(shard, endpoint));
+    }
+
+    /// Where an attempt goes. `None`: to an address that is not open.
+    pub(crate) fn address_of(&self, shard: u16, endpoint: EndpointId) -> Option<&Arc<str>> {
+        self.endpoints.get(&(shard, endpoint))
+    }
+
+    /// An attempt goes out. Returns what is known at once.
+    pub(crate) fn dispatch(
+        &mut self,
+        shard: u16,
+        dispatch: &Dispatch,
+        agenda: &mut Agenda<Event>,
+    ) -> Option<Input> {
+        if dispatch.destination == Destination::Local {
+            let output = Output { body: dispatch.payload.input.clone(), kind: OutputKind::Json };
+            let report = Report::warm(Outcome::Success(output));
+            return Some(Input::DispatchFinished { attempt: dispatch.attempt, report });
+        }
+        let (id, number) = (dispatch.id, dispatch.number);
+        let mut random = Random::of(self.seed, Stream::Attempt, (id, number));
+        let random = &mut random;
+        let exchange = (shard, dispatch.attempt);
+        let faults = self.faults.clone();
+        self.exchanges.insert(exchange, Exchange { reports_aborted: random.chance(faults.reports_aborted) });
+        let service_us = random.around(faults.service_us);
+        let sent_us = random.below(service_us + 1) / 4;
+        agenda.after(sent_us, Event::Exchange { exchange, step: ExchangeStep::Sent });
+        let calls_back_unasked = random.chance(faults.calls_back_unasked);
+        let mut outcome = self.outcome(random, id, number, "answer");
+        if random.chance(faults.promises) {
+            outcome = Outcome::Promised;
+        }
+        if outcome == Outcome::Promised && !random.chance(faults.forgets) || calls_back_unasked {
+            self.call_back(random, id, number, service_us, agenda);
+        }
+        if !random.chance(faults.hangs) {
+            let cold_start = random.chance(faults.cold);
+            let init_ms = cold_start.then(|| random.below(500) as u32);
+            let report = Report { outcome, cold_start, init_ms, bad_output: false };
+            let again = random.chance(faults.reports_twice);
+            let step = ExchangeStep::Reported { report, again };
+            agenda.after(sent_us + service_us, Event::Exchange { exchange, step });
+        }
+        None
+    }
+
+    /// The dispatcher is told to stop.
+    pub(crate) fn abort(&mut self, exchange: ExchangeKey) {
+        if !self.exchanges.get(&exchange).is_some_and(|exchange| exchange.reports_aborted) {
+            self.exchanges.remove(&exchange);
+        }
+    }
+
+    /// An exchange goes on: what the shard is told.
+    pub(crate) fn step(
+        &mut self,
+        exchange: ExchangeKey,
+        step: ExchangeStep,
+        agenda: &mut Agenda<Event>,
+    ) -> Option<Input> {
+        let attempt = exchange.1;
+        match step {
+            ExchangeStep::Sent => {
+                let goes_on = self.exchanges.contains_key(&exchange);
+                goes_on.then_some(Input::Connecting { attempt, connecting: false })
+            }
+            ExchangeStep::Reported { report, again } => {
+                let aborted = self.exchanges.remove(&exchange)?;
+                if again {
+                    self.exchanges.insert(exchange, aborted);
+                    let step = ExchangeStep::Reported { report: report.clone(), again: false };
+                    agenda.after(1, Event::Exchange { exchange, step });
+                }
+                Some(Input::DispatchFinished { attempt, report })
+            }
+        }
+    }
+
+    fn call_back(
+        &self,
+        random: &mut Random,
+        id: ExecutionId,
+        number: u32,
+        service_us: u64,
+        agenda: &mut Agenda<Event>,
+    ) {
+        let faults = &self.faults;
+        let mut wait_us = random.around(service_us + faults.service_us);
+        if random.chance(faults.calls_back_late) {
+            wait_us += self.timeout_us_max;
+        }
+        let times = if random.chance(faults.calls_back_twice) { 2 } else { 1 };
+        for _ in 0..times {
+            let attempt = (!random.chance(faults.calls_back_vaguely)).then_some(number);
+            let outcome = self.outcome(random, id, number, "callback");
+            agenda.after(wait_us, Event::Callback(Box::new(Callback { id, attempt, outcome })));
+            wait_us += random.around(faults.service_us);
+        }
+    }
+
+    fn outcome(&self, random: &mut Random, id: ExecutionId, number: u32, how: &str) -> Outcome {
+        let faults = &self.faults;
+        let refuses = random.chance(faults.refuses);
+        if refuses || random.chance(faults.fails) {
+            let retry_after = random.chance(faults.retry_after);
+            return Outcome::Failure {
+                failure: Box::new(Failure::new(BROKEN, output(id, number, how))),
+                retryable: !refuses,
+                retry_after_ms: retry_after.then(|| random.below(100) as u32),
+            };
+        }
+        Outcome::Success(Output { body: Bytes::from(output(id, number, how)), kind: OutputKind::Json })
+    }
+}
+
+/// What a function says, so that whoever reads it can tell whose result it is.
+fn output(id: ExecutionId, number: u32, how: &str) -> String {
+    format!("{id} {number} {how}")
+}
+
+/// The execution and the attempt that an output is of.
+pub(crate) fn origin(output: &str) -> Option<(ExecutionId, u32)> {
+    let mut words = output.split(' ');
+    Some((ExecutionId::parse(words.next()?)?, words.next()?.parse().ok()?))
+}

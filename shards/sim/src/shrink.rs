@@ -1,0 +1,46 @@
+//! Makes a run that fails small: requests are left out while it fails in the same way (Zeller, Hildebrandt: "Simplifying
+//! and Isolating Failure-Inducing Input").
+
+use std::collections::BTreeSet;
+
+use crate::{Options, run};
+
+/// Leaves out what is not needed for the failure. `progress` is told how many requests are left.
+pub fn shrink(options: &Options, mut progress: impl FnMut(usize)) -> Options {
+    let outcome = run(options);
+    let Some(failure) = outcome.failure else { return options.clone() };
+    let kind = kind_of(&failure.what);
+    // What would follow after the failure is not needed.
+    let mut best = Options {
+        events: outcome.steps + 1,
+        requests_max: outcome.requests,
+        steps_shown: 0,
+        ..options.clone()
+    };
+    let mut left: Vec<u64> = (0..outcome.requests).filter(|number| !best.skip.contains(number)).collect();
+    let mut part = left.len().div_ceil(2);
+    while part > 0 {
+        let mut from = 0;
+        while from < left.len() {
+            let to = (from + part).min(left.len());
+            let skip: BTreeSet<u64> =
+                best.skip.iter().copied().chain(left[from..to].iter().copied()).collect();
+            let attempt = Options { skip, ..best.clone() };
+            if run(&attempt).failure.is_some_and(|failure| kind_of(&failure.what) == kind) {
+                best = attempt;
+                left.drain(from..to);
+                progress(left.len());
+            } else {
+                from = to;
+            }
+        }
+        part /= 2;
+    }
+    Options { steps_shown: options.steps_shown, ..best }
+}
+
+/// The words of a failure without what differs from run to run: names, numbers and ids.
+fn kind_of(what: &str) -> String {
+    let words = what.split(' ').filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()));
+    words.collect::<Vec<_>>().join(" ")
+}

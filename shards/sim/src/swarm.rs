@@ -1,0 +1,309 @@
+//! What a run is made of: sizes, limits, which faults exist and how often. All of it follows from the seed.
+//!
+//! Every run leaves out about half of what could go wrong (Groce, Zhang, Eide, Chen, Regehr: "Swarm Testing", ISSTA
+//! 2012). A world in which everything fails all the time is a uniform one: no queue ever fills while half of its calls
+//! hang, and no back-off lasts while its function is removed every second.
+
+use shard_core::{
+    Limits, Settings,
+    settings::{Autoscaler, SyncQueue},
+};
+
+use crate::{
+    clients::Kind,
+    random::{Random, Stream},
+};
+
+/// Most shards of a run.
+pub(crate) const SHARDS_MAX: u16 = 5;
+
+/// See the module. Chances are per mille; 0: it does not happen in this run.
+#[derive(Debug, Clone)]
+pub struct Swarm {
+    /// Threads, each with a shard.
+    pub shards: u16,
+    /// Names that functions may have.
+    pub names: u32,
+    /// Mean time between two requests, in microseconds.
+    pub gap_us: u64,
+    /// Calls per second of the whole server.
+    pub calls_per_second: u32,
+    /// Bytes of payloads that wait, over all shards.
+    pub queued_bytes_max: u64,
+    /// Bounds of every shard.
+    pub limits: Limits,
+    /// What every shard starts with.
+    pub settings: Settings,
+    /// How often each kind of request comes, relative to the others.
+    pub requests: [u32; Kind::ALL.len()],
+    /// What callers do.
+    pub callers: CallerFaults,
+    /// What functions do.
+    pub functions: FunctionFaults,
+    /// What backends do.
+    pub backend: BackendFaults,
+    /// What happens between threads.
+    pub network: NetworkFaults,
+    /// What disks do.
+    pub disk: DiskFaults,
+    /// Longest time between a deadline and the shard's look at it, in microseconds.
+    pub turn_late_us: u64,
+}
+
+/// What callers do.
+#[derive(Debug, Clone)]
+pub struct CallerFaults {
+    /// Largest payload, in bytes.
+    pub payload_bytes_max: u64,
+    /// Calls with an idempotency key.
+    pub keyed: u32,
+    /// Keys per function that callers choose from.
+    pub keys: u64,
+    /// Calls with a key that was used for another payload.
+    pub key_reused: u32,
+    /// Calls with a deadline of their own.
+    pub deadline: u32,
+    /// Longest such deadline, in milliseconds.
+    pub deadline_ms_max: u64,
+    /// Callers that leave before they are answered.
+    pub leaves: u32,
+    /// Accepted calls that must not wait for long.
+    pub max_age: u32,
+    /// Accepted calls whose result is delivered.
+    pub delivery: u32,
+}
+
+/// What functions do, and how they are registered.
+#[derive(Debug, Clone)]
+pub struct FunctionFaults {
+    /// Mean time to an answer, in microseconds.
+    pub service_us: u64,
+    /// Longest attempt that a registration allows, in milliseconds.
+    pub timeout_ms_max: u64,
+    /// Most slots of a registration.
+    pub concurrency_max: u64,
+    /// Longest queue of a registration.
+    pub queue_max: u64,
+    /// Most attempts of a registration.
+    pub attempts_max: u64,
+    /// Longest base of the back-off, in milliseconds.
+    pub backoff_ms_max: u64,
+    /// Registrations with a rate limit.
+    pub rate_limited: u32,
+    /// Attempts that fail and may be made again.
+    pub fails: u32,
+    /// Attempts that fail for good.
+    pub refuses: u32,
+    /// Failures that ask to be left alone for a while.
+    pub retry_after: u32,
+    /// Attempts that get no answer.
+    pub hangs: u32,
+    /// Attempts that are answered with a promise to call back.
+    pub promises: u32,
+    /// Promises that are not kept.
+    pub forgets: u32,
+    /// Callbacks that come twice.
+    pub calls_back_twice: u32,
+    /// Callbacks without a promise, before the answer.
+    pub calls_back_unasked: u32,
+    /// Callbacks that come after the attempt's time.
+    pub calls_back_late: u32,
+    /// Callbacks that do not say which attempt they are about.
+    pub calls_back_vaguely: u32,
+    /// Answers that the dispatcher reports although it was told to stop.
+    pub reports_aborted: u32,
+    /// Answers that the dispatcher reports twice.
+    pub reports_twice: u32,
+    /// Answers of an instance that had just started.
+    pub cold: u32,
+}
+
+/// What backends do.
+#[derive(Debug, Clone)]
+pub struct BackendFaults {
+    /// Registrations that a backend runs.
+    pub managed: u32,
+    /// Registrations that the server answers itself.
+    pub local: u32,
+    /// Mean time for an order, in microseconds.
+    pub delay_us: u64,
+    /// Orders that fail.
+    pub fails: u32,
+    /// Provisioning that ends with a fixed address instead of replicas.
+    pub degrades: u32,
+    /// Reports of instances that arrive after the function was removed.
+    pub reports_late: u32,
+    /// Managed registrations that the autoscaler decides about.
+    pub scaled: u32,
+}
+
+/// What happens between threads.
+#[derive(Debug, Clone)]
+pub struct NetworkFaults {
+    /// Mean time of a message, in microseconds.
+    pub delay_us: u64,
+    /// New work that may wait in one mailbox.
+    pub mailbox_max: usize,
+}
+
+/// What disks do.
+#[derive(Debug, Clone)]
+pub struct DiskFaults {
+    /// Records are safe at once: nothing is kept over a crash.
+    pub ephemeral: bool,
+    /// Mean time of a group commit, in microseconds.
+    pub delay_us: u64,
+    /// Commits that fail.
+    pub fails: u32,
+    /// Commits with which the disk becomes full.
+    pub fills: u32,
+    /// How long it stays full, in microseconds.
+    pub full_us: u64,
+}
+
+impl Swarm {
+    /// The one that belongs to a seed.
+    pub fn of(seed: u64) -> Swarm {
+        let mut random = Random::of(seed, Stream::Swarm, 0);
+        let random = &mut random;
+        let shards = random.between(1, u64::from(SHARDS_MAX)) as u16;
+        Swarm {
+            shards,
+            names: random.between(1, 12) as u32,
+            gap_us: one_of(random, &[50, 200, 1000, 10_000]),
+            calls_per_second: one_of(random, &[20, 2000, 100_000, 100_000]) as u32,
+            queued_bytes_max: one_of(random, &[2_000, 20_000, 1 << 30]),
+            limits: limits(random),
+            settings: settings(random),
+            requests: requests(random),
+            callers: CallerFaults {
+                payload_bytes_max: one_of(random, &[16, 500]),
+                keyed: maybe(random, 500),
+                keys: one_of(random, &[2, 20, 2000]),
+                key_reused: maybe(random, 100),
+                deadline: maybe(random, 600),
+                deadline_ms_max: one_of(random, &[20, 500, 10_000]),
+                leaves: maybe(random, 200),
+                max_age: maybe(random, 300),
+                delivery: maybe(random, 300),
+            },
+            functions: function_faults(random),
+            backend: BackendFaults {
+                managed: maybe(random, 700),
+                local: maybe(random, 200),
+                delay_us: one_of(random, &[100, 20_000, 500_000]),
+                fails: maybe(random, 300),
+                degrades: maybe(random, 200),
+                reports_late: maybe(random, 300),
+                scaled: maybe(random, 700),
+            },
+            network: NetworkFaults {
+                delay_us: one_of(random, &[1, 20, 2000]),
+                mailbox_max: one_of(random, &[3, 100, 100_000]) as usize,
+            },
+            disk: DiskFaults {
+                ephemeral: random.chance(200),
+                delay_us: one_of(random, &[50, 2000, 50_000]),
+                fails: maybe(random, 100),
+                fills: maybe(random, 20),
+                full_us: one_of(random, &[10_000, 1_000_000]),
+            },
+            turn_late_us: one_of(random, &[0, 100, 5000]),
+        }
+    }
+}
+
+impl Swarm {
+    /// Whether settings may change during the run.
+    pub(crate) fn may_configure(&self) -> bool {
+        let configure = Kind::ALL.iter().position(|kind| *kind == Kind::Configure);
+        configure.is_some_and(|at| self.requests[at] > 0)
+    }
+}
+
+fn one_of(random: &mut Random, values: &[u64]) -> u64 {
+    random.pick(values).copied().unwrap_or_default()
+}
+
+/// The chance of a fault that exists in every second run.
+fn maybe(random: &mut Random, most: u64) -> u32 {
+    if random.chance(500) { random.between(1, most) as u32 } else { 0 }
+}
+
+fn limits(random: &mut Random) -> Limits {
+    let roomy = random.chance(500);
+    let tight = |random: &mut Random, small: u64, large: u64| {
+        if roomy { large } else { one_of(random, &[small, large]) }
+    };
+    Limits {
+        functions_max: tight(random, 5, 1000) as usize,
+        pending_max: tight(random, 2, 64) as usize,
+        waiters_max: tight(random, 2, 4096) as usize,
+        executions_max: tight(random, 20, 1_000_000) as usize,
+        executions_bytes_max: tight(random, 2000, 256 << 20),
+        executions_ttl_us: tight(random, 2_000_000, 300_000_000),
+        payload_ttl_us: tight(random, 500_000, 120_000_000),
+        sweep_interval_us: tight(random, 100_000, 5_000_000),
+        keys_max: tight(random, 10, 1_000_000) as usize,
+        dead_letters_max: tight(random, 3, 1000) as usize,
+        dead_letters_bytes_max: tight(random, 5000, 64 << 20),
+        keys_ttl_us: tight(random, 1_000_000, 300_000_000),
+        batch_max: one_of(random, &[2, 16, 256]) as usize,
+        turn_max: one_of(random, &[1, 2, 8]) as usize,
+        retry_wait_us_max: one_of(random, &[50_000, 5_000_000]),
+        queued_bytes_chunk: one_of(random, &[64, 1000, 1 << 20]),
+    }
+}
+
+/// Settings that a server may start with, or be changed to.
+pub(crate) fn settings(random: &mut Random) -> Settings {
+    let sync_queue = random.chance(400).then(|| SyncQueue {
+        admission_enabled: random.chance(500),
+        max_depth: one_of(random, &[1, 5, 200]) as u32,
+        max_estimated_wait_us: one_of(random, &[10_000, 2_000_000]),
+        max_queue_wait_us: one_of(random, &[20_000, 2_000_000]),
+        retry_after_s_min: random.between(1, 3) as u32,
+        throughput_window_us: one_of(random, &[1_000_000, 30_000_000]),
+        min_samples: one_of(random, &[3, 50]) as u32,
+    });
+    let autoscaler = random.chance(400).then(|| Autoscaler {
+        poll_interval_us: one_of(random, &[50_000, 1_000_000]),
+        upscale_cooldown_us: one_of(random, &[0, 500_000]),
+        downscale_cooldown_us: one_of(random, &[0, 1_000_000]),
+    });
+    let calls_per_second = 1000;
+    Settings { calls_per_second, background_scheduler: random.chance(850), sync_queue, autoscaler }
+}
+
+fn requests(random: &mut Random) -> [u32; Kind::ALL.len()] {
+    Kind::ALL.map(|kind| {
+        let usual = kind.usual_weight();
+        // Calls are what everything else is about.
+        if usual >= 100 || random.chance(600) { usual * random.between(1, 4) as u32 } else { 0 }
+    })
+}
+
+fn function_faults(random: &mut Random) -> FunctionFaults {
+    FunctionFaults {
+        service_us: one_of(random, &[200, 2000, 50_000]),
+        timeout_ms_max: one_of(random, &[20, 500, 10_000]),
+        concurrency_max: one_of(random, &[1, 3, 20]),
+        queue_max: one_of(random, &[1, 10, 200]),
+        attempts_max: random.between(1, 5),
+        backoff_ms_max: one_of(random, &[0, 10, 1000]),
+        rate_limited: maybe(random, 500),
+        fails: maybe(random, 400),
+        refuses: maybe(random, 100),
+        retry_after: maybe(random, 300),
+        hangs: maybe(random, 100),
+        promises: maybe(random, 400),
+        forgets: maybe(random, 300),
+        calls_back_twice: maybe(random, 300),
+        calls_back_unasked: maybe(random, 200),
+        calls_back_late: maybe(random, 300),
+        calls_back_vaguely: maybe(random, 300),
+        reports_aborted: maybe(random, 500),
+        reports_twice: maybe(random, 100),
+        cold: maybe(random, 200),
+    }
+}

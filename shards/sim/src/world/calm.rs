@@ -1,0 +1,96 @@
+//! The end of a run. Faults stop, and then: everything that was begun ends within a bounded time, every caller has its
+//! answer, slots and bytes come home, and after their time finished executions are forgotten.
+
+use shard_core::{Input, Settings};
+
+use super::World;
+use crate::network::Message;
+
+/// Longest that anything may take once faults have stopped, in microseconds: far longer than any timeout, back-off
+/// and queue of a run together.
+const DRAIN_US_MAX: u64 = 3_600_000_000;
+/// Time between two looks.
+const LOOK_US: u64 = 1_000_000;
+
+impl World {
+    pub(super) fn calm_down(&mut self) -> Result<(), String> {
+        self.calm = true;
+        self.functions.behave();
+        self.backend.behave();
+        self.disks.iter_mut().for_each(|disk| disk.repair());
+        for shard in 0..self.swarm.shards {
+            let message = Message::Input(Input::Configure(Settings::default()));
+            self.network.send_control(0, shard, message, &mut self.agenda);
+        }
+        self.drain()?;
+        self.forget()
+    }
+
+    /// Lets everything come home.
+    fn drain(&mut self) -> Result<(), String> {
+        let patience_us = self.now_us() + DRAIN_US_MAX;
+        loop {
+            // What waits for a replica gets one.
+            for deployment in self.backend.deployments() {
+                self.backend.flap(deployment, 1, 0, &mut self.agenda);
+            }
+            self.pass(LOOK_US)?;
+            let Some(rest) = self.rest() else { break };
+            if self.now_us() > patience_us {
+                return Err(format!("does not come to an end: {rest}"));
+            }
+        }
+        self.auditor.drained(self.now_us())?;
+        for (number, seat) in self.seats.iter().enumerate() {
+            let totals = seat.shard.totals();
+            if (totals.queued_bytes, totals.drift) != (0, 0) {
+                return Err(format!("shard {number} does not balance when all is done: {totals:?}"));
+            }
+        }
+        let leased = self.budgets.leased_bytes();
+        let kept_max = 2 * self.swarm.limits.queued_bytes_chunk * u64::from(self.swarm.shards);
+        if leased > kept_max {
+            return Err(format!("{leased} bytes stay leased when nothing waits, more than {kept_max}"));
+        }
+        Ok(())
+    }
+
+    /// Lets finished executions and keys reach their age.
+    fn forget(&mut self) -> Result<(), String> {
+        let limits = &self.swarm.limits;
+        let sweeps_us = 3 * limits.sweep_interval_us + 1_000_000;
+        self.pass(limits.executions_ttl_us.max(limits.keys_ttl_us) + sweeps_us)?;
+        for (number, seat) in self.seats.iter().enumerate() {
+            let totals = seat.shard.totals();
+            let rest = (totals.keys, totals.timers, totals.retained_bytes);
+            if totals.executions != totals.dead_letters || rest != (0, 0, 0) || seat.shard.has_ready() {
+                return Err(format!("shard {number} keeps something for ever: {totals:?}"));
+            }
+        }
+        let expected: usize = self.seats.iter().map(|seat| seat.shard.functions().count()).sum();
+        self.auditor.functions_left(expected)
+    }
+
+    /// Lets time pass.
+    fn pass(&mut self, time_us: u64) -> Result<(), String> {
+        let until_us = self.now_us() + time_us;
+        while let Some(event) = self.agenda.next(until_us) {
+            self.happen(event)?;
+        }
+        Ok(())
+    }
+
+    /// What has not come home yet.
+    fn rest(&self) -> Option<String> {
+        if let Some(ticket) = self.clients.waiting().next() {
+            return Some(format!("the caller with ticket {} has no answer", ticket.0));
+        }
+        for (number, seat) in self.seats.iter().enumerate() {
+            let totals = seat.shard.totals();
+            if totals.attempts > 0 || totals.executions > totals.finished + totals.dead_letters {
+                return Some(format!("shard {number} has {totals:?}"));
+            }
+        }
+        self.disks.iter().any(|disk| disk.is_busy()).then(|| "a disk is not done".to_owned())
+    }
+}

@@ -1,0 +1,67 @@
+//! Carries out what shards decide.
+
+use shard_core::{Delivery, DeliveryStatus, Destination, Effect, Input};
+
+use super::{Event, World};
+use crate::{
+    network::Message,
+    random::{Random, Stream},
+};
+
+impl World {
+    pub(super) fn perform(&mut self, shard: u16, effect: Effect) -> Result<(), String> {
+        match effect {
+            Effect::Reply { ticket, answer } => {
+                let Some(thread) = self.clients.thread_of(ticket) else { return Ok(()) };
+                if thread == shard {
+                    return self.answer(ticket, &answer);
+                }
+                let message = Message::Answer(ticket, answer);
+                self.network.send_control(shard, thread, message, &mut self.agenda);
+            }
+            Effect::Dispatch(dispatch) => {
+                if let Destination::Endpoint(endpoint) = dispatch.destination
+                    && self.functions.address_of(shard, endpoint).is_none()
+                {
+                    return Err(format!("execution {} went to an address that is not open", dispatch.id));
+                }
+                let known = self.functions.dispatch(shard, &dispatch, &mut self.agenda);
+                self.follow_up.extend(known.map(|input| (shard, input)));
+            }
+            Effect::Abort { attempt } => self.functions.abort((shard, attempt)),
+            Effect::OpenEndpoint { endpoint, address, .. } => self.functions.open(shard, endpoint, address),
+            Effect::CloseEndpoint { endpoint } => self.functions.close(shard, endpoint),
+            Effect::Provision { function, spec } => {
+                self.backend.provision((shard, function), &spec, &mut self.agenda);
+            }
+            Effect::Teardown { function, .. } => {
+                self.backend.tear_down((shard, function), &mut self.agenda);
+            }
+            Effect::Scale { function, replicas, .. } => {
+                self.backend.scale((shard, function), replicas, &mut self.agenda);
+            }
+            Effect::Journal { number, record } => {
+                let disk = self.disks.get_mut(usize::from(shard));
+                let commit = disk.and_then(|disk| disk.append(number, record, &mut self.agenda));
+                if let Some(commit) = commit {
+                    self.auditor.committed(shard, commit.through, commit.written);
+                    self.follow_up.push_back((shard, commit.told()));
+                }
+            }
+            Effect::Deliver { id, .. } => {
+                let mut random = Random::of(self.options.seed, Stream::Attempt, (id, "delivery"));
+                let status = match random.below(3) {
+                    0 => DeliveryStatus::Failed,
+                    1 => DeliveryStatus::Pending,
+                    _ => DeliveryStatus::Delivered,
+                };
+                let delivery = Delivery { status, attempts: 1, last_error: None };
+                let input = Box::new(Input::Delivered { id, delivery });
+                self.agenda.after(random.around(1000), Event::Input { shard, input });
+            }
+            Effect::ReturnBytes(bytes) => self.budgets.return_bytes(bytes),
+            Effect::Note(_) => {}
+        }
+        Ok(())
+    }
+}

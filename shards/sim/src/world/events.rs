@@ -1,0 +1,154 @@
+//! What happens by itself: requests, messages, answers of functions, disks, deadlines.
+
+use shard_core::{Answer, Input, Refusal, Ticket, name::owner_of};
+
+use super::World;
+use crate::{
+    clients::{Act, Open, Request},
+    functions::{Callback, ExchangeKey, ExchangeStep},
+    network::Message,
+    random::{Random, Stream},
+};
+
+/// One thing that happens.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The next request is made.
+    Request,
+    /// The next message of a lane arrives.
+    Message { lane: usize },
+    /// A client has waited long enough.
+    Leave { ticket: Ticket },
+    /// Something on a shard's thread reports to it.
+    Input { shard: u16, input: Box<Input> },
+    /// A shard looks at its deadlines.
+    Turn { shard: u16, at_us: u64 },
+    /// A disk is done with a group of records.
+    Commit { shard: u16 },
+    /// An exchange with a function goes on.
+    Exchange { exchange: ExchangeKey, step: ExchangeStep },
+    /// A function calls back.
+    Callback(Box<Callback>),
+}
+
+impl World {
+    pub(super) fn happen(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Request => self.request(),
+            Event::Message { lane } => match self.network.arrive(lane) {
+                Some((shard, Message::Input(input))) => self.feed(shard, input),
+                Some((_, Message::Answer(ticket, answer))) => self.answer(ticket, &answer),
+                None => Ok(()),
+            },
+            Event::Leave { ticket } => match self.clients.leave(ticket) {
+                Some(open) => {
+                    let shard = owner_of(open.hash, self.swarm.shards);
+                    self.send(open.thread, shard, Input::Abandon { ticket, id: open.id })
+                }
+                None => Ok(()),
+            },
+            Event::Input { shard, input } => self.feed(shard, *input),
+            Event::Turn { shard, at_us } => {
+                let seat = self.seats.get_mut(usize::from(shard)).filter(|seat| seat.armed_us == at_us);
+                let Some(seat) = seat else { return Ok(()) };
+                seat.armed_us = u64::MAX;
+                self.feed(shard, Input::Turn)
+            }
+            Event::Commit { shard } => {
+                let disk = self.disks.get_mut(usize::from(shard));
+                let Some(commit) = disk.and_then(|disk| disk.commit(&mut self.agenda)) else { return Ok(()) };
+                self.auditor.committed(shard, commit.through, commit.written);
+                self.feed(shard, commit.told())
+            }
+            Event::Exchange { exchange, step } => {
+                match self.functions.step(exchange, step, &mut self.agenda) {
+                    Some(input) => self.feed(exchange.0, input),
+                    None => Ok(()),
+                }
+            }
+            Event::Callback(callback) => self.call_back(*callback),
+        }
+    }
+
+    /// The next request is made, and the one after it planned.
+    fn request(&mut self) -> Result<(), String> {
+        if self.calm || self.requests >= self.options.requests_max {
+            return Ok(());
+        }
+        let number = self.requests;
+        self.requests += 1;
+        self.agenda.after(self.pace.around(self.swarm.gap_us), Event::Request);
+        if self.options.skip.contains(&number) {
+            return Ok(());
+        }
+        match self.clients.act(self.options.seed, number, &self.swarm) {
+            Some(Act::Ask(request)) => self.ask(request),
+            Some(Act::Configure(settings)) => {
+                self.budgets.set_calls_per_second(settings.calls_per_second);
+                self.auditor.configured(settings.calls_per_second);
+                for shard in 0..self.swarm.shards {
+                    let message = Message::Input(Input::Configure(settings.clone()));
+                    self.network.send_control(0, shard, message, &mut self.agenda);
+                }
+                Ok(())
+            }
+            Some(Act::SetClock(shift_ms)) => {
+                self.clock_shift_ms = shift_ms;
+                Ok(())
+            }
+            Some(Act::Flap { pick, ready }) => {
+                if let Some(deployment) = self.backend.pick(pick) {
+                    self.backend.flap(deployment, ready, 0, &mut self.agenda);
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A client asks and waits.
+    fn ask(&mut self, request: Request) -> Result<(), String> {
+        let Request { thread, hash, input, id, leaves_after_us } = request;
+        let shard = owner_of(hash, self.swarm.shards);
+        if let Some(ticket) = input.ticket() {
+            self.clients.wait(ticket, Open { thread, hash, id });
+            if let Some(wait_us) = leaves_after_us {
+                self.agenda.after(wait_us, Event::Leave { ticket });
+            }
+        }
+        self.send(thread, shard, input)
+    }
+
+    /// A function calls back on some thread.
+    fn call_back(&mut self, callback: Callback) -> Result<(), String> {
+        let Callback { id, attempt, outcome } = callback;
+        let ticket = self.clients.callback();
+        let mut random = Random::of(self.options.seed, Stream::Request, ticket.0);
+        let thread = random.below(u64::from(self.swarm.shards)) as u16;
+        let input = Input::Complete { ticket, id, attempt, outcome };
+        let hash = id.owner_hash();
+        self.ask(Request { thread, hash, input, id: None, leaves_after_us: None })
+    }
+
+    /// Takes an input from a thread to a shard.
+    fn send(&mut self, thread: u16, shard: u16, input: Input) -> Result<(), String> {
+        if thread == shard {
+            return self.feed(shard, input);
+        }
+        let refused = self.network.send(thread, shard, input, &mut self.agenda);
+        match refused.and_then(|input| input.ticket()) {
+            Some(ticket) => {
+                let what = "calls on their way to the function's shard";
+                let refusal = Refusal::Overloaded { what, retry_after_s: 1 };
+                self.answer(ticket, &Answer::Refused(refusal))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// An answer reaches its client, if that still waits.
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: &Answer) -> Result<(), String> {
+        self.clients.answered(ticket, answer);
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! The world: real shards, and around them everything that a run invents. One event after the other, on a clock that only
+//! moves from one to the next.
+//!
+//! What is real: `shard-core` with all that it decides, the hash that says which shard a request is for, the budgets and
+//! the way in which a step leases from them. What is played: threads and their mailboxes (`network`), disks, functions,
+//! backends, clients, clocks.
+//!
+//! `events` says what happens, `effects` carries out what shards decide, `calm` ends a run: faults stop, and everything
+//! has to come home.
+
+mod calm;
+mod effects;
+mod events;
+
+use std::collections::VecDeque;
+
+use shard_core::{Effects, Input, Now, Shard, invariant};
+use shard_runtime::Budgets;
+
+use crate::{
+    Options,
+    agenda::Agenda,
+    auditor::{Auditor, Stats},
+    backend::Backend,
+    clients::Clients,
+    disk::Disk,
+    functions::Functions,
+    network::Network,
+    random::{Random, Stream},
+    swarm::Swarm,
+    trace::Trace,
+};
+
+pub(crate) use events::Event;
+
+/// When runs begin: some second in 2023, in milliseconds since the Unix epoch.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// A shard and when it looks at its deadlines next.
+#[derive(Debug)]
+struct Seat {
+    shard: Shard,
+    effects: Effects,
+    armed_us: u64,
+    turns: Random,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct World {
+    options: Options,
+    swarm: Swarm,
+    agenda: Agenda<Event>,
+    seats: Vec<Seat>,
+    budgets: Budgets,
+    network: Network,
+    clients: Clients,
+    functions: Functions,
+    backend: Backend,
+    disks: Vec<Disk>,
+    auditor: Auditor,
+    trace: Trace,
+    /// Requests made so far, those that are left out included.
+    requests: u64,
+    pace: Random,
+    /// What the clock that people read is off by.
+    clock_shift_ms: i64,
+    /// Inputs that are known at once.
+    follow_up: VecDeque<(u16, Input)>,
+    /// Faults have stopped.
+    calm: bool,
+}
+
+impl World {
+    pub(crate) fn new(options: &Options, text_from: u64) -> World {
+        let seed = options.seed;
+        let swarm = Swarm::of(seed);
+        let seats = (0..swarm.shards).map(|number| {
+            let mut settings = swarm.settings.clone();
+            settings.calls_per_second = swarm.calls_per_second;
+            Seat {
+                shard: Shard::new(swarm.limits.clone(), seed.wrapping_add(u64::from(number)), settings),
+                effects: Effects::default(),
+                armed_us: u64::MAX,
+                turns: Random::of(seed, Stream::Turn, number),
+            }
+        });
+        World {
+            options: options.clone(),
+            agenda: Agenda::new(),
+            seats: seats.collect(),
+            budgets: Budgets::new(swarm.calls_per_second, swarm.queued_bytes_max),
+            network: Network::new(seed, swarm.shards, swarm.network.clone()),
+            clients: Clients::new(swarm.names),
+            functions: Functions::new(seed, swarm.functions.clone()),
+            backend: Backend::new(seed, swarm.backend.clone()),
+            disks: (0..swarm.shards).map(|shard| Disk::new(seed, shard, swarm.disk.clone())).collect(),
+            auditor: Auditor::new(&swarm),
+            trace: Trace::new(text_from),
+            requests: 0,
+            pace: Random::of(seed, Stream::Pace, 0),
+            clock_shift_ms: 0,
+            follow_up: VecDeque::new(),
+            calm: false,
+            swarm,
+        }
+    }
+
+    /// Runs until so many events have happened, then until everything has come home.
+    ///
+    /// # Errors
+    /// The first thing that is not as it has to be.
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        self.agenda.after(0, Event::Request);
+        while self.trace.steps() < self.options.events {
+            let Some(event) = self.agenda.next(u64::MAX) else { break };
+            self.happen(event)?;
+        }
+        self.calm_down()
+    }
+
+    /// Requests made so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// What happened how often.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.auditor.stats
+    }
+
+    pub(crate) fn into_text(self) -> Vec<String> {
+        self.trace.into_text()
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        self.agenda.now_us()
+    }
+
+    fn now(&self) -> Now {
+        let mono_us = self.agenda.now_us();
+        Now { mono_us, unix_ms: (EPOCH_MS + mono_us / 1000).saturating_add_signed(self.clock_shift_ms) }
+    }
+
+    /// Hands a shard an input, and everything that comes of it at once.
+    fn feed(&mut self, shard: u16, input: Input) -> Result<(), String> {
+        self.step(shard, input)?;
+        while let Some((shard, input)) = self.follow_up.pop_front() {
+            self.step(shard, input)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, shard: u16, input: Input) -> Result<(), String> {
+        let now = self.now();
+        self.trace.input(now.mono_us, shard, &input);
+        self.auditor.input(shard, now, &input)?;
+        let Some(seat) = self.seats.get_mut(usize::from(shard)) else { return Ok(()) };
+        let mut effects = std::mem::take(&mut seat.effects);
+        self.budgets.step(&mut seat.shard, now, input, &mut effects);
+        if self.trace.steps().is_multiple_of(self.options.check_every.max(1)) {
+            invariant::check(&seat.shard).map_err(|broken| format!("invariant: {broken}"))?;
+        }
+        self.trace.effects(effects.as_slice());
+        self.auditor.effects(shard, now, effects.as_slice())?;
+        for effect in effects.drain() {
+            self.perform(shard, effect)?;
+        }
+        self.seats[usize::from(shard)].effects = effects;
+        self.arm(shard);
+        Ok(())
+    }
+
+    /// Makes sure that a shard looks at its deadlines in time.
+    fn arm(&mut self, shard: u16) {
+        let Some(seat) = self.seats.get_mut(usize::from(shard)) else { return };
+        let now_us = self.agenda.now_us();
+        let due_us = match seat.shard.next_deadline_us() {
+            _ if seat.shard.has_ready() => now_us,
+            Some(due_us) => due_us.max(now_us),
+            None => return,
+        };
+        // Whoever looks late is not early for what comes before.
+        if due_us < seat.armed_us {
+            let late_us = if due_us > now_us { seat.turns.below(self.swarm.turn_late_us + 1) } else { 0 };
+            seat.armed_us = due_us + late_us;
+            self.agenda.at(seat.armed_us, Event::Turn { shard, at_us: seat.armed_us });
+        }
+    }
+}

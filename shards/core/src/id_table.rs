@@ -53,6 +53,8 @@ impl Hash for HashedId {
 #[derive(Debug, Default)]
 struct Table {
     keys: HashMap<HashedId, ExecutionKey, BuildHasherDefault<IdHasher>>,
+    /// The same keys in the order in which they came: no order may depend on a hash.
+    order: Vec<ExecutionKey>,
     /// Ids that are in use.
     used: usize,
 }
@@ -86,11 +88,15 @@ impl IdTable {
     pub(crate) fn insert(&mut self, id: ExecutionId, key: ExecutionKey) -> TableNumber {
         match self.tables.back_mut() {
             Some(table) if table.keys.len() < TABLE_MAX => {}
-            Some(table) if table.used == 0 => table.keys.clear(),
+            Some(table) if table.used == 0 => {
+                table.keys.clear();
+                table.order.clear();
+            }
             _ => self.tables.push_back(Table::default()),
         }
         if let Some(table) = self.tables.back_mut() {
             table.keys.insert(HashedId(id), key);
+            table.order.push(key);
             table.used += 1;
         }
         self.used += 1;
@@ -105,16 +111,14 @@ impl IdTable {
         table.used -= 1;
         self.used -= 1;
         if table.used == 0 && !is_youngest {
-            table.keys = HashMap::default();
+            (table.keys, table.order) = (HashMap::default(), Vec::new());
             self.drop_unused();
         }
     }
 
-    /// The oldest table's content when there are more tables than the ids in use call for. What of it is still in
-    /// use has to be inserted again.
-    pub(crate) fn take_overdue(
-        &mut self,
-    ) -> Option<impl Iterator<Item = (ExecutionId, ExecutionKey)> + use<>> {
+    /// The oldest table's content when there are more tables than the ids in use call for. Ids of what is still
+    /// in use have to be inserted again.
+    pub(crate) fn take_overdue(&mut self) -> Option<Vec<ExecutionKey>> {
         if self.tables.len() <= 2 * self.used.div_ceil(TABLE_MAX) + SPARE_TABLES {
             return None;
         }
@@ -122,7 +126,7 @@ impl IdTable {
         self.oldest = self.oldest.wrapping_add(1);
         self.used -= table.used;
         self.drop_unused();
-        Some(table.keys.into_iter().map(|(id, key)| (id.0, key)))
+        Some(table.order)
     }
 
     /// Drops the oldest tables of which nothing is in use, but not the youngest.
@@ -137,6 +141,7 @@ impl IdTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{shard::ExecutionTag, slab::Slab};
 
     fn id(number: u64) -> ExecutionId {
         let mut random = [0; 16];
@@ -166,24 +171,22 @@ mod tests {
     fn ids_that_stay_do_not_keep_all_tables() {
         let mut ids = IdTable::new();
         // One of each table stays.
-        let mut staying: Vec<ExecutionId> = Vec::new();
+        let mut staying: Slab<ExecutionId, ExecutionTag> = Slab::new();
         for number in 0..100 * TABLE_MAX as u64 {
-            let table = ids.insert(id(number), ExecutionKey::NONE);
-            if number % TABLE_MAX as u64 == 7 {
-                staying.push(id(number));
-            } else {
+            let stays = number % TABLE_MAX as u64 == 7;
+            let key = if stays { staying.insert(id(number)) } else { ExecutionKey::NONE };
+            let table = ids.insert(id(number), key);
+            if !stays {
                 ids.release(table);
             }
-            while let Some(overdue) = ids.take_overdue() {
-                for (id, key) in overdue {
-                    if staying.contains(&id) {
-                        ids.insert(id, key);
-                    }
+            for key in ids.take_overdue().into_iter().flatten() {
+                if let Some(id) = staying.get(key) {
+                    ids.insert(*id, key);
                 }
             }
         }
         assert!(ids.tables.len() <= SPARE_TABLES + 2, "{} tables", ids.tables.len());
         assert_eq!(ids.used, staying.len());
-        assert!(staying.iter().all(|id| ids.get(*id).is_some()));
+        assert!(staying.iter().all(|(key, id)| ids.get(*id) == Some(key)));
     }
 }

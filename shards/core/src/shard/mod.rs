@@ -380,9 +380,9 @@ impl Shard {
     fn index_id(&mut self, key: ExecutionKey) {
         let Some(execution) = self.executions.get_mut(key) else { return };
         execution.id_table = self.ids.insert(execution.id, key);
-        for (id, key) in self.ids.take_overdue().into_iter().flatten() {
-            if let Some(execution) = self.executions.get_mut(key).filter(|execution| execution.id == id) {
-                execution.id_table = self.ids.insert(id, key);
+        for key in self.ids.take_overdue().into_iter().flatten() {
+            if let Some(execution) = self.executions.get_mut(key) {
+                execution.id_table = self.ids.insert(execution.id, key);
             }
         }
     }

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+#
+# Measures what docs/performance.md reports, on this machine, with nothing else running: about half an hour.
+#
+#   loadtest/targets.sh target/release/nanofaas RESULTS [STEP…]
+#
+# Steps: latency (what the server adds to a direct call), steady (ten minutes at 70 % of saturation), growth, scaling. The server
+# is on core 0, the load generator and the function that it calls are on core 1. Results go to RESULTS/STEP; exit code
+# 1 when a goal was missed. Comparison with nginx needs other programs and is not here.
+
+set -euo pipefail
+
+readonly BINARY=$(realpath "$1")
+readonly RESULTS=$2
+shift 2
+readonly STEPS=("${@:-latency steady growth scaling}")
+readonly BODY='{"input":{"text":"hello world","n":42}}'
+missed=0
+pids=()
+
+main() {
+  trap end EXIT
+  cd "$(dirname "${BASH_SOURCE[0]}")/.."
+  cargo build --release --quiet -p loadtest
+  local folder=${CARGO_TARGET_DIR:-target}
+  loadtest=$(realpath "$folder/release/loadtest")
+  mkdir -p "$RESULTS"
+  for step in ${STEPS[*]}; do
+    printf '\n== %s\n' "$step"
+    "$step" || { missed=1; printf 'goal missed: %s\n' "$step"; }
+  done
+  exit "$missed"
+}
+
+latency() {
+  start
+  "$loadtest" peers direct="$endpoint/invoke" nanofaas="$api/v1/functions/echo:invoke" \
+    --pid nanofaas="$server" -c 1 -d "$BODY" -H 'Content-Type: application/json' --rounds 7 --seconds 3 |
+    tee "$RESULTS/latency.txt"
+  stop
+}
+
+steady() {
+  start
+  local saturation
+  "$loadtest" saturate --endpoint "$api" --function echo -d "$BODY" --p99-ms 20 --start 10000 --seconds 4 \
+    --precision 0.03 -c 256 --json >"$RESULTS/saturation.json"
+  saturation=$(sed -n 's/.*"saturation_per_s": *\([0-9.]*\).*/\1/p' "$RESULTS/saturation.json" | head -1)
+  printf 'saturation: %s calls/s\n' "$saturation"
+  local code=0
+  taskset -c 1 "$loadtest" run loadtest/scenarios/steady.toml --endpoint "$api" --saturation "$saturation" \
+    --pid "$server" --out "$RESULTS/steady" | tee "$RESULTS/steady.txt" || code=1
+  stop
+  return "$code"
+}
+
+growth() {
+  local code=0
+  for place in local pool; do
+    "$loadtest" growth --binary "$BINARY" --functions-in "$place" --out "$RESULTS/growth-$place" |
+      tee "$RESULTS/growth-$place.txt" || code=1
+  done
+  return "$code"
+}
+
+scaling() {
+  "$loadtest" scaling --binary "$BINARY" | tee "$RESULTS/scaling.txt"
+}
+
+# A server with one worker and one POOL function, echo, whose endpoint answers at once.
+start() {
+  taskset -c 1 "$loadtest" static --body '{"ok":true,"n":42}' >"$RESULTS/endpoint.log" 2>&1 &
+  pids+=($!)
+  NANOFAAS_WORKERS=1 NANOFAAS_RATE_MAX_PER_SECOND=100000000 taskset -c 0 \
+    "$BINARY" serve --ephemeral --port 0 --management-port 0 2>"$RESULTS/server.log" &
+  server=$!
+  pids+=("$server")
+  endpoint=$(wait_for "$RESULTS/endpoint.log" 's/.*serving on \(http[^ ]*\).*/\1/p')
+  api=http://$(wait_for "$RESULTS/server.log" 's/.*"message":"serving","api":"\([^"]*\)".*/\1/p')
+  curl --fail --silent --show-error --output /dev/null -H 'Content-Type: application/json' "$api/v1/functions" \
+    -d '{"name":"echo","executionMode":"POOL","endpointUrl":"'"$endpoint"'/invoke","concurrency":1000,"queueSize":10000}'
+}
+
+stop() {
+  for pid in "${pids[@]}"; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
+  pids=()
+}
+
+# wait_for FILE SED-SCRIPT: what a process says of itself when it is ready.
+wait_for() {
+  local found
+  for ((i = 0; i < 200; i++)); do
+    found=$(sed -n "$2" "$1" | head -1)
+    [[ -n $found ]] && { printf '%s\n' "$found"; return; }
+    sleep 0.1
+  done
+  printf 'did not start:\n' >&2
+  cat "$1" >&2
+  exit 1
+}
+
+end() { stop; }
+
+main

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use listenfd::ListenFd;
 use shard_core::{Input, Limits};
 use shard_runtime::{Fabric, Node, Placement, Plan, Shape, plan::plan};
 use tokio::{
@@ -35,7 +36,7 @@ use crate::{
     http::{
         connection::{ConnectionCount, ConnectionLimits, Connections, Place},
         handlers::{Api, ApiSettings, Door},
-        listener::{Listener, bind},
+        listener::{Listener, bind, take_over},
         management::Management,
         serve::Drain,
     },
@@ -69,6 +70,16 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
         /// The setting that names its port.
+        setting: &'static str,
+        /// The operating system's word for it.
+        source: io::Error,
+    },
+    /// What a supervisor handed over cannot be listened on.
+    #[error("socket {place} of LISTEN_FDS, which is for {setting}, cannot be listened on: {source}")]
+    Handed {
+        /// Its place, from 0.
+        place: usize,
+        /// The setting that it stands for.
         setting: &'static str,
         /// The operating system's word for it.
         source: io::Error,
@@ -118,9 +129,12 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
     // Signals first: one that comes during the start must not end the process halfway.
     let mut signals = Signals::new()?;
     descriptors::raise_limit(config.limits.connections);
-    let api = listen(config.api_address(), "server.port")?;
-    let management = listen(config.management_address(), "management.port")?;
-    let internal = config.internal.bind.map(|address| listen(address, "internal.bind")).transpose()?;
+    // Before any thread runs: it takes the variables out of the environment, which functions would inherit.
+    let mut handed = ListenFd::from_env();
+    let api = listen(&mut handed, 0, config.api_address(), "server.port")?;
+    let management = listen(&mut handed, 1, config.management_address(), "management.port")?;
+    let internal = config.internal.bind;
+    let internal = internal.map(|address| listen(&mut handed, 2, address, "internal.bind")).transpose()?;
     let api_address = api.local_addr()?;
     let management_address = management.local_addr()?;
     let internal_address = internal.as_ref().map_or(Ok(api_address), TcpListener::local_addr)?;
@@ -176,7 +190,18 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
     Ok(code)
 }
 
-fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServeError> {
+/// The socket that a supervisor handed over for this listener, or one of our own.
+fn listen(
+    handed: &mut ListenFd,
+    place: usize,
+    address: SocketAddr,
+    setting: &'static str,
+) -> Result<TcpListener, ServeError> {
+    let handed = take_over(handed, place).map_err(|source| ServeError::Handed { place, setting, source })?;
+    if let Some(socket) = handed {
+        tracing::info!(setting, address = ?socket.local_addr().ok(), "listening on a socket that was handed over");
+        return Ok(socket);
+    }
     bind(address).map_err(|source| ServeError::Bind { address, setting, source })
 }
 

@@ -47,6 +47,11 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// Ends early, as a signal would.
+    pub fn set(&self) {
+        self.is_set.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a signal came.
     pub fn is_set(&self) -> bool {
         self.is_set.load(Ordering::Relaxed)

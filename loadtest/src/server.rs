@@ -8,8 +8,11 @@ use std::{
     collections::VecDeque,
     io,
     io::{BufRead, BufReader},
-    net::SocketAddr,
-    os::unix::process::CommandExt,
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::PathBuf,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{
@@ -47,6 +50,8 @@ pub struct Launch {
     pub settings: Vec<String>,
     /// Port of its API; 0 takes a free one.
     pub port: u16,
+    /// A socket for its API that outlives it: it is handed over (`LISTEN_FDS`), and `port` is of no use.
+    pub listener: Option<Arc<TcpListener>>,
     /// Cores that it may use; `None`: all.
     pub cores: Option<Vec<usize>>,
 }
@@ -129,6 +134,12 @@ impl Launch {
         }
         command.env("NANOFAAS_LOG", "info").process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A copy without the mark that closes it when the program starts; ours keeps the mark.
+        let handed: Option<OwnedFd> =
+            self.listener.as_deref().map(rustix::io::dup).transpose().map_err(io::Error::from)?;
+        if let Some(handed) = &handed {
+            command.env("LISTEN_FDS", "1").env("LISTEN_FDS_FIRST_FD", handed.as_raw_fd().to_string());
+        }
         // A child may use the cores that its parent may use at that moment.
         let pinned = self.cores.as_deref().map(cores::pin).transpose()?;
         let child = command.spawn().map_err(|error| ServerError::Spawn(self.binary.clone(), error))?;

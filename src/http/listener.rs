@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use listenfd::ListenFd;
 use shard_runtime::Fabric;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -57,6 +58,17 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Takes over the socket at this place of `LISTEN_FDS`, if a supervisor handed one over. It lives as long as anybody holds
+/// it: when this process ends, nobody is refused, and whoever connects waits for the next.
+///
+/// # Errors
+/// When it is no listening TCP socket.
+pub fn take_over(handed: &mut ListenFd, place: usize) -> io::Result<Option<TcpListener>> {
+    let Some(socket) = handed.take_tcp_listener(place)? else { return Ok(None) };
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket).map(Some)
 }
 
 impl Listener {

@@ -80,6 +80,26 @@ fn what_is_in_progress_ends_and_nothing_new_begins() {
 }
 
 #[test]
+fn a_full_queue_is_worked_off() {
+    let (mut server, function, open) = start(&[], 1);
+    assert_eq!(server.send("DELETE", "/v1/functions/f", &serde_json::Value::Null).status, 204);
+    server.pool("f", &function, json!({ "concurrency": 1, "queueSize": 5 }));
+    let mut calls = vec![call(&server)];
+    eventually("one runs", || function.in_flight() == 1);
+    calls.extend((0..5).map(|_| call(&server)));
+    eventually("the queue is full", || queued(&server) == 5.0);
+    let mut late = server.client();
+    late.send("POST", "/v1/functions/f:invoke", &[JSON], br#"{"input":1}"#).expect_error(429, "QUEUE_FULL");
+    server.signal("TERM");
+    eventually("the listener is closed", || is_refused(server.api));
+    open.store(true, Ordering::SeqCst);
+    for call in &mut calls {
+        assert_eq!(call.read().expect("an answer").json()["output"], "done");
+    }
+    assert_eq!(server.wait(), Some(0), "{:#?}", server.log());
+}
+
+#[test]
 fn whoever_still_waits_late_in_the_drain_is_sent_elsewhere() {
     let (mut server, function, open) = start(&["shutdown.timeout=3s"], 1);
     let mut running = call(&server);

@@ -20,6 +20,7 @@ mod drain;
 mod endpoints;
 mod errors;
 mod functions;
+mod handover;
 mod idempotency;
 mod invocation;
 mod metrics;

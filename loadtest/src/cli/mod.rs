@@ -14,6 +14,7 @@ mod measure;
 mod output;
 mod peers;
 mod progress;
+mod rolling;
 mod run;
 mod saturate;
 mod scaling;
@@ -46,6 +47,8 @@ enum Command {
     Scaling(Box<scaling::ScalingCommand>),
     /// Kill a server under load and check that nothing it accepted is lost
     Crash(Box<crash::CrashCommand>),
+    /// Replace a server again and again under constant load
+    Rolling(Box<rolling::RollingCommand>),
     /// Serve a fixed answer, to measure this program itself
     Static(fixed::Static),
 }
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Growth(growth) => growth.run(),
         Command::Scaling(scaling) => scaling.run(),
         Command::Crash(crash) => crash.run(),
+        Command::Rolling(rolling) => rolling.run(),
         Command::Static(fixed) => fixed.run(),
     };
     result.unwrap_or_else(|failure| failure.report())

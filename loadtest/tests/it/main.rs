@@ -7,6 +7,7 @@ mod fleets;
 mod interrupts;
 mod loops;
 mod results;
+mod rolling;
 mod scenarios;
 mod searches;
 mod support;

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::TcpListener,
+    ops::Range,
     path::PathBuf,
     thread::{self, JoinHandle},
     time::Duration,
@@ -24,6 +25,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Functions are called `f-0`, `f-1` and so on.
 const NAME: &str = "f";
+/// Body of every call.
+const BODY: &str = r#"{"input":null}"#;
 /// Answer of the endpoint of POOL functions.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nnull";
 
@@ -145,7 +148,7 @@ impl Fleet {
             method: None,
             content_type: None,
             headers: Vec::new(),
-            payload: Payload::Text(r#"{"input":null}"#.to_owned()),
+            payload: Payload::Text(BODY.to_owned()),
         };
         let load = LoadSpec {
             mode: Mode::Sync,
@@ -160,6 +163,41 @@ impl Fleet {
             loads: vec![load],
             ..Scenario::default()
         }
+    }
+
+    /// Calls functions of several servers, or of one in several parts, in closed loops that share the connections.
+    pub(super) fn joint_scenario(&self, parts: &[(&Server, Range<u32>)]) -> Scenario {
+        let connections = (self.options.connections as usize / parts.len().max(1)).max(1);
+        let load = |(server, functions): &(&Server, Range<u32>)| {
+            let function = |number: u32| FunctionSpec {
+                name: format!("{NAME}-{number}"),
+                url: Some(format!("{}/v1/functions/{NAME}-{number}:invoke", server.url())),
+                copies: None,
+                weight: 1,
+                method: Some("POST".to_owned()),
+                content_type: Some("application/json".to_owned()),
+                headers: Vec::new(),
+                payload: Payload::Text(BODY.to_owned()),
+            };
+            LoadSpec {
+                name: format!("{} from {NAME}-{}", server.api, functions.start),
+                mode: Mode::Url,
+                connections,
+                functions: functions.clone().map(function).collect(),
+                ..LoadSpec::default()
+            }
+        };
+        Scenario {
+            warm_up: self.options.warm_up,
+            duration: Some(Duration::from_secs(self.options.seconds)),
+            loads: parts.iter().map(load).collect(),
+            ..Scenario::default()
+        }
+    }
+
+    /// Seconds of a measurement, its warm-up included.
+    pub(super) fn whole_s(&self) -> f64 {
+        self.options.seconds as f64 + self.options.warm_up.as_secs_f64()
     }
 
     /// What is done, for the report.

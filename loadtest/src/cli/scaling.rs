@@ -1,4 +1,5 @@
-//! `loadtest scaling`: several shards on as many cores against one shard on one core, in alternating rounds.
+//! `loadtest scaling`: one server with several shards against as many servers with one shard, on the same cores, in
+//! alternating rounds.
 //!
 //! `report/scaling.rs` says how the load generator's share is accounted for.
 
@@ -21,6 +22,7 @@ use crate::{
     cores,
     interrupt::{EXIT_CODE, Interrupt},
     monitor::Monitor,
+    plan::Scenario,
     report::scaling::{SCHEMA, Scaling, Share, Side},
 };
 
@@ -49,10 +51,12 @@ pub(super) struct ScalingCommand {
     json: bool,
 }
 
-/// A server, and the cores from which it is loaded.
+/// Servers that are measured as one, and what calls them.
 struct Placed {
-    member: Member,
-    harness_cores: Vec<usize>,
+    members: Vec<Member>,
+    scenario: Scenario,
+    /// Seconds of a measurement, its warm-up included.
+    whole_s: f64,
     side: Side,
 }
 
@@ -69,21 +73,23 @@ impl ScalingCommand {
         }
         let fleet = Fleet::new(self.fleet.clone())?;
         let started_at = output::timestamp(SystemTime::now());
-        let mut both = [self.place(&fleet, 1, &cores)?, self.place(&fleet, shards, &cores)?];
-        in_rounds(self.fleet.rounds, both.len(), |index| both[index].measure(&interrupt))?;
-        let [one, many] = both;
+        // Cores that the servers leave, or all of them when they leave none.
+        let left = &cores[shards..];
+        let harness_cores = if left.is_empty() { &cores[..] } else { left };
+        let mut both = [self.apart(&fleet, &cores[..shards])?, self.together(&fleet, &cores[..shards])?];
+        in_rounds(self.fleet.rounds, both.len(), |index| both[index].measure(harness_cores, &interrupt))?;
+        let [apart, together] = both;
         let mut setup = fleet.setup();
         let list = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<String>>().join(", ");
         setup.push(format!(
-            "1 shard on core {}, {shards} shards on cores {}; loaded from cores {} and {}; {} functions",
-            cores[0],
+            "{shards} servers with a shard each, and one server with {shards} shards, both on cores {}; loaded from \
+             cores {}; {} functions",
             list(&cores[..shards]),
-            list(&one.harness_cores),
-            list(&many.harness_cores),
+            list(harness_cores),
             self.functions
         ));
         setup.push(
-            "capacity: answers/s at which the busiest thread of the server has used up a core; so the load \
+            "capacity: answers/s at which the busiest thread of the servers has used up a core; so the load \
              generator's share does not count"
                 .to_owned(),
         );
@@ -93,8 +99,8 @@ impl ScalingCommand {
             started_at,
             setup,
             is_interrupted: interrupt.is_set(),
-            one: one.side,
-            many: many.side,
+            apart: apart.side,
+            together: together.side,
             ratio_min: self.goal,
             ..Scaling::default()
         };
@@ -107,12 +113,26 @@ impl ScalingCommand {
         })
     }
 
-    fn place(&self, fleet: &Fleet, shards: usize, cores: &[usize]) -> Result<Placed, Failure> {
-        let member = fleet.start(shards, Some(cores[..shards].to_vec()), self.functions, &[])?;
-        // Cores that the server leaves, or all of them when it leaves none.
-        let left = &cores[shards..];
-        let harness_cores = if left.is_empty() { cores } else { left }.to_vec();
-        Ok(Placed { member, harness_cores, side: Side { shards, rounds: Vec::new() } })
+    /// One server with one shard on each core: what the cores serve when shards have nothing to do with each other.
+    fn apart(&self, fleet: &Fleet, cores: &[usize]) -> Result<Placed, Failure> {
+        let functions = (self.functions / self.shards as u32).max(1);
+        let start = |core: &usize| fleet.start(1, Some(vec![*core]), functions, &[]);
+        let members = cores.iter().map(start).collect::<Result<Vec<Member>, Failure>>()?;
+        let parts: Vec<_> = members.iter().map(|member| (&member.server, 0..functions)).collect();
+        let scenario = fleet.joint_scenario(&parts);
+        Ok(Placed { members, scenario, whole_s: fleet.whole_s(), side: Side::new(cores.len()) })
+    }
+
+    /// One server with a shard on each core. The same functions, called over the same number of connections.
+    fn together(&self, fleet: &Fleet, cores: &[usize]) -> Result<Placed, Failure> {
+        let part = (self.functions / self.shards as u32).max(1);
+        let member = fleet.start(cores.len(), Some(cores.to_vec()), part * u32::from(self.shards), &[])?;
+        let parts: Vec<_> = (0..u32::from(self.shards))
+            .map(|number| (&member.server, number * part..(number + 1) * part))
+            .collect();
+        let scenario = fleet.joint_scenario(&parts);
+        let side = Side::new(cores.len());
+        Ok(Placed { members: vec![member], scenario, whole_s: fleet.whole_s(), side })
     }
 
     fn report(&self, scaling: &Scaling) -> Result<(), Failure> {
@@ -135,19 +155,24 @@ impl ScalingCommand {
 }
 
 impl Placed {
-    fn measure(&mut self, interrupt: &Interrupt) -> Result<(), Failure> {
-        let server = &self.member.server;
-        let pinned = cores::pin(&self.harness_cores)?;
-        let before = Monitor::threads_cpu_s(server.pid());
-        let run = measure(&self.member.scenario, Some(server.monitor()), interrupt)?;
-        let after = Monitor::threads_cpu_s(server.pid());
+    fn measure(&mut self, harness_cores: &[usize], interrupt: &Interrupt) -> Result<(), Failure> {
+        let threads = || -> Vec<(u32, f64)> {
+            self.members.iter().flat_map(|member| Monitor::threads_cpu_s(member.server.pid())).collect()
+        };
+        let pinned = cores::pin(harness_cores)?;
+        let before = threads();
+        let run = measure(&self.scenario, None, interrupt)?;
+        let after = threads();
         drop(pinned);
-        let usage = run.server.unwrap_or_default();
+        let used = used(&before, &after);
+        let cpu_s: f64 = used.iter().sum();
+        // Threads are read before and after, so their time includes the warm-up; calls came at the same rate then.
+        let answers = run.total.throughput_per_s * self.whole_s;
         self.side.rounds.push(Share {
             throughput_per_s: run.total.throughput_per_s,
-            cpu_us: usage.cpu_us_per_answer,
-            busiest_share: busiest_share(&before, &after),
-            server_cores: usage.cores,
+            cpu_us: cpu_s * 1e6 / answers,
+            busiest_share: busiest_share(&used),
+            server_cores: cpu_s / self.whole_s,
             harness_cores: run.harness.cores,
             error_rate: run.total.error_rate,
         });
@@ -155,17 +180,16 @@ impl Placed {
     }
 }
 
-/// The largest share that a thread has in what all of them used in between.
-fn busiest_share(before: &[(u32, f64)], after: &[(u32, f64)]) -> f64 {
-    let used: Vec<f64> = after
-        .iter()
-        .map(|(thread, cpu_s)| {
-            let earlier = before.iter().find(|(other, _)| other == thread).map_or(0.0, |(_, cpu_s)| *cpu_s);
-            cpu_s - earlier
-        })
-        .collect();
+/// What each thread used in between, in seconds.
+fn used(before: &[(u32, f64)], after: &[(u32, f64)]) -> Vec<f64> {
+    let earlier = |thread: &u32| before.iter().find(|(other, _)| other == thread);
+    after.iter().map(|(thread, cpu_s)| cpu_s - earlier(thread).map_or(0.0, |(_, cpu_s)| *cpu_s)).collect()
+}
+
+/// The largest share that a thread has in what all of them used.
+fn busiest_share(used: &[f64]) -> f64 {
     let all: f64 = used.iter().sum();
-    if all > 0.0 { used.into_iter().fold(0.0, f64::max) / all } else { 0.0 }
+    if all > 0.0 { used.iter().copied().fold(0.0, f64::max) / all } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -174,9 +198,9 @@ mod tests {
 
     #[test]
     fn the_busiest_thread() {
-        let share = busiest_share(&[(1, 5.0), (2, 1.0)], &[(1, 6.0), (2, 4.0)]);
-        assert_eq!(share, 0.75);
-        assert_eq!(busiest_share(&[], &[(3, 2.0)]), 1.0);
-        assert_eq!(busiest_share(&[], &[]), 0.0);
+        let share = |before: &[(u32, f64)], after: &[(u32, f64)]| busiest_share(&used(before, after));
+        assert_eq!(share(&[(1, 5.0), (2, 1.0)], &[(1, 6.0), (2, 4.0)]), 0.75);
+        assert_eq!(share(&[], &[(3, 2.0)]), 1.0);
+        assert_eq!(share(&[], &[]), 0.0);
     }
 }

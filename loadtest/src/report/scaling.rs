@@ -1,11 +1,13 @@
-//! Whether more shards on more cores serve more: how many requests each set of cores could serve, by the CPU time that they
-//! take.
+//! Whether more shards on more cores serve more: how many requests the cores could serve, by the CPU time that they take.
 //!
-//! The load generator runs on the same machine, and where it shares cores with the server, requests per second say how the
-//! two shared them. So the server is kept busy and its CPU time per request is taken: a core that did nothing else could
-//! serve `1 / CPU time` requests per second. Of several threads the busiest is full first, so it sets the limit:
-//! `capacity = 1 / (CPU time per answer × share of the busiest thread)`. With work spread evenly over n threads that is n
-//! cores divided by the CPU time per answer.
+//! The load generator runs on the same machine. Where it shares cores with the server it takes time from it and empties its
+//! caches, and that must not be mistaken for a cost of sharding. So one server with n shards is compared with n servers
+//! of one shard each, on the same cores, under the same load: those have nothing to do with each other, and what they
+//! serve together is n times what one core serves next to this generator.
+//!
+//! CPU time per request is taken, not requests per second: a core that did nothing else could serve `1 / CPU time` of
+//! them. Of several threads the busiest is full first, so it sets the limit: `capacity = 1 / (CPU time per answer × share of
+//! the busiest thread)`.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,11 +32,11 @@ pub struct Scaling {
     pub setup: Vec<String>,
     /// Whether it was ended early.
     pub is_interrupted: bool,
-    /// One shard on one core.
-    pub one: Side,
-    /// Several shards on as many cores.
-    pub many: Side,
-    /// Capacity of the many in proportion to that of the one: median of the rounds' ratios.
+    /// Servers with one shard on a core each.
+    pub apart: Side,
+    /// One server with as many shards, on the same cores.
+    pub together: Side,
+    /// Capacity of the one server in proportion to that of one shard on one core: median of the rounds' ratios.
     pub capacity_ratio: Option<f64>,
     /// The same if the work were spread evenly: cores divided by the CPU time of all threads.
     pub even_ratio: Option<f64>,
@@ -46,10 +48,10 @@ pub struct Scaling {
     pub is_met: bool,
 }
 
-/// A server.
+/// A server, or several.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Side {
-    /// Shards, threads and cores.
+    /// Shards, threads and cores of all together.
     pub shards: usize,
     /// Round by round.
     pub rounds: Vec<Share>,
@@ -81,6 +83,11 @@ impl Share {
 }
 
 impl Side {
+    /// Nothing measured yet.
+    pub fn new(shards: usize) -> Side {
+        Side { shards, rounds: Vec::new() }
+    }
+
     fn median(&self, value: impl Fn(&Share) -> f64) -> f64 {
         median(self.rounds.iter().map(value)).unwrap_or_default()
     }
@@ -89,18 +96,20 @@ impl Side {
 impl Scaling {
     /// Computes the ratios and the verdict.
     pub fn finish(&mut self, error_rate_max: f64) {
-        let (one, many) = (&self.one, &self.many);
+        let (apart, together) = (&self.apart, &self.together);
+        // One shard on one core is the part of those that are apart.
+        let shards = together.shards as f64;
         let ratio = |value: &dyn Fn(&Share) -> Option<f64>| {
-            let pairs = one.rounds.iter().zip(&many.rounds);
-            let ratios = pairs.filter_map(|(one, many)| Some(value(many)? / value(one)?));
+            let pairs = apart.rounds.iter().zip(&together.rounds);
+            let ratios =
+                pairs.filter_map(|(apart, together)| Some(shards * value(together)? / value(apart)?));
             median(ratios.filter(|ratio| ratio.is_finite()))
         };
-        let shards = many.shards as f64 / one.shards.max(1) as f64;
         self.capacity_ratio = ratio(&Share::capacity_per_s);
-        self.even_ratio = ratio(&|share| Some(1.0 / share.cpu_us)).map(|ratio| ratio * shards);
+        self.even_ratio = ratio(&|share| Some(1.0 / share.cpu_us));
         self.measured_ratio = ratio(&|share| Some(share.throughput_per_s));
         let error_rate = |side: &Side| side.median(|share| share.error_rate);
-        let is_clean = error_rate(one).max(error_rate(many)) <= error_rate_max;
+        let is_clean = error_rate(apart).max(error_rate(together)) <= error_rate_max;
         self.is_met = is_clean && self.capacity_ratio.is_some_and(|ratio| ratio >= self.ratio_min);
     }
 
@@ -116,11 +125,12 @@ impl Scaling {
             "loadtest cores",
             "errors",
         ]);
-        for side in [&self.one, &self.many] {
-            let shards =
-                if side.shards == 1 { "1 shard".to_owned() } else { format!("{} shards", side.shards) };
+        let shards = self.together.shards;
+        for (side, what) in
+            [(&self.apart, format!("{shards} × 1 shard")), (&self.together, format!("{shards} shards"))]
+        {
             table.row([
-                shards,
+                what,
                 format!("{:.2} µs", side.median(|share| share.cpu_us)),
                 percent(side.median(|share| share.busiest_share)),
                 number(side.median(|share| share.capacity_per_s().unwrap_or_default())),
@@ -148,7 +158,10 @@ impl Scaling {
             times(self.measured_ratio)
         ));
         let word = if self.is_met { "ok    " } else { "BROKEN" };
-        lines.push(format!("{word} capacity of {} shards at least {} ×", self.many.shards, self.ratio_min));
+        lines.push(format!(
+            "{word} capacity of {} shards at least {} ×",
+            self.together.shards, self.ratio_min
+        ));
         lines
     }
 }
@@ -157,20 +170,20 @@ impl Scaling {
 mod tests {
     use super::*;
 
-    fn scaling(one: (f64, f64), many: (f64, f64)) -> Scaling {
-        let side = |shards, (cpu_us, busiest_share)| Side {
-            shards,
+    fn scaling(apart: (f64, f64), together: (f64, f64)) -> Scaling {
+        let side = |(cpu_us, busiest_share)| Side {
+            shards: 2,
             rounds: vec![Share { cpu_us, busiest_share, throughput_per_s: 1.0, ..Share::default() }],
         };
-        let mut scaling =
-            Scaling { one: side(1, one), many: side(2, many), ratio_min: 1.7, ..Scaling::default() };
+        let (apart, together) = (side(apart), side(together));
+        let mut scaling = Scaling { apart, together, ratio_min: 1.7, ..Scaling::default() };
         scaling.finish(0.001);
         scaling
     }
 
     #[test]
     fn the_busiest_thread_is_the_limit() {
-        let even = scaling((10.0, 1.0), (11.0, 0.5));
+        let even = scaling((10.0, 0.5), (11.0, 0.5));
         assert!(
             even.is_met && (even.capacity_ratio.expect("a ratio") - 20.0 / 11.0).abs() < 1e-9,
             "{even:?}"
@@ -178,17 +191,17 @@ mod tests {
         let spread = even.even_ratio.expect("a ratio");
         assert!((spread - 20.0 / 11.0).abs() < 1e-9, "spread evenly already: {even:?}");
         // All the work on one of the two threads: the second core is of no use.
-        let uneven = scaling((10.0, 1.0), (10.0, 1.0));
+        let uneven = scaling((10.0, 0.5), (10.0, 1.0));
         assert!(!uneven.is_met && uneven.capacity_ratio == Some(1.0), "{uneven:?}");
         assert_eq!(uneven.even_ratio, Some(2.0));
-        assert!(!scaling((10.0, 1.0), (13.0, 0.5)).is_met);
+        assert!(!scaling((10.0, 0.5), (13.0, 0.5)).is_met);
         assert!(!scaling((0.0, 0.0), (0.0, 0.0)).is_met, "nothing was measured");
     }
 
     #[test]
     fn failures_spoil_it() {
-        let mut failing = scaling((10.0, 1.0), (10.0, 0.5));
-        failing.many.rounds[0].error_rate = 0.1;
+        let mut failing = scaling((10.0, 0.5), (10.0, 0.5));
+        failing.together.rounds[0].error_rate = 0.1;
         failing.finish(0.001);
         assert!(!failing.is_met);
     }

@@ -69,8 +69,9 @@ fn shards_are_compared_by_what_their_cores_could_serve() {
         serde_json::from_str(&fs::read_to_string(out.join("summary.json")).expect("a summary"))
             .expect("JSON");
     let share = |side: &str| number(&summary, &format!("/{side}/rounds/0/busiest_share"));
-    assert!(share("one") > 0.6, "one thread does nearly everything: {summary:#}");
-    assert!((0.3..0.95).contains(&share("many")), "two share it: {summary:#}");
+    for side in ["apart", "together"] {
+        assert!((0.3..0.95).contains(&share(side)), "two threads share it: {summary:#}");
+    }
     assert!(number(&summary, "/capacity_ratio") > 0.0, "{summary:#}");
     assert_eq!(loadtest(&[&common[..], &["--goal", "99"]].concat()).code, 1);
     assert_eq!(loadtest(&[&common[..], &["--shards", "1024"]].concat()).code, 2);

@@ -1,8 +1,11 @@
 //! The server: puts the parts together, starts them, and takes them down in order.
 
+mod parts;
+mod signals;
+
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     process::ExitCode,
     sync::{
         Arc,
@@ -12,26 +15,17 @@ use std::{
 };
 
 use listenfd::ListenFd;
-use shard_core::{Input, Limits};
-use shard_runtime::{Fabric, Node, Placement, Plan, Shape, plan::plan};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    task::JoinHandle,
-};
+use shard_core::Input;
+use shard_runtime::{Fabric, Node};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
-    api::runtime_config::Snapshot,
-    backends::{
-        Backend, Events,
-        deployments::Deployments,
-        process::{ProcessBackend, ProcessBackendError, ProcessOptions},
-    },
-    config::{self, Config, quantity::micros},
+    backends::{deployments::Deployments, process::ProcessBackendError},
+    config::{self, Config},
     delivery::{Deliveries, address},
     descriptors,
     dispatch::{DispatchOptions, Dispatcher},
+    durable::Durable,
     host::ShardHost,
     http::{
         connection::{ConnectionCount, ConnectionLimits, Connections, Place},
@@ -41,15 +35,9 @@ use crate::{
         serve::Drain,
     },
     runtime_config::RuntimeConfig,
-    store::Ephemeral,
+    store::StoreError,
 };
 
-/// New work that may wait in one thread's mailbox.
-const MAILBOX_MAX: usize = 65_536;
-/// Bytes kept with dead letters, over all shards.
-const DEAD_LETTERS_BYTES_MAX: u64 = 128 << 20;
-/// Callers of one thread that may wait for answers.
-const CALLERS_MAX: usize = 1 << 20;
 /// Time that instances get to finish, at least, when the rest of the shutdown took all there was.
 const INSTANCES_GRACE_MIN: Duration = Duration::from_secs(2);
 /// Time for requests that are on their way over open connections, at most. It passes only while connections are open.
@@ -90,6 +78,9 @@ pub enum ServeError {
     /// The process backend does not start.
     #[error(transparent)]
     Process(#[from] ProcessBackendError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A thread, a signal handler or an event queue could not be had.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -106,6 +97,8 @@ struct Server {
     stopping: watch::Sender<bool>,
     runtime_config: Arc<RuntimeConfig<ShardHost>>,
     deliveries: Option<Deliveries>,
+    /// `None`: nothing is kept.
+    durable: Option<Arc<Durable>>,
 }
 
 /// The connections of each thread, kept on it.
@@ -127,7 +120,7 @@ pub fn run(config: Config) -> Result<ExitCode, ServeError> {
 
 async fn serve(config: Config) -> Result<ExitCode, ServeError> {
     // Signals first: one that comes during the start must not end the process halfway.
-    let mut signals = Signals::new()?;
+    let mut signals = signals::Signals::new()?;
     descriptors::raise_limit(config.limits.connections);
     // Before any thread runs: it takes the variables out of the environment, which functions would inherit.
     let mut handed = ListenFd::from_env();
@@ -139,29 +132,44 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
     let management_address = management.local_addr()?;
     let internal_address = internal.as_ref().map_or(Ok(api_address), TcpListener::local_addr)?;
 
-    let fabric: Arc<Fabric<ShardHost>> = Fabric::new(shape(&config));
-    let deployments = Arc::new(Deployments::new(&fabric, default_backend(&config), |events| {
-        backends(&config, internal_address, events)
+    let fabric: Arc<Fabric<ShardHost>> = Fabric::new(parts::shape(&config));
+    let deployments = Arc::new(Deployments::new(&fabric, parts::default_backend(&config), |events| {
+        parts::backends(&config, internal_address, events)
     })?);
     let shards = Arc::clone(&fabric);
     let report = Box::new(move |shard, input| shards.post(shard, input));
     let deliveries = Deliveries::of(&config.delivery, report)?;
-    let threads = start_threads(&fabric, &config, &deployments, deliveries.clone())?;
+    let durable = Durable::open(&config, &fabric)?;
+    let threads = start_threads(&fabric, &config, &deployments, deliveries.clone(), durable.clone())?;
     let image_optional = config.deployment.backends_on().contains(&config::Backend::Process);
     let runtime_config = Arc::new(RuntimeConfig::new(&fabric, config.clone(), image_optional));
     let server = Server {
         runtime_config,
         deliveries,
+        durable,
         fabric,
         deployments,
         connections: Arc::default(),
-        ready: Arc::new(AtomicBool::new(true)),
+        ready: Arc::new(AtomicBool::new(false)),
         stopping: watch::Sender::new(false),
         config,
     };
-    let listeners = server.open(api, internal);
     let management_drain = Drain::default();
     let management_thread = server.start_management(management, management_drain.clone())?;
+    if let Some(durable) = &server.durable {
+        let data_dir = server.config.data_dir.display();
+        tracing::info!(management = %management_address, %data_dir, "recovering");
+        tokio::select! {
+            recovered = durable.recover(&server.fabric) => recovered?,
+            () = signals.next() => {
+                // Nothing was promised yet, and all is where it was.
+                server.deployments.shut_down(INSTANCES_GRACE_MIN);
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+    let listeners = server.open(api, internal);
+    server.ready.store(true, Ordering::Relaxed);
     tracing::info!(
         api = %api_address,
         management = %management_address,
@@ -187,6 +195,9 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
     }
     server.fabric.stop();
     threads.join();
+    if let Some(durable) = &server.durable {
+        durable.close();
+    }
     Ok(code)
 }
 
@@ -205,80 +216,12 @@ fn listen(
     bind(address).map_err(|source| ServeError::Bind { address, setting, source })
 }
 
-fn shape(config: &Config) -> Shape {
-    let placement = match config.placement {
-        config::Placement::Colocated => Placement::Colocated,
-        config::Placement::Split => Placement::Split,
-    };
-    let plan: Plan = plan(u16::try_from(config.workers).unwrap_or(u16::MAX), placement);
-    let shards = u64::from(plan.shards);
-    let share = |total: u64| usize::try_from(total.div_ceil(shards)).unwrap_or(usize::MAX);
-    // Random per process, so that two servers started together do not retry in step.
-    let mut seed = [0; 8];
-    let _ = getrandom::fill(&mut seed);
-    Shape {
-        limits: Limits {
-            executions_max: share(config.executions.max_count),
-            executions_bytes_max: config.executions.max_bytes.div_ceil(shards),
-            executions_ttl_us: micros(config.executions.ttl),
-            payload_ttl_us: micros(config.executions.payload_ttl),
-            dead_letters_bytes_max: DEAD_LETTERS_BYTES_MAX.div_ceil(shards),
-            keys_max: share(config.idempotency.max_count),
-            keys_ttl_us: micros(config.idempotency.ttl),
-            ..Limits::default()
-        },
-        settings: Snapshot::of(config).settings(config),
-        queued_bytes_max: config.limits.queued_bytes,
-        mailbox_max: MAILBOX_MAX,
-        callers_max: CALLERS_MAX,
-        seed: u64::from_ne_bytes(seed),
-        plan,
-    }
-}
-
-fn default_backend(config: &Config) -> Option<String> {
-    config.deployment.default_backend.map(|backend| backend.to_string())
-}
-
-fn backends(
-    config: &Config,
-    callback: SocketAddr,
-    events: Arc<dyn Events>,
-) -> Result<Vec<Arc<dyn Backend>>, ServeError> {
-    let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
-    for backend in config.deployment.backends_on() {
-        backends.push(match backend {
-            config::Backend::Process => Arc::new(ProcessBackend::new(
-                ProcessOptions {
-                    ready_timeout: config.deployment.ready_timeout,
-                    callback_url: Some(callback_url(callback)),
-                    ..ProcessOptions::default()
-                },
-                Arc::clone(&events),
-            )?),
-            other => return Err(ServeError::UnknownBackend(other.to_string())),
-        });
-    }
-    Ok(backends)
-}
-
-/// Where a program of this machine reports a result.
-fn callback_url(listener: SocketAddr) -> String {
-    let mut address = listener;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    format!("http://{address}/v1/internal/executions")
-}
-
 fn start_threads(
     fabric: &Arc<Fabric<ShardHost>>,
     config: &Config,
     deployments: &Arc<Deployments>,
     deliveries: Option<Deliveries>,
+    durable: Option<Arc<Durable>>,
 ) -> Result<shard_runtime::Threads, io::Error> {
     let options = DispatchOptions {
         connect_timeout: config.http_client.connect_timeout,
@@ -293,7 +236,7 @@ fn start_threads(
             shard,
             Dispatcher::new(options.clone(), sink),
             Arc::clone(&deployments),
-            Box::new(Ephemeral),
+            Durable::store(durable.as_ref(), shard),
             deliveries.clone(),
         )
     })
@@ -314,7 +257,7 @@ impl Server {
                 .secret
                 .is_some()
                 .then(|| address::permit(config.delivery.allow_private)),
-            features: features(config, &self.deployments),
+            features: parts::features(config, &self.deployments),
             internal_listener: internal.is_some(),
         });
         let limits = ConnectionLimits {
@@ -354,6 +297,7 @@ impl Server {
         let management = Management {
             fabric: Arc::clone(&self.fabric),
             ready: Arc::clone(&self.ready),
+            recovery: self.durable.as_ref().map(|durable| Arc::clone(&durable.progress)),
             functions_max: self.config.metrics.max_functions as usize,
             runtime_config: Arc::clone(&self.runtime_config),
         };
@@ -383,6 +327,9 @@ impl Server {
         let deadline = Instant::now() + config.timeout;
         for shard in 0..self.fabric.shards() {
             self.fabric.post(shard, Input::EndWatches);
+            if self.durable.is_some() {
+                self.fabric.post(shard, Input::Hold);
+            }
         }
         self.each_listening(|connections| connections.drain());
         self.stopping.send_replace(true);
@@ -429,17 +376,23 @@ impl Server {
         ExitCode::SUCCESS
     }
 
-    /// Waits for accepted executions: they live in memory, and end with the server. Returns how many are left.
+    /// Waits for accepted executions. In memory they end with the server: all of them, and those that are left are
+    /// lost. On disk they wait for the next one: only attempts in flight, which would be made again.
     async fn accepted_left(&self, deadline: Instant) -> usize {
+        let is_durable = self.durable.is_some();
         loop {
             let mut left = 0;
             for shard in 0..self.fabric.shards() {
-                left += self.fabric.ask(shard, |shard, _| shard.totals().accepted).await.unwrap_or(0);
+                let count = move |shard: &shard_core::Shard, _: &mut ShardHost| {
+                    let totals = shard.totals();
+                    if is_durable { totals.attempts } else { totals.accepted }
+                };
+                left += self.fabric.ask(shard, count).await.unwrap_or(0);
             }
             // Nobody will ask for what waits to be drained by hand.
-            let patience = self.config.background_scheduler.enabled;
+            let patience = is_durable || self.config.background_scheduler.enabled;
             if left == 0 || !patience || Instant::now() >= deadline {
-                return left;
+                return if is_durable { 0 } else { left };
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -483,35 +436,4 @@ fn take(fabric: &Fabric<ShardHost>, thread: u16, stream: std::net::TcpStream, do
             (None, Ok(_)) => {}
         });
     });
-}
-
-fn features(config: &Config, deployments: &Deployments) -> Vec<&'static str> {
-    let mut features = vec!["build-metadata"];
-    features.extend(config.async_queue.enabled.then_some("async-queue"));
-    features.extend(config.sync_queue.enabled.then_some("sync-queue"));
-    features.extend(config.admin.runtime_config_enabled.then_some("runtime-config"));
-    features.extend(deployments.ids());
-    features
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

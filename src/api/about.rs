@@ -24,11 +24,22 @@ pub fn build_metadata(features: &[&'static str], shards: u16) -> Vec<u8> {
 
 /// The body of a health check; `groups` names those that can be asked for alone.
 pub fn health(status: &str, groups: &[&str]) -> Vec<u8> {
+    to_json(&health_body(status, groups))
+}
+
+/// The same, with what the server is busy with.
+pub fn health_with_details(status: &str, groups: &[&str], details: &str) -> Vec<u8> {
+    let mut body = health_body(status, groups);
+    body["details"] = json!(details);
+    to_json(&body)
+}
+
+fn health_body(status: &str, groups: &[&str]) -> Value {
     let mut body = json!({ "status": status });
     if !groups.is_empty() {
         body["groups"] = json!(groups);
     }
-    to_json(&body)
+    body
 }
 
 /// Links to paths below `base`, each under its own name.

@@ -25,6 +25,7 @@ mod progress;
 mod serve;
 mod settings;
 mod signals;
+mod store;
 mod top;
 
 use std::{future::Future, process::ExitCode};
@@ -86,6 +87,9 @@ enum Command {
     /// Look at executions that failed for good, run them again, or drop them
     #[command(name = "dlq", subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Look at and mend a data directory that no server uses
+    #[command(subcommand)]
+    Store(store::Command),
     /// Show live what a server is doing
     Top(top::Top),
     /// Print the completion script of a shell
@@ -114,6 +118,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Demo(demo) => block_on(demo.run(output)),
         Command::Watchdog => Ok(crate::watchdog::run()),
         Command::Config(show) => show.run(output),
+        Command::Store(command) => command.run(output),
         Command::Completions(completions) => completions.run(output),
         Command::Function(command) => block_on(command.run(Session::open(&shared, output)?)),
         Command::Invoke(invoke) => block_on(invoke.run(Session::open(&shared, output)?)),

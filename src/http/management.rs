@@ -19,6 +19,7 @@ use crate::{
     api::{about, error::ApiError},
     host::ShardHost,
     runtime_config::RuntimeConfig,
+    store::recovery::Progress,
     telemetry::{self, process::ProcessView, prometheus, scrape},
 };
 
@@ -35,6 +36,8 @@ pub struct Management {
     pub fabric: Arc<Fabric<ShardHost>>,
     /// Whether traffic is welcome.
     pub ready: Arc<AtomicBool>,
+    /// How far recovery is, when there is something to recover from.
+    pub recovery: Option<Arc<Progress>>,
     /// Functions with series of their own.
     pub functions_max: usize,
     /// What can be changed while the server runs.
@@ -76,10 +79,21 @@ impl Management {
                 answer(StatusCode::OK, "application/json", about::links("/actuator", &paths))
             }
             "/actuator/health/liveness" => health(self.is_alive(), "DOWN", false),
-            "/actuator/health/readiness" => health(ready, "OUT_OF_SERVICE", false),
+            "/actuator/health/readiness" => self.readiness(ready, false),
             "/actuator/health" if !self.is_alive() => health(false, "DOWN", true),
-            "/actuator/health" => health(ready, "OUT_OF_SERVICE", true),
+            "/actuator/health" => self.readiness(ready, true),
             _ => self.metrics().await,
+        }
+    }
+
+    fn readiness(&self, ready: bool, groups: bool) -> Answer {
+        match self.recovery.as_ref().filter(|recovery| !recovery.is_over()) {
+            Some(recovery) => {
+                let groups = groups_of(groups);
+                let body = about::health_with_details("OUT_OF_SERVICE", groups, &recovery.text());
+                answer(StatusCode::SERVICE_UNAVAILABLE, "application/json", body)
+            }
+            None => health(ready, "OUT_OF_SERVICE", groups),
         }
     }
 
@@ -107,8 +121,11 @@ impl Management {
 fn health(good: bool, otherwise: &'static str, groups: bool) -> Answer {
     let (status, text) =
         if good { (StatusCode::OK, "UP") } else { (StatusCode::SERVICE_UNAVAILABLE, otherwise) };
-    let groups: &[&str] = if groups { &["liveness", "readiness"] } else { &[] };
-    answer(status, "application/json", about::health(text, groups))
+    answer(status, "application/json", about::health(text, groups_of(groups)))
+}
+
+fn groups_of(wanted: bool) -> &'static [&'static str] {
+    if wanted { &["liveness", "readiness"] } else { &[] }
 }
 
 fn refuse(error: &ApiError) -> Answer {

@@ -17,6 +17,7 @@ mod deployment;
 mod descriptors;
 mod disconnects;
 mod drain;
+mod durability;
 mod endpoints;
 mod errors;
 mod functions;

@@ -38,6 +38,11 @@ impl ExecutionId {
         Some(ExecutionId(bytes))
     }
 
+    /// The sixteen bytes. [`ExecutionId::new`] makes the same id of them and their owner hash again.
+    pub fn bytes(&self) -> [u8; 16] {
+        self.0
+    }
+
     /// The owner hash inside the id.
     pub fn owner_hash(&self) -> u16 {
         u16::from_be_bytes([self.0[14], self.0[15]])
@@ -86,6 +91,7 @@ mod tests {
         assert_eq!(ExecutionId::parse(&text), Some(id));
         assert_eq!(ExecutionId::parse(&text.to_uppercase()), Some(id));
         assert_eq!(id.owner_hash(), 0xbeef);
+        assert_eq!(ExecutionId::new(id.bytes(), id.owner_hash()), id);
         for bad in ["", "x", "30313233-3435-4637-b839-61626364bee", "30313233x3435-4637-b839-61626364beef"] {
             assert_eq!(ExecutionId::parse(bad), None, "{bad}");
         }

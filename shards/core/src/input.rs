@@ -231,6 +231,8 @@ pub enum Input {
     },
     /// Answer everybody who waits to read an execution's end, now and from now on.
     EndWatches,
+    /// The server goes away, and what waits is safe: accepted executions that wait do not run any more.
+    Hold,
     /// Refuse new work. `finally` also gives up what still waits.
     Drain {
         /// Whether synchronous callers that still wait are refused now.
@@ -274,6 +276,7 @@ impl Input {
             | Input::Restore(_)
             | Input::Restored
             | Input::EndWatches
+            | Input::Hold
             | Input::Delivered { .. }
             | Input::Drain { .. }
             | Input::Turn => None,

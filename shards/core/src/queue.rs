@@ -60,6 +60,18 @@ impl WaitQueue {
         self.entries.retain(|entry| *entry != execution);
     }
 
+    /// Takes out what this holds for, in order. It must hold for nothing that no longer waits.
+    pub(crate) fn take_if(&mut self, mut wanted: impl FnMut(ExecutionKey) -> bool) -> Vec<ExecutionKey> {
+        let mut taken = Vec::new();
+        self.entries.retain(|key| {
+            let take = wanted(*key);
+            taken.extend(take.then_some(*key));
+            !take
+        });
+        self.waiting -= taken.len();
+        taken
+    }
+
     /// Takes over what waits in another queue, behind what waits here.
     pub(crate) fn append(&mut self, other: &mut WaitQueue) {
         self.entries.append(&mut other.entries);

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "a toolbox: not every tool is in use at every time")]
 
 pub mod client;
+pub mod data_dir;
 pub mod function;
 pub mod gate;
 pub mod server;
@@ -11,6 +12,7 @@ pub mod terminal;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Response};
+pub use data_dir::DataDir;
 pub use function::{Call, Function, Reply};
 pub use gate::Gate;
 pub use server::Server;

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Client, Function, PATIENCE, Response, client::encode, eventually};
+use super::{Client, DataDir, Function, PATIENCE, Response, client::encode, eventually};
 
 /// A running server. Dropping it kills it and waits for its end.
 pub struct Server {
@@ -22,23 +22,54 @@ pub struct Server {
 impl Server {
     /// `nanofaas serve` with two workers and these settings, each `key=value`.
     pub fn start(settings: &[&str]) -> Server {
-        Server::run("serve", settings, "true")
+        Server::run("serve", settings, "true", None)
+    }
+
+    /// The same, with what survives it in a directory.
+    pub fn durable(data: &DataDir, settings: &[&str]) -> Server {
+        Server::run("serve", settings, "true", Some(data))
+    }
+
+    /// The same, started by a shell that sets limits first.
+    pub fn durable_limited(data: &DataDir, settings: &[&str], limits: &str) -> Server {
+        Server::run("serve", settings, limits, Some(data))
+    }
+
+    /// `nanofaas dev` with what survives it in a directory.
+    pub fn durable_dev(data: &DataDir, settings: &[&str]) -> Server {
+        Server::run("dev", settings, "true", Some(data))
     }
 
     /// The same, started by a shell that sets limits first, such as `ulimit -n 64`.
     pub fn start_limited(settings: &[&str], limits: &str) -> Server {
-        Server::run("serve", settings, limits)
+        Server::run("serve", settings, limits, None)
     }
 
     /// `nanofaas dev`: with the process backend.
     pub fn dev(settings: &[&str]) -> Server {
-        Server::run("dev", settings, "true")
+        Server::run("dev", settings, "true", None)
     }
 
-    fn run(command: &str, settings: &[&str], prelude: &str) -> Server {
+    fn run(command: &str, settings: &[&str], prelude: &str, data: Option<&DataDir>) -> Server {
+        Server::start_up(command, settings, prelude, data).ready()
+    }
+
+    /// Starts it without waiting for it.
+    pub fn start_up(command: &str, settings: &[&str], prelude: &str, data: Option<&DataDir>) -> Starting {
         let mut child = Command::new("sh");
-        child.args(["-c", &format!("{prelude}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_nanofaas")]);
-        child.args([command, "--workers", "2", "--ephemeral"]);
+        child.args([
+            "-c",
+            &format!("{prelude}; exec \"$0\" \"$@\""),
+            env!("CARGO_BIN_EXE_nanofaas"),
+            command,
+        ]);
+        match data {
+            Some(data) => child.arg("--data-dir").arg(data.path()),
+            None => child.arg("--ephemeral"),
+        };
+        if !settings.iter().any(|setting| setting.starts_with("workers=")) {
+            child.args(["--workers", "2"]);
+        }
         for (key, flag) in [("server.port=", "--port"), ("management.port=", "--management-port")] {
             if !settings.iter().any(|setting| setting.starts_with(key)) {
                 child.args([flag, "0"]);
@@ -66,12 +97,13 @@ impl Server {
                 lines.lock().expect("no panic").push(line);
             }
         });
-        let Ok((Some(api), Some(management))) = receiver.recv_timeout(PATIENCE) else {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("the server did not start: {:#?}", log.lock().expect("no panic"));
-        };
-        Server { child, api, management, log }
+        Starting { child, log, addresses: receiver }
+    }
+
+    /// Ends it the way a power failure does, and waits until it is gone.
+    pub fn kill(mut self) {
+        self.signal("KILL");
+        assert_eq!(self.wait(), None);
     }
 
     /// The server's process id.
@@ -196,6 +228,42 @@ impl Server {
             assert!(std::time::Instant::now() < deadline, "the server did not end: {:#?}", self.log());
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+}
+
+/// A server that has not said yet that it serves.
+pub struct Starting {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    addresses: mpsc::Receiver<(Option<SocketAddr>, Option<SocketAddr>)>,
+}
+
+impl Starting {
+    /// Waits until it serves; panics when it does not.
+    pub fn ready(mut self) -> Server {
+        let Ok((Some(api), Some(management))) = self.addresses.recv_timeout(PATIENCE) else {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            panic!("the server did not start: {:#?}", self.log.lock().expect("no panic"));
+        };
+        Server { child: self.child, api, management, log: self.log }
+    }
+
+    /// What it wrote to its log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// Waits for its end: its exit code and all that it wrote.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let mut status = None;
+        eventually("it ends", || {
+            status = self.child.try_wait().expect("our child");
+            status.is_some()
+        });
+        // The log is complete when its reader is done.
+        eventually("its log ends", || Arc::strong_count(&self.log) == 1);
+        (status.and_then(|status| status.code()), self.log().join("\n"))
     }
 }
 

@@ -38,7 +38,9 @@ impl Shard {
         let Some(key) = self.find_key(id) else { return };
         let execution = self.executions.get_mut(key).filter(|execution| execution.state.is_terminal());
         if let Some(delivery) = execution.and_then(|execution| execution.delivery.as_mut()) {
-            let is_over = state.status != DeliveryStatus::Pending;
+            // What a server that goes away gave up is tried again by the next one.
+            let given_up = self.watches_ended && state.status == DeliveryStatus::Failed;
+            let is_over = state.status != DeliveryStatus::Pending && !given_up;
             delivery.state = state.clone();
             if is_over {
                 self.write(Record::Delivered { id, delivery: state }, fx);

@@ -99,7 +99,7 @@ impl Shard {
 
     /// Whether an execution waits to be drained when it waits.
     pub(super) fn is_backlogged(&self, execution: &Execution) -> bool {
-        execution.accepted && !self.settings.background_scheduler
+        execution.accepted && (self.held || !self.settings.background_scheduler)
     }
 
     /// Takes a slot and sends the next attempt of a queued execution.

@@ -2,7 +2,7 @@
 //! This is how accepted executions run when the background scheduler is off.
 
 use crate::{
-    answer::{Answer, Refusal},
+    answer::{Answer, Refusal, State},
     effect::Effects,
     input::Ticket,
     name::Name,
@@ -32,6 +32,28 @@ impl Shard {
     pub(super) fn tell_drainer(drainer: Option<Ticket>, fx: &mut Effects) {
         if let Some(ticket) = drainer {
             fx.reply(ticket, Answer::Drained { dispatched: true });
+        }
+    }
+
+    /// Accepted executions wait from now on without being dispatched.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+        let executions = &mut self.executions;
+        let functions: Vec<_> = self.functions.iter().map(|(key, _)| key).collect();
+        for key in functions {
+            let Some(function) = self.functions.get_mut(key) else { continue };
+            let held = function.queue.take_if(|key| {
+                let waits = executions.get_mut(key).filter(|execution| execution.state == State::Queued);
+                let Some(live) = waits
+                    .filter(|execution| execution.accepted)
+                    .and_then(|execution| execution.live.as_mut())
+                else {
+                    return false;
+                };
+                live.in_backlog = true;
+                true
+            });
+            held.into_iter().for_each(|key| function.backlog.push(key));
         }
     }
 

@@ -148,6 +148,15 @@ impl Shard {
     /// One record was not taken.
     pub(super) fn journal_refused(&mut self, number: u64, fx: &mut Effects) {
         while let Some(promise) = self.journal.take(number) {
+            // Nothing of it will ever turn up, so nothing has to be taken back: while the disk is full, a record for
+            // every refusal would push out those that count.
+            if let Promise::Accept(key, _) = promise
+                && let Some(execution) = self.executions.get_mut(key)
+                && execution.state == State::Queued
+            {
+                execution.accepted = false;
+                self.accepted_count -= 1;
+            }
             self.break_promise(promise, fx);
         }
     }

@@ -162,6 +162,8 @@ pub struct Shard {
     restoring: bool,
     /// Nobody waits for the end of an execution to read it any more.
     watches_ended: bool,
+    /// Accepted executions wait for another server.
+    held: bool,
     /// New work is refused.
     draining: bool,
     /// Synchronous callers are no longer kept waiting for a slot.
@@ -201,6 +203,7 @@ impl Shard {
             random: seed,
             restoring: false,
             watches_ended: false,
+            held: false,
             draining: false,
             given_up: false,
         }
@@ -242,6 +245,7 @@ impl Shard {
             Input::Restore(stored) => self.restore(stored, fx),
             Input::Restored => self.restored(),
             Input::EndWatches => self.end_watches(fx),
+            Input::Hold => self.hold(),
             Input::GetFunction { ticket, name } => {
                 let answer = match self.live_function(&name) {
                     Some((_, function)) => Answer::Function(function.document.clone()),

@@ -50,6 +50,7 @@ impl Run {
                 delivery: Delivery { status: DeliveryStatus::Delivered, attempts: 1, last_error: None },
             },
             ["end-watches"] => Input::EndWatches,
+            ["hold"] => Input::Hold,
             ["drain"] => Input::Drain { finally: false },
             ["drain", "finally"] => Input::Drain { finally: true },
             ["calls", calls] => {

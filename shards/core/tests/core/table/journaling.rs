@@ -172,7 +172,7 @@ fn a_record_that_is_not_taken_concerns_its_own_promise_only() {
         0 store waits
         0 a enqueue f -> write accepted a of f
         0 b enqueue f key=k -> write accepted b of f
-        0 store refuses -> b: refused StoreUnavailable, write forgotten b
+        0 store refuses -> b: refused StoreUnavailable
         1 c enqueue f key=k -> write accepted c of f
         2 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1, c: accepted c
         ",

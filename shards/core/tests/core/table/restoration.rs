@@ -256,3 +256,25 @@ fn results_that_were_not_delivered_are_delivered_again() {
         ",
     );
 }
+
+#[test]
+fn what_is_held_back_runs_in_the_next_server() {
+    check(
+        "
+        0 r register f slots=1 attempts=2 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b
+        0 s invoke f
+        0 c enqueue f -> c: accepted c
+        1 hold
+        2 answer a#1 fail -> dispatch s#1 to F for 998, note retry a#1 FAILED
+        3 answer s#1 ok -> note 2+1 of 3 ms, s: success s
+        4 d enqueue f -> d: accepted d
+        show f -> queued=4 invocations=5 enqueued=5 dispatches=2 successes=1 retries=1 warm=1
+        5 crash -> open F, dispatch b#1 to F for 1000
+        6 answer b#1 ok -> note 0+1 of 6 ms, dispatch c#1 to F for 1000
+        7 answer c#1 ok -> note 1+1 of 7 ms, dispatch a#2 to F for 1000
+        8 answer a#2 ok -> note 2+1 of 8 ms, dispatch d#1 to F for 1000
+        ",
+    );
+}

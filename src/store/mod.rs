@@ -1,0 +1,118 @@
+//! Where records go that have to survive a crash.
+//!
+//! A shard waits for its records to be safe before it promises anything. [`Ephemeral`] takes a record for safe at
+//! once and forgets it. The durable store is one log of segments, written by one thread for all shards: what has
+//! come while one commit was on its way to the disk goes with the next one.
+//!
+//! - `codec`: a record as bytes
+//! - `segment`: the files of the log, and what is wrong with them
+//! - `directory`: the data directory, its lock and its format
+//! - [`writer`]: the thread that commits, and what it does when the disk fails
+//! - [`recovery`]: from the log to the things that a shard takes back
+//! - `compaction`: makes one segment of many, without what is forgotten
+//! - [`inspect`]: what `nanofaas store` shows and mends
+
+mod codec;
+mod compaction;
+mod directory;
+pub mod inspect;
+pub mod recovery;
+mod segment;
+pub mod writer;
+
+use std::{io, path::PathBuf};
+
+use shard_core::{Input, Record};
+
+/// Takes the records of one shard, on that shard's thread.
+pub trait Store {
+    /// Takes the next record. Never blocks. Returns what is known at once; else [`Input::Journaled`] or
+    /// [`Input::JournalFailed`] reaches the shard later, at least once for all records up to a number.
+    fn append(&mut self, number: u64, record: Record) -> Option<Input>;
+}
+
+/// Forgets everything with the process.
+#[derive(Debug, Default)]
+pub struct Ephemeral;
+
+impl Store for Ephemeral {
+    fn append(&mut self, number: u64, _record: Record) -> Option<Input> {
+        Some(Input::Journaled { through: number })
+    }
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the lock.
+    #[error(
+        "data directory {} is in use by another server; stop that one, or choose another directory with --data-dir",
+        data_dir.display()
+    )]
+    InUse {
+        /// The directory.
+        data_dir: PathBuf,
+    },
+    /// It cannot be written.
+    #[error(
+        "data directory {} cannot be written: {source}; choose another with --data-dir, or keep everything in memory \
+         with --ephemeral",
+        data_dir.display()
+    )]
+    Unwritable {
+        /// The directory.
+        data_dir: PathBuf,
+        /// The operating system's word for it.
+        source: io::Error,
+    },
+    /// There is no store in it.
+    #[error("there is no store in data directory {}; name another one with --data-dir", data_dir.display())]
+    Empty {
+        /// The directory.
+        data_dir: PathBuf,
+    },
+    /// It was written by another version.
+    #[error(
+        "{} has format '{found}', and this version knows 'nanofaas-store {}' only; nothing was changed: use the version \
+         that wrote it, or another --data-dir",
+        path.display(),
+        directory::FORMAT
+    )]
+    Format {
+        /// The file that says so.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// A file cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's word for it.
+        source: io::Error,
+    },
+    /// A part of the log is gone.
+    #[error("{} is missing from the log; bring it back from a backup", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A part of the log is not what was written.
+    #[error(
+        "{} is corrupt at offset {offset}: {what} is not what was written; bring the file back from a backup, or look at \
+         it with `nanofaas store verify` and drop what is broken with `nanofaas store repair`",
+        path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The thread that writes cannot be had.
+    #[error("cannot start the thread of the store: {0}")]
+    Thread(io::Error),
+}

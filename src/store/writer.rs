@@ -1,0 +1,385 @@
+//! One thread writes for all shards: what is pending goes into one frame, with one write and one sync (group commit).
+//!
+//! A shard's end ([`ShardStore`]) encodes a record into a buffer of its own and goes on; it never waits for the
+//! disk. While the disk takes one commit, the next one gathers.
+//!
+//! When a commit fails, all that was promised with it is taken back ([`Input::JournalFailed`]), and new executions are
+//! refused at once ([`Input::JournalRefused`]). Every other record is kept and tried again, so that what became of
+//! executions accepted earlier is not lost: these records are few, because nothing new is accepted. The file is cut
+//! back to its last whole frame before each try, and the try writes more than it needs, so that a disk with a few
+//! bytes left does not count as a good one.
+
+use std::{
+    fs::File,
+    io::{self, Seek, SeekFrom, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle, Thread},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use shard_core::{Input, Record};
+
+use super::{
+    Store, StoreError,
+    codec::{self, kind},
+    compaction::Compactor,
+    directory::Directory,
+    segment::{self, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, HEADER_BYTES, Segment},
+};
+
+/// A segment that has become this long is followed by another.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// Records of one shard that wait to be written; above, new executions are refused.
+const PENDING_BYTES_MAX: usize = 32 << 20;
+/// Records kept while the disk fails.
+const BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Commits start at least this far apart: under load, more goes with each, and fewer syncs take less time from calls.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
+/// Time between two tries while the disk fails.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// Room that a failing disk must have again.
+const PROBE_BYTES: usize = 64 << 10;
+/// Time between two log entries about a failing disk.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Tells a shard what became of its records.
+pub type Report = Box<dyn Fn(u16, Input) + Send>;
+
+/// What shards and the writer share.
+struct Shared {
+    lanes: Vec<Mutex<Lane>>,
+    /// The last commit failed.
+    failing: AtomicBool,
+    stopping: AtomicBool,
+    /// Nothing may be compacted yet: the log is being read.
+    reading: AtomicBool,
+    commits: AtomicU64,
+    written_bytes: AtomicU64,
+}
+
+/// Records of one shard that wait to be written.
+#[derive(Default)]
+struct Lane {
+    records: Vec<u8>,
+    /// Number of the last one.
+    through: u64,
+}
+
+/// What the writer has done.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct WriterView {
+    /// Commits, each with a sync of its own.
+    pub commits: u64,
+    /// Bytes written with them.
+    pub written_bytes: u64,
+    /// The disk takes nothing.
+    pub failing: bool,
+}
+
+/// The running writer. [`Writer::stop`] it, or what is pending is lost.
+pub struct Writer {
+    shared: Arc<Shared>,
+    waker: Thread,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts writing behind the segments of a log, into one that is new.
+    pub(super) fn start(
+        directory: Arc<Directory>,
+        segments: Vec<Segment>,
+        shards: u16,
+        report: Report,
+    ) -> Result<Writer, StoreError> {
+        let first = segments.last().map_or(1, |segment| segment.last + 1);
+        let (file, path) = segment::create(&directory.store, first, first)
+            .map_err(|source| StoreError::Unwritable { data_dir: directory.store.clone(), source })?;
+        let shared = Arc::new(Shared {
+            lanes: (0..shards).map(|_| Mutex::default()).collect(),
+            failing: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            reading: AtomicBool::new(true),
+            commits: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+        });
+        let log = Log {
+            file,
+            current: Segment { path, first, last: first, bytes: HEADER_BYTES },
+            frames: 0,
+            compactor: Compactor::new(Arc::clone(&directory), segments),
+            directory,
+        };
+        let committer = Committer {
+            shared: Arc::clone(&shared),
+            log,
+            report,
+            frame: Vec::new(),
+            backlog: Vec::new(),
+            complained: None,
+            looked: false,
+        };
+        let thread = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || committer.run())
+            .map_err(StoreError::Thread)?;
+        Ok(Writer { shared, waker: thread.thread().clone(), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The end of one shard.
+    pub fn shard(&self, shard: u16) -> ShardStore {
+        ShardStore { shard, shared: Arc::clone(&self.shared), thread: self.waker.clone() }
+    }
+
+    /// The log has been read: from now on it may be compacted.
+    pub fn log_was_read(&self) {
+        self.shared.reading.store(false, Ordering::Release);
+    }
+
+    /// What it has done so far.
+    pub fn view(&self) -> WriterView {
+        WriterView {
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
+            failing: self.shared.failing.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Writes what is pending and ends. Call it when no shard takes anything any more.
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.waker.unpark();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic was reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A shard's way to the writer.
+pub struct ShardStore {
+    shard: u16,
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+impl Store for ShardStore {
+    fn append(&mut self, number: u64, record: Record) -> Option<Input> {
+        let failing = self.shared.failing.load(Ordering::Acquire);
+        let mut lane = self.shared.lanes.get(usize::from(self.shard))?.lock();
+        let is_new = matches!(record, Record::Accepted { .. });
+        if is_new && (failing || lane.records.len() > PENDING_BYTES_MAX) {
+            return Some(Input::JournalRefused { number });
+        }
+        let was_empty = lane.records.is_empty();
+        codec::encode(&record, &mut lane.records);
+        lane.through = number;
+        drop(lane);
+        if was_empty {
+            self.thread.unpark();
+        }
+        let promises = matches!(
+            record,
+            Record::Registered { .. }
+                | Record::Removed { .. }
+                | Record::Replayed { .. }
+                | Record::Kept { .. }
+        );
+        (failing && promises).then_some(Input::JournalFailed { through: number })
+    }
+}
+
+/// The thread's own state.
+struct Committer {
+    shared: Arc<Shared>,
+    log: Log,
+    report: Report,
+    /// The frame being written.
+    frame: Vec<u8>,
+    /// Records of failed commits that are tried again.
+    backlog: Vec<u8>,
+    /// When the log was last told that the disk fails.
+    complained: Option<Instant>,
+    /// Whether what was there at the start is worth a compaction has been looked at.
+    looked: bool,
+}
+
+impl Committer {
+    fn run(mut self) {
+        let mut began = Instant::now() - COMMIT_INTERVAL;
+        loop {
+            let stopping = self.shared.stopping.load(Ordering::Acquire);
+            let failing = self.shared.failing.load(Ordering::Relaxed);
+            if !failing && !self.is_pending() {
+                if stopping {
+                    break;
+                }
+                thread::park();
+                continue;
+            }
+            if failing && !stopping {
+                thread::sleep(RETRY_INTERVAL);
+            } else {
+                thread::sleep(COMMIT_INTERVAL.saturating_sub(began.elapsed()));
+            }
+            began = Instant::now();
+            self.commit(failing);
+            if stopping && self.shared.failing.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        self.shared.lanes.iter().any(|lane| !lane.lock().records.is_empty())
+    }
+
+    /// Writes what is pending. `probing`: the disk failed before.
+    fn commit(&mut self, probing: bool) {
+        self.frame.clear();
+        self.frame.resize(FRAME_HEADER_BYTES, 0);
+        self.frame.extend_from_slice(&self.backlog);
+        let mut throughs = Vec::with_capacity(self.shared.lanes.len());
+        for lane in &self.shared.lanes {
+            let mut lane = lane.lock();
+            throughs.push((!lane.records.is_empty()).then_some(lane.through));
+            self.frame.extend_from_slice(&lane.records);
+            lane.records.clear();
+        }
+        match self.log.append(&mut self.frame, probing) {
+            Ok(()) => self.succeeded(&throughs, probing),
+            Err(error) => self.failed(&throughs, &error),
+        }
+        // One large commit must not hold its memory for ever.
+        self.frame.shrink_to(1 << 20);
+    }
+
+    fn succeeded(&mut self, throughs: &[Option<u64>], probing: bool) {
+        self.backlog = Vec::new();
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.written_bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
+        if probing {
+            self.complained = None;
+            self.shared.failing.store(false, Ordering::Release);
+            tracing::info!("the store takes records again");
+        }
+        for (shard, through) in (0..).zip(throughs) {
+            if let Some(through) = *through {
+                (self.report)(shard, Input::Journaled { through });
+            }
+        }
+        let is_full = self.log.current.bytes >= SEGMENT_BYTES;
+        if is_full {
+            self.log.next_segment();
+        }
+        let may_compact = !self.shared.reading.load(Ordering::Acquire);
+        // The first time for what earlier servers left.
+        if may_compact && (is_full || !self.looked) {
+            self.looked = true;
+            self.log.compactor.start_if_worthwhile();
+        }
+    }
+
+    fn failed(&mut self, throughs: &[Option<u64>], error: &io::Error) {
+        // First, so that what a shard is told comes after it refuses by itself.
+        self.shared.failing.store(true, Ordering::Release);
+        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
+            self.complained = Some(Instant::now());
+            let file = self.log.current.path.display().to_string();
+            tracing::error!(%error, file, "the store cannot be written: enqueues and registrations are refused");
+        }
+        self.keep_facts();
+        for (shard, through) in (0..).zip(throughs) {
+            if let Some(through) = *through {
+                (self.report)(shard, Input::JournalFailed { through });
+            }
+        }
+    }
+
+    /// Keeps of a failed frame what is not new executions.
+    fn keep_facts(&mut self) {
+        let mut kept = Vec::new();
+        let mut lost = 0u64;
+        for record in codec::split(&self.frame[FRAME_HEADER_BYTES..]).flatten() {
+            if record.first() == Some(&kind::ACCEPTED) {
+                continue;
+            }
+            if kept.len() + record.len() > BACKLOG_BYTES_MAX {
+                lost += 1;
+                continue;
+            }
+            kept.extend_from_slice(&(record.len() as u32).to_le_bytes());
+            kept.extend_from_slice(record);
+        }
+        if lost > 0 {
+            tracing::error!(
+                records = lost,
+                "too much has happened while the store could not be written: executions may run again after a crash"
+            );
+        }
+        self.backlog = kept;
+    }
+}
+
+/// The segment being written.
+struct Log {
+    directory: Arc<Directory>,
+    file: File,
+    /// Its length is that of its whole frames.
+    current: Segment,
+    frames: u64,
+    compactor: Compactor,
+}
+
+impl Log {
+    /// Writes a frame; on disk when it returns. When it fails, nothing of it counts.
+    fn append(&mut self, frame: &mut [u8], probing: bool) -> io::Result<()> {
+        if probing {
+            self.cut_back()?;
+            self.file.write_all(&[0; PROBE_BYTES])?;
+            self.file.write_all(frame)?;
+            self.file.sync_data()?;
+            self.cut_back()?;
+        }
+        if frame.len() as u64 > FRAME_BYTES_MAX {
+            return Err(io::Error::other("more is pending than one commit takes"));
+        }
+        segment::seal(frame, self.frames);
+        let written = self.file.write_all(frame).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // Tried again before the next frame.
+            let _ = self.cut_back();
+            return Err(error);
+        }
+        self.current.bytes += frame.len() as u64;
+        self.frames += 1;
+        Ok(())
+    }
+
+    fn cut_back(&mut self) -> io::Result<()> {
+        self.file.set_len(self.current.bytes)?;
+        self.file.seek(SeekFrom::Start(self.current.bytes))?;
+        self.file.sync_all()
+    }
+
+    /// Goes on in another segment. When there cannot be one, this one grows.
+    fn next_segment(&mut self) {
+        let number = self.current.last + 1;
+        match segment::create(&self.directory.store, number, number) {
+            Ok((file, path)) => {
+                let next = Segment { path, first: number, last: number, bytes: HEADER_BYTES };
+                let closed = std::mem::replace(&mut self.current, next);
+                self.file = file;
+                self.frames = 0;
+                self.compactor.closed(closed);
+            }
+            Err(error) => {
+                let _ = std::fs::remove_file(self.directory.store.join(segment::file_name(number, number)));
+                tracing::warn!(%error, "no new segment could be begun, the last one grows");
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A disk that fills up: here, a limit on the length of files, which anybody may set and lift again.
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::{Value, json};
+
+use super::{ON, enqueue};
+use crate::support::{DataDir, Server, eventually};
+
+#[test]
+fn a_full_disk_refuses_what_must_be_safe_and_nothing_else() {
+    let data = DataDir::new();
+    // 64 blocks of 512 bytes, or of 1024: shells differ.
+    let mut server = Server::durable_limited(&data, &[ON], "ulimit -S -f 64");
+    server.register(json!({ "name": "f", "executionMode": "LOCAL" }));
+    let mut accepted = Vec::new();
+    eventually("the disk is full", || {
+        let response = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": "x".repeat(1000) }));
+        match response.status {
+            202 => accepted.push(response.json()["executionId"].as_str().expect("an id").to_owned()),
+            _ => {
+                response.expect_error(503, "STORE_UNAVAILABLE");
+                return true;
+            }
+        }
+        false
+    });
+    // Again, and functions neither come nor go.
+    let refused = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 1 }));
+    refused.expect_error(503, "STORE_UNAVAILABLE");
+    let refused = server.send("POST", "/v1/functions", &json!({ "name": "g", "executionMode": "LOCAL" }));
+    refused.expect_error(503, "STORE_UNAVAILABLE");
+    assert_eq!(server.get("/v1/functions/g").status, 404);
+    let refused = server.send("DELETE", "/v1/functions/f", &Value::Null);
+    refused.expect_error(503, "STORE_UNAVAILABLE");
+    // Synchronous calls go on, and what was accepted ends.
+    let response = server.invoke("f", json!(5));
+    assert_eq!((response.status, &response.json()["output"]), (200, &json!(5)));
+    for id in &accepted {
+        assert_eq!(server.ended(id)["status"], "success");
+    }
+
+    let pid = Pid::from_raw(server.pid() as i32).expect("a process");
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: maximum, maximum }).expect("our own process");
+    eventually("the store takes records again", || {
+        let response = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 2 }));
+        if response.status == 202 {
+            accepted.push(response.json()["executionId"].as_str().expect("an id").to_owned());
+        }
+        response.status == 202
+    });
+    server.register(json!({ "name": "g", "executionMode": "LOCAL" }));
+    accepted.push(enqueue(&server, "g", json!(3)));
+    server.signal("KILL");
+    assert_eq!(server.wait(), None);
+
+    let server = Server::durable(&data, &[ON]);
+    for id in &accepted {
+        assert_eq!(server.ended(id)["status"], "success");
+    }
+    assert_eq!(server.get("/v1/functions").json().as_array().map(Vec::len), Some(2));
+}

@@ -1,0 +1,98 @@
+//! Who may use a data directory, and what is said while it is being read.
+
+use std::{fs, io::Write};
+
+use serde_json::json;
+
+use super::{ON, enqueue};
+use crate::support::{Client, DataDir, Server, eventually};
+
+#[test]
+fn a_directory_is_used_by_one_server() {
+    let data = DataDir::new();
+    let server = Server::durable(&data, &[ON]);
+    let (code, log) = Server::start_up("serve", &[ON], "true", Some(&data)).end();
+    let path = data.path().display().to_string();
+    assert!(code == Some(1) && log.contains("in use") && log.contains(&path), "{code:?}: {log}");
+    server.register(json!({ "name": "f", "executionMode": "LOCAL" }));
+    let store = data.store("stats");
+    assert!(String::from_utf8_lossy(&store.stderr).contains("in use"), "{store:?}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_stops_the_start() {
+    let data = DataDir::new();
+    // Also for root, whom permissions do not stop.
+    fs::write(data.path(), "a file").expect("writable");
+    let (code, log) = Server::start_up("serve", &[ON], "true", Some(&data)).end();
+    let path = data.path().display().to_string();
+    assert!(code == Some(1) && log.contains("cannot be written") && log.contains(&path), "{code:?}: {log}");
+    fs::remove_file(data.path()).expect("it is there");
+}
+
+#[test]
+fn another_format_is_refused_and_left_alone() {
+    let data = DataDir::new();
+    Server::durable(&data, &[ON]).kill();
+    let path = data.path().join("store/FORMAT");
+    for other in ["nanofaas-store 2\n", "something else"] {
+        fs::write(&path, other).expect("writable");
+        let (code, log) = Server::start_up("serve", &[ON], "true", Some(&data)).end();
+        assert!(code == Some(1) && log.contains(other.trim()), "{code:?}: {log}");
+        assert!(log.contains("FORMAT") && log.contains("nothing was changed"), "{log}");
+        assert_eq!(fs::read_to_string(&path).expect("it is there"), other);
+    }
+    // A file of the log says it too.
+    fs::write(&path, "nanofaas-store 1\n").expect("writable");
+    let file = data.log_files().remove(0);
+    let mut bytes = fs::read(&file).expect("readable");
+    bytes[8] = 9;
+    fs::write(&file, &bytes).expect("writable");
+    let (code, log) = Server::start_up("serve", &[ON], "true", Some(&data)).end();
+    assert!(code == Some(1) && log.contains("format '9'"), "{code:?}: {log}");
+    assert_eq!(fs::read(&file).expect("it is there"), bytes);
+}
+
+#[test]
+fn readiness_says_how_far_recovery_is() {
+    let data = DataDir::new();
+    // Two files: one is read as far as its header, for a pipe has no length.
+    let server = Server::durable(&data, &[ON]);
+    server.register(json!({ "name": "other", "executionMode": "LOCAL" }));
+    server.kill();
+    let server = Server::durable(&data, &[ON]);
+    server.register(json!({ "name": "f", "executionMode": "LOCAL" }));
+    let id = enqueue(&server, "f", json!(1));
+    server.kill();
+    // The first file comes to its end when the test lets it.
+    let first = data.log_files().remove(0);
+    let bytes = fs::read(&first).expect("readable");
+    fs::remove_file(&first).expect("it is there");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &first, 0o600.into()).expect("a pipe");
+
+    let starting = Server::start_up("serve", &[ON], "true", Some(&data));
+    let mut management = None;
+    eventually("it says where it is managed", || {
+        let log = starting.log();
+        let mut events =
+            log.iter().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let told = events.find(|event| event["message"] == "recovering");
+        management = told.and_then(|event| event["management"].as_str()?.parse().ok());
+        management.is_some()
+    });
+    let management = management.expect("an address");
+    for path in ["/actuator/health/readiness", "/actuator/health"] {
+        let response = Client::connect(management).send("GET", path, &[], b"");
+        let body = response.json();
+        assert_eq!((response.status, &body["status"]), (503, &json!("OUT_OF_SERVICE")));
+        assert!(body["details"].as_str().is_some_and(|text| text.starts_with("recovering, ")), "{body}");
+    }
+    let liveness = Client::connect(management).send("GET", "/actuator/health/liveness", &[], b"");
+    assert_eq!(liveness.status, 200);
+    let mut pipe = fs::File::options().write(true).open(&first).expect("it is read");
+    pipe.write_all(&bytes[..32]).expect("it is read");
+    drop(pipe);
+    let server = starting.ready();
+    assert_eq!(server.manage("/actuator/health/readiness").json(), json!({ "status": "UP" }));
+    assert_eq!(server.ended(&id)["status"], "success");
+}

@@ -179,6 +179,17 @@ pub(crate) enum Promise {
     Remove(FunctionKey),
 }
 
+impl Promise {
+    /// Whether it was given for the acceptance of this execution.
+    pub(crate) fn is_about(&self, key: ExecutionKey, id: ExecutionId) -> bool {
+        match self {
+            Promise::Accept(of, _) | Promise::Replay(of, _) => *of == key,
+            Promise::Answer(of, _) => *of == id,
+            Promise::Register(_) | Promise::Remove(_) => false,
+        }
+    }
+}
+
 /// Records that are on their way, and what was promised with them.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {

@@ -134,13 +134,17 @@ impl Recovery {
                     attempts_before: 0,
                     is_interrupted: false,
                     last_failure,
-                    end: Some(end),
-                    dead,
+                    end: None,
+                    dead: false,
                     is_removed: false,
                     order: count,
                     accepted: count,
                 };
-                self.executions.insert(id, Box::new(execution));
+                // Of one that is there already its end is there as well, or is what is said here.
+                let kept = self.executions.entry(id).or_insert_with(|| Box::new(execution));
+                if kept.end.is_none() {
+                    kept.apply(Record::Ended { id, end, dead }, count);
+                }
             }
             Record::Forgotten { id } => {
                 self.executions.remove(&id);

@@ -37,11 +37,10 @@ impl Shard {
     ) {
         let Some(execution) = self.executions.get_mut(key) else { return };
         if execution.accepted && !execution.unwritten {
-            if self.journal.promises().next().is_none() {
-                // Everything that was promised is safe, this too.
-                fx.reply(ticket, Answer::Accepted { id });
-            } else {
+            if self.journal.promises().any(|promise| promise.is_about(key, id)) {
                 self.journal.promise(Promise::Answer(id, ticket));
+            } else {
+                fx.reply(ticket, Answer::Accepted { id });
             }
             return;
         }

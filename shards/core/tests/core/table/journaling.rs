@@ -228,3 +228,18 @@ fn what_was_cancelled_and_could_not_be_written_is_written_for_the_next_caller() 
         ",
     );
 }
+
+#[test]
+fn who_joins_what_is_safe_does_not_depend_on_other_records() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 store waits
+        1 b enqueue f -> write accepted b of f
+        1 c enqueue f key=k -> c: accepted a
+        2 store fails -> b: refused StoreUnavailable, write forgotten b
+        3 d enqueue f key=k -> d: accepted a
+        ",
+    );
+}

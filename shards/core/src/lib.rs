@@ -31,6 +31,7 @@ mod queue;
 mod rate;
 pub mod recovery;
 mod retry_plan;
+pub mod sabotage;
 pub mod scaling;
 pub mod settings;
 mod shard;

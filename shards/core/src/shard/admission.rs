@@ -14,8 +14,9 @@ use crate::{
     input::{Idempotency, Invoke, Ticket},
     limits::Limits,
     payload::{Failure, code},
+    sabotage::Sabotage,
     shard::{ExecutionKey, FunctionKey, Shard},
-    timers::Due,
+    timers::{Due, TimerKey},
 };
 
 /// Old idempotency keys that a new one takes along: more than one, so that expiry catches up under load.
@@ -66,6 +67,7 @@ impl Shard {
         let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
         if let Some(limit_per_second) = function.policy.rate_limit_per_second
             && !function.rate.admit(second, limit_per_second)
+            && !self.sabotaged.by(Sabotage::RateIgnored)
         {
             let retry_after_s = function.rate.retry_after_s(self.now.unix_ms);
             return Err(Refusal::RateLimited { function: true, limit_per_second, retry_after_s });
@@ -113,7 +115,9 @@ impl Shard {
         sent: &Idempotency,
         callback_url: &Option<Box<str>>,
     ) -> Result<Option<Admission>, Refusal> {
-        let Some(claim) = self.keys.get(label, &sent.key).copied() else { return Ok(None) };
+        let claim = self.keys.get(label, &sent.key).copied();
+        let claim = claim.filter(|_| !self.sabotaged.by(Sabotage::KeyForgotten));
+        let Some(claim) = claim else { return Ok(None) };
         let Some(execution) = self.executions.get_mut(claim.execution) else { return Ok(None) };
         // The sweep comes only now and then. While its execution runs, a key does not expire.
         if execution.state.is_terminal() && claim.is_expired(self.now.mono_us, self.limits.keys_ttl_us) {
@@ -200,7 +204,10 @@ impl Shard {
         });
         let waiter = (!accepted).then(|| Waiter {
             ticket: call.ticket,
-            timer: self.timers.insert(deadline_us, Due::Waiter(key, call.ticket)),
+            timer: match self.sabotaged.by(Sabotage::DeadlineForgotten) {
+                true => TimerKey::NONE,
+                false => self.timers.insert(deadline_us, Due::Waiter(key, call.ticket)),
+            },
             limit_ms,
             gone: false,
         });

@@ -13,6 +13,7 @@ use crate::{
     input::{Outcome, Report, Ticket},
     journal::{End, EndResult, Record},
     payload::{Failure, Output, code},
+    sabotage::Sabotage,
     shard::{AttemptKey, ExecutionKey, FunctionKey, Shard},
 };
 
@@ -67,7 +68,8 @@ impl Shard {
             return;
         };
         let Some(execution) = self.executions.get(key) else { return };
-        let current = number.is_none_or(|number| number == execution.attempt);
+        let stale_too = self.sabotaged.by(Sabotage::StaleCallbackAccepted);
+        let current = stale_too || number.is_none_or(|number| number == execution.attempt);
         let running = execution.state == State::Running;
         let attempt = execution.in_flight.filter(|_| current);
         let function = execution.function;
@@ -172,6 +174,9 @@ impl Shard {
         let function_key = attempt.function;
         let Some(function) = self.functions.get_mut(function_key) else { return true };
         function.in_flight -= 1;
+        if self.sabotaged.by(Sabotage::SlotReleasedTwice) {
+            function.in_flight = function.in_flight.saturating_sub(1);
+        }
         function.observe_service(self.now.mono_us - attempt.dispatched_us);
         if let Some(endpoint) = attempt.endpoint
             && let Some(endpoint) = function.endpoints.iter_mut().find(|open| open.id == endpoint)
@@ -311,6 +316,9 @@ impl Shard {
             if let Some(waiter) = live.waiter {
                 self.timers.remove(waiter.timer);
                 if !waiter.gone {
+                    if self.sabotaged.by(Sabotage::AnsweredTwice) {
+                        fx.reply(waiter.ticket, answer.clone());
+                    }
                     fx.reply(waiter.ticket, answer);
                 }
             }

@@ -8,6 +8,7 @@ use crate::{
     execution::Execution,
     function::{Endpoint, Function, Life},
     journal::Record,
+    sabotage::Sabotage,
     shard::{Attempt, AttemptKey, EndpointId, ExecutionKey, FunctionKey, Shard},
     timers::{Due, TimerKey},
 };
@@ -78,6 +79,11 @@ impl Shard {
         };
         let executions = &self.executions;
         let waits = |key| executions.get(key).is_some_and(|execution| execution.state == State::Queued);
+        if self.sabotaged.by(Sabotage::HeadGoesLast)
+            && let Some(head) = function.queue.pop(waits)
+        {
+            function.queue.push(head);
+        }
         match function.queue.pop(waits) {
             Some(execution) => {
                 self.dispatch(execution, fx);
@@ -117,7 +123,10 @@ impl Shard {
         function.accounting.queued -= 1;
         function.accounting.running += 1;
 
-        self.queued_bytes -= std::mem::take(&mut live.queued_bytes);
+        let queued_bytes = std::mem::take(&mut live.queued_bytes);
+        if !self.sabotaged.by(Sabotage::BytesKept) {
+            self.queued_bytes -= queued_bytes;
+        }
         live.dispatched_us = now.mono_us;
         let remaining_us = if execution.accepted {
             timeout_us

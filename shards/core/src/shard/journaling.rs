@@ -10,6 +10,7 @@ use crate::{
     journal::{Promise, Record},
     name::Name,
     payload::Payload,
+    sabotage::Sabotage,
     shard::{ExecutionKey, Shard},
 };
 
@@ -25,6 +26,9 @@ impl Shard {
         self.park(key);
         self.write_accepted(key, fx);
         self.journal.promise(Promise::Accept(key, ticket));
+        if self.sabotaged.by(Sabotage::AcceptedBeforeWrite) {
+            self.journaled(u64::MAX, fx);
+        }
     }
 
     /// Makes an execution that others wait for one that is accepted, and answers when that is safe.

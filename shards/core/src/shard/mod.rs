@@ -42,6 +42,7 @@ use crate::{
     limits::Limits,
     name::Name,
     rate::CallLease,
+    sabotage::Sabotaged,
     settings::Settings,
     slab::{Key, Slab},
     timers::{TimerKey, Timers},
@@ -158,6 +159,7 @@ pub struct Shard {
     scaling_turn: VecDeque<FunctionKey>,
     endpoints: Slab<(), EndpointTag>,
     random: u64,
+    pub(crate) sabotaged: Sabotaged,
     /// What was there before is still being taken back: nothing is dispatched.
     restoring: bool,
     /// Nobody waits for the end of an execution to read it any more.
@@ -201,6 +203,7 @@ impl Shard {
             scaling_turn: VecDeque::new(),
             endpoints: Slab::new(),
             random: seed,
+            sabotaged: Sabotaged::default(),
             restoring: false,
             watches_ended: false,
             held: false,

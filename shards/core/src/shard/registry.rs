@@ -9,6 +9,7 @@ use crate::{
     journal::{Promise, Record},
     name::Name,
     payload::{Failure, code},
+    sabotage::Sabotage,
     shard::{FunctionKey, Shard},
 };
 
@@ -176,6 +177,9 @@ impl Shard {
         function.writing = false;
         let (managed, name) = (function.managed, function.name);
         for execution in self.waiting_of(key) {
+            if self.sabotaged.by(Sabotage::RemovalForgetsQueue) {
+                break;
+            }
             let message = format!("Function '{name}' was removed before the execution could run");
             let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));
             self.finish(execution, State::Error, Ending::Failed(failure), fx);

@@ -7,6 +7,7 @@ use crate::{
     function::Function,
     journal::Record,
     payload::Failure,
+    sabotage::Sabotage,
     shard::{ExecutionKey, Shard},
     timers::Due,
 };
@@ -28,10 +29,14 @@ impl Shard {
         // The slot that the failure gave back is for the head of the queue, which may make a place free.
         self.dispatch_next(function_key, fx);
         let Some(function) = self.functions.get_mut(function_key) else { return };
+        let retry_after_ms = retry_after_ms.filter(|_| !self.sabotaged.by(Sabotage::PauseIgnored));
         let wait_us = retry_wait_us(function, made, retry_after_ms, self.limits.retry_wait_us_max, random);
         let at_once = wait_us == 0 && !backlogged && function.can_dispatch() && function.queue.is_empty();
         if !at_once && function.waiting_count() >= function.places() {
             function.counters.queue_rejections += 1;
+            if self.sabotaged.by(Sabotage::RetryDropped) {
+                return;
+            }
             self.finish(key, State::Error, Ending::Failed(failure), fx);
             return;
         }

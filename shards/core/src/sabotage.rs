@@ -1,0 +1,82 @@
+//! Ways to break a shard on purpose, so that the simulator can be seen to notice. Compiled in with the feature
+//! `sabotage` only; without it, nothing of this is left.
+
+/// One way to break a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// An attempt gives its slot back twice.
+    SlotReleasedTwice,
+    /// A callback about an earlier attempt decides the current one.
+    StaleCallbackAccepted,
+    /// A retry that finds the queue full is dropped without an end.
+    RetryDropped,
+    /// A caller is told that its call is accepted before that is written down.
+    AcceptedBeforeWrite,
+    /// The head of a queue goes to its tail.
+    HeadGoesLast,
+    /// A caller's deadline has no timer.
+    DeadlineForgotten,
+    /// A key does not find its execution.
+    KeyForgotten,
+    /// A function's calls per second are not counted.
+    RateIgnored,
+    /// Bytes of what waits are not given back.
+    BytesKept,
+    /// The first caller of several is answered twice.
+    AnsweredTwice,
+    /// A retry does not wait as long as its function asks for.
+    PauseIgnored,
+    /// What waits for a function that is removed goes on waiting.
+    RemovalForgetsQueue,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Sabotage; 12] = [
+        Sabotage::SlotReleasedTwice,
+        Sabotage::StaleCallbackAccepted,
+        Sabotage::RetryDropped,
+        Sabotage::AcceptedBeforeWrite,
+        Sabotage::HeadGoesLast,
+        Sabotage::DeadlineForgotten,
+        Sabotage::KeyForgotten,
+        Sabotage::RateIgnored,
+        Sabotage::BytesKept,
+        Sabotage::AnsweredTwice,
+        Sabotage::PauseIgnored,
+        Sabotage::RemovalForgetsQueue,
+    ];
+}
+
+/// How a shard is broken, if it is.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Sabotaged {
+    #[cfg(feature = "sabotage")]
+    by: Option<Sabotage>,
+}
+
+impl Sabotaged {
+    /// Whether a shard is broken in this way. `false`, for the compiler to see, without the feature.
+    #[inline(always)]
+    pub(crate) fn by(self, sabotage: Sabotage) -> bool {
+        #[cfg(feature = "sabotage")]
+        return self.by == Some(sabotage);
+        #[cfg(not(feature = "sabotage"))]
+        {
+            let _ = sabotage;
+            false
+        }
+    }
+}
+
+impl crate::Shard {
+    /// Breaks it. `false`: this build cannot.
+    pub fn sabotage(&mut self, sabotage: Sabotage) -> bool {
+        #[cfg(feature = "sabotage")]
+        {
+            self.sabotaged.by = Some(sabotage);
+        }
+        let _ = sabotage;
+        cfg!(feature = "sabotage")
+    }
+}

@@ -44,6 +44,20 @@ impl<E> Agenda<E> {
         self.heap.push(Reverse((at_us.max(self.now_us), self.entered, place)));
     }
 
+    /// Only such events still happen.
+    pub(crate) fn keep(&mut self, wanted: impl Fn(&E) -> bool) {
+        let (events, free) = (&mut self.events, &mut self.free);
+        self.heap.retain(|Reverse((_, _, place))| {
+            let event = &mut events[*place as usize];
+            let stays = event.as_ref().is_some_and(&wanted);
+            if !stays {
+                *event = None;
+                free.push(*place);
+            }
+            stays
+        });
+    }
+
     /// The next event; it is its time then. Nothing happens after `until_us`: then it is that time.
     pub(crate) fn next(&mut self, until_us: u64) -> Option<E> {
         let due = self.heap.peek().map(|Reverse((at_us, ..))| *at_us);

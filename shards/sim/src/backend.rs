@@ -47,6 +47,11 @@ impl Backend {
         (self.faults.fails, self.faults.degrades) = (0, 0);
     }
 
+    /// The server is gone: whatever runs is found again, or started anew, when it asks.
+    pub(crate) fn cut_off(&mut self) {
+        self.deployments.clear();
+    }
+
     /// Starts the replicas of a function.
     pub(crate) fn provision(&mut self, of: DeploymentKey, spec: &FunctionSpec, agenda: &mut Agenda<Event>) {
         let mut random = self.order();

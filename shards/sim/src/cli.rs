@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shard_sim::{Options, Outcome, file, run, shrink};
+use shard_sim::{Options, Outcome, file, run, sabotage::Sabotage, shrink};
 
 const USAGE: &str = "\
 Runs nanofaas's shards in a simulated world of faults. Everything follows from a seed.
@@ -24,6 +24,8 @@ usage: vopr --seed N [--events M] [--shrink FILE]
   --check K        check the whole state of a shard after every K-th step
                    (1 in debug builds, 500 else); what is audited from outside is audited always
   --last K         steps shown of a run that failed (20)
+  --sabotage NAME  break the world in some way, to see that it is noticed; those of the core
+                   take a build with --features sabotage
   --replay FILE    run what a file says, as --shrink writes it
   --shrink FILE    of a seed that fails, leave out requests while it still fails; write the rest to a file
 
@@ -75,6 +77,14 @@ fn parse(arguments: &[String]) -> Result<Option<Command>, String> {
             "--seed" => command.options.seed = number(word, value)?,
             "--events" => command.options.events = number(word, value)?,
             "--check" => command.options.check_every = number(word, value)?.max(1),
+            "--sabotage" => {
+                let sabotage = Sabotage::named(value).ok_or_else(|| {
+                    let known =
+                        Sabotage::all().iter().map(Sabotage::to_string).collect::<Vec<_>>().join(", ");
+                    format!("there is no such sabotage; there are {known}")
+                })?;
+                command.options.sabotage = Some(sabotage);
+            }
             "--last" => command.options.steps_shown = number(word, value)?,
             "--minutes" => command.time = Some(Duration::from_secs(60 * number(word, value)?)),
             "--seeds" => {

@@ -1,5 +1,9 @@
-//! A shard's disk: records are written in groups, and safe only when their group is. Until then they are lost with a
-//! crash. A commit can fail, and the disk can be full for a while.
+//! A shard's disk, and the store that writes to it: records are written in groups, and safe only when their group is.
+//!
+//! As in the server, a group that cannot be written is not taken for lost as a whole: new executions are, everything
+//! else is a fact and is tried again. While the disk fails, new executions are refused at once. After a crash, a group
+//! that was on its way is there as a whole or not at all, and so is the last one that failed: a disk that fails does not
+//! say how far it came.
 
 use std::collections::VecDeque;
 
@@ -18,34 +22,54 @@ pub(crate) struct Disk {
     shard: u16,
     faults: DiskFaults,
     random: Random,
-    /// Records that are not safe yet, oldest first.
+    /// What is there after a crash.
+    log: Vec<Record>,
+    /// Records that were not written yet, oldest first.
     pending: VecDeque<(u64, Record)>,
-    /// The last number of the group that is being written.
+    /// Facts of groups that failed.
+    backlog: Vec<Record>,
+    /// The last number of the group that is being written; 0 for one without new records.
     writing: Option<u64>,
+    /// The last group failed: this may have come of it.
+    failed: Option<Vec<Record>>,
     full_until_us: u64,
 }
 
-/// What came of a group.
+/// What a shard is told of its records, and whether they are safe.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Commit {
-    /// Number of its last record.
-    pub(crate) through: u64,
-    /// Whether it is safe now.
-    pub(crate) written: bool,
+pub(crate) enum Told {
+    /// A group was written, up to this number.
+    Written(u64),
+    /// Nothing can be promised with records up to this number.
+    Failed(u64),
+    /// This record was not taken.
+    Refused(u64),
 }
 
-impl Commit {
-    /// What the shard is told.
-    pub(crate) fn told(self) -> Input {
-        let through = self.through;
-        if self.written { Input::Journaled { through } } else { Input::JournalFailed { through } }
+impl Told {
+    /// In the words of the shard.
+    pub(crate) fn input(self) -> Input {
+        match self {
+            Told::Written(through) => Input::Journaled { through },
+            Told::Failed(through) => Input::JournalFailed { through },
+            Told::Refused(number) => Input::JournalRefused { number },
+        }
     }
 }
 
 impl Disk {
     pub(crate) fn new(seed: u64, shard: u16, faults: DiskFaults) -> Disk {
-        let random = Random::of(seed, Stream::Disk, shard);
-        Disk { shard, faults, random, pending: VecDeque::new(), writing: None, full_until_us: 0 }
+        Disk {
+            shard,
+            faults,
+            random: Random::of(seed, Stream::Disk, shard),
+            log: Vec::new(),
+            pending: VecDeque::new(),
+            backlog: Vec::new(),
+            writing: None,
+            failed: None,
+            full_until_us: 0,
+        }
     }
 
     /// From now on it does as it is told.
@@ -58,40 +82,86 @@ impl Disk {
         self.writing.is_some()
     }
 
+    /// What would be there after a crash.
+    pub(crate) fn log(&self) -> &[Record] {
+        &self.log
+    }
+
     /// Takes the next record. Returns what is known at once.
-    pub(crate) fn append(
-        &mut self,
-        number: u64,
-        record: Record,
-        agenda: &mut Agenda<Event>,
-    ) -> Option<Commit> {
+    pub(crate) fn append(&mut self, number: u64, record: Record, agenda: &mut Agenda<Event>) -> Option<Told> {
         if self.faults.ephemeral {
-            return Some(Commit { through: number, written: true });
+            return Some(Told::Written(number));
         }
+        let fails = self.failed.is_some();
+        if fails && is_new(&record) {
+            return Some(Told::Refused(number));
+        }
+        let promises =
+            matches!(record, Record::Registered { .. } | Record::Removed { .. } | Record::Replayed { .. });
         self.pending.push_back((number, record));
         self.write(agenda);
-        None
+        (fails && promises).then_some(Told::Failed(number))
     }
 
     /// The group that was being written is, or cannot be.
-    pub(crate) fn commit(&mut self, agenda: &mut Agenda<Event>) -> Option<Commit> {
+    pub(crate) fn commit(&mut self, agenda: &mut Agenda<Event>) -> Option<Told> {
         let through = self.writing.take()?;
         if self.random.chance(self.faults.fills) {
             self.full_until_us = agenda.now_us() + self.random.around(self.faults.full_us);
         }
         let fails = self.random.chance(self.faults.fails) || agenda.now_us() < self.full_until_us;
-        while self.pending.pop_front_if(|(number, _)| *number <= through).is_some() {}
+        let group = self.take_group(through);
+        if fails {
+            self.backlog = group.iter().filter(|record| !is_new(record)).cloned().collect();
+            self.failed = Some(group);
+        } else {
+            self.log.extend(group);
+            self.failed = None;
+        }
         self.write(agenda);
-        Some(Commit { through, written: !fails })
+        (through > 0).then_some(if fails { Told::Failed(through) } else { Told::Written(through) })
     }
 
-    /// Starts on the next group, unless one is being written.
+    /// The machine loses its power. What was not safe is gone, or was written just in time.
+    /// `loses`: the newest record with it, although it was safe.
+    pub(crate) fn crash(&mut self, loses: bool) {
+        if loses {
+            self.log.pop();
+        }
+        let last = match self.writing.take() {
+            Some(through) => Some(self.take_group(through)),
+            None => self.failed.take(),
+        };
+        if self.random.chance(500) {
+            self.log.extend(last.into_iter().flatten());
+        }
+        self.pending.clear();
+        self.backlog.clear();
+        self.failed = None;
+    }
+
+    fn take_group(&mut self, through: u64) -> Vec<Record> {
+        let mut group = std::mem::take(&mut self.backlog);
+        while let Some((_, record)) = self.pending.pop_front_if(|(number, _)| *number <= through) {
+            group.push(record);
+        }
+        group
+    }
+
+    /// Starts on the next group, unless one is being written. A disk that failed is tried again.
     fn write(&mut self, agenda: &mut Agenda<Event>) {
+        let newest = self.pending.back().map(|(number, _)| *number);
+        let newest = newest.or(self.failed.is_some().then_some(0));
         if self.writing.is_none()
-            && let Some((newest, _)) = self.pending.back()
+            && let Some(newest) = newest
         {
-            self.writing = Some(*newest);
-            agenda.after(self.random.around(self.faults.delay_us), Event::Commit { shard: self.shard });
+            self.writing = Some(newest);
+            agenda.after(1 + self.random.around(self.faults.delay_us), Event::Commit { shard: self.shard });
         }
     }
+}
+
+/// Whether a record is lost with its group: whoever waits for it is told so.
+fn is_new(record: &Record) -> bool {
+    matches!(record, Record::Accepted { .. })
 }

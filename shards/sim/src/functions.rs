@@ -70,6 +70,12 @@ impl Functions {
         (faults.fails, faults.refuses, faults.hangs, faults.promises) = (0, 0, 0, 0);
     }
 
+    /// The server is gone: its connections are cut, its addresses forgotten. What functions do goes on.
+    pub(crate) fn cut_off(&mut self) {
+        self.exchanges.clear();
+        self.endpoints.clear();
+    }
+
     pub(crate) fn open(&mut self, shard: u16, endpoint: EndpointId, address: Arc<str>) {
         self.endpoints.insert((shard, endpoint), address);
     }

@@ -19,6 +19,7 @@ mod functions;
 mod network;
 pub mod random;
 mod run;
+pub mod sabotage;
 pub mod shrink;
 pub mod swarm;
 mod trace;

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use crate::{auditor::Stats, world::World};
+use crate::{auditor::Stats, sabotage::Sabotage, world::World};
 
 /// What to run. The same options give the same run.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct Options {
     pub events: u64,
     /// Steps from one check of a shard's whole state to the next; 1: after every step. Does not change the run.
     pub check_every: u64,
+    /// How the world is broken, to see whether that is noticed.
+    pub sabotage: Option<Sabotage>,
     /// Requests that are made at most.
     pub requests_max: u64,
     /// Requests that are left out, by number.
@@ -31,6 +33,7 @@ impl Options {
             seed,
             events,
             check_every: 1,
+            sabotage: None,
             requests_max: u64::MAX,
             skip: BTreeSet::new(),
             steps_shown: 20,

@@ -85,6 +85,11 @@ impl Callers {
         }
     }
 
+    /// All connections are cut.
+    pub(super) fn cut_off(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Checks that everybody has an answer.
     pub(super) fn none_waits(&self) -> Verdict {
         let forgotten = self.waiting.iter().find(|(_, caller)| !caller.left);

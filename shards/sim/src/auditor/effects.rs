@@ -4,7 +4,7 @@ use shard_core::{
     Answer, Dispatch, Effect, ExecutionId, Note, Now, Record, Refusal, Ticket, journal::EndResult,
 };
 
-use super::{Asked, Auditor, Cause, Verdict, executions::End};
+use super::{Asked, Auditor, Cause, Verdict, run::End};
 
 impl Auditor {
     /// A shard did this.
@@ -141,9 +141,10 @@ impl Auditor {
                 self.stats.accepted += 1;
                 let run = self.executions.get_mut(*id)?;
                 // Once more if the record before could not be written.
-                if std::mem::replace(&mut run.accepted, true) && self.records.is_safe(*id).is_ok() {
+                if std::mem::replace(&mut run.accepted, true) && !self.records.is_doubtful(*id) {
                     return Err(format!("{id} was accepted twice"));
                 }
+                run.on_record = true;
                 self.records.accepts(shard, number, *id);
                 let (name, bytes) = (run.name, run.payload.len() as u64);
                 // A call that another one joined was there before, and waits or runs already.
@@ -164,10 +165,11 @@ impl Auditor {
             Record::Ended { id, end, dead } => self.end_of_accepted(now, *id, &end.result, *dead),
             Record::Kept { id, end, dead, .. } => {
                 let run = self.executions.get_mut(*id)?;
-                if std::mem::replace(&mut run.accepted, true) && self.records.is_safe(*id).is_ok() {
+                if std::mem::replace(&mut run.accepted, true) && !self.records.is_doubtful(*id) {
                     return Err(format!("{id} was accepted twice"));
                 }
                 self.records.accepts(shard, number, *id);
+                run.on_record = false;
                 run.dead = *dead;
                 run.ends = run.ends.max(1);
                 self.executions.ended(now.mono_us, *id, End::of(&end.result))
@@ -198,7 +200,7 @@ impl Auditor {
     fn end_of_accepted(&mut self, now: Now, id: ExecutionId, result: &EndResult, dead: bool) -> Verdict {
         self.queues.leave(id);
         let run = self.executions.get_mut(id)?;
-        if !run.accepted || run.ends > 0 && run.ended.is_some() {
+        if !std::mem::replace(&mut run.on_record, false) {
             return Err(format!("{id} ends on record, and was not alive on record"));
         }
         run.dead = dead;

@@ -2,131 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use shard_core::{
-    Dispatch, ExecutionId, ExecutionView, Failure, Invoke, Name, Now, Outcome, Policy, State,
-    journal::EndResult,
+use shard_core::{Dispatch, ExecutionId, ExecutionView, Name, Now, Outcome, Policy, State};
+
+use super::{
+    Verdict,
+    crash::OnRecord,
+    keys::is_crowded,
+    run::{End, Run, is_own, same},
 };
-
-use super::{Verdict, keys::is_crowded};
-use crate::{
-    functions::{BROKEN, origin},
-    swarm::Swarm,
-};
-
-/// What is known of a call, and of the execution that it created if it did.
-#[derive(Debug)]
-pub(super) struct Run {
-    pub(super) name: Name,
-    /// The registration that runs it.
-    pub(super) epoch: u64,
-    pub(super) key: Option<Box<str>>,
-    pub(super) offered_us: u64,
-    pub(super) payload: Bytes,
-    /// A record says that it was accepted.
-    pub(super) accepted: bool,
-    /// A caller was told so.
-    pub(super) promised: bool,
-    pub(super) ended: Option<End>,
-    pub(super) dead: bool,
-    pub(super) attempts: u32,
-    /// Attempts that do not count against those that it may have.
-    attempts_before: u32,
-    /// When it was accepted for this life, and how old it may become, in microseconds.
-    queued_us: u64,
-    max_age_us: Option<u64>,
-    running: bool,
-    /// Its acceptance could not be written down.
-    withdrawn: bool,
-    /// Who waited for it left, or was sent away: it may be gone without a trace.
-    muddy: bool,
-    /// A callback about it did not say which attempt it meant.
-    vague: bool,
-    /// How long its function asked to be left alone, and when it said so.
-    pause: Option<(u64, u64)>,
-    not_before_us: u64,
-    ended_us: u64,
-    /// Its result is to be delivered; how often it was, and how often it ended.
-    delivers: bool,
-    delivered: u32,
-    pub(super) ends: u32,
-}
-
-/// How an execution ended.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum End {
-    Output(Bytes),
-    Failed(String),
-    TimedOut,
-}
-
-impl End {
-    pub(super) fn of(result: &EndResult) -> End {
-        match result {
-            EndResult::Output(output) => End::Output(output.body.clone()),
-            EndResult::Failed(failure) => End::failed(failure),
-            EndResult::TimedOut { .. } => End::TimedOut,
-        }
-    }
-
-    pub(super) fn failed(failure: &Failure) -> End {
-        End::Failed(format!("{}: {}", failure.code, failure.message))
-    }
-
-    fn state(&self) -> State {
-        match self {
-            End::Output(_) => State::Success,
-            End::Failed(_) => State::Error,
-            End::TimedOut => State::Timeout,
-        }
-    }
-}
-
-impl Run {
-    pub(super) fn new(call: &Invoke, key: Option<Box<str>>, epoch: u64, now_us: u64) -> Run {
-        let extra = call.extra.as_deref();
-        Run {
-            name: call.name,
-            epoch,
-            key,
-            offered_us: now_us,
-            payload: call.payload.input.clone(),
-            accepted: false,
-            promised: false,
-            ended: None,
-            dead: false,
-            attempts: 0,
-            attempts_before: 0,
-            queued_us: now_us,
-            max_age_us: extra.and_then(|extra| extra.max_age_ms).map(|ms| u64::from(ms) * 1000),
-            running: false,
-            withdrawn: false,
-            muddy: false,
-            vague: false,
-            pause: None,
-            not_before_us: 0,
-            ended_us: 0,
-            delivers: extra.is_some_and(|extra| extra.callback_url.is_some()),
-            delivered: 0,
-            ends: 0,
-        }
-    }
-
-    /// Whether it may be gone without a trace.
-    pub(super) fn is_muddy(&self) -> bool {
-        self.muddy || self.withdrawn
-    }
-
-    /// Whether this call, or another one that it is known to have joined, waits for its first attempt.
-    pub(super) fn is_new(&self) -> bool {
-        self.attempts == 0
-    }
-}
+use crate::swarm::Swarm;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Executions {
     runs: BTreeMap<ExecutionId, Run>,
+    /// Calls by their key, until they have ended.
+    keyed: BTreeMap<(Name, Box<str>), Vec<ExecutionId>>,
     late_us_max: u64,
     pause_us_max: u64,
     kept_us: u64,
@@ -137,6 +28,7 @@ impl Executions {
     pub(super) fn new(swarm: &Swarm) -> Executions {
         Executions {
             runs: BTreeMap::new(),
+            keyed: BTreeMap::new(),
             late_us_max: swarm.turn_late_us,
             pause_us_max: swarm.limits.retry_wait_us_max,
             kept_us: swarm.limits.executions_ttl_us,
@@ -153,6 +45,9 @@ impl Executions {
     }
 
     pub(super) fn offered(&mut self, id: ExecutionId, run: Run) -> Verdict {
+        if let Some(key) = &run.key {
+            self.keyed.entry((run.name, key.clone())).or_default().push(id);
+        }
         match self.runs.insert(id, run) {
             None => Ok(()),
             Some(_) => Err(format!("the world used the id {id} twice")),
@@ -167,14 +62,18 @@ impl Executions {
         }
     }
 
+    /// Its caller left, or was sent away. With a key, it may have joined another call: all that it could have are in
+    /// doubt.
     pub(super) fn muddy(&mut self, id: ExecutionId) {
-        // A call with a key may have joined another one: all that it could have are in doubt.
-        let Some(run) = self.runs.get(&id) else { return };
-        let (name, key) = (run.name, run.key.clone());
-        let shares = |run: &&mut Run| run.name == name && run.key == key && run.ended.is_none();
-        match key {
-            Some(_) => self.runs.values_mut().filter(shares).for_each(|run| run.muddy = true),
-            None => self.runs.get_mut(&id).into_iter().for_each(|run| run.muddy = true),
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.muddy = true;
+        let Some(key) = run.key.clone() else { return };
+        let Some(sharers) = self.keyed.get_mut(&(run.name, key)) else { return };
+        sharers.retain(|id| self.runs.get(id).is_some_and(|run| run.ended.is_none()));
+        for id in sharers {
+            if let Some(run) = self.runs.get_mut(id) {
+                run.muddy = true;
+            }
         }
     }
 
@@ -263,6 +162,7 @@ impl Executions {
             return Err(format!("{id} is tried again and was no dead letter"));
         }
         run.dead = false;
+        run.on_record = true;
         run.ended = None;
         run.epoch = epoch;
         run.attempts_before = run.attempts;
@@ -285,7 +185,7 @@ impl Executions {
         let run = self.get_mut(id)?;
         run.delivered += 1;
         // Who joins with an address of its own gives it to an execution that had none.
-        if run.delivered <= run.ends && (run.delivers || run.key.is_some()) {
+        if run.recovered || run.delivered <= run.ends && (run.delivers || run.key.is_some()) {
             return Ok(());
         }
         Err(format!("the result of {id} is delivered {} times after {} ends", run.delivered, run.ends))
@@ -337,6 +237,28 @@ impl Executions {
         }
     }
 
+    /// Shards are gone: what is on record goes on as it says, the rest is gone too.
+    pub(super) fn crashed(&mut self, on_record: &BTreeMap<ExecutionId, OnRecord>) -> Verdict {
+        for (id, run) in &self.runs {
+            let kept = on_record.get(id).filter(|kept| !kept.forgotten);
+            let may_be_gone = run.ended.is_some() && on_record.get(id).is_some_and(|kept| kept.forgotten);
+            if run.promised && kept.is_none() && !may_be_gone {
+                return Err(format!("{id} was accepted, and the crash has undone that"));
+            }
+            let changed = kept.and_then(|kept| kept.end.as_ref()).zip(run.ended.as_ref());
+            if let Some((kept, ended)) = changed.filter(|(kept, ended)| !same(kept, ended)) {
+                return Err(format!("{id} ended as {ended:?}, and the crash has made that {kept:?}"));
+            }
+        }
+        self.runs.retain(|id, _| on_record.get(id).is_some_and(|kept| !kept.forgotten));
+        for (id, run) in &mut self.runs {
+            if let Some(kept) = on_record.get(id) {
+                run.go_on(kept);
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that every accepted execution ended.
     pub(super) fn all_ended(&self) -> Verdict {
         for (id, run) in &self.runs {
@@ -349,27 +271,4 @@ impl Executions {
         }
         Ok(())
     }
-}
-
-/// Checks that a result is of this execution and of its last attempt.
-fn is_own(id: ExecutionId, run: &Run, end: &End) -> Verdict {
-    let said = match end {
-        End::Output(body) if *body == run.payload => return Ok(()),
-        End::Output(body) => std::str::from_utf8(body).unwrap_or_default(),
-        End::Failed(words) => match words.strip_prefix(BROKEN) {
-            Some(rest) => rest.trim_start_matches(": "),
-            None => return Ok(()),
-        },
-        End::TimedOut => return Ok(()),
-    };
-    match origin(said) {
-        Some((of, attempt)) if of == id && (attempt == run.attempts || run.vague) => Ok(()),
-        _ => Err(format!("{id} ends in attempt {} with a result that is not its own: {said}", run.attempts)),
-    }
-}
-
-/// Whether two readers were told the same. An output is dropped before its record is.
-fn same(one: &End, other: &End) -> bool {
-    let dropped = |end: &End| matches!(end, End::Output(body) if body == "null");
-    one == other || (one.state() == other.state() && (dropped(one) || dropped(other)))
 }

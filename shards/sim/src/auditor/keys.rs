@@ -36,7 +36,9 @@ impl Keys {
             return Ok(());
         }
         let runs_still = before.ended.is_none();
-        let remembered = !self.crowded && run.offered_us < before.offered_us + self.ttl_us;
+        // After a crash, the age of a key is on a clock that may have been set.
+        let remembered =
+            !self.crowded && !before.recovered && run.offered_us < before.offered_us + self.ttl_us;
         if runs_still || remembered {
             return Err(format!("key {key} of {name} runs again as {id}"));
         }

@@ -1,12 +1,13 @@
 //! The auditor: knows every request, and what has to be true of the answers. It sees what goes into shards and what comes
 //! out of them, and nothing of their state: its accounts are its own.
 //!
-//! One file per account: `callers` (one answer each, in time), `executions` (one end each, attempts in sequence, results of
-//! their own), `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
+//! One file per account: `callers` (one answer each, in time), `executions` and `run` (one end each, attempts in sequence,
+//! results of their own), `crash` (what is left of them), `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
 //! `rates`, `keys`. What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
 mod callers;
+mod crash;
 mod effects;
 mod executions;
 mod keys;
@@ -14,20 +15,22 @@ mod queues;
 mod rates;
 mod records;
 mod registrations;
+mod run;
 mod slots;
 mod stats;
 
 use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Ticket};
 
-use crate::swarm::Swarm;
+use crate::{disk::Told, swarm::Swarm};
 
 use callers::{Asked, Callers};
-use executions::{Executions, Run};
+use executions::Executions;
 use keys::Keys;
 use queues::Queues;
 use rates::Rates;
 use records::Records;
 use registrations::Registrations;
+use run::Run;
 use slots::Slots;
 
 pub use stats::Stats;
@@ -85,7 +88,10 @@ impl Auditor {
                 self.callers.asked(*ticket, Asked::Register)?;
                 self.registrations.asked(*ticket, spec);
             }
-            Input::Remove { ticket, name } => self.callers.asked(*ticket, Asked::Remove(*name))?,
+            Input::Remove { ticket, name } => {
+                self.registrations.removes(*name);
+                self.callers.asked(*ticket, Asked::Remove(*name))?;
+            }
             Input::GetExecution { ticket, id, wait_ms } => {
                 let due_us = now.mono_us + u64::from(*wait_ms) * 1000;
                 self.callers.asked(*ticket, Asked::Read { id: *id, due_us })?;
@@ -117,10 +123,10 @@ impl Auditor {
         Ok(())
     }
 
-    /// A disk is done with everything up to a number; the newest group was written, or not.
-    pub(crate) fn committed(&mut self, shard: u16, through: u64, written: bool) {
-        self.stats.commits_failed += u64::from(!written);
-        self.records.committed(shard, through, written);
+    /// A disk is done with some records.
+    pub(crate) fn told(&mut self, shard: u16, told: Told) {
+        self.stats.commits_failed += u64::from(!matches!(told, Told::Written(_)));
+        self.records.told(shard, told);
     }
 
     /// The server admits so many calls per second from now on.

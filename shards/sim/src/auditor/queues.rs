@@ -164,6 +164,15 @@ impl Queues {
         }
     }
 
+    /// The shards that kept them are gone. What they are given back is not judged: it was admitted once.
+    pub(super) fn forget(&mut self) {
+        self.bytes = 0;
+        self.doubtful.clear();
+        self.places.clear();
+        self.depths.clear();
+        self.orders.clear();
+    }
+
     /// Checks that nothing waits.
     pub(super) fn all_empty(&self) -> Verdict {
         match self.places.first_key_value() {

@@ -53,6 +53,12 @@ impl Rates {
         self.limit_of_window = self.limit_of_window.max(self.limit);
     }
 
+    /// The shards that counted are gone: another server begins to count.
+    pub(super) fn forget(&mut self) {
+        self.server = Window::default();
+        self.functions.clear();
+    }
+
     /// A call reached its shard.
     pub(super) fn arrived(&mut self, now: Now) {
         if self.server.move_to(now.unix_ms / 1000) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use shard_core::ExecutionId;
 
 use super::Verdict;
+use crate::disk::Told;
 
 /// See the module.
 #[derive(Debug)]
@@ -43,13 +44,30 @@ impl Records {
         self.acceptance.insert(id, (shard, number));
     }
 
-    /// A disk is done with everything up to a number; the newest group was written, or not.
-    pub(super) fn committed(&mut self, shard: u16, through: u64, written: bool) {
+    /// A disk is done with some of them.
+    pub(super) fn told(&mut self, shard: u16, told: Told) {
         let numbers = &mut self.shards[usize::from(shard)];
-        if !written {
-            numbers.failed.push((numbers.decided + 1, through));
+        match told {
+            Told::Written(through) => numbers.decided = numbers.decided.max(through),
+            Told::Failed(through) => {
+                numbers.failed.push((numbers.decided + 1, through));
+                numbers.decided = numbers.decided.max(through);
+            }
+            Told::Refused(number) => numbers.failed.push((number, number)),
         }
-        numbers.decided = numbers.decided.max(through);
+    }
+
+    /// Shards begin anew: what they are given back is safe.
+    pub(super) fn crashed(&mut self) {
+        self.shards.iter_mut().for_each(|numbers| *numbers = Numbers::default());
+        self.acceptance.values_mut().for_each(|(_, number)| *number = 0);
+    }
+
+    /// Whether its acceptance may be written down once more: nobody knows what became of the record before, or of a later
+    /// one that a caller waited for.
+    pub(super) fn is_doubtful(&self, id: ExecutionId) -> bool {
+        let Some((shard, number)) = self.acceptance.get(&id) else { return true };
+        self.shards[usize::from(*shard)].failed.last().is_some_and(|(_, to)| to >= number)
     }
 
     /// Checks that an execution's acceptance survives a crash.

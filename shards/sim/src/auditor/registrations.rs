@@ -1,6 +1,6 @@
 //! Which functions there are, by what their callers were told: one registration per name at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shard_core::{FunctionSpec, Name, Policy, Ticket};
 
@@ -19,12 +19,22 @@ pub(super) struct Registration {
 pub(super) struct Registrations {
     asked: BTreeMap<Ticket, (Name, Policy)>,
     current: BTreeMap<Name, Registration>,
+    /// Names that somebody asked to register, or to remove, in vain or not, since the last crash: who was told that it
+    /// could not be written down does not know what is on the disk.
+    registering: BTreeSet<Name>,
+    removing: BTreeSet<Name>,
     epochs: u64,
 }
 
 impl Registrations {
     pub(super) fn asked(&mut self, ticket: Ticket, spec: &FunctionSpec) {
+        self.registering.insert(spec.name);
         self.asked.insert(ticket, (spec.name, spec.policy.clone()));
+    }
+
+    /// A removal was asked for.
+    pub(super) fn removes(&mut self, name: Name) {
+        self.removing.insert(name);
     }
 
     /// A request to register was refused.
@@ -48,6 +58,31 @@ impl Registrations {
             Some(_) => Ok(()),
             None => Err(format!("{name} was removed while it was not registered")),
         }
+    }
+
+    /// What is on record is registered from now on; callers were told of nothing else.
+    pub(super) fn crashed(&mut self, on_record: &BTreeMap<Name, Policy>) -> Verdict {
+        for name in self.current.keys() {
+            if !on_record.contains_key(name) && !self.removing.contains(name) {
+                return Err(format!("{name} was registered, and the crash has undone that"));
+            }
+        }
+        let asked = |name: &Name| self.registering.contains(name) || self.removing.contains(name);
+        for name in on_record.keys() {
+            if !self.current.contains_key(name) && !asked(name) {
+                return Err(format!("{name} was not registered, and is there after the crash"));
+            }
+        }
+        self.asked.clear();
+        self.registering.clear();
+        self.removing.clear();
+        self.current.clear();
+        for (name, policy) in on_record {
+            self.epochs += 1;
+            let registration = Registration { policy: policy.clone(), epoch: self.epochs };
+            self.current.insert(*name, registration);
+        }
+        Ok(())
     }
 
     pub(super) fn current(&self, name: &Name) -> Option<&Registration> {

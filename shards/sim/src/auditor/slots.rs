@@ -131,6 +131,13 @@ impl Slots {
         }
     }
 
+    /// The shards that held them are gone.
+    pub(super) fn forget(&mut self) {
+        self.attempts.clear();
+        self.held.clear();
+        self.newest.clear();
+    }
+
     /// Checks that every slot was given back.
     pub(super) fn all_free(&self, now_us: u64) -> Verdict {
         match self.attempts.values().find(|slot| !slot.promised || slot.until_us > now_us) {

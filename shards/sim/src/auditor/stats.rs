@@ -43,6 +43,8 @@ pub struct Stats {
     pub registered: u64,
     /// Functions removed.
     pub removed: u64,
+    /// Crashes of the server.
+    pub crashes: u64,
     /// Groups of records that could not be written.
     pub commits_failed: u64,
 }
@@ -70,11 +72,12 @@ impl Stats {
         self.delivered += other.delivered;
         self.registered += other.registered;
         self.removed += other.removed;
+        self.crashes += other.crashes;
         self.commits_failed += other.commits_failed;
     }
 
     /// All of them, by name.
-    pub fn all(&self) -> [(&'static str, u64); 21] {
+    pub fn all(&self) -> [(&'static str, u64); 22] {
         [
             ("admitted", self.admitted),
             ("waited", self.waited),
@@ -96,6 +99,7 @@ impl Stats {
             ("delivered", self.delivered),
             ("registered", self.registered),
             ("removed", self.removed),
+            ("crashes", self.crashes),
             ("commits_failed", self.commits_failed),
         ]
     }

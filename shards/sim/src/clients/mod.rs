@@ -57,11 +57,13 @@ pub enum Kind {
     SetClock,
     /// Replicas of a function come or go by themselves.
     Flap,
+    /// The machine loses its power.
+    Crash,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Invoke,
         Kind::Enqueue,
         Kind::Read,
@@ -80,6 +82,7 @@ impl Kind {
         Kind::Configure,
         Kind::SetClock,
         Kind::Flap,
+        Kind::Crash,
     ];
 
     /// How often it comes in most runs, relative to the others.
@@ -91,7 +94,7 @@ impl Kind {
             Kind::Register | Kind::Flap => 8,
             Kind::Remove | Kind::Scale => 4,
             Kind::GetFunction | Kind::GetReplicas | Kind::GetScaling => 2,
-            Kind::Configure | Kind::SetClock => 1,
+            Kind::Configure | Kind::SetClock | Kind::Crash => 1,
         }
     }
 }
@@ -105,6 +108,8 @@ pub(crate) enum Act {
     Configure(Settings),
     /// Set the clock that people read, in milliseconds from where it would be.
     SetClock(i64),
+    /// End the server without a word, and start it again.
+    Crash,
     /// Replicas of some deployment come or go.
     Flap {
         /// Picks one.
@@ -181,6 +186,11 @@ impl Clients {
     /// The thread that a waiting client is connected to.
     pub(crate) fn thread_of(&self, ticket: Ticket) -> Option<u16> {
         self.open.get(&ticket).map(|open| open.thread)
+    }
+
+    /// All connections are cut.
+    pub(crate) fn cut_off(&mut self) {
+        self.open.clear();
     }
 
     /// Those who wait.

@@ -6,6 +6,7 @@ use super::{Event, World};
 use crate::{
     network::Message,
     random::{Random, Stream},
+    sabotage::Sabotage,
 };
 
 impl World {
@@ -15,6 +16,9 @@ impl World {
                 let Some(thread) = self.clients.thread_of(ticket) else { return Ok(()) };
                 if thread == shard {
                     return self.answer(ticket, &answer);
+                }
+                if self.is_broken(Sabotage::AnswerLost) && ticket.0.is_multiple_of(50) {
+                    return Ok(());
                 }
                 let message = Message::Answer(ticket, answer);
                 self.network.send_control(shard, thread, message, &mut self.agenda);
@@ -34,6 +38,7 @@ impl World {
             Effect::Provision { function, spec } => {
                 self.backend.provision((shard, function), &spec, &mut self.agenda);
             }
+            Effect::Teardown { .. } if self.is_broken(Sabotage::TeardownLost) => {}
             Effect::Teardown { function, .. } => {
                 self.backend.tear_down((shard, function), &mut self.agenda);
             }
@@ -42,10 +47,13 @@ impl World {
             }
             Effect::Journal { number, record } => {
                 let disk = self.disks.get_mut(usize::from(shard));
-                let commit = disk.and_then(|disk| disk.append(number, record, &mut self.agenda));
-                if let Some(commit) = commit {
-                    self.auditor.committed(shard, commit.through, commit.written);
-                    self.follow_up.push_back((shard, commit.told()));
+                let told = disk.and_then(|disk| disk.append(number, record, &mut self.agenda));
+                if told.is_none() && self.is_broken(Sabotage::DiskLies) {
+                    self.follow_up.push_back((shard, Input::Journaled { through: number }));
+                }
+                if let Some(told) = told {
+                    self.auditor.told(shard, told);
+                    self.follow_up.push_back((shard, told.input()));
                 }
             }
             Effect::Deliver { id, .. } => {
@@ -59,6 +67,9 @@ impl World {
                 let input = Box::new(Input::Delivered { id, delivery });
                 self.agenda.after(random.around(1000), Event::Input { shard, input });
             }
+            Effect::ReturnBytes(_)
+                if self.is_broken(Sabotage::BytesNotReturned)
+                    || self.is_broken(Sabotage::BudgetsOfItsOwn) => {}
             Effect::ReturnBytes(bytes) => self.budgets.return_bytes(bytes),
             Effect::Note(_) => {}
         }

@@ -1,6 +1,6 @@
 //! What happens by itself: requests, messages, answers of functions, disks, deadlines.
 
-use shard_core::{Answer, Input, Refusal, Ticket, name::owner_of};
+use shard_core::{Answer, Input, Outcome, Output, Refusal, Report, Ticket, name::owner_of};
 
 use super::World;
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     functions::{Callback, ExchangeKey, ExchangeStep},
     network::Message,
     random::{Random, Stream},
+    sabotage::Sabotage,
 };
 
 /// One thing that happens.
@@ -56,11 +57,15 @@ impl World {
             }
             Event::Commit { shard } => {
                 let disk = self.disks.get_mut(usize::from(shard));
-                let Some(commit) = disk.and_then(|disk| disk.commit(&mut self.agenda)) else { return Ok(()) };
-                self.auditor.committed(shard, commit.through, commit.written);
-                self.feed(shard, commit.told())
+                let Some(told) = disk.and_then(|disk| disk.commit(&mut self.agenda)) else { return Ok(()) };
+                self.auditor.told(shard, told);
+                self.feed(shard, told.input())
             }
             Event::Exchange { exchange, step } => {
+                if self.is_broken(Sabotage::ReportedEarly) && matches!(step, ExchangeStep::Sent) {
+                    let report = Report::warm(Outcome::Success(Output::null()));
+                    self.feed(exchange.0, Input::DispatchFinished { attempt: exchange.1, report })?;
+                }
                 match self.functions.step(exchange, step, &mut self.agenda) {
                     Some(input) => self.feed(exchange.0, input),
                     None => Ok(()),
@@ -96,6 +101,7 @@ impl World {
                 self.clock_shift_ms = shift_ms;
                 Ok(())
             }
+            Some(Act::Crash) => self.crash(),
             Some(Act::Flap { pick, ready }) => {
                 if let Some(deployment) = self.backend.pick(pick) {
                     self.backend.flap(deployment, ready, 0, &mut self.agenda);
@@ -109,7 +115,8 @@ impl World {
     /// A client asks and waits.
     fn ask(&mut self, request: Request) -> Result<(), String> {
         let Request { thread, hash, input, id, leaves_after_us } = request;
-        let shard = owner_of(hash, self.swarm.shards);
+        let disagrees = self.is_broken(Sabotage::OwnersDiffer) && thread > 0;
+        let shard = owner_of(hash, self.swarm.shards - u16::from(disagrees));
         if let Some(ticket) = input.ticket() {
             self.clients.wait(ticket, Open { thread, hash, id });
             if let Some(wait_us) = leaves_after_us {
@@ -136,6 +143,9 @@ impl World {
             return self.feed(shard, input);
         }
         let refused = self.network.send(thread, shard, input, &mut self.agenda);
+        if self.is_broken(Sabotage::RefusalLost) {
+            return Ok(());
+        }
         match refused.and_then(|input| input.ticket()) {
             Some(ticket) => {
                 let what = "calls on their way to the function's shard";

@@ -6,9 +6,10 @@
 //! backends, clients, clocks.
 //!
 //! `events` says what happens, `effects` carries out what shards decide, `calm` ends a run: faults stop, and everything
-//! has to come home.
+//! has to come home. `crash` ends all shards and starts others with what disks have kept.
 
 mod calm;
+mod crash;
 mod effects;
 mod events;
 
@@ -27,6 +28,7 @@ use crate::{
     functions::Functions,
     network::Network,
     random::{Random, Stream},
+    sabotage::Sabotage,
     swarm::Swarm,
     trace::Trace,
 };
@@ -45,6 +47,31 @@ struct Seat {
     turns: Random,
 }
 
+/// What a server admits in all.
+fn budgets(swarm: &Swarm) -> Budgets {
+    Budgets::new(swarm.calls_per_second, swarm.queued_bytes_max)
+}
+
+/// Shards that know of nothing.
+fn seats(options: &Options, swarm: &Swarm) -> Vec<Seat> {
+    let seed = options.seed;
+    let seats = (0..swarm.shards).map(|number| {
+        let mut settings = swarm.settings.clone();
+        settings.calls_per_second = swarm.calls_per_second;
+        let mut shard = Shard::new(swarm.limits.clone(), seed.wrapping_add(u64::from(number)), settings);
+        if let Some(Sabotage::Core(sabotage)) = options.sabotage {
+            shard.sabotage(sabotage);
+        }
+        Seat {
+            shard,
+            effects: Effects::default(),
+            armed_us: u64::MAX,
+            turns: Random::of(seed, Stream::Turn, number),
+        }
+    });
+    seats.collect()
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -53,6 +80,8 @@ pub(crate) struct World {
     agenda: Agenda<Event>,
     seats: Vec<Seat>,
     budgets: Budgets,
+    /// One for each shard, when the world is broken that way.
+    budgets_apart: Vec<Budgets>,
     network: Network,
     clients: Clients,
     functions: Functions,
@@ -75,21 +104,12 @@ impl World {
     pub(crate) fn new(options: &Options, text_from: u64) -> World {
         let seed = options.seed;
         let swarm = Swarm::of(seed);
-        let seats = (0..swarm.shards).map(|number| {
-            let mut settings = swarm.settings.clone();
-            settings.calls_per_second = swarm.calls_per_second;
-            Seat {
-                shard: Shard::new(swarm.limits.clone(), seed.wrapping_add(u64::from(number)), settings),
-                effects: Effects::default(),
-                armed_us: u64::MAX,
-                turns: Random::of(seed, Stream::Turn, number),
-            }
-        });
         World {
             options: options.clone(),
             agenda: Agenda::new(),
-            seats: seats.collect(),
-            budgets: Budgets::new(swarm.calls_per_second, swarm.queued_bytes_max),
+            seats: seats(options, &swarm),
+            budgets: budgets(&swarm),
+            budgets_apart: (0..swarm.shards).map(|_| budgets(&swarm)).collect(),
             network: Network::new(seed, swarm.shards, swarm.network.clone()),
             clients: Clients::new(swarm.names),
             functions: Functions::new(seed, swarm.functions.clone()),
@@ -146,6 +166,11 @@ impl World {
         Now { mono_us, unix_ms: (EPOCH_MS + mono_us / 1000).saturating_add_signed(self.clock_shift_ms) }
     }
 
+    /// Whether the world is broken in this way.
+    fn is_broken(&self, sabotage: Sabotage) -> bool {
+        self.options.sabotage == Some(sabotage)
+    }
+
     /// Hands a shard an input, and everything that comes of it at once.
     fn feed(&mut self, shard: u16, input: Input) -> Result<(), String> {
         self.step(shard, input)?;
@@ -161,7 +186,11 @@ impl World {
         self.auditor.input(shard, now, &input)?;
         let Some(seat) = self.seats.get_mut(usize::from(shard)) else { return Ok(()) };
         let mut effects = std::mem::take(&mut seat.effects);
-        self.budgets.step(&mut seat.shard, now, input, &mut effects);
+        let budgets = match self.options.sabotage {
+            Some(Sabotage::BudgetsOfItsOwn) => &self.budgets_apart[usize::from(shard)],
+            _ => &self.budgets,
+        };
+        budgets.step(&mut seat.shard, now, input, &mut effects);
         if self.trace.steps().is_multiple_of(self.options.check_every.max(1)) {
             invariant::check(&seat.shard).map_err(|broken| format!("invariant: {broken}"))?;
         }
@@ -184,8 +213,8 @@ impl World {
             Some(due_us) => due_us.max(now_us),
             None => return,
         };
-        // Whoever looks late is not early for what comes before.
-        if due_us < seat.armed_us {
+        let oversleeps = self.options.sabotage == Some(Sabotage::DeadlineOverslept);
+        if due_us < seat.armed_us && !(oversleeps && seat.armed_us < u64::MAX) {
             let late_us = if due_us > now_us { seat.turns.below(self.swarm.turn_late_us + 1) } else { 0 };
             seat.armed_us = due_us + late_us;
             self.agenda.at(seat.armed_us, Event::Turn { shard, at_us: seat.armed_us });

@@ -1,0 +1,116 @@
+//! A crash: what callers were promised has to be on record, and what is on record is how it goes on.
+//!
+//! Records are added up here once more, apart from the way in which shards do that.
+
+use std::collections::BTreeMap;
+
+use shard_core::{ExecutionId, Name, Policy, Record};
+
+use super::{Auditor, Verdict, run::End};
+
+/// What records say about an execution.
+#[derive(Debug, Default)]
+pub(super) struct OnRecord {
+    pub(super) attempts: u32,
+    /// Attempts that do not count.
+    pub(super) uncounted: u32,
+    /// The last attempt has no end.
+    interrupted: bool,
+    pub(super) end: Option<End>,
+    pub(super) dead: bool,
+    /// Its time was over.
+    pub(super) forgotten: bool,
+}
+
+/// What records of all shards add up to.
+#[derive(Debug, Default)]
+struct Ledger {
+    functions: BTreeMap<Name, Policy>,
+    executions: BTreeMap<ExecutionId, OnRecord>,
+}
+
+impl Auditor {
+    /// All shards are gone, and what is left of them are these records.
+    pub(crate) fn crashed<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Verdict {
+        let mut ledger = Ledger::default();
+        records.for_each(|record| ledger.read(record));
+        self.stats.crashes += 1;
+        self.callers.cut_off();
+        self.slots.forget();
+        self.queues.forget();
+        self.rates.forget();
+        self.records.crashed();
+        self.registrations.crashed(&ledger.functions)?;
+        self.executions.crashed(&ledger.executions)
+    }
+}
+
+impl Ledger {
+    fn read(&mut self, record: &Record) {
+        match record {
+            Record::Registered { spec } | Record::Reinstated { spec } => {
+                self.functions.insert(spec.name, spec.policy.clone());
+            }
+            Record::Removed { name } => {
+                self.functions.remove(name);
+            }
+            Record::Accepted { id, .. } => {
+                let on_record = self.executions.entry(*id).or_default();
+                if std::mem::take(&mut on_record.forgotten) {
+                    *on_record = OnRecord::default();
+                }
+            }
+            Record::Kept { id, attempt, end, dead, .. } => {
+                let on_record = self.executions.entry(*id).or_default();
+                if on_record.end.is_none() || on_record.forgotten {
+                    let end = Some(End::of(&end.result));
+                    let attempts = (*attempt).max(on_record.attempts);
+                    *on_record = OnRecord { attempts, end, dead: *dead, ..OnRecord::default() };
+                }
+            }
+            Record::Attempted { id, .. }
+            | Record::Requeued { id, .. }
+            | Record::Ended { id, .. }
+            | Record::Replayed { id, .. }
+            | Record::Purged { id }
+            | Record::Delivered { id, .. }
+            | Record::Forgotten { id } => {
+                let known = self.executions.get_mut(id).filter(|on_record| !on_record.forgotten);
+                if let Some(on_record) = known {
+                    on_record.read(record);
+                }
+            }
+        }
+    }
+}
+
+impl OnRecord {
+    fn read(&mut self, record: &Record) {
+        match record {
+            Record::Attempted { attempt, .. } if self.end.is_none() => {
+                self.uncounted += u32::from(self.interrupted);
+                self.attempts = self.attempts.max(*attempt);
+                self.interrupted = true;
+            }
+            Record::Requeued { .. } => self.interrupted = false,
+            Record::Ended { end, dead, .. } => {
+                self.end = Some(End::of(&end.result));
+                self.dead = *dead;
+                self.interrupted = false;
+            }
+            Record::Replayed { .. } if self.end.is_some() => {
+                self.end = None;
+                self.dead = false;
+                self.uncounted = self.attempts;
+            }
+            Record::Purged { .. } => self.dead = false,
+            Record::Forgotten { .. } => self.forgotten = true,
+            _ => {}
+        }
+    }
+
+    /// Attempts that do not count, with the one that the crash cut off.
+    pub(super) fn uncounted(&self) -> u32 {
+        (self.uncounted + u32::from(self.interrupted)).min(self.attempts)
+    }
+}

@@ -1,0 +1,171 @@
+//! One execution, as the auditor knows it.
+
+use bytes::Bytes;
+use shard_core::{ExecutionId, Failure, Invoke, Name, State, journal::EndResult};
+
+use super::{Verdict, crash::OnRecord};
+use crate::functions::{BROKEN, origin};
+
+/// Furthest that the clock that people read is set from one time to another, in microseconds.
+const CLOCK_STEPS_US_MAX: u64 = 10_000_000;
+
+/// What is known of a call, and of the execution that it created if it did.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) name: Name,
+    /// The registration that runs it.
+    pub(super) epoch: u64,
+    pub(super) key: Option<Box<str>>,
+    pub(super) offered_us: u64,
+    pub(super) payload: Bytes,
+    /// A record says that it was accepted.
+    pub(super) accepted: bool,
+    /// It lives, by its records.
+    pub(super) on_record: bool,
+    /// A caller was told so.
+    pub(super) promised: bool,
+    pub(super) ended: Option<End>,
+    pub(super) dead: bool,
+    pub(super) attempts: u32,
+    /// Attempts that do not count against those that it may have.
+    pub(super) attempts_before: u32,
+    /// When it was accepted for this life, and how old it may become, in microseconds.
+    pub(super) queued_us: u64,
+    pub(super) max_age_us: Option<u64>,
+    pub(super) running: bool,
+    /// Its acceptance could not be written down.
+    pub(super) withdrawn: bool,
+    /// Who waited for it left, or was sent away: it may be gone without a trace.
+    pub(super) muddy: bool,
+    /// A callback about it did not say which attempt it meant.
+    pub(super) vague: bool,
+    /// How long its function asked to be left alone, and when it said so.
+    pub(super) pause: Option<(u64, u64)>,
+    pub(super) not_before_us: u64,
+    pub(super) ended_us: u64,
+    /// Its result is to be delivered; how often it was, and how often it ended.
+    pub(super) delivers: bool,
+    pub(super) delivered: u32,
+    /// It was given back after a crash.
+    pub(super) recovered: bool,
+    pub(super) ends: u32,
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum End {
+    Output(Bytes),
+    Failed(String),
+    TimedOut,
+}
+
+impl End {
+    pub(super) fn of(result: &EndResult) -> End {
+        match result {
+            EndResult::Output(output) => End::Output(output.body.clone()),
+            EndResult::Failed(failure) => End::failed(failure),
+            EndResult::TimedOut { .. } => End::TimedOut,
+        }
+    }
+
+    pub(super) fn failed(failure: &Failure) -> End {
+        End::Failed(format!("{}: {}", failure.code, failure.message))
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self {
+            End::Output(_) => State::Success,
+            End::Failed(_) => State::Error,
+            End::TimedOut => State::Timeout,
+        }
+    }
+}
+
+impl Run {
+    pub(super) fn new(call: &Invoke, key: Option<Box<str>>, epoch: u64, now_us: u64) -> Run {
+        let extra = call.extra.as_deref();
+        Run {
+            name: call.name,
+            epoch,
+            key,
+            offered_us: now_us,
+            payload: call.payload.input.clone(),
+            accepted: false,
+            on_record: false,
+            promised: false,
+            ended: None,
+            dead: false,
+            attempts: 0,
+            attempts_before: 0,
+            queued_us: now_us,
+            max_age_us: extra.and_then(|extra| extra.max_age_ms).map(|ms| u64::from(ms) * 1000),
+            running: false,
+            withdrawn: false,
+            muddy: false,
+            vague: false,
+            pause: None,
+            not_before_us: 0,
+            ended_us: 0,
+            delivers: extra.is_some_and(|extra| extra.callback_url.is_some()),
+            delivered: 0,
+            recovered: false,
+            ends: 0,
+        }
+    }
+
+    /// Whether it may be gone without a trace.
+    pub(super) fn is_muddy(&self) -> bool {
+        self.muddy || self.withdrawn
+    }
+
+    /// Whether this call, or another one that it is known to have joined, waits for its first attempt.
+    pub(super) fn is_new(&self) -> bool {
+        self.attempts == 0
+    }
+}
+
+impl Run {
+    /// Goes on as its records say.
+    pub(super) fn go_on(&mut self, kept: &OnRecord) {
+        self.accepted = true;
+        self.on_record = kept.end.is_none();
+        self.ended = kept.end.clone();
+        self.ends = self.ends.max(u32::from(kept.end.is_some()));
+        self.dead = kept.dead;
+        self.attempts = kept.attempts;
+        self.attempts_before = kept.uncounted();
+        self.running = false;
+        self.withdrawn = false;
+        self.muddy = false;
+        // The pause is not kept, and the age limit is on a clock that may have been set since.
+        (self.pause, self.not_before_us, self.max_age_us) = (None, 0, None);
+        // Its age is on that clock as well.
+        self.ended_us = self.ended_us.saturating_sub(CLOCK_STEPS_US_MAX);
+        // Delivered once more, should it not be certain that it was.
+        self.delivers = false;
+        self.recovered = true;
+    }
+}
+
+/// Checks that a result is of this execution and of its last attempt.
+pub(super) fn is_own(id: ExecutionId, run: &Run, end: &End) -> Verdict {
+    let said = match end {
+        End::Output(body) if *body == run.payload => return Ok(()),
+        End::Output(body) => std::str::from_utf8(body).unwrap_or_default(),
+        End::Failed(words) => match words.strip_prefix(BROKEN) {
+            Some(rest) => rest.trim_start_matches(": "),
+            None => return Ok(()),
+        },
+        End::TimedOut => return Ok(()),
+    };
+    match origin(said) {
+        Some((of, attempt)) if of == id && (attempt == run.attempts || run.vague) => Ok(()),
+        _ => Err(format!("{id} ends in attempt {} with a result that is not its own: {said}", run.attempts)),
+    }
+}
+
+/// Whether two readers were told the same. An output is dropped before its record is.
+pub(super) fn same(one: &End, other: &End) -> bool {
+    let dropped = |end: &End| matches!(end, End::Output(body) if body == "null");
+    one == other || (one.state() == other.state() && (dropped(one) || dropped(other)))
+}

@@ -1,0 +1,69 @@
+//! Worlds that are broken on purpose, to see that the auditor notices: shards with a bug (`shard_core::sabotage`), and
+//! what surrounds them with one.
+//!
+//! A simulator that finds nothing has proven nothing until it was seen to find what is there.
+
+pub use shard_core::sabotage::Sabotage as CoreSabotage;
+
+/// One way to break a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A shard has a bug. Takes a build with the feature `sabotage`.
+    Core(CoreSabotage),
+    /// A disk reports records as safe before they are.
+    DiskLies,
+    /// A crash takes the newest record with it, although it was safe.
+    RecordLost,
+    /// Recovery does not read which attempts were made.
+    AttemptsForgotten,
+    /// Answers to other threads are lost now and then.
+    AnswerLost,
+    /// What a full mailbox does not take is dropped without a word.
+    RefusalLost,
+    /// A thread does not wake for a deadline that is nearer than the one it sleeps for.
+    DeadlineOverslept,
+    /// Every shard leases from budgets of its own.
+    BudgetsOfItsOwn,
+    /// Bytes that shards give back are not counted.
+    BytesNotReturned,
+    /// Threads do not agree on how many shards there are.
+    OwnersDiffer,
+    /// The dispatcher reports an attempt as done when it has sent it, and again when it is done.
+    ReportedEarly,
+    /// The backend's answer to a removal is lost.
+    TeardownLost,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub fn all() -> Vec<Sabotage> {
+        let around = [
+            Sabotage::DiskLies,
+            Sabotage::RecordLost,
+            Sabotage::AttemptsForgotten,
+            Sabotage::AnswerLost,
+            Sabotage::RefusalLost,
+            Sabotage::DeadlineOverslept,
+            Sabotage::BudgetsOfItsOwn,
+            Sabotage::BytesNotReturned,
+            Sabotage::OwnersDiffer,
+            Sabotage::ReportedEarly,
+            Sabotage::TeardownLost,
+        ];
+        around.into_iter().chain(CoreSabotage::ALL.map(Sabotage::Core)).collect()
+    }
+
+    /// Finds one by its name, as `Debug` writes it.
+    pub fn named(name: &str) -> Option<Sabotage> {
+        Sabotage::all().into_iter().find(|sabotage| sabotage.to_string() == name)
+    }
+}
+
+impl std::fmt::Display for Sabotage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Sabotage::Core(sabotage) => write!(formatter, "{sabotage:?}"),
+            sabotage => write!(formatter, "{sabotage:?}"),
+        }
+    }
+}

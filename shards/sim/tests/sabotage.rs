@@ -1,0 +1,43 @@
+//! The test of the test: worlds that are broken on purpose are found to be, by what can be seen from outside, within a
+//! few seeds on which the sound world is well.
+
+use shard_sim::{Options, run, sabotage::Sabotage};
+
+/// Seeds tried for each.
+const SEEDS: std::ops::Range<u64> = 1..65;
+/// Steps of a shard until faults stop.
+const EVENTS: u64 = 700;
+
+#[test]
+fn every_broken_world_is_noticed() {
+    let sabotages = Sabotage::all();
+    let unnoticed: Vec<String> = std::thread::scope(|scope| {
+        let half = sabotages.len().div_ceil(2);
+        let parts = sabotages.chunks(half).map(|part| {
+            scope.spawn(|| {
+                part.iter().filter(|sabotage| !is_noticed(**sabotage)).map(Sabotage::to_string).collect()
+            })
+        });
+        let parts: Vec<_> = parts.collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|_| vec!["panic".to_owned()])).collect()
+    });
+    assert!(unnoticed.is_empty(), "nothing was wrong with {unnoticed:?}");
+    assert!(sabotages.len() >= 12);
+}
+
+/// Whether the auditor notices. The shard's own invariants are left out: they are another net.
+fn is_noticed(sabotage: Sabotage) -> bool {
+    SEEDS.into_iter().any(|seed| {
+        let options = Options {
+            check_every: u64::MAX,
+            sabotage: Some(sabotage),
+            steps_shown: 0,
+            ..Options::new(seed, EVENTS)
+        };
+        let failure = run(&options).failure;
+        if let Some(failure) = &failure {
+            println!("{sabotage}: seed {seed}: {}", failure.what);
+        }
+        failure.is_some()
+    })
+}

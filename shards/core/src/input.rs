@@ -220,6 +220,9 @@ pub enum Input {
     },
     /// The server leases bytes of the budget for waiting payloads to this shard.
     GrantBytes(u64),
+    /// The server lends this shard bytes beyond that budget, for what waits again and cannot be refused. They go back
+    /// before any others.
+    LendBytes(u64),
     /// Other settings hold from now on.
     Configure(Settings),
     /// The delivery of a result to its callback address made progress.
@@ -269,6 +272,7 @@ impl Input {
             | Input::Abandon { .. }
             | Input::GrantCalls { .. }
             | Input::GrantBytes(_)
+            | Input::LendBytes(_)
             | Input::Configure(_)
             | Input::Journaled { .. }
             | Input::JournalFailed { .. }

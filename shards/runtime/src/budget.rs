@@ -32,11 +32,11 @@ impl Budgets {
     pub fn step(&self, shard: &mut Shard, now: Now, input: Input, effects: &mut Effects) {
         self.lease(shard, now, &input, effects);
         shard.handle(now, input, effects);
-        let debt = shard.wanted_bytes(0);
-        if debt > 0 {
+        let owed = shard.owed_bytes();
+        if owed > 0 {
             // A retry waits again with a payload that was admitted before: it cannot be refused for its bytes.
-            self.bytes.take(debt);
-            shard.handle(now, Input::GrantBytes(debt), effects);
+            self.bytes.take(owed);
+            shard.handle(now, Input::LendBytes(owed), effects);
         }
     }
 

@@ -145,6 +145,8 @@ pub struct Shard {
     pub(crate) settings: Settings,
     pub(crate) queued_bytes: u64,
     granted_bytes: u64,
+    /// Of these, bytes beyond the server's budget.
+    lent_bytes: u64,
     /// Finished executions, oldest first; entries may be stale.
     pub(crate) finished: VecDeque<ExecutionKey>,
     /// Those of them whose output is to be dropped earlier.
@@ -193,6 +195,7 @@ impl Shard {
             settings,
             queued_bytes: 0,
             granted_bytes: 0,
+            lent_bytes: 0,
             finished: VecDeque::new(),
             payloads: VecDeque::new(),
             finished_count: 0,
@@ -219,7 +222,7 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, fx: &mut Effects) {
         self.now = Now { mono_us: now.mono_us.max(self.now.mono_us), unix_ms: now.unix_ms };
         // A lease is for the call that comes next: what it is too large by now is not yet spare.
-        let leases = matches!(input, Input::GrantCalls { .. } | Input::GrantBytes(_));
+        let leases = matches!(input, Input::GrantCalls { .. } | Input::GrantBytes(_) | Input::LendBytes(_));
         self.fire_timers(fx);
         match input {
             Input::Invoke(call) => self.invoke(call, false, fx),
@@ -269,6 +272,10 @@ impl Shard {
             }
             Input::GrantCalls { second, calls } => self.calls.grant(second, calls),
             Input::GrantBytes(bytes) => self.granted_bytes = self.granted_bytes.saturating_add(bytes),
+            Input::LendBytes(bytes) => {
+                self.granted_bytes = self.granted_bytes.saturating_add(bytes);
+                self.lent_bytes = self.lent_bytes.saturating_add(bytes);
+            }
             Input::Configure(settings) => self.configure(settings),
             Input::Delivered { id, delivery } => self.delivered(id, delivery, fx),
             Input::Drain { finally } => self.drain(finally, fx),
@@ -313,6 +320,11 @@ impl Shard {
         } else {
             (need - self.granted_bytes).max(self.limits.queued_bytes_chunk)
         }
+    }
+
+    /// Bytes that wait beyond those that were granted: of retries, and of what was given back after a crash.
+    pub fn owed_bytes(&self) -> u64 {
+        self.queued_bytes.saturating_sub(self.granted_bytes)
     }
 
     /// Bytes that must be granted for this input, unless it is to be refused.
@@ -407,10 +419,15 @@ impl Shard {
     /// passes: a shard that falls idle would keep what others need.
     fn return_bytes(&mut self, fx: &mut Effects) {
         let chunk = self.limits.queued_bytes_chunk;
-        let spare = self.granted_bytes.saturating_sub(self.queued_bytes + chunk);
-        if spare >= chunk {
-            self.granted_bytes -= spare;
-            fx.push(Effect::ReturnBytes(spare));
+        let spare = self.granted_bytes.saturating_sub(self.queued_bytes);
+        // What was lent is not for new calls: with every retry more would wait than may.
+        let repaid = spare.min(self.lent_bytes);
+        let idle = (spare - repaid).saturating_sub(chunk);
+        let returned = repaid + if idle >= chunk { idle } else { 0 };
+        if returned > 0 {
+            self.lent_bytes -= repaid;
+            self.granted_bytes -= returned;
+            fx.push(Effect::ReturnBytes(returned));
         }
     }
 }

@@ -61,6 +61,7 @@ impl Run {
                 self.lease_bytes = false;
                 Input::GrantBytes(bytes.parse().expect("bytes"))
             }
+            ["lend", bytes] => Input::LendBytes(bytes.parse().expect("bytes")),
             ["answer", attempt, outcome @ ..] => {
                 Input::DispatchFinished { attempt: self.attempts[*attempt], report: report(outcome) }
             }

@@ -128,6 +128,24 @@ fn a_payload_counts_once_however_it_waits() {
 }
 
 #[test]
+fn lent_bytes_go_back_first_and_admit_nobody() {
+    check(
+        "
+        limits chunk=10
+        0 r register f queue=9 -> open F, r: registered
+        0 bytes 5
+        0 a invoke f body=0123456789 -> dispatch a#1 to F for 1000 body=0123456789
+        1 answer a#1 fail after=500 -> note retry a#1 FAILED
+        1 lend 5
+        show wanted 0 -> 0
+        501 turn -> dispatch a#2 to F for 499 body=0123456789, return 5 bytes
+        show wanted 5 -> 0
+        show wanted 6 -> 10
+        ",
+    );
+}
+
+#[test]
 fn spare_bytes_go_back_when_the_queue_is_empty_again() {
     check(
         "

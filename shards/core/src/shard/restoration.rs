@@ -63,6 +63,8 @@ impl Shard {
         }
         let key = self.functions.insert(function);
         self.names.insert(spec.name, key);
+        let poll_us = self.settings.autoscaler.as_ref().map_or(0, |auto| auto.poll_interval_us);
+        self.arm_scaling(poll_us);
         match spec.target.clone() {
             Target::Local => {}
             Target::Endpoint(address) => self.open_endpoint(key, address, fx),

@@ -122,6 +122,15 @@ impl Disk {
         (through > 0).then_some(if fails { Told::Failed(through) } else { Told::Written(through) })
     }
 
+    /// The server ends and waits for it.
+    pub(crate) fn flush(&mut self) {
+        if self.failed.is_none() {
+            let all = self.take_group(u64::MAX);
+            self.log.extend(all);
+            self.writing = None;
+        }
+    }
+
     /// The machine loses its power. What was not safe is gone, or was written just in time.
     /// `loses`: the newest record with it, although it was safe.
     pub(crate) fn crash(&mut self, loses: bool) {

@@ -67,7 +67,7 @@ impl Records {
     /// one that a caller waited for.
     pub(super) fn is_doubtful(&self, id: ExecutionId) -> bool {
         let Some((shard, number)) = self.acceptance.get(&id) else { return true };
-        self.shards[usize::from(*shard)].failed.last().is_some_and(|(_, to)| to >= number)
+        self.shards[usize::from(*shard)].failed.iter().any(|(_, to)| to >= number)
     }
 
     /// Checks that an execution's acceptance survives a crash.

@@ -59,11 +59,13 @@ pub enum Kind {
     Flap,
     /// The machine loses its power.
     Crash,
+    /// The server is told to end, and started again.
+    Restart,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Invoke,
         Kind::Enqueue,
         Kind::Read,
@@ -83,6 +85,7 @@ impl Kind {
         Kind::SetClock,
         Kind::Flap,
         Kind::Crash,
+        Kind::Restart,
     ];
 
     /// How often it comes in most runs, relative to the others.
@@ -94,7 +97,7 @@ impl Kind {
             Kind::Register | Kind::Flap => 8,
             Kind::Remove | Kind::Scale => 4,
             Kind::GetFunction | Kind::GetReplicas | Kind::GetScaling => 2,
-            Kind::Configure | Kind::SetClock | Kind::Crash => 1,
+            Kind::Configure | Kind::SetClock | Kind::Crash | Kind::Restart => 1,
         }
     }
 }
@@ -110,6 +113,8 @@ pub(crate) enum Act {
     SetClock(i64),
     /// End the server without a word, and start it again.
     Crash,
+    /// Have it finish what it can within some time, and start it again, in microseconds.
+    Restart(u64),
     /// Replicas of some deployment come or go.
     Flap {
         /// Picks one.

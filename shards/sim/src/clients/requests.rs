@@ -38,6 +38,7 @@ impl Clients {
                 return Some(Act::Configure(settings));
             }
             Kind::SetClock => return Some(Act::SetClock(random.between(0, 10_000) as i64 - 5000)),
+            Kind::Restart => return Some(Act::Restart(random.around(swarm.functions.service_us * 10))),
             Kind::Crash => return Some(Act::Crash),
             Kind::Flap => {
                 return Some(Act::Flap { pick: random.bits(), ready: random.below(4) as u32 });

@@ -15,6 +15,9 @@ const LOOK_US: u64 = 1_000_000;
 impl World {
     pub(super) fn calm_down(&mut self) -> Result<(), String> {
         self.calm = true;
+        if self.stopping {
+            self.exit()?;
+        }
         self.functions.behave();
         self.backend.behave();
         self.disks.iter_mut().for_each(|disk| disk.repair());

@@ -1,4 +1,4 @@
-//! A crash: shards, connections and messages are gone, and so is every record that was not safe. A server is started
+//! The end of a server, and the start of another. In a crash, shards, connections and messages are gone, and so is every record that was not safe. A server is started
 //! again with what disks have kept; functions and clients never stopped.
 
 use shard_core::{Input, Record, recovery::Recovery};
@@ -7,11 +7,40 @@ use super::{Event, World, budgets, seats};
 use crate::{network::Network, sabotage::Sabotage};
 
 impl World {
+    /// The server is told to end: new work is refused, what runs may finish.
+    pub(super) fn shut_down(&mut self, time_us: u64) -> Result<(), String> {
+        if self.swarm.disk.ephemeral || self.stopping {
+            return Ok(());
+        }
+        self.stopping = true;
+        self.agenda.after(time_us, Event::GiveUp);
+        self.tell_all(|| Input::Drain { finally: false })
+    }
+
+    /// Its time is nearly over: whoever still waits is sent away.
+    pub(super) fn give_up(&mut self) -> Result<(), String> {
+        self.agenda.after(self.swarm.functions.service_us, Event::Exit);
+        self.tell_all(|| Input::EndWatches)?;
+        self.tell_all(|| Input::Drain { finally: true })
+    }
+
+    /// It ends, with everything written that can be.
+    pub(super) fn exit(&mut self) -> Result<(), String> {
+        self.disks.iter_mut().for_each(|disk| disk.flush());
+        self.crash()
+    }
+
+    fn tell_all(&mut self, input: impl Fn() -> Input) -> Result<(), String> {
+        (0..self.swarm.shards).try_for_each(|shard| self.feed(shard, input()))
+    }
+
+    /// The server ends without a word, and another one starts.
     pub(super) fn crash(&mut self) -> Result<(), String> {
         // Without a disk nothing is kept, and nothing was promised for longer.
         if self.swarm.disk.ephemeral {
             return Ok(());
         }
+        self.stopping = false;
         let loses = self.is_broken(Sabotage::RecordLost);
         self.disks.iter_mut().for_each(|disk| disk.crash(loses));
         self.auditor.crashed(self.disks.iter().flat_map(|disk| disk.log()))?;

@@ -30,6 +30,10 @@ pub(crate) enum Event {
     Exchange { exchange: ExchangeKey, step: ExchangeStep },
     /// A function calls back.
     Callback(Box<Callback>),
+    /// A server that is going away gives up on callers that still wait.
+    GiveUp,
+    /// It ends.
+    Exit,
 }
 
 impl World {
@@ -72,6 +76,8 @@ impl World {
                 }
             }
             Event::Callback(callback) => self.call_back(*callback),
+            Event::GiveUp => self.give_up(),
+            Event::Exit => self.exit(),
         }
     }
 
@@ -102,6 +108,7 @@ impl World {
                 Ok(())
             }
             Some(Act::Crash) => self.crash(),
+            Some(Act::Restart(time_us)) => self.shut_down(time_us),
             Some(Act::Flap { pick, ready }) => {
                 if let Some(deployment) = self.backend.pick(pick) {
                     self.backend.flap(deployment, ready, 0, &mut self.agenda);

@@ -6,7 +6,8 @@
 //! backends, clients, clocks.
 //!
 //! `events` says what happens, `effects` carries out what shards decide, `calm` ends a run: faults stop, and everything
-//! has to come home. `crash` ends all shards and starts others with what disks have kept.
+//! has to come home. `crash` ends all shards, with warning or
+//! without, and starts others with what disks have kept.
 
 mod calm;
 mod crash;
@@ -96,6 +97,8 @@ pub(crate) struct World {
     clock_shift_ms: i64,
     /// Inputs that are known at once.
     follow_up: VecDeque<(u16, Input)>,
+    /// The server is going away.
+    stopping: bool,
     /// Faults have stopped.
     calm: bool,
 }
@@ -121,6 +124,7 @@ impl World {
             pace: Random::of(seed, Stream::Pace, 0),
             clock_shift_ms: 0,
             follow_up: VecDeque::new(),
+            stopping: false,
             calm: false,
             swarm,
         }

@@ -31,7 +31,7 @@ use crate::{
         connection::{ConnectionCount, ConnectionLimits, Connections, Place},
         handlers::{Api, ApiSettings, Door},
         listener::{Listener, bind, take_over},
-        management::Management,
+        management::{Management, STUCK_AFTER},
         serve::Drain,
     },
     runtime_config::RuntimeConfig,
@@ -296,6 +296,7 @@ impl Server {
     fn start_management(&self, socket: TcpListener, drain: Drain) -> io::Result<std::thread::JoinHandle<()>> {
         let management = Management {
             fabric: Arc::clone(&self.fabric),
+            stuck_after: STUCK_AFTER,
             ready: Arc::clone(&self.ready),
             recovery: self.durable.as_ref().map(|durable| Arc::clone(&durable.progress)),
             functions_max: self.config.metrics.max_functions as usize,

@@ -23,8 +23,8 @@ use crate::{
     telemetry::{self, process::ProcessView, prometheus, scrape},
 };
 
-/// A loop that has not turned for this long is stuck.
-const STUCK_US: u64 = 10_000_000;
+/// A shard that has not turned its loop, or has left ready work alone, for this long is stuck.
+pub const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// How long a scrape waits for all shards.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Nobody sends bodies here.
@@ -34,6 +34,8 @@ const BODY_BYTES_MAX: usize = 4096;
 pub struct Management {
     /// The shards.
     pub fabric: Arc<Fabric<ShardHost>>,
+    /// How long a shard may make no progress: [`STUCK_AFTER`], less in tests.
+    pub stuck_after: Duration,
     /// Whether traffic is welcome.
     pub ready: Arc<AtomicBool>,
     /// How far recovery is, when there is something to recover from.
@@ -98,7 +100,7 @@ impl Management {
     }
 
     fn is_alive(&self) -> bool {
-        self.fabric.threads().iter().all(|thread| thread.idle_us < STUCK_US)
+        self.fabric.threads().iter().all(|thread| !thread.is_stuck(self.stuck_after))
     }
 
     async fn metrics(&self) -> Answer {
@@ -134,3 +136,6 @@ fn refuse(error: &ApiError) -> Answer {
     response.headers_mut().extend(refusal.headers);
     response
 }
+
+#[cfg(test)]
+mod tests;

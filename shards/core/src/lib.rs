@@ -50,5 +50,5 @@ pub use payload::{Failure, Output, OutputKind, Payload};
 pub use recovery::{Recovery, Stored, StoredExecution};
 pub use scaling::{Scaling, ScalingView};
 pub use settings::Settings;
-pub use shard::{AttemptKey, EndpointId, FunctionKey, Shard, Totals};
+pub use shard::{AttemptKey, EndpointId, FunctionKey, Readiness, Shard, Totals};
 pub use slab::Key;

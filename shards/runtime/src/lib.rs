@@ -6,7 +6,7 @@
 //! through a bounded mailbox. Full means refuse now, never wait.
 //!
 //! Reading order: [`plan`] (which thread does what), `node` (a call, a turn, the pump), `mailbox`, `replies`,
-//! `budget` (the two limits that all shards share), `signs` (what each loop tells about itself).
+//! `budget` (the two limits that all shards share), `signs` (what each loop tells about itself), `progress` (whether ready work is taken up).
 //!
 //! Not here: what a shard decides (`shard-core`), sockets, files, formats.
 
@@ -16,6 +16,7 @@ mod fabric;
 mod mailbox;
 mod node;
 pub mod plan;
+mod progress;
 mod replies;
 mod signs;
 mod threads;

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     fabric::Fabric,
+    progress::Progress,
     replies::{Busy, Replies, thread_of},
 };
 
@@ -294,6 +295,7 @@ impl<H: Host> Node<H> {
             (&fabric.mailboxes[usize::from(inner.thread)], &fabric.signs[usize::from(inner.thread)]);
         let (mut control, mut data) = (Vec::new(), Vec::new());
         let (mut control_left, mut data_left) = (VecDeque::new(), VecDeque::new());
+        let mut progress = Progress::default();
         let mut sleep = std::pin::pin!(tokio::time::sleep(HEARTBEAT));
         while !fabric.stopping.load(Ordering::Acquire) {
             let now_us = fabric.clock.now().mono_us;
@@ -319,6 +321,10 @@ impl<H: Host> Node<H> {
                 self.submit(Input::Turn);
             }
             self.flush();
+            // At the end of the turn: what it could take up is no longer ready.
+            if progress.next_us <= now_us {
+                self.look(&mut progress, now_us);
+            }
             signs.turn_ended(fabric.clock.mono_us() - now_us, handled);
             let done = !behind && control_left.is_empty() && data_left.is_empty();
             if !done || inner.armed_us.get() == 0 {
@@ -326,7 +332,7 @@ impl<H: Host> Node<H> {
                 continue;
             }
             let heartbeat_us = now_us + HEARTBEAT.as_micros() as u64;
-            let wake_us = inner.armed_us.get().min(heartbeat_us);
+            let wake_us = inner.armed_us.get().min(heartbeat_us).min(progress.next_us);
             inner.armed_us.set(wake_us);
             sleep.as_mut().reset(fabric.clock.instant(wake_us).into());
             tokio::select! {
@@ -335,6 +341,18 @@ impl<H: Host> Node<H> {
                 () = inner.bell.notified() => {}
                 () = sleep.as_mut() => {}
             }
+        }
+    }
+
+    /// Looks whether the own shard takes up its ready work, and tells.
+    fn look(&self, progress: &mut Progress, now_us: u64) {
+        let seat = self.inner.seat.borrow();
+        let Some(seat) = seat.as_ref() else {
+            progress.next_us = u64::MAX;
+            return;
+        };
+        if let Some(since_us) = progress.look(&seat.shard, now_us) {
+            self.inner.fabric.signs[usize::from(self.inner.thread)].unserved(since_us);
         }
     }
 

@@ -3,7 +3,10 @@
 //! One writer means that a count is a load and a store, without a locked instruction; readers may be a turn behind.
 //! Time is taken once per turn of the loop, never per message.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 /// Upper bounds for the time of a turn, in microseconds.
 const TURN_BOUNDS_US: [u64; 12] =
@@ -11,12 +14,17 @@ const TURN_BOUNDS_US: [u64; 12] =
 /// Upper bounds for the messages of a turn; no turn takes more than the last.
 const BATCH_BOUNDS: [u64; 10] = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256];
 
+/// A time that does not come.
+const NEVER: u64 = u64::MAX;
+
 /// Counters of one thread. Threads do not share cache lines: what one writes all the time must not slow another.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Signs {
     /// When its loop last turned, in microseconds on the fabric's clock.
     turned_us: AtomicU64,
+    /// Since when ready work has been left alone, or [`NEVER`].
+    unserved_since_us: AtomicU64,
     turns: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
@@ -31,6 +39,8 @@ pub struct ThreadView {
     pub shard: Option<u16>,
     /// Microseconds since its loop last turned.
     pub idle_us: u64,
+    /// Microseconds for which ready work has been left alone although slots are free; 0 when there is none.
+    pub unserved_us: u64,
     /// Turns of its loop.
     pub turns: u64,
     /// Messages sent to other threads.
@@ -56,6 +66,13 @@ pub struct TallyView {
     pub sum: u64,
 }
 
+impl ThreadView {
+    /// Whether it makes no progress: its loop has not turned, or has left ready work alone, for this long.
+    pub fn is_stuck(&self, after: Duration) -> bool {
+        u128::from(self.idle_us.max(self.unserved_us)) >= after.as_micros()
+    }
+}
+
 #[derive(Debug)]
 struct Tally<const BUCKETS: usize> {
     bounds: &'static [u64],
@@ -67,6 +84,7 @@ impl Default for Signs {
     fn default() -> Self {
         Signs {
             turned_us: AtomicU64::new(0),
+            unserved_since_us: AtomicU64::new(NEVER),
             turns: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -90,6 +108,11 @@ impl Signs {
         self.batch.count(handled as u64);
     }
 
+    /// Since when ready work has been left alone, if there is any.
+    pub(crate) fn unserved(&self, since_us: Option<u64>) {
+        self.unserved_since_us.store(since_us.unwrap_or(NEVER), Ordering::Relaxed);
+    }
+
     /// Messages went to another thread.
     pub(crate) fn sent(&self, count: usize) {
         add(&self.sent, count as u64);
@@ -101,6 +124,7 @@ impl Signs {
         ThreadView {
             shard,
             idle_us: now_us.saturating_sub(read(&self.turned_us)),
+            unserved_us: now_us.saturating_sub(read(&self.unserved_since_us)),
             turns: read(&self.turns),
             sent: read(&self.sent),
             received: read(&self.received),

@@ -12,6 +12,7 @@ mod delivery;
 mod dispatch;
 mod drain_once;
 mod journaling;
+mod progress;
 mod registry;
 mod restoration;
 mod retention;
@@ -21,6 +22,7 @@ mod sync_queue;
 mod timing;
 mod watching;
 
+pub use progress::Readiness;
 pub(crate) use sync_queue::SyncHistory;
 
 use std::{

@@ -1,0 +1,34 @@
+//! What stands ready, for whoever watches that it is taken up.
+//!
+//! Read from the queues and slots themselves, not from the ring of functions that the shard believes to be ready: a
+//! function that fell out of it is what is to be found.
+
+use crate::{
+    function::Life,
+    shard::{FunctionKey, Shard},
+};
+
+/// Whether a function has work that could be dispatched now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// The function.
+    pub function: FunctionKey,
+    /// Executions wait, and a slot is free for them.
+    pub ready: bool,
+    /// Attempts sent so far: when it moves, so does the function.
+    pub dispatches: u64,
+}
+
+impl Shard {
+    /// Functions whose position is at least this, by position. While what was there before is taken back, nothing is
+    /// ready.
+    pub fn readiness_from(&self, from: usize) -> impl Iterator<Item = Readiness> {
+        self.functions.iter_from(from).filter(|(_, function)| function.life == Life::Live).map(
+            |(key, function)| Readiness {
+                function: key,
+                ready: !self.restoring && !function.queue.is_empty() && function.can_dispatch(),
+                dispatches: function.counters.dispatches,
+            },
+        )
+    }
+}

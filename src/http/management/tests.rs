@@ -1,0 +1,140 @@
+//! Liveness, on a real fabric whose one shard is wedged in one way or the other.
+
+use std::{convert::Infallible, sync::mpsc, time::Instant};
+
+use hyper::HeaderMap;
+use shard_core::{ExecutionId, FunctionSpec, Input, Invoke, Limits, Name, Payload, Policy, Target, Ticket};
+use shard_runtime::{Placement, Shape, Threads, plan::plan};
+
+use super::*;
+use crate::{
+    api::runtime_config::Snapshot,
+    backends::deployments::Deployments,
+    config::Config,
+    dispatch::{DispatchOptions, Dispatcher},
+    store::Ephemeral,
+};
+
+/// More than the time between two turns of an idle loop.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Rig {
+    management: Management,
+    threads: Option<Threads>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Rig {
+    fn start(limits: Limits) -> Rig {
+        let config = Config::default();
+        let fabric: Arc<Fabric<ShardHost>> = Fabric::new(Shape {
+            plan: plan(1, Placement::Colocated),
+            limits,
+            settings: Snapshot::of(&config).settings(&config),
+            queued_bytes_max: 1 << 20,
+            mailbox_max: 16,
+            callers_max: 16,
+            seed: 1,
+        });
+        let deployments = Deployments::new(&fabric, None, |_| Ok::<_, Infallible>(Vec::new()));
+        let deployments = Arc::new(deployments.expect("infallible"));
+        let options = DispatchOptions {
+            connect_timeout: PATIENCE,
+            read_timeout: None,
+            connections_max: 1,
+            response_bytes_max: 1024,
+        };
+        let threads = shard_runtime::start(&fabric, move |node, shard| {
+            let dispatcher = Dispatcher::new(options.clone(), node.sink());
+            ShardHost::new(shard, dispatcher, Arc::clone(&deployments), Box::new(Ephemeral), None)
+        });
+        let runtime_config = Arc::new(RuntimeConfig::new(&fabric, config, false));
+        let ready = Arc::new(AtomicBool::new(true));
+        Rig {
+            management: Management {
+                fabric,
+                stuck_after: STUCK_AFTER,
+                ready,
+                functions_max: 10,
+                runtime_config,
+            },
+            threads: Some(threads.expect("threads")),
+            runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
+        }
+    }
+
+    fn liveness(&self) -> StatusCode {
+        let path = "/actuator/health/liveness".to_owned();
+        let call = Call { method: Method::GET, path, headers: HeaderMap::new(), body: Ok(Bytes::new()) };
+        self.runtime.block_on(self.management.handle(call)).status()
+    }
+
+    /// Asks again and again until the answer is this one.
+    fn becomes(&self, status: StatusCode) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.liveness() != status {
+            assert!(Instant::now() < deadline, "liveness does not become {status}: {:?}", self.threads());
+            std::thread::yield_now();
+        }
+    }
+
+    fn threads(&self) -> Vec<shard_runtime::ThreadView> {
+        self.management.fabric.threads()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.management.fabric.stop();
+        if let Some(threads) = self.threads.take() {
+            threads.join();
+        }
+    }
+}
+
+#[test]
+fn a_shard_whose_loop_stands_still_is_not_alive() {
+    let rig = Rig::start(Limits::default());
+    rig.becomes(StatusCode::OK);
+    let (release, released) = mpsc::channel::<()>();
+    rig.management.fabric.run_on(0, move |_| {
+        let _ = released.recv();
+    });
+    rig.becomes(StatusCode::SERVICE_UNAVAILABLE);
+    drop(release);
+    rig.becomes(StatusCode::OK);
+}
+
+#[test]
+fn a_shard_that_leaves_ready_work_alone_is_not_alive() {
+    // Its loop turns, and never takes anything from a queue.
+    let rig = Rig::start(Limits { batch_max: 0, ..Limits::default() });
+    let name = Name::new("f").expect("a name");
+    let spec = FunctionSpec {
+        name,
+        policy: Policy { concurrency: 1, ..Policy::default() },
+        target: Target::Endpoint(Arc::from("http://127.0.0.1:1/invoke")),
+        scaling: None,
+        document: Bytes::new(),
+    };
+    rig.management.fabric.post(0, Input::Register { ticket: Ticket(1), spec: Box::new(spec) });
+    rig.becomes(StatusCode::OK);
+    assert!(rig.threads().iter().all(|thread| thread.unserved_us == 0), "nothing waits");
+    // The first call takes the only slot and fails, since nobody listens there; the second waits meanwhile.
+    rig.management.fabric.run_on(0, move |node| {
+        for number in [1, 2] {
+            node.submit(Input::Enqueue(Invoke {
+                ticket: Ticket(1),
+                id: ExecutionId::new([number; 16], name.owner_hash()),
+                name,
+                payload: Payload::json(Bytes::from_static(b"1")),
+                timeout_ms: None,
+                extra: None,
+            }));
+        }
+    });
+    rig.becomes(StatusCode::SERVICE_UNAVAILABLE);
+    let thread = &rig.threads()[0];
+    assert!(thread.unserved_us >= 3_000_000 && thread.idle_us < thread.unserved_us, "{thread:?}");
+}

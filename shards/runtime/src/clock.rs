@@ -1,8 +1,11 @@
 //! The one place that reads clocks.
+//!
+//! The monotonic one is tokio's: the system's own, except in tests that pause it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shard_core::Now;
+use tokio::time::Instant;
 
 /// A monotonic and a wall clock, read together.
 #[derive(Debug, Clone, Copy)]
@@ -16,8 +19,16 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono_us: self.mono_us(), unix_ms: unix.as_millis() as u64 }
+        Now { mono_us: self.mono_us(), unix_ms: self.unix().as_millis() as u64 }
+    }
+
+    /// Time since the epoch. In tests it goes with the monotonic clock, so that a seed decides it too.
+    fn unix(&self) -> Duration {
+        if cfg!(test) {
+            Duration::from_secs(1_700_000_000) + self.start.elapsed()
+        } else {
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+        }
     }
 
     /// The monotonic clock alone.

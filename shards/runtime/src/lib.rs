@@ -19,6 +19,8 @@ pub mod plan;
 mod progress;
 mod replies;
 mod signs;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 pub use budget::Budgets;

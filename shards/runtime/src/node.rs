@@ -334,7 +334,7 @@ impl<H: Host> Node<H> {
             let heartbeat_us = now_us + HEARTBEAT.as_micros() as u64;
             let wake_us = inner.armed_us.get().min(heartbeat_us).min(progress.next_us);
             inner.armed_us.set(wake_us);
-            sleep.as_mut().reset(fabric.clock.instant(wake_us).into());
+            sleep.as_mut().reset(fabric.clock.instant(wake_us));
             tokio::select! {
                 biased;
                 () = mailbox.told() => {}

@@ -137,7 +137,67 @@ impl Replies {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What the naive model knows of a ticket.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Fate {
+        Waits,
+        Answered(u32),
+        Void,
+    }
+
+    proptest! {
+        /// Callers come, are answered, look, and leave in any order, with tickets old and new.
+        #[test]
+        fn every_caller_gets_its_own_answer(steps in proptest::collection::vec((0..4u8, 0..1000usize), 1..400)) {
+            const WAITING_MAX: usize = 5;
+            let mut replies = Replies::new(1, WAITING_MAX);
+            let mut model: Vec<(Ticket, Fate)> = Vec::new();
+            let mut context = Context::from_waker(Waker::noop());
+            for (number, (kind, which)) in (0u32..).zip(steps) {
+                let open = model.iter().filter(|(_, fate)| *fate != Fate::Void).count();
+                prop_assert_eq!(replies.waiting(), open);
+                if kind == 0 {
+                    match replies.open() {
+                        Ok(ticket) => {
+                            prop_assert!(model.iter().all(|(other, _)| *other != ticket), "a ticket came twice");
+                            model.push((ticket, Fate::Waits));
+                        }
+                        Err(Busy) => prop_assert_eq!(open, WAITING_MAX),
+                    }
+                    continue;
+                }
+                // Mostly young ones; old ones are all void.
+                let back = which % 8 + 1;
+                let Some((ticket, fate)) = model.iter_mut().rev().take(back).last() else { continue };
+                match kind {
+                    1 => {
+                        replies.answer(*ticket, Answer::Scaled { replicas: number });
+                        if *fate == Fate::Waits {
+                            *fate = Fate::Answered(number);
+                        }
+                    }
+                    2 => {
+                        let polled = replies.poll(*ticket, &mut context);
+                        match *fate {
+                            Fate::Answered(replicas) => {
+                                prop_assert_eq!(polled, Poll::Ready(Answer::Scaled { replicas }));
+                                *fate = Fate::Void;
+                            }
+                            _ => prop_assert!(polled.is_pending()),
+                        }
+                    }
+                    _ => {
+                        prop_assert_eq!(replies.abandon(*ticket), *fate == Fate::Waits);
+                        *fate = Fate::Void;
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn tickets_go_stale_and_places_are_used_again() {

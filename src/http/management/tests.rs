@@ -56,6 +56,7 @@ impl Rig {
                 fabric,
                 stuck_after: STUCK_AFTER,
                 ready,
+                recovery: None,
                 functions_max: 10,
                 runtime_config,
             },

@@ -1,4 +1,4 @@
-//! The crash ledger against a server that forgets everything: that it can fail.
+//! The crash ledger: against a server that forgets everything, that it can fail; against one with data, that nothing is lost.
 
 use std::fs;
 
@@ -55,4 +55,23 @@ fn data_of_somebody_else_is_left_alone() {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("not empty"), "{ran:?}");
     assert_eq!(loadtest(&["crash", "--binary", &binary]).code, 2, "neither --data nor --ephemeral");
+}
+
+#[test]
+fn a_server_with_data_loses_nothing() {
+    let (out, binary) = (folder("crash-durable"), nanofaas());
+    let (directory, binary) = (out.to_string_lossy(), binary.to_string_lossy());
+    let data = out.join("data");
+    let data = data.to_string_lossy();
+    let fast = ["--cycles", "5", "--seed", "11", "--rate", "200", "--serve-max", "400ms"];
+    let common = ["crash", "--binary", &binary, "--data", &data, "--out", &directory];
+    let ran = loadtest(&[&common[..], &fast].concat());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let summary: Value =
+        serde_json::from_str(&fs::read_to_string(out.join("summary.json")).expect("a summary"))
+            .expect("JSON");
+    let finding = |key: &str| number(&summary, &format!("/findings/{key}"));
+    assert!(finding("accepted") > 20.0, "{summary:#}");
+    assert_eq!(finding("finished"), finding("accepted"), "{summary:#}");
+    assert_eq!(finding("lost"), 0.0, "{summary:#}");
 }

@@ -1,6 +1,6 @@
 //! Rolling restarts with real servers: not one request fails.
 
-use crate::support::{binary::number, loadtest, nanofaas};
+use crate::support::{binary::number, loadtest, nanofaas, server::folder};
 
 fn rolled(more: &[&str]) -> serde_json::Value {
     let binary = nanofaas();
@@ -29,4 +29,11 @@ fn requests_wait_while_there_is_no_server() {
     let gap_ms = number(&summary, "/restarts/1/gap_ms");
     assert!(gap_ms > 0.0, "{summary:#}");
     assert_eq!(number(&summary, "/run/total/error_rate"), 0.0);
+}
+
+#[test]
+fn functions_go_on_when_one_server_takes_over_the_data_of_another() {
+    let data = folder("rolling-data");
+    let summary = rolled(&["--data", &data.to_string_lossy()]);
+    assert_eq!(number(&summary, "/run/total/failed"), 0.0, "{summary:#}");
 }

@@ -32,6 +32,11 @@ fn enqueue_once(client: &mut Client, function: &str, key: &str, input: Value) ->
     response.json()["executionId"].as_str().expect("an id").to_owned()
 }
 
+/// Has everything on disk that was written so far: ends are written without anybody waiting for it.
+fn settle(server: &Server) {
+    server.register(json!({ "name": "settled", "executionMode": "LOCAL" }));
+}
+
 /// Ids of the dead letters of a function, newest first.
 fn letters(server: &Server, function: &str) -> Vec<String> {
     let response = server.get(&format!("/v1/functions/{function}/dead-letters"));

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{ON, enqueue, enqueue_once, letters};
+use super::{ON, enqueue, enqueue_once, letters, settle};
 use crate::support::{Call, DataDir, Function, Gate, Reply, Server, eventually};
 
 /// Ids and attempts that a function was sent, in order.
@@ -74,8 +74,7 @@ fn what_had_ended_is_as_it_was() {
     let function_before = server.get("/v1/functions/f").json();
     let removed = server.send("DELETE", "/v1/functions/gone", &Value::Null);
     assert_eq!(removed.status, 204, "{}", removed.text());
-    // What follows is safe, and with it all that was written before.
-    enqueue(&server, "f", json!({}));
+    settle(&server);
     server.kill();
 
     let server = Server::durable(&data, &[ON]);
@@ -106,6 +105,7 @@ fn a_retry_that_waited_is_made_and_a_replay_goes_on() {
     let dead = enqueue(&server, "f", json!("now"));
     assert_eq!(server.ended(&dead)["attempt"], 2);
     eventually("it waits for its retry", || server.execution(&waits)["status"] == "queued");
+    settle(&server);
     server.kill();
 
     mended.open();
@@ -144,6 +144,7 @@ fn keys_of_asynchronous_calls_are_remembered() {
     gate.open();
     server.ended(&two);
     assert_eq!(enqueue_once(&mut client, "f", "one", json!(1)), one);
+    settle(&server);
     server.kill();
 
     let server = Server::durable(&data, &[ON]);

@@ -90,7 +90,7 @@ impl Shard {
 
     /// Queues a dead letter again: same id, attempts go on counting, with a fresh number of them.
     pub(super) fn replay(&mut self, ticket: Ticket, name: &Name, id: ExecutionId, fx: &mut Effects) {
-        match self.revive(name, id) {
+        match self.revive(name, id, fx) {
             Ok(key) => {
                 self.write(Record::Replayed { id, at_ms: self.now.unix_ms }, fx);
                 self.park(key);
@@ -101,7 +101,7 @@ impl Shard {
     }
 
     /// Checks what a new call would be checked for, then brings a dead letter back to life.
-    fn revive(&mut self, name: &Name, id: ExecutionId) -> Result<ExecutionKey, Refusal> {
+    fn revive(&mut self, name: &Name, id: ExecutionId, fx: &mut Effects) -> Result<ExecutionKey, Refusal> {
         if self.draining {
             return Err(Refusal::ShuttingDown);
         }
@@ -118,6 +118,10 @@ impl Shard {
         if self.queued_bytes + payload_bytes > self.granted_bytes {
             let retry_after_s = Limits::retry_after_s(function.estimated_wait_us(1));
             return Err(Refusal::Overloaded { what: "limits.queued-bytes", retry_after_s });
+        }
+        if self.executions.get(key).is_some_and(|execution| execution.unwritten) {
+            // It died of a call whose own record could not be written: what is tried again must be there at all.
+            self.write_kept(key, None, fx);
         }
         let (_, letter) = self.exhume(key).ok_or(Refusal::DeadLetterNotFound)?;
         // It may wait as long again.

@@ -70,14 +70,25 @@ impl Shard {
         ticket: Ticket,
         fx: &mut Effects,
     ) {
-        let Some((end, _)) = self.end_of(key) else { return };
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(function) = Name::new(&execution.label) else { return };
+        let Some(id) = self.write_kept(key, Some(idempotency), fx) else { return };
+        self.journal.promise(Promise::Answer(id, ticket));
+    }
+
+    /// Writes down that an execution that has ended is there.
+    pub(super) fn write_kept(
+        &mut self,
+        key: ExecutionKey,
+        idempotency: Option<Idempotency>,
+        fx: &mut Effects,
+    ) -> Option<ExecutionId> {
+        let (end, _) = self.end_of(key)?;
+        let execution = self.executions.get_mut(key)?;
+        let function = Name::new(&execution.label)?;
         execution.accepted = true;
         execution.unwritten = false;
         let id = execution.id;
         let letter = execution.dead.as_ref();
-        let extra = Extra { idempotency: Some(idempotency), ..Extra::default() };
+        let extra = Extra { idempotency, ..Extra::default() };
         let record = Record::Kept {
             id,
             function,
@@ -90,7 +101,7 @@ impl Shard {
             dead: letter.is_some(),
         };
         self.write(record, fx);
-        self.journal.promise(Promise::Answer(id, ticket));
+        Some(id)
     }
 
     fn write_accepted(&mut self, key: ExecutionKey, fx: &mut Effects) {
@@ -173,6 +184,10 @@ impl Shard {
             }
             Promise::Replay(key, ticket) => {
                 fx.reply(ticket, refused);
+                if let Some(execution) = self.executions.get_mut(key) {
+                    // Its acceptance may have been written with the same group.
+                    execution.unwritten = true;
+                }
                 self.bury_again(key, fx);
             }
             Promise::Answer(id, ticket) => {

@@ -139,7 +139,9 @@ impl Queues {
             // What is not known to have come after others is not judged.
             _ => self.doubtful.get(&id).copied().unwrap_or_default(),
         };
-        let class = u8::from(accepted && self.apart);
+        // What was accepted while it waited stays where it is.
+        let was_accepted = accepted && !self.doubtful.contains_key(&id);
+        let class = place.map_or(u8::from(was_accepted && self.apart), |place| place.class);
         let first = self.orders.get(&(epoch, class)).and_then(|order| order.first_key_value());
         let skipped = first.filter(|(first, _)| in_turn && **first < arrival).map(|(_, id)| *id);
         self.leave(id);

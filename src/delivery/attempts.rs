@@ -78,11 +78,14 @@ pub(super) async fn deliver(
     let delivery_id = delivery_id();
     let mut phase = context.phase.clone();
     let mut delivery = Delivery { status: DeliveryStatus::Pending, attempts: 0, last_error: None };
+    let mut is_ending;
     loop {
         let result = {
             // Neither is ever closed. The host's first: who waits for a slow receiver takes no place from others.
             let _of_host = host.acquire().await;
             let _of_all = context.permits.acquire().await;
+            // Looked at now: a try that began before the end is not the one that the end allows.
+            is_ending = *phase.borrow() != Phase::Open;
             attempt(context, target, order, &delivery_id).await
         };
         delivery.attempts += 1;
@@ -104,7 +107,7 @@ pub(super) async fn deliver(
             return Ending::Decided;
         }
         // A server that ends does not wait for the next try but makes it now, as the last one.
-        if *phase.borrow() != Phase::Open {
+        if is_ending {
             tracing::warn!(execution = %order.id, host = %target.authority, "result not delivered before the end");
             return Ending::GivenUp;
         }

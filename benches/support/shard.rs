@@ -1,0 +1,143 @@
+//! A shard as its thread drives it, with as many finished executions behind it as are wanted.
+//!
+//! Its clock advances a microsecond per input, and what it writes to the journal is safe at once. Used by the benchmark
+//! of the core and by the test that counts allocations; nothing here measures.
+
+#![allow(dead_code, reason = "a toolbox: not every tool is in use at every place")]
+
+use std::{hint::black_box, sync::Arc};
+
+use bytes::Bytes;
+use shard_core::{
+    AttemptKey, Dispatch, Effect, Effects, ExecutionId, FunctionSpec, Input, Invoke, Limits, Name, Now,
+    Outcome, Output, OutputKind, Payload, Policy, Report, Settings, Shard, Target, Ticket,
+};
+
+/// Attempts that may be in flight at once.
+pub(crate) const SLOTS: u32 = 64;
+/// Who asks for everything.
+pub(crate) const CALLER: Ticket = Ticket(1);
+
+const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// A shard with one function, and what its thread would keep.
+pub(crate) struct Rig {
+    shard: Shard,
+    effects: Effects,
+    now: Now,
+    name: Name,
+    output: Output,
+    calls: u64,
+}
+
+impl Rig {
+    /// A shard that keeps `retained` finished executions and has as many.
+    pub(crate) fn new(retained: usize) -> Rig {
+        let limits = Limits { executions_max: retained, ..Limits::default() };
+        let mut rig = Rig {
+            shard: Shard::new(limits, 1, Settings { calls_per_second: u32::MAX, ..Settings::default() }),
+            effects: Effects::default(),
+            now: Now { mono_us: 0, unix_ms: EPOCH_MS },
+            name: Name::new("f").expect("a name"),
+            output: Output { body: Bytes::from_static(br#"{"text":"hello"}"#), kind: OutputKind::Json },
+            calls: 0,
+        };
+        // The clock of the limit stands still, and so do both leases.
+        rig.step(Input::GrantCalls { second: EPOCH_MS / 1000, calls: u32::MAX });
+        rig.step(Input::GrantBytes(1 << 40));
+        let spec = FunctionSpec {
+            name: rig.name,
+            policy: Policy { concurrency: SLOTS, ..Policy::default() },
+            target: Target::Endpoint(Arc::from("http://127.0.0.1:1/invoke")),
+            scaling: None,
+            document: Bytes::new(),
+        };
+        rig.step(Input::Register { ticket: CALLER, spec: Box::new(spec) });
+        for _ in 0..retained {
+            rig.invoke();
+        }
+        assert_eq!(rig.finished(), retained);
+        rig
+    }
+
+    /// Finished executions that it keeps.
+    pub(crate) fn finished(&self) -> usize {
+        self.shard.totals().finished
+    }
+
+    /// One input; the attempt that it sent off, if any. What it writes to the journal is safe at once.
+    pub(crate) fn step(&mut self, input: Input) -> Option<AttemptKey> {
+        self.now.mono_us += 1;
+        self.shard.handle(self.now, input, &mut self.effects);
+        let (mut sent, mut written) = (None, None);
+        for effect in black_box(&mut self.effects).drain() {
+            match effect {
+                Effect::Dispatch(dispatch) => sent = Some(dispatch.attempt),
+                Effect::Journal { number, .. } => written = Some(number),
+                _ => {}
+            }
+        }
+        match written {
+            Some(through) => self.step(Input::Journaled { through }).or(sent),
+            None => sent,
+        }
+    }
+
+    /// A new call. Ids are spread like random ones, and differ.
+    fn call(&mut self) -> Invoke {
+        self.calls += 1;
+        let mut random = [0; 16];
+        random[..8].copy_from_slice(&self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        random[9..14].copy_from_slice(&self.calls.to_be_bytes()[3..]);
+        Invoke {
+            ticket: CALLER,
+            id: ExecutionId::new(random, self.name.owner_hash()),
+            name: self.name,
+            payload: Payload::json(Bytes::from_static(br#"{"page":3}"#)),
+            timeout_ms: None,
+            extra: None,
+        }
+    }
+
+    /// Begins a synchronous call; its attempt.
+    pub(crate) fn accept(&mut self) -> Option<AttemptKey> {
+        let call = self.call();
+        self.step(Input::Invoke(call))
+    }
+
+    /// Begins a synchronous call; what is to be sent for it.
+    pub(crate) fn dispatch(&mut self) -> Dispatch {
+        let call = self.call();
+        self.shard.handle(self.now, Input::Invoke(call), &mut self.effects);
+        let dispatch = self.effects.drain().find_map(|effect| match effect {
+            Effect::Dispatch(dispatch) => Some(dispatch),
+            _ => None,
+        });
+        dispatch.expect("a free slot")
+    }
+
+    /// Ends an attempt well.
+    pub(crate) fn finish(&mut self, attempt: Option<AttemptKey>) {
+        let attempt = attempt.expect("a free slot");
+        let report = Report::warm(Outcome::Success(self.output.clone()));
+        self.step(Input::DispatchFinished { attempt, report });
+    }
+
+    /// A synchronous call from its arrival to its answer. Its id.
+    pub(crate) fn invoke(&mut self) -> ExecutionId {
+        let call = self.call();
+        let id = call.id;
+        let attempt = self.step(Input::Invoke(call));
+        self.finish(attempt);
+        id
+    }
+
+    /// An asynchronous call from its arrival to its result. Its id.
+    pub(crate) fn enqueue(&mut self) -> ExecutionId {
+        let call = self.call();
+        let id = call.id;
+        let attempt = self.step(Input::Enqueue(call));
+        self.finish(attempt);
+        id
+    }
+}

@@ -1,8 +1,10 @@
 //! What a scrape costs with 10 000 functions, all of which were called: how long the shard is kept from its calls by
 //! one slice, and what the whole costs the shard and the management thread.
 //!
-//! Durations spread over two decades, as those of functions do. `cargo bench --bench scrape` measures, `cargo test
-//! --benches` runs everything once.
+//! Durations spread over two decades, as those of functions do. `cargo bench --bench scrape` measures; the test
+//! suite runs everything once, with fewer functions.
+
+mod support;
 
 use std::hint::black_box;
 
@@ -16,15 +18,21 @@ use nanofaas::telemetry::{
 use shard_core::{Effects, FunctionSpec, Input, Limits, Name, Now, Policy, Settings, Shard, Target, Ticket};
 
 const FUNCTIONS: usize = 10_000;
+/// As many when everything runs once.
+const FUNCTIONS_ONCE: usize = 300;
 /// Calls of each function, in each of the two recent periods.
 const CALLS: u64 = 100;
+
+fn functions() -> usize {
+    if support::once() { FUNCTIONS_ONCE } else { FUNCTIONS }
+}
 
 /// A shard with all functions, and what was measured of them.
 fn filled() -> (Shard, ShardMetrics) {
     let mut shard = Shard::new(Limits::default(), 1, Settings::default());
     let mut effects = Effects::default();
     let now = Now { mono_us: 0, unix_ms: 1_700_000_000_000 };
-    for number in 0..FUNCTIONS {
+    for number in 0..functions() {
         let spec = FunctionSpec {
             name: Name::new(&format!("function-{number}")).expect("a name"),
             policy: Policy::default(),
@@ -82,7 +90,7 @@ fn whole(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scrape");
     group.sample_size(10);
     group.bench_function("copy", |bencher| bencher.iter_with_large_drop(|| copy(&shard, &mut metrics)));
-    for (name, functions_max) in [("text", FUNCTIONS), ("text of 100 and the rest", 100)] {
+    for (name, functions_max) in [("text", functions()), ("text of 100 and the rest", 100)] {
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 || copy(&shard, &mut metrics),

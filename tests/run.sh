@@ -26,7 +26,7 @@ main() {
   run 1800 'build'                      cargo build --workspace --all-targets
   run  900 'all tests'                  cargo test --workspace
   run  600 'black box, split placement' env NANOFAAS_PLACEMENT=split cargo test --test it
-  run  300 'benchmarks, once each'      cargo test --bench core --bench scrape
+  run  300 'benchmarks, once each'      cargo test --bench '*'
   run  600 'example functions'          python3 examples/functions/check.py
   # Through the binary, not `cargo run`: it is the process that a time limit has to end.
   run  300 'demo'                       "$binary" demo --once --port 0 --management-port 0

@@ -5,7 +5,7 @@
 //! one, so `cargo bench --bench overload` measures a release build.
 //!
 //! `cargo bench --bench overload` takes about three minutes and prints a table; names behind `--` pick from it:
-//! `refused`, `goodput`, `fairness`, `idle`. The exit code is 1 when a bound is broken. `cargo test --benches` runs
+//! `refused`, `goodput`, `fairness`, `idle`. The exit code is 1 when a bound is broken. `cargo test --bench '*'` runs
 //! nothing here: the same scenarios run for moments in `tests/it/overload.rs`.
 
 #![allow(unreachable_pub, reason = "modules of a benchmark are its only readers")]

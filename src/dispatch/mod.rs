@@ -8,6 +8,8 @@
 pub mod client;
 mod connection;
 mod exchange;
+#[doc(hidden)]
+pub mod measured;
 pub mod outcome;
 mod pool;
 pub mod post;

@@ -11,6 +11,8 @@ pub mod headers;
 mod io;
 pub mod listener;
 pub mod management;
+#[doc(hidden)]
+pub mod measured;
 mod query;
 mod request;
 mod respond;

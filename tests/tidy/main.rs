@@ -422,6 +422,35 @@ fn nothing_is_left_for_later() {
     assert_none("is left for later", lines_with(&words, |path| path != "Cargo.lock"));
 }
 
+/// Every benchmark runs once with the tests, has a `main` of its own that knows how, and stands in the list of them.
+#[test]
+fn every_benchmark_runs_in_the_suite() {
+    let sources = sources();
+    let text = |path: &str| &sources.iter().find(|source| source.path == path).expect("a file").text;
+    assert!(text("tests/run.sh").contains("cargo test --bench '*'"), "benchmarks are left out");
+    let listed = manifest("Cargo.toml");
+    let listed: BTreeMap<&str, &toml::Value> = listed["bench"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|bench| (bench["name"].as_str().expect("a name"), bench))
+        .collect();
+    let mut found = BTreeSet::new();
+    for path in sources.iter().filter_map(|source| source.path.strip_prefix("benches/")) {
+        found.extend(match path.split('/').collect::<Vec<_>>()[..] {
+            [name] => name.strip_suffix(".rs"),
+            [name, "main.rs"] => Some(name),
+            _ => None,
+        });
+    }
+    assert_eq!(found, listed.keys().copied().collect(), "files in benches/, and [[bench]] in Cargo.toml");
+    for (name, bench) in listed {
+        assert_eq!(bench["harness"].as_bool(), Some(false), "{name} would run no criterion");
+        let command = format!("cargo bench --bench {name}");
+        assert!(text("docs/performance.md").contains(&command), "docs/performance.md lacks {command}");
+    }
+}
+
 /// The project does not know the machine that it was written on.
 #[test]
 fn no_path_of_a_machine_is_named() {

@@ -5,6 +5,7 @@
 //! gets an exception names it, with a reason, and an exception that is no longer needed is a failure too.
 
 mod compiled;
+mod guarantees;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

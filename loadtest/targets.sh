@@ -43,13 +43,13 @@ latency() {
 steady() {
   start
   local saturation
-  "$loadtest" saturate --endpoint "$api" --function echo -d "$BODY" --p99-ms 20 --start 10000 --seconds 4 \
+  taskset -c 1 "$loadtest" saturate --endpoint "$api" --function echo -d "$BODY" --p99-ms 20 --start 10000 --seconds 4 \
     --precision 0.03 -c 256 --json >"$RESULTS/saturation.json"
   saturation=$(sed -n 's/.*"saturation_per_s": *\([0-9.]*\).*/\1/p' "$RESULTS/saturation.json" | head -1)
   printf 'saturation: %s calls/s\n' "$saturation"
   local code=0
   taskset -c 1 "$loadtest" run loadtest/scenarios/steady.toml --endpoint "$api" --saturation "$saturation" \
-    --pid "$server" --out "$RESULTS/steady" | tee "$RESULTS/steady.txt" || code=1
+    --pid "$server" --out "$RESULTS/steady" --warm-up 90s | tee "$RESULTS/steady.txt" || code=1
   stop
   return "$code"
 }

@@ -12,6 +12,8 @@ pub mod delivery;
 mod descriptors;
 pub mod dispatch;
 pub mod durable;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 pub mod http;
 mod ids;

@@ -22,6 +22,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use shard_core::{AttemptKey, Dispatch, EndpointId, Failure, Input, Outcome, Report};
 
 use pool::{Place, Pool};
+pub(crate) use response::fuzz as fuzz_response;
 
 /// Bounds of outgoing calls.
 #[derive(Debug, Clone)]

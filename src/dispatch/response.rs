@@ -187,6 +187,21 @@ fn number(text: &[u8]) -> Option<u32> {
     digits(text).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
 }
 
+/// What must hold of every head, for [`crate::fuzzing`]: it is there exactly when its last byte is.
+pub(crate) fn fuzz(bytes: &[u8]) -> Result<(), String> {
+    let Ok(Some((head, length))) = parse(bytes) else { return Ok(()) };
+    if length > bytes.len() {
+        return Err(format!("{length} bytes of {} were read", bytes.len()));
+    }
+    if head.framing == Framing::Close && head.keep_alive {
+        return Err("a connection is used again whose end is the end of the body".to_owned());
+    }
+    match (parse(&bytes[..length]), parse(&bytes[..length - 1])) {
+        (Ok(Some((same, again))), Ok(None)) if same == head && again == length => Ok(()),
+        (whole, part) => Err(format!("its bytes alone are {whole:?}, without the last one {part:?}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

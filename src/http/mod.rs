@@ -18,3 +18,5 @@ mod request;
 mod respond;
 mod route;
 pub mod serve;
+
+pub(crate) use route::fuzz as fuzz_route;

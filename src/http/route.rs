@@ -178,6 +178,26 @@ fn strip_suffix<'a>(text: Cow<'a, str>, suffix: &str) -> Result<Cow<'a, str>, Co
     }
 }
 
+/// What must hold of every path, for [`crate::fuzzing`]: its last segment means the same however it is encoded.
+pub(crate) fn fuzz(bytes: &[u8]) -> Result<(), String> {
+    let Ok(path) = std::str::from_utf8(bytes) else { return Ok(()) };
+    let Some(route) = Route::of(path) else { return Ok(()) };
+    let allowed = route.allow().split(", ").filter_map(|method| Method::try_from(method).ok());
+    if allowed.clone().count() == 0 || !allowed.clone().all(|method| route.allows(&method)) {
+        return Err(format!("{route:?} does not take what it allows"));
+    }
+    let Some((above, last)) = path.rsplit_once('/').filter(|(_, last)| !last.contains('%')) else {
+        return Ok(());
+    };
+    let encoded: String = last.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    match Route::of(&format!("{above}/{encoded}")) {
+        // Words of the path are matched as they are written.
+        None => Ok(()),
+        Some(other) if other == route => Ok(()),
+        other => Err(format!("{route:?} becomes {other:?}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

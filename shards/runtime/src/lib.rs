@@ -19,6 +19,7 @@ pub mod plan;
 mod progress;
 mod replies;
 mod signs;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod threads;

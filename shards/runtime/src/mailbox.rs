@@ -3,12 +3,13 @@
 //! A mutex around two vectors, held for a few nanoseconds per batch: senders append what they gathered during
 //! one turn of their loop, the owner swaps everything out. The owner is woken at most once per batch.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::PoisonError;
 
-use tokio::sync::Notify;
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Notify, Ordering};
+
+#[cfg(all(test, loom_model))]
+#[path = "mailbox/model_tests.rs"]
+mod model;
 
 /// What waits in a mailbox.
 #[derive(Debug)]

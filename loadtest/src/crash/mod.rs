@@ -1,6 +1,6 @@
 //! Kills a server again and again under load, and keeps book of what it had promised.
 //!
-//! Callers enqueue and invoke at a constant rate and write down each 202 ([`ledger`]). Functions run behind an endpoint that
+//! Callers enqueue and invoke at a constant rate and write down each 202 (`ledger`). Functions run behind an endpoint that
 //! counts executions. The server is killed with SIGKILL at random moments that follow from a seed, some of them before it is
 //! ready, and started again on the same port and data. In between results are read, so that one that changes later is
 //! found, and calls with an idempotency key are repeated. After the last restart everything that was accepted has to be known and

@@ -11,6 +11,8 @@ use super::{Auditor, Verdict, run::End};
 /// What records say about an execution.
 #[derive(Debug, Default)]
 pub(super) struct OnRecord {
+    /// Its function, when it was accepted before it had ended.
+    function: Option<Name>,
     pub(super) attempts: u32,
     /// Attempts that do not count.
     pub(super) uncounted: u32,
@@ -40,12 +42,22 @@ impl Auditor {
         self.queues.forget();
         self.rates.forget();
         self.records.crashed();
-        self.registrations.crashed(&ledger.functions)?;
+        self.registrations.crashed(&ledger.functions, &ledger.unfinished())?;
         self.executions.crashed(&ledger.executions)
     }
 }
 
 impl Ledger {
+    /// Executions that go on after the crash, by function.
+    fn unfinished(&self) -> BTreeMap<Name, u32> {
+        let mut counts = BTreeMap::new();
+        let goes_on = |on_record: &&OnRecord| on_record.end.is_none() && !on_record.forgotten;
+        for function in self.executions.values().filter(goes_on).filter_map(|on_record| on_record.function) {
+            *counts.entry(function).or_default() += 1;
+        }
+        counts
+    }
+
     fn read(&mut self, record: &Record) {
         match record {
             Record::Registered { spec } | Record::Reinstated { spec } => {
@@ -54,11 +66,12 @@ impl Ledger {
             Record::Removed { name } => {
                 self.functions.remove(name);
             }
-            Record::Accepted { id, .. } => {
+            Record::Accepted { id, function, .. } => {
                 let on_record = self.executions.entry(*id).or_default();
                 if std::mem::take(&mut on_record.forgotten) {
                     *on_record = OnRecord::default();
                 }
+                on_record.function = Some(*function);
             }
             Record::Kept { id, attempt, end, dead, .. } => {
                 let on_record = self.executions.entry(*id).or_default();

@@ -132,7 +132,8 @@ impl Auditor {
         let Some(registration) = self.registrations.current(&run.name) else {
             return Err(format!("{id} is tried again, and {} is not registered", run.name));
         };
-        self.queues.again(id, (registration.epoch, registration.policy.queue_size))
+        let places = registration.policy.queue_size.max(registration.restored);
+        self.queues.again(id, (registration.epoch, places))
     }
 
     fn recorded(&mut self, shard: u16, now: Now, number: u64, record: &Record) -> Verdict {

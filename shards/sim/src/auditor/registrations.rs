@@ -12,6 +12,8 @@ pub(super) struct Registration {
     pub(super) policy: Policy,
     /// Tells registrations of one name apart.
     pub(super) epoch: u64,
+    /// Executions that a crash gave back to it: so many may wait for another attempt, whatever its queue takes.
+    pub(super) restored: u32,
 }
 
 /// See the module.
@@ -47,7 +49,7 @@ impl Registrations {
             return Err(format!("ticket {} was told of a registration that it did not ask for", ticket.0));
         };
         self.epochs += 1;
-        match self.current.insert(name, Registration { policy, epoch: self.epochs }) {
+        match self.current.insert(name, Registration { policy, epoch: self.epochs, restored: 0 }) {
             None => Ok(()),
             Some(_) => Err(format!("{name} was registered while it was registered")),
         }
@@ -61,7 +63,11 @@ impl Registrations {
     }
 
     /// What is on record is registered from now on; callers were told of nothing else.
-    pub(super) fn crashed(&mut self, on_record: &BTreeMap<Name, Policy>) -> Verdict {
+    pub(super) fn crashed(
+        &mut self,
+        on_record: &BTreeMap<Name, Policy>,
+        unfinished: &BTreeMap<Name, u32>,
+    ) -> Verdict {
         for name in self.current.keys() {
             if !on_record.contains_key(name) && !self.removing.contains(name) {
                 return Err(format!("{name} was registered, and the crash has undone that"));
@@ -79,7 +85,8 @@ impl Registrations {
         self.current.clear();
         for (name, policy) in on_record {
             self.epochs += 1;
-            let registration = Registration { policy: policy.clone(), epoch: self.epochs };
+            let restored = unfinished.get(name).copied().unwrap_or_default();
+            let registration = Registration { policy: policy.clone(), epoch: self.epochs, restored };
             self.current.insert(*name, registration);
         }
         Ok(())

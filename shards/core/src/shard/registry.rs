@@ -297,17 +297,13 @@ impl Shard {
     pub(super) fn next_pending(&mut self, key: FunctionKey, fx: &mut Effects) {
         while let Some(function) = self.functions.get_mut(key).filter(|function| !function.busy) {
             let name = function.name;
-            match function.pending.pop_front() {
-                None => break,
-                Some(Pending::Register { ticket, spec }) => self.register(ticket, spec, fx),
-                Some(Pending::Remove { ticket }) => self.remove(ticket, &name, fx),
-                Some(Pending::Scale { ticket, replicas }) => self.scale(ticket, &name, replicas, fx),
-            }
+            let Some(request) = function.pending.pop_front() else { break };
+            self.start(request, &name, fx);
         }
     }
 
     /// Forgets a function; its entry stays until the attempts that are in flight have come home. Requests that
-    /// waited for it find the name free.
+    /// waited for it find the name free, and are served in the order in which they came.
     fn drop_function(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
         let was_visible = function.life != Life::Provisioning && !function.rolled_back;
@@ -316,7 +312,7 @@ impl Shard {
         function.life = Life::Gone;
         let name = function.name;
         let endpoints: Vec<_> = function.endpoints.drain(..).map(|endpoint| endpoint.id).collect();
-        let pending = std::mem::take(&mut function.pending);
+        let mut pending = std::mem::take(&mut function.pending);
         let idle = function.in_flight == 0;
         self.names.remove(&name);
         for endpoint in endpoints {
@@ -328,12 +324,22 @@ impl Shard {
         if idle {
             self.functions.remove(key);
         }
-        for request in pending {
-            match request {
-                Pending::Register { ticket, spec } => self.register(ticket, spec, fx),
-                Pending::Remove { ticket } => self.remove(ticket, &name, fx),
-                Pending::Scale { ticket, replicas } => self.scale(ticket, &name, replicas, fx),
+        while let Some(request) = pending.pop_front() {
+            self.start(request, &name, fx);
+            let holder = self.names.get(&name).copied().and_then(|holder| self.functions.get_mut(holder));
+            if let Some(holder) = holder.filter(|holder| holder.busy) {
+                // Else a registration behind a removal would be answered before that removal.
+                holder.pending = pending;
+                return;
             }
+        }
+    }
+
+    fn start(&mut self, request: Pending, name: &Name, fx: &mut Effects) {
+        match request {
+            Pending::Register { ticket, spec } => self.register(ticket, spec, fx),
+            Pending::Remove { ticket } => self.remove(ticket, name, fx),
+            Pending::Scale { ticket, replicas } => self.scale(ticket, name, replicas, fx),
         }
     }
 }

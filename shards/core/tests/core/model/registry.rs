@@ -285,10 +285,15 @@ impl Oracle {
     fn drop_function(&mut self, at: usize) {
         let function = &mut self.functions[at];
         function.life = Life::Gone;
-        let pending = std::mem::take(&mut function.pending);
-        self.names.remove(&self.functions[at].name);
-        for step in pending {
+        let mut pending = std::mem::take(&mut function.pending);
+        let name = function.name;
+        self.names.remove(&name);
+        while let Some(step) = pending.pop_front() {
             self.registry_step(&step);
+            if let Some(&holder) = self.names.get(&name).filter(|holder| self.functions[**holder].is_busy()) {
+                self.functions[holder].pending = pending;
+                return;
+            }
         }
     }
 }

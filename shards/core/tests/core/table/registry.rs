@@ -169,6 +169,23 @@ fn what_waited_for_a_removal_that_failed_goes_on() {
 }
 
 #[test]
+fn what_waited_for_a_removal_is_served_in_the_order_in_which_it_came() {
+    check(
+        "
+        0 r register f backend -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        0 x remove f -> teardown f
+        0 s register f backend
+        0 y remove f
+        0 t register f
+        1 torn-down f ok -> x: removed, close p, note gone, provision f
+        2 provisioned f ok q -> open q, s: registered, teardown f
+        3 torn-down f ok -> y: removed, close q, note gone, open F, t: registered
+        ",
+    );
+}
+
+#[test]
 fn what_waits_for_a_backend_is_bounded() {
     check(
         "

@@ -68,6 +68,38 @@ pub struct StoredExecution {
     accepted: u64,
 }
 
+impl StoredExecution {
+    /// One that waits for its first attempt.
+    fn new(
+        id: ExecutionId,
+        function: Name,
+        created_ms: u64,
+        payload: Payload,
+        extra: Option<Box<Extra>>,
+        order: u64,
+    ) -> StoredExecution {
+        StoredExecution {
+            id,
+            function,
+            created_ms,
+            queued_ms: created_ms,
+            payload,
+            extra,
+            callback_url: None,
+            delivery: None,
+            attempt: 0,
+            attempts_before: 0,
+            is_interrupted: false,
+            last_failure: None,
+            end: None,
+            dead: false,
+            is_removed: false,
+            order,
+            accepted: order,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Recovery {
@@ -98,50 +130,18 @@ impl Recovery {
                 self.functions.insert(spec.name, spec);
             }
             Record::Accepted { id, function, created_ms, payload, extra, callback_url } => {
-                let execution = StoredExecution {
-                    id,
-                    function,
-                    created_ms,
-                    queued_ms: created_ms,
-                    payload,
-                    extra,
-                    callback_url,
-                    delivery: None,
-                    attempt: 0,
-                    attempts_before: 0,
-                    is_interrupted: false,
-                    last_failure: None,
-                    end: None,
-                    dead: false,
-                    is_removed: false,
-                    order: count,
-                    accepted: count,
-                };
                 // Written once more, because it was not certain whether it had been written.
-                self.executions.entry(id).or_insert_with(|| Box::new(execution));
+                self.executions.entry(id).or_insert_with(|| {
+                    let execution = StoredExecution::new(id, function, created_ms, payload, extra, count);
+                    Box::new(StoredExecution { callback_url, ..execution })
+                });
             }
             Record::Kept { id, function, created_ms, attempt, payload, extra, last_failure, end, dead } => {
-                let execution = StoredExecution {
-                    id,
-                    function,
-                    created_ms,
-                    queued_ms: created_ms,
-                    payload,
-                    extra,
-                    callback_url: None,
-                    delivery: None,
-                    attempt,
-                    attempts_before: 0,
-                    is_interrupted: false,
-                    last_failure,
-                    end: None,
-                    dead: false,
-                    is_removed: false,
-                    order: count,
-                    accepted: count,
-                };
                 // Of one that is there already its end is there as well, or is what is said here.
-                let kept = self.executions.entry(id).or_insert_with(|| Box::new(execution));
+                let kept = self.executions.entry(id).or_insert_with(|| {
+                    let execution = StoredExecution::new(id, function, created_ms, payload, extra, count);
+                    Box::new(StoredExecution { attempt, last_failure, ..execution })
+                });
                 if kept.end.is_none() {
                     kept.apply(Record::Ended { id, end, dead }, count);
                 }

@@ -50,6 +50,17 @@ async fn every_id(api: &Api, function: &str) -> Result<Vec<String>, Failure> {
     Ok(letters.iter().rev().filter_map(id).collect())
 }
 
+/// Says what was done where the server's answer has no body of its own: to a program what it wants to know, to people a
+/// line.
+fn report(session: &Session, answer: &Value, line: &str) -> Result<(), Failure> {
+    if session.output.is_json() {
+        session.output.json(answer.to_string().as_bytes())?;
+    } else {
+        session.output.line(line)?;
+    }
+    Ok(())
+}
+
 /// A number of dead letters.
 fn counted(count: usize) -> String {
     if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }

@@ -9,7 +9,7 @@ use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::{counted, every::Action, every_id};
+use super::{counted, every::Action, every_id, report};
 use crate::cli::{client::Session, failure::Failure, output::note};
 
 /// Arguments of `dlq purge`.
@@ -73,14 +73,4 @@ impl Purge {
         io::stdin().read_line(&mut answer).map_err(|error| Failure::Failed(format!("no answer: {error}")))?;
         Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
-}
-
-/// The server's answer has no body: say what a program wants to know.
-fn report(session: &Session, answer: &serde_json::Value, line: &str) -> Result<(), Failure> {
-    if session.output.is_json() {
-        session.output.json(answer.to_string().as_bytes())?;
-    } else {
-        session.output.line(line)?;
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::{counted, every::Action};
+use super::{counted, every::Action, report};
 use crate::cli::{client::Session, failure::Failure, output::note};
 
 /// Arguments of `dlq replay`.
@@ -45,12 +45,8 @@ impl Replay {
             }
             None => {
                 let count = REPLAY.with_all(&session.api, &self.name).await?;
-                if session.output.is_json() {
-                    let answer = json!({ "function": self.name, "replayed": count });
-                    session.output.json(answer.to_string().as_bytes())?;
-                } else {
-                    session.output.line(&format!("{}: {} replayed", self.name, counted(count)))?;
-                }
+                let answer = json!({ "function": self.name, "replayed": count });
+                report(&session, &answer, &format!("{}: {} replayed", self.name, counted(count)))?;
             }
         }
         Ok(ExitCode::SUCCESS)

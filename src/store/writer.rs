@@ -14,7 +14,7 @@ use std::{
     io::{self, Seek, SeekFrom, Write},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
@@ -57,8 +57,6 @@ struct Shared {
     stopping: AtomicBool,
     /// Nothing may be compacted yet: the log is being read.
     reading: AtomicBool,
-    commits: AtomicU64,
-    written_bytes: AtomicU64,
 }
 
 /// Records of one shard that wait to be written.
@@ -67,17 +65,6 @@ struct Lane {
     records: Vec<u8>,
     /// Number of the last one.
     through: u64,
-}
-
-/// What the writer has done.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct WriterView {
-    /// Commits, each with a sync of its own.
-    pub commits: u64,
-    /// Bytes written with them.
-    pub written_bytes: u64,
-    /// The disk takes nothing.
-    pub failing: bool,
 }
 
 /// The running writer. [`Writer::stop`] it, or what is pending is lost.
@@ -103,8 +90,6 @@ impl Writer {
             failing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             reading: AtomicBool::new(true),
-            commits: AtomicU64::new(0),
-            written_bytes: AtomicU64::new(0),
         });
         let log = Log {
             file,
@@ -137,15 +122,6 @@ impl Writer {
     /// The log has been read: from now on it may be compacted.
     pub fn log_was_read(&self) {
         self.shared.reading.store(false, Ordering::Release);
-    }
-
-    /// What it has done so far.
-    pub fn view(&self) -> WriterView {
-        WriterView {
-            commits: self.shared.commits.load(Ordering::Relaxed),
-            written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
-            failing: self.shared.failing.load(Ordering::Relaxed),
-        }
     }
 
     /// Writes what is pending and ends. Call it when no shard takes anything any more.
@@ -259,8 +235,6 @@ impl Committer {
 
     fn succeeded(&mut self, throughs: &[Option<u64>], probing: bool) {
         self.backlog = Vec::new();
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
-        self.shared.written_bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
         if probing {
             self.complained = None;
             self.shared.failing.store(false, Ordering::Release);

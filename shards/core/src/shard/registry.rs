@@ -9,6 +9,7 @@ use crate::{
     journal::{Promise, Record},
     name::Name,
     payload::{Failure, code},
+    queue::WaitQueue,
     sabotage::Sabotage,
     shard::{FunctionKey, Shard},
 };
@@ -314,6 +315,9 @@ impl Shard {
         let endpoints: Vec<_> = function.endpoints.drain(..).map(|endpoint| endpoint.id).collect();
         let mut pending = std::mem::take(&mut function.pending);
         let idle = function.in_flight == 0;
+        // What waited has ended. Should one of them be tried again under another registration, it does not wait here.
+        function.queue = WaitQueue::default();
+        function.backlog = WaitQueue::default();
         self.names.remove(&name);
         for endpoint in endpoints {
             self.close_endpoint(endpoint, fx);

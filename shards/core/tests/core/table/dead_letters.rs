@@ -47,6 +47,24 @@ fn letters_outlive_another_registration() {
 }
 
 #[test]
+fn a_letter_waits_with_the_registration_that_it_is_tried_again_under() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f max-age=2 -> b: accepted b
+        2 turn
+        2 x remove f -> x: removed, close F, note gone
+        3 r register f slots=1 -> open F, r: registered
+        3 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
+        3 x replay f b -> x: accepted b
+        4 answer a#1 ok
+        4 answer c#1 ok -> note 0+1 of 1 ms, dispatch b#1 to F for 1000
+        ",
+    );
+}
+
+#[test]
 fn what_was_cancelled_or_removed_is_no_dead_letter() {
     check(
         "

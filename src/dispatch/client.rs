@@ -3,7 +3,7 @@
 //!
 //! It keeps idle connections per authority and retries once, on a fresh connection, a request that a closed
 //! idle connection refused before anything was written. Invocations do not pass here: they have their own
-//! pools, partitioned by function, in [`super`]. Redirects are never followed. Plain `http` only.
+//! pools in [`super`]. Redirects are never followed. Plain `http` only.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 

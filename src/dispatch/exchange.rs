@@ -5,7 +5,6 @@ use std::task::Waker;
 use shard_core::{Dispatch, Failure, Input, Outcome, Report};
 
 use super::{
-    DispatchOptions, Sink,
     connection::{Answer, Connection, ExchangeError},
     outcome,
     pool::Pool,
@@ -17,15 +16,9 @@ use super::{
 const FRESH_RESENDS_MAX: u32 = 1;
 
 /// Sends an attempt and says what became of it. Leaves the connection for the next one, if there may be a next one.
-pub(super) async fn run(
-    pool: &Pool,
-    connection: &mut Option<Connection>,
-    dispatch: &Dispatch,
-    options: &DispatchOptions,
-    sink: &Sink,
-) -> Report {
-    let exchange = exchange(pool, connection, dispatch, options, sink);
-    let result = match options.read_timeout {
+pub(super) async fn run(pool: &Pool, connection: &mut Option<Connection>, dispatch: &Dispatch) -> Report {
+    let exchange = exchange(pool, connection, dispatch);
+    let result = match pool.options.read_timeout {
         None => exchange.await,
         Some(limit) => match tokio::time::timeout(limit, exchange).await {
             Ok(result) => result,
@@ -47,8 +40,6 @@ async fn exchange(
     pool: &Pool,
     kept: &mut Option<Connection>,
     dispatch: &Dispatch,
-    options: &DispatchOptions,
-    sink: &Sink,
 ) -> Result<Report, Box<Failure>> {
     let unreachable = |reason: String| {
         let message = format!("The function at {} could not be reached: {reason}", pool.address);
@@ -62,11 +53,9 @@ async fn exchange(
         // Taken out until the answer is whole: given up in between, it must not be used again.
         let (mut connection, reused) = match kept.take() {
             Some(connection) => (connection, true),
-            None => {
-                (open(pool, dispatch, sink).await.map_err(|error| unreachable(error.to_string()))?, false)
-            }
+            None => (open(pool, dispatch).await.map_err(|error| unreachable(error.to_string()))?, false),
         };
-        match connection.exchange(&request, options.response_bytes_max).await {
+        match connection.exchange(&request, pool.options.response_bytes_max).await {
             Ok(answer) => {
                 *kept = Some(connection).filter(|_| answer.reusable);
                 break answer;
@@ -76,7 +65,7 @@ async fn exchange(
                 fresh_resends += u32::from(!reused);
             }
             Err(ExchangeError::TooLarge) => {
-                let limit = options.response_bytes_max;
+                let limit = pool.options.response_bytes_max;
                 let message = format!(
                     "The function's answer is longer than {limit} bytes; answer less, or raise `limits.response-bytes`"
                 );
@@ -90,9 +79,9 @@ async fn exchange(
 }
 
 /// Opens a connection, telling the core meanwhile that the function has not got the call yet.
-async fn open(pool: &Pool, dispatch: &Dispatch, sink: &Sink) -> std::io::Result<Connection> {
-    sink(Input::Connecting { attempt: dispatch.attempt, connecting: true });
-    let connection = pool.connect().await?;
-    sink(Input::Connecting { attempt: dispatch.attempt, connecting: false });
+async fn open(pool: &Pool, dispatch: &Dispatch) -> std::io::Result<Connection> {
+    (pool.sink)(Input::Connecting { attempt: dispatch.attempt, connecting: true });
+    let connection = pool.origin.connect(pool.options.connect_timeout).await?;
+    (pool.sink)(Input::Connecting { attempt: dispatch.attempt, connecting: false });
     Ok(connection)
 }

@@ -1,7 +1,7 @@
 //! Outgoing HTTP. The only folder that names hyper's client.
 //!
-//! A [`Dispatcher`] lives on a shard's thread and sends that shard's attempts: `pool` keeps the connections of
-//! one endpoint and the tasks that use them, `request` and `response` say what goes over a `connection`, `exchange` sees one attempt through, and
+//! A [`Dispatcher`] lives on a shard's thread and sends that shard's attempts: `pool` has those of one endpoint and the
+//! tasks that make them, `origin` the connections to one host and port that are free, `request` and `response` say what goes over a `connection`, `exchange` sees one attempt through, and
 //! `outcome` says what an answer means. The core decides how long an attempt may take and aborts it here; there is no
 //! timer per request. `client` is for everything that is not an invocation, `post` for what may go to chosen addresses only.
 
@@ -10,6 +10,7 @@ mod connection;
 mod exchange;
 #[doc(hidden)]
 pub mod measured;
+mod origin;
 pub mod outcome;
 mod pool;
 pub mod post;
@@ -17,10 +18,12 @@ mod request;
 pub mod response;
 mod tls;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
+use hyper::Uri;
 use shard_core::{AttemptKey, Dispatch, EndpointId, Failure, Input, Outcome, Report};
 
+use origin::{Origin, Peer};
 use pool::{Place, Pool};
 pub(crate) use response::fuzz as fuzz_response;
 
@@ -31,7 +34,7 @@ pub struct DispatchOptions {
     pub connect_timeout: Duration,
     /// Time for one exchange, when it is to be shorter than the attempt's.
     pub read_timeout: Option<Duration>,
-    /// Connections to one endpoint; more calls wait for one.
+    /// Connections that calls to one endpoint use at once; more calls wait for one.
     pub connections_max: usize,
     /// Longest answer, in bytes.
     pub response_bytes_max: usize,
@@ -49,13 +52,21 @@ pub struct Dispatcher {
     sink: Sink,
     /// Pools by the position of their endpoint's key.
     pools: Vec<Option<(EndpointId, Rc<Pool>)>>,
+    /// Where they lead to.
+    origins: HashMap<Peer, Rc<Origin>>,
     running: Running,
 }
 
 impl Dispatcher {
     /// A dispatcher without endpoints.
     pub fn new(options: DispatchOptions, sink: Sink) -> Dispatcher {
-        Dispatcher { options: Rc::new(options), sink, pools: Vec::new(), running: Rc::default() }
+        Dispatcher {
+            options: Rc::new(options),
+            sink,
+            pools: Vec::new(),
+            origins: HashMap::new(),
+            running: Rc::default(),
+        }
     }
 
     /// Calls may go to this address from now on.
@@ -66,8 +77,14 @@ impl Dispatcher {
         }
         let running = Rc::clone(&self.running);
         let seated = Rc::new(move |attempt, place| note(&running, attempt, place));
-        let pool = Pool::new(address, &self.options, &self.sink, seated);
-        self.pools[index] = Some((endpoint, Rc::new(pool)));
+        let uri: Uri = address.parse().unwrap_or_default();
+        let peer = Peer::of(&uri);
+        let new = || Rc::new(Origin::new(peer.clone()));
+        let origin = Rc::clone(self.origins.entry(peer.clone()).or_insert_with(new));
+        let pool = Pool::new(address, &uri, origin, &self.options, &self.sink, seated);
+        if let Some((_, before)) = self.pools[index].replace((endpoint, Rc::new(pool))) {
+            self.close(&before);
+        }
     }
 
     /// No further calls go to this address; those in flight go on.
@@ -75,7 +92,14 @@ impl Dispatcher {
         if let Some(place) = self.pools.get_mut(endpoint.index())
             && let Some((_, pool)) = place.take_if(|(open, _)| *open == endpoint)
         {
-            pool.close();
+            self.close(&pool);
+        }
+    }
+
+    fn close(&mut self, pool: &Pool) {
+        pool.close();
+        if pool.origin.is_closed() {
+            self.origins.remove(&pool.origin.peer);
         }
     }
 

@@ -24,7 +24,7 @@ use peers::{
     Hostile, OK, TIMEOUT, UNREACHABLE, rows,
 };
 
-use crate::support::{Response, Server, eventually, pace};
+use crate::support::{Function, Reply, Response, Server, eventually, pace};
 
 /// One connection and one slot: whatever leaks is missed by the next call.
 fn start_server() -> Server {
@@ -209,6 +209,40 @@ fn an_idle_connection_that_was_closed_costs_no_attempt() {
         eventually("the connection is closed", || hostile.open.load(Ordering::SeqCst) == 0);
         assert_eq!(hostile.attempts(), call);
     }
+}
+
+#[test]
+fn functions_at_one_host_and_port_go_on_with_each_others_connections() {
+    let server = Server::start(&["workers=1"]);
+    let function = Function::start(|call| Reply::json(json!(call.path)));
+    let url = |path: &str| format!("http://{}/{path}", function.address);
+    for path in ["a", "b", "c"] {
+        register(&server, path, &url(path), 0);
+    }
+    for path in ["a", "b", "a", "c", "b"] {
+        let response = invoke(&server, path, &json!(1));
+        expect(&server, path, &response, &Output(json!(format!("/{path}"))));
+    }
+    assert_eq!(server.send("DELETE", "/v1/functions/a", &Value::Null).status, 204);
+    expect(&server, "c", &invoke(&server, "c", &json!(1)), &Output(json!("/c")));
+    assert_eq!((function.calls(), function.connections()), (6, 1));
+    expect_balance(&server, &["b", "c"]);
+}
+
+#[test]
+fn with_the_last_function_at_a_host_and_port_its_connections_are_closed() {
+    let server = Server::start(&["workers=1"]);
+    let hostile = Hostile::start(peers::Peer::behave);
+    let is_open = |count| hostile.open.load(Ordering::SeqCst) == count;
+    for name in ["first", "last"] {
+        register(&server, name, &hostile.function.url(), 0);
+        expect(&server, name, &invoke(&server, name, &json!(1)), &Output(json!("tame")));
+    }
+    assert_eq!(server.send("DELETE", "/v1/functions/first", &Value::Null).status, 204);
+    expect(&server, "last", &invoke(&server, "last", &json!(1)), &Output(json!("tame")));
+    assert!(is_open(1) && hostile.function.connections() == 1);
+    assert_eq!(server.send("DELETE", "/v1/functions/last", &Value::Null).status, 204);
+    eventually("the connection is closed", || is_open(0));
 }
 
 #[test]

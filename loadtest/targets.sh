@@ -4,16 +4,18 @@
 #
 #   loadtest/targets.sh target/release/nanofaas RESULTS [STEP…]
 #
-# Steps: latency (what the server adds to a direct call), steady (ten minutes at 70 % of saturation), growth, scaling. The server
-# is on core 0, the load generator and the function that it calls are on core 1. Results go to RESULTS/STEP; exit code
-# 1 when a goal was missed. Comparison with nginx needs other programs and is not here.
+# Steps: latency (what the server adds to a direct call), steady (ten minutes at 70 % of saturation, a function in the server),
+# steady_pool (the same with a function behind an endpoint), both followed by two minutes of the same calls to a server that does
+# nothing, which shows what the machine itself adds; growth, scaling. The server is on core 0, the load generator and
+# the endpoint that it serves are on core 1. Results go to RESULTS/STEP; exit code 1 when a goal was missed. Comparison with
+# nginx needs other programs and is not here.
 
 set -euo pipefail
 
 readonly BINARY=$(realpath "$1")
 readonly RESULTS=$2
 shift 2
-readonly STEPS=("${@:-latency steady growth scaling}")
+readonly STEPS=("${@:-latency steady steady_pool growth scaling}")
 readonly BODY='{"input":{"text":"hello world","n":42}}'
 missed=0
 pids=()
@@ -33,23 +35,32 @@ main() {
 }
 
 latency() {
-  start
+  start POOL
   "$loadtest" peers direct="$endpoint/invoke" nanofaas="$api/v1/functions/echo:invoke" \
     --pid nanofaas="$server" -c 1 -d "$BODY" -H 'Content-Type: application/json' --rounds 7 --seconds 3 |
     tee "$RESULTS/latency.txt"
   stop
 }
 
-steady() {
-  start
-  local saturation
+steady() { hold steady LOCAL; }
+
+steady_pool() { hold steady_pool POOL; }
+
+# hold STEP MODE: finds the saturation, then stays below it.
+hold() {
+  local results=$RESULTS/$1 saturation code=0
+  start "$2"
   taskset -c 1 "$loadtest" saturate --endpoint "$api" --function echo -d "$BODY" --p99-ms 20 --start 10000 --seconds 4 \
-    --precision 0.03 -c 256 --json >"$RESULTS/saturation.json"
-  saturation=$(sed -n 's/.*"saturation_per_s": *\([0-9.]*\).*/\1/p' "$RESULTS/saturation.json" | head -1)
+    --precision 0.03 -c 256 --json >"$results.saturation.json"
+  saturation=$(sed -n 's/.*"saturation_per_s": *\([0-9.]*\).*/\1/p' "$results.saturation.json" | head -1)
   printf 'saturation: %s calls/s\n' "$saturation"
-  local code=0
   taskset -c 1 "$loadtest" run loadtest/scenarios/steady.toml --endpoint "$api" --saturation "$saturation" \
-    --pid "$server" --out "$RESULTS/steady" --warm-up 90s | tee "$RESULTS/steady.txt" || code=1
+    --pid "$server" --out "$results" --warm-up 90s | tee "$results.txt" || code=1
+  stop
+  printf '\nthe same calls to a server that does nothing:\n'
+  serve_nothing 0 '{"executionId":"x","status":"success","output":{"ok":true,"n":42}}'
+  taskset -c 1 "$loadtest" run loadtest/scenarios/steady.toml --endpoint "$endpoint" --saturation "$saturation" \
+    --out "$results.control" --warm-up 5s --duration 2m | tee "$results.control.txt" || true
   stop
   return "$code"
 }
@@ -67,18 +78,23 @@ scaling() {
   "$loadtest" scaling --binary "$BINARY" | tee "$RESULTS/scaling.txt"
 }
 
-# A server with one worker and one POOL function, echo, whose endpoint answers at once.
+# start MODE: a server with one worker and one function, echo, that answers at once.
 start() {
-  taskset -c 1 "$loadtest" static --body '{"ok":true,"n":42}' >"$RESULTS/endpoint.log" 2>&1 &
-  pids+=($!)
+  serve_nothing 1 '{"ok":true,"n":42}'
   NANOFAAS_WORKERS=1 NANOFAAS_RATE_MAX_PER_SECOND=100000000 taskset -c 0 \
     "$BINARY" serve --ephemeral --port 0 --management-port 0 2>"$RESULTS/server.log" &
   server=$!
   pids+=("$server")
-  endpoint=$(wait_for "$RESULTS/endpoint.log" 's/.*serving on \(http[^ ]*\).*/\1/p')
   api=http://$(wait_for "$RESULTS/server.log" 's/.*"message":"serving","api":"\([^"]*\)".*/\1/p')
   curl --fail --silent --show-error --output /dev/null -H 'Content-Type: application/json' "$api/v1/functions" \
-    -d '{"name":"echo","executionMode":"POOL","endpointUrl":"'"$endpoint"'/invoke","concurrency":1000,"queueSize":10000}'
+    -d '{"name":"echo","executionMode":"'"$1"'","endpointUrl":"'"$endpoint"'/invoke","concurrency":1000,"queueSize":10000}'
+}
+
+# serve_nothing CORE BODY: sets `endpoint` to a server that answers everything at once.
+serve_nothing() {
+  taskset -c "$1" "$loadtest" static --body "$2" >"$RESULTS/endpoint.log" 2>&1 &
+  pids+=($!)
+  endpoint=$(wait_for "$RESULTS/endpoint.log" 's/.*serving on \(http[^ ]*\).*/\1/p')
 }
 
 stop() {

@@ -76,6 +76,18 @@ pub fn own_cpu_s() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// CPU time in seconds, of all cores since the machine's start, that its host gave to others while there was work to do
+/// here. `None` where the kernel does not tell.
+pub fn stolen_s() -> Option<f64> {
+    stolen_ticks(&fs::read_to_string("/proc/stat").ok()?)
+        .map(|ticks| ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The eighth figure of all cores.
+fn stolen_ticks(stat: &str) -> Option<u64> {
+    stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().nth(7)?.parse().ok()
+}
+
 fn process(pid: u32) -> Option<Sample> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
@@ -117,6 +129,12 @@ mod tests {
         let own = process(std::process::id()).expect("this process");
         assert!(own.resident_bytes > 100_000, "{own:?}");
         assert_eq!(Monitor::Pid(u32::MAX).sample(), None);
+    }
+
+    #[test]
+    fn stolen_time_is_that_of_all_cores() {
+        assert_eq!(stolen_ticks("cpu  1 2 3 4 5 6 7 80 0 0\ncpu0 1 2 3 4 5 6 7 40 0 0\n"), Some(80));
+        assert_eq!(stolen_ticks("cpu0 1 2 3 4 5 6 7 8\n"), None);
     }
 
     #[test]

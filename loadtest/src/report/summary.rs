@@ -42,6 +42,9 @@ pub struct Summary {
     pub harness: Usage,
     /// The server that was watched, in the measured time.
     pub server: Option<Usage>,
+    /// CPU time that the machine's host gave to others, in proportion to time. Latencies are worse for it.
+    #[serde(default)]
+    pub stolen_cores: Option<f64>,
     /// Limits and whether they hold.
     pub thresholds: Vec<Verdict>,
     /// Second by second, with the warm-up.
@@ -267,6 +270,7 @@ impl Summary {
             functions,
             harness: usage("loadtest".to_owned(), outcome.own_cpu_s, None),
             server,
+            stolen_cores: outcome.stolen_s.map(|stolen_s| stolen_s / outcome.measured_s.max(1e-9)),
             thresholds: Vec::new(),
             series: outcome.rows.clone(),
         };

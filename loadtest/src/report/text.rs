@@ -147,6 +147,12 @@ pub(super) fn remarks(summary: &Summary) -> Vec<String> {
         "loadtest: {:.1} µs CPU per answer, {:.2} cores",
         harness.cpu_us_per_answer, harness.cores
     ));
+    // A core that is away for a moment makes everybody wait who came in that moment.
+    if let Some(stolen_cores) = summary.stolen_cores.filter(|cores| *cores >= 0.005) {
+        lines.push(format!(
+            "machine: its host took {stolen_cores:.3} cores away; the slowest answers are in part its own"
+        ));
+    }
     // A thread that has no time left measures itself.
     if harness.cores > 0.9 * summary.setup.threads as f64 {
         lines.push("loadtest itself was the limit: give it more --threads, or another machine".to_owned());

@@ -46,6 +46,8 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// CPU time of this process in the measured time, in seconds.
     pub own_cpu_s: f64,
+    /// CPU time that the machine's host gave to others in the measured time, in seconds, if it tells.
+    pub stolen_s: Option<f64>,
     /// The watched server in the measured time.
     pub server: Option<ServerUse>,
     /// How long was really measured.
@@ -180,6 +182,7 @@ struct Look {
     /// Time since the start.
     at: Duration,
     own_cpu_s: f64,
+    stolen_s: Option<f64>,
     server: Option<Sample>,
 }
 
@@ -206,7 +209,8 @@ impl Watch {
             return;
         }
         let server = self.monitor.as_mut().and_then(Monitor::sample);
-        self.looks.push(Look { at: now, own_cpu_s: monitor::own_cpu_s(), server });
+        let (own_cpu_s, stolen_s) = (monitor::own_cpu_s(), monitor::stolen_s());
+        self.looks.push(Look { at: now, own_cpu_s, stolen_s, server });
         // Every second, and exactly where the measured time begins and ends.
         let second = Duration::from_secs(now.as_secs() + 1);
         let borders = [self.warm_up, self.end].into_iter().filter(|border| *border > now);
@@ -218,6 +222,7 @@ impl Watch {
         let (first, last) = (at(self.warm_up), at(self.end));
         let between = |value: fn(&Look) -> Option<f64>| Some(value(last?)? - value(first?)?);
         let own_cpu_s = between(|look| Some(look.own_cpu_s)).unwrap_or_default();
+        let stolen_s = between(|look| look.stolen_s);
         let measured_s = between(|look| Some(look.at.as_secs_f64())).unwrap_or_default();
         let cpu_s = between(|look| Some(look.server?.cpu_s));
         let resident = self.looks.iter().filter_map(|look| look.server).map(|server| server.resident_bytes);
@@ -240,6 +245,7 @@ impl Watch {
             totals: collector.totals,
             rows: collector.rows,
             own_cpu_s,
+            stolen_s,
             server,
             measured_s,
             is_interrupted: false,

@@ -32,9 +32,18 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any run; it ends when the restarts are through.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// The loads, and the functions that they call: one keeps its connections, one opens a new one for each call.
+/// The loads, and the functions that they call: one keeps its connections, one opens a new one for each call, one has its
+/// calls accepted and waits for their results, which may come from a later server.
 const KEPT: &str = "kept";
 const NEW: &str = "new";
+const ACCEPTED: &str = "accepted";
+/// Settings of the servers.
+const SETTINGS: [&str; 4] = [
+    "rate.max-per-second=1000000000",
+    "async-queue.enabled=true",
+    "delivery.allow-private=true",
+    "delivery.secret=rolling",
+];
 
 /// Replace a server again and again under constant load.
 #[derive(Args)]
@@ -42,8 +51,9 @@ pub(super) struct RollingCommand {
     /// The nanofaas program to start
     #[arg(long, value_name = "PATH")]
     binary: PathBuf,
-    /// Directory for the data of all servers; functions are called then. Without it /modules/build-metadata is fetched, because
-    /// a server without data knows no functions
+    /// Directory for the data of all servers; functions are called then, and a quarter as many calls are enqueued besides, whose
+    /// results have to come by callback. Without it /modules/build-metadata is fetched, because a server without data knows
+    /// no functions
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// End each server before the next one starts, as servers with the same data have to; otherwise the next one starts first
@@ -108,7 +118,7 @@ impl RollingCommand {
             binary: self.binary.clone(),
             workers: self.workers,
             data_dir: self.data.clone(),
-            settings: [&["rate.max-per-second=1000000000".to_owned()], &self.settings[..]].concat(),
+            settings: [&SETTINGS.map(str::to_owned)[..], &self.settings].concat(),
             listener: Some(listener),
             ..Launch::default()
         };
@@ -197,15 +207,18 @@ impl RollingCommand {
             functions: vec![self.function(name, endpoint, headers)],
             ..LoadSpec::default()
         };
+        let mut loads =
+            vec![load(KEPT, Vec::new()), load(NEW, vec![("Connection".to_owned(), "close".to_owned())])];
+        if self.data.is_some() {
+            let rate = Some(Rate::Constant(self.rate / 4.0));
+            loads.push(LoadSpec { rate, mode: Mode::Callback, ..load(ACCEPTED, Vec::new()) });
+        }
         Scenario {
             name: "rolling restart".to_owned(),
             endpoint: Some(endpoint.to_owned()),
             warm_up: Duration::ZERO,
             duration: Some(LONGEST),
-            loads: vec![
-                load(KEPT, Vec::new()),
-                load(NEW, vec![("Connection".to_owned(), "close".to_owned())]),
-            ],
+            loads,
             ..Scenario::default()
         }
     }
@@ -254,7 +267,7 @@ impl RollingCommand {
 fn register(server: &Server) -> Result<(), Failure> {
     let failed = |what: String| Failure::Failed(format!("cannot register a function: {what}"));
     let mut client = Client::connect(server.api, PATIENCE)?;
-    for name in [KEPT, NEW] {
+    for name in [KEPT, NEW, ACCEPTED] {
         let spec =
             format!(r#"{{"name":"{name}","executionMode":"LOCAL","concurrency":1000,"queueSize":10000}}"#);
         let answer =

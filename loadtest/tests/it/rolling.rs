@@ -36,4 +36,7 @@ fn functions_go_on_when_one_server_takes_over_the_data_of_another() {
     let data = folder("rolling-data");
     let summary = rolled(&["--data", &data.to_string_lossy()]);
     assert_eq!(number(&summary, "/run/total/failed"), 0.0, "{summary:#}");
+    let accepted = &summary["run"]["functions"][2];
+    assert_eq!(accepted["name"], "accepted", "{summary:#}");
+    assert!(number(accepted, "/figures/succeeded") > 50.0, "{accepted:#}");
 }

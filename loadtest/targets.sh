@@ -6,7 +6,7 @@
 #
 # Steps: latency (what the server adds to a direct call), steady (ten minutes at 70 % of saturation, a function in the server),
 # steady_pool (the same with a function behind an endpoint), both followed by two minutes of the same calls to a server that does
-# nothing, which shows what the machine itself adds; growth, scaling. The server is on core 0, the load generator and
+# nothing, which shows what the machine itself adds; durable (enqueued calls with and without a store), growth, scaling. The server is on core 0, the load generator and
 # the endpoint that it serves are on core 1. Results go to RESULTS/STEP; exit code 1 when a goal was missed. Comparison with
 # nginx needs other programs and is not here.
 
@@ -15,10 +15,11 @@ set -euo pipefail
 readonly BINARY=$(realpath "$1")
 readonly RESULTS=$2
 shift 2
-readonly STEPS=("${@:-latency steady steady_pool growth scaling}")
+readonly STEPS=("${@:-latency steady steady_pool durable growth scaling}")
 readonly BODY='{"input":{"text":"hello world","n":42}}'
 missed=0
 pids=()
+SERVE=(--ephemeral)
 
 main() {
   trap end EXIT
@@ -78,11 +79,41 @@ scaling() {
   "$loadtest" scaling --binary "$BINARY" | tee "$RESULTS/scaling.txt"
 }
 
-# start MODE: a server with one worker and one function, echo, that answers at once.
+# Enqueued calls, their executions included: what a core can do with the records in memory and on disk, in turns; then 30 000 per
+# second for half a minute on disk.
+durable() {
+  local round code=0 data
+  data=$(mktemp -d)
+  for round in 1 2 3; do
+    start LOCAL
+    enqueue "$RESULTS/durable.memory.$round" --duration 5s
+    stop
+    SERVE=(--data-dir "$data/$round")
+    start LOCAL
+    enqueue "$RESULTS/durable.disk.$round" --duration 5s
+    stop
+    SERVE=(--ephemeral)
+  done
+  SERVE=(--data-dir "$data/steady")
+  start LOCAL
+  enqueue "$RESULTS/durable.steady" --duration 30s --rate 30000 --threshold p99_ms=20 --threshold error_rate=0 || code=1
+  stop
+  SERVE=(--ephemeral)
+  rm -r "$data"
+  return "$code"
+}
+
+# enqueue RESULTS FLAG…
+enqueue() {
+  taskset -c 1 "$loadtest" run --url "$api/v1/functions/echo:enqueue" -X POST -H 'Content-Type: application/json' -d "$BODY" \
+    -c 512 --warm-up 3s --pid "$server" --out "$@" | tee "$1.txt"
+}
+
+# start MODE: a server with one worker and one function, echo, that answers at once; `SERVE` has flags of its own.
 start() {
   serve_nothing 1 '{"ok":true,"n":42}'
-  NANOFAAS_WORKERS=1 NANOFAAS_RATE_MAX_PER_SECOND=100000000 taskset -c 0 \
-    "$BINARY" serve --ephemeral --port 0 --management-port 0 2>"$RESULTS/server.log" &
+  NANOFAAS_WORKERS=1 NANOFAAS_RATE_MAX_PER_SECOND=100000000 NANOFAAS_ASYNC_QUEUE_ENABLED=true taskset -c 0 \
+    "$BINARY" serve "${SERVE[@]}" --port 0 --management-port 0 2>"$RESULTS/server.log" &
   server=$!
   pids+=("$server")
   api=http://$(wait_for "$RESULTS/server.log" 's/.*"message":"serving","api":"\([^"]*\)".*/\1/p')

@@ -49,6 +49,10 @@ pub(crate) struct Live {
     pub(crate) expiry: TimerKey,
     /// Attempts made before it was replayed: they do not count against the attempts it may have.
     pub(crate) attempts_before: u32,
+    /// The record that has to be safe before it is dispatched, as long as it is beside its queue for that.
+    pub(crate) record: u64,
+    /// How it had ended before it was replayed, should that come to nothing.
+    pub(crate) died: Option<Box<Death>>,
     /// The timer that ends its wait in the sync queue, while it waits there.
     pub(crate) sync_wait: Option<TimerKey>,
     /// The timer of a retry that waits for its time.
@@ -78,6 +82,8 @@ impl Live {
             expires_us: 0,
             expiry: TimerKey::NONE,
             attempts_before: 0,
+            record: 0,
+            died: None,
             sync_wait: None,
             backoff: None,
             accepted_us: now_us,
@@ -129,6 +135,17 @@ pub(crate) enum Ending {
     Failed(Box<Failure>),
     /// The deadline passed.
     TimedOut { stage: Stage, limit_ms: u32 },
+}
+
+/// How a dead letter had ended.
+#[derive(Debug)]
+pub(crate) struct Death {
+    pub(crate) state: State,
+    pub(crate) ending: Ending,
+    pub(crate) last_failure: Option<Box<Failure>>,
+    pub(crate) dispatched_ms: u64,
+    pub(crate) cold_start: bool,
+    pub(crate) init_ms: Option<u32>,
 }
 
 /// The delivery of a result to an address of the caller's.

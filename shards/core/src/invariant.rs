@@ -92,8 +92,9 @@ fn check_accepted(shard: &Shard) -> Result<(), String> {
         for key in &function.parked {
             let live = shard.executions.get(*key).and_then(|execution| execution.live.as_ref());
             let backs_off = live.is_some_and(|live| live.backoff.is_some());
+            let awaited = live.is_some_and(|live| shard.journal.decides(live.record));
             expect(
-                backs_off || promised(*key),
+                backs_off || (awaited && promised(*key)),
                 "nothing will queue an execution that waits beside its queue",
             )?;
         }

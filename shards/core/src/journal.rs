@@ -205,21 +205,28 @@ impl Journal {
         self.written
     }
 
-    /// Something follows once everything that was written so far is safe.
-    pub(crate) fn promise(&mut self, promise: Promise) {
+    /// Something follows once everything that was written so far is safe. Returns the number of the record that
+    /// decides it.
+    pub(crate) fn promise(&mut self, promise: Promise) -> u64 {
         self.promises.push_back((self.written, promise));
+        self.written
     }
 
-    /// The oldest promise that a record up to `through` decides.
-    pub(crate) fn pop(&mut self, through: u64) -> Option<Promise> {
-        self.promises.pop_front_if(|(number, _)| *number <= through).map(|(_, promise)| promise)
+    /// The oldest promise that a record up to `through` decides, with the number of that.
+    pub(crate) fn pop(&mut self, through: u64) -> Option<(u64, Promise)> {
+        self.promises.pop_front_if(|(number, _)| *number <= through)
     }
 
     /// The newest promise that this very record decides. It is among the newest of all.
-    pub(crate) fn take(&mut self, number: u64) -> Option<Promise> {
+    pub(crate) fn take(&mut self, number: u64) -> Option<(u64, Promise)> {
         let place = self.promises.iter().rposition(|(of, _)| *of <= number)?;
         self.promises.get(place).filter(|(of, _)| *of == number)?;
-        self.promises.remove(place).map(|(_, promise)| promise)
+        self.promises.remove(place)
+    }
+
+    /// Whether something waits for this record.
+    pub(crate) fn decides(&self, number: u64) -> bool {
+        self.promises.iter().any(|(of, _)| *of == number)
     }
 
     /// Promises that are open, oldest first.

@@ -4,7 +4,7 @@ use crate::{
     answer::{Answer, DeadLetterView, Refusal, State},
     dead_letters::DeadLetter,
     effect::{Effect, Effects, Note},
-    execution::{Ending, Live},
+    execution::{Death, Ending, Execution, Live},
     function::Accounting,
     id::ExecutionId,
     input::{Extra, Ticket},
@@ -93,8 +93,7 @@ impl Shard {
         match self.revive(name, id, fx) {
             Ok(key) => {
                 self.write(Record::Replayed { id, at_ms: self.now.unix_ms }, fx);
-                self.park(key);
-                self.journal.promise(Promise::Replay(key, ticket));
+                self.await_record(key, Promise::Replay(key, ticket));
             }
             Err(refusal) => fx.reply(ticket, Answer::Refused(refusal)),
         }
@@ -127,24 +126,21 @@ impl Shard {
         // It may wait as long again.
         let expires_us = self.expiry_of(letter.extra.as_deref());
         let Some(execution) = self.executions.get_mut(key) else { return Err(Refusal::DeadLetterNotFound) };
-        let ending = std::mem::replace(&mut execution.ending, Ending::None);
-        // What it died of stays visible while it is tried again.
-        execution.last_failure = match ending {
-            Ending::Failed(failure) => Some(Box::new(Failure { body: None, ..*failure })),
-            Ending::TimedOut { stage, limit_ms } => {
-                Some(Box::new(Failure::new(code::TIMEOUT, stage.timeout_message(limit_ms))))
-            }
-            Ending::None | Ending::Output(_) => execution.last_failure.take(),
+        let died = Death {
+            state: std::mem::replace(&mut execution.state, State::Queued),
+            ending: std::mem::replace(&mut execution.ending, Ending::None),
+            last_failure: execution.last_failure.take(),
+            dispatched_ms: std::mem::take(&mut execution.dispatched_ms),
+            cold_start: std::mem::take(&mut execution.cold_start),
+            init_ms: execution.init_ms.take(),
         };
-        execution.state = State::Queued;
-        execution.dispatched_ms = 0;
+        execution.last_failure = died.shown();
         execution.finished_ms = 0;
         execution.finished_us = 0;
-        execution.cold_start = false;
-        execution.init_ms = None;
         let old_function = std::mem::replace(&mut execution.function, function_key);
         let live = Live {
             attempts_before: execution.attempt,
+            died: Some(Box::new(died)),
             ..Live::new(letter.payload, letter.extra, self.now.mono_us)
         };
         execution.live = Some(Box::new(live));
@@ -177,16 +173,16 @@ impl Shard {
         }
     }
 
-    /// A replay that could not be written down: the dead letter is one again.
+    /// A replay that could not be written down: the dead letter is one again, of what it had died of.
     pub(super) fn bury_again(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get(key) else { return };
-        if execution.state != State::Queued {
-            return;
-        }
-        let failure = execution.last_failure.clone().unwrap_or_else(|| {
-            Box::new(Failure::new(code::STORE_UNAVAILABLE, "The replay could not be written down"))
-        });
-        self.finish(key, State::Error, Ending::Failed(failure), fx);
+        let waits = |execution: &&mut Execution| execution.state == State::Queued;
+        let Some(execution) = self.executions.get_mut(key).filter(waits) else { return };
+        let Some(died) = execution.live.as_mut().and_then(|live| live.died.take()) else { return };
+        execution.last_failure = died.last_failure;
+        execution.dispatched_ms = died.dispatched_ms;
+        execution.cold_start = died.cold_start;
+        execution.init_ms = died.init_ms;
+        self.finish(key, died.state, died.ending, fx);
     }
 
     fn dead_letter(&self, name: &Name, id: ExecutionId) -> Result<ExecutionKey, Refusal> {
@@ -208,5 +204,21 @@ impl Shard {
         let name = Name::new(&execution.label)?;
         self.dead_letters.remove(&name, key, letter.bytes);
         Some((execution.id, *letter))
+    }
+}
+
+impl Death {
+    /// What stays visible of it while the execution is tried again.
+    fn shown(&self) -> Option<Box<Failure>> {
+        match &self.ending {
+            Ending::Failed(failure) => {
+                let Failure { code, message, .. } = &**failure;
+                Some(Box::new(Failure { code: code.clone(), message: message.clone(), body: None }))
+            }
+            Ending::TimedOut { stage, limit_ms } => {
+                Some(Box::new(Failure::new(code::TIMEOUT, stage.timeout_message(*limit_ms))))
+            }
+            Ending::None | Ending::Output(_) => self.last_failure.clone(),
+        }
     }
 }

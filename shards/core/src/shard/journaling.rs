@@ -23,12 +23,27 @@ impl Shard {
 
     /// Has a new execution written down. Until it is safe it waits beside its queue, where it has its place.
     pub(super) fn accept(&mut self, key: ExecutionKey, ticket: Ticket, fx: &mut Effects) {
-        self.park(key);
         self.write_accepted(key, fx);
-        self.journal.promise(Promise::Accept(key, ticket));
+        self.await_record(key, Promise::Accept(key, ticket));
         if self.sabotaged.by(Sabotage::AcceptedBeforeWrite) {
             self.journaled(u64::MAX, fx);
         }
+    }
+
+    /// Keeps an execution beside its queue until the newest record is safe.
+    pub(super) fn await_record(&mut self, key: ExecutionKey, promise: Promise) {
+        self.park(key);
+        let record = self.journal.promise(promise);
+        if let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) {
+            live.record = record;
+        }
+    }
+
+    /// Whether an execution is beside its queue for this record. It may have ended and be tried again since, and wait
+    /// for a later one.
+    fn awaits_record(&self, key: ExecutionKey, record: u64) -> bool {
+        let live = self.executions.get(key).and_then(|execution| execution.live.as_ref());
+        live.is_some_and(|live| live.record == record)
     }
 
     /// Makes an execution that others wait for one that is accepted, and answers when that is safe.
@@ -121,7 +136,7 @@ impl Shard {
 
     /// Everything up to this record is safe: what was promised with it happens.
     pub(super) fn journaled(&mut self, through: u64, fx: &mut Effects) {
-        while let Some(promise) = self.journal.pop(through) {
+        while let Some((number, promise)) = self.journal.pop(through) {
             match promise {
                 Promise::Accept(key, ticket) | Promise::Replay(key, ticket) => {
                     // It may have been cancelled in the meantime, and forgotten: it was accepted all the same.
@@ -130,7 +145,7 @@ impl Shard {
                         continue;
                     };
                     fx.reply(ticket, Answer::Accepted { id: execution.id });
-                    if self.unpark(key) {
+                    if self.awaits_record(key, number) && self.unpark(key) {
                         self.dispatch_or_enqueue(key, fx);
                     }
                 }
@@ -154,14 +169,14 @@ impl Shard {
 
     /// Records up to this one cannot be written: nothing may be promised.
     pub(super) fn journal_failed(&mut self, through: u64, fx: &mut Effects) {
-        while let Some(promise) = self.journal.pop(through) {
-            self.break_promise(promise, fx);
+        while let Some((number, promise)) = self.journal.pop(through) {
+            self.break_promise(number, promise, fx);
         }
     }
 
     /// One record was not taken.
     pub(super) fn journal_refused(&mut self, number: u64, fx: &mut Effects) {
-        while let Some(promise) = self.journal.take(number) {
+        while let Some((number, promise)) = self.journal.take(number) {
             // Nothing of it will ever turn up, so nothing has to be taken back: while the disk is full, a record for
             // every refusal would push out those that count.
             if let Promise::Accept(key, _) = promise
@@ -171,11 +186,11 @@ impl Shard {
                 execution.accepted = false;
                 self.accepted_count -= 1;
             }
-            self.break_promise(promise, fx);
+            self.break_promise(number, promise, fx);
         }
     }
 
-    fn break_promise(&mut self, promise: Promise, fx: &mut Effects) {
+    fn break_promise(&mut self, number: u64, promise: Promise, fx: &mut Effects) {
         let refused = Answer::Refused(Refusal::StoreUnavailable);
         match promise {
             Promise::Accept(key, ticket) => {
@@ -188,7 +203,9 @@ impl Shard {
                     // Its acceptance may have been written with the same group.
                     execution.unwritten = true;
                 }
-                self.bury_again(key, fx);
+                if self.awaits_record(key, number) {
+                    self.bury_again(key, fx);
+                }
             }
             Promise::Answer(id, ticket) => {
                 fx.reply(ticket, refused);

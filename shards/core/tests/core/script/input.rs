@@ -28,6 +28,11 @@ impl Run {
                 return None;
             }
             ["store", "safe"] => Input::Journaled { through: self.written },
+            // All but the newest so many.
+            ["store", "safe", "but", newest] => {
+                let newest: u64 = newest.parse().expect("a number of records");
+                Input::Journaled { through: self.written - newest }
+            }
             ["store", "refuses"] => Input::JournalRefused { number: self.written },
             ["store", "fails"] => Input::JournalFailed { through: self.written },
             ["autoscaler", "off"] => Input::Configure(Settings::default()),

@@ -8,8 +8,8 @@
 //! Times are milliseconds. A caller is named by a word (`a`), and so is the execution it starts; `a#1` is its first
 //! attempt. Inputs are read in `input`, effects written in `text`. Leases of calls and bytes are given as wanted,
 //! unless a script gives them itself (`calls 5`, `bytes 100`). Records are safe at once, unless the script says
-//! `store waits`: then they are written out as `write …` and wait for `store safe`, `store fails` or, the newest alone,
-//! `store refuses`. `crash` goes on with another shard, which is given what the records add up to that were safe.
+//! `store waits`: then they are written out as `write …` and wait for `store safe` (`but 2`: all but the newest two), `store fails` or,
+//! the newest alone, `store refuses`. `crash` goes on with another shard, which is given what the records add up to that were safe.
 //! The audit runs after every step.
 
 mod input;
@@ -132,7 +132,9 @@ impl Run {
 
     fn handle(&mut self, input: Input) -> String {
         match input {
-            Input::Journaled { .. } => self.safe = self.records.len(),
+            Input::Journaled { through } => {
+                self.safe = self.records.len() - (self.written - through) as usize;
+            }
             Input::JournalFailed { .. } => self.records.truncate(self.safe),
             Input::JournalRefused { .. } => drop(self.records.pop()),
             _ => {}

@@ -57,6 +57,47 @@ fn a_replay_that_cannot_be_written_leaves_the_letter() {
 }
 
 #[test]
+fn a_letter_whose_replay_fails_died_of_what_it_had_died_of() {
+    check(
+        "
+        0 r register f attempts=2 timeout=10 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 10
+        1 answer a#1 fail -> note retry a#1 FAILED, dispatch a#2 to F for 10
+        2 answer a#2 promise cold=3
+        12 turn
+        12 g get a -> g: a timeout attempt=2 error=TIMEOUT last=FUNCTION_TIMEOUT cold=3 created=0 dispatched=1 finished=12
+        13 store waits
+        13 x replay f a -> write replayed a
+        14 g get a -> g: a queued attempt=2 last=TIMEOUT created=0
+        15 store fails -> x: refused StoreUnavailable, write ended a timeout dead
+        16 g get a -> g: a timeout attempt=2 error=TIMEOUT last=FUNCTION_TIMEOUT cold=3 created=0 dispatched=1 finished=15
+        ",
+    );
+}
+
+#[test]
+fn what_is_tried_again_waits_for_the_record_of_that() {
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 store waits
+        0 a enqueue f max-age=5 -> write accepted a of f
+        5 turn -> write ended a error dead
+        6 x replay f a -> write replayed a
+        7 store safe but 1 -> a: accepted a
+        8 store safe -> x: accepted a, dispatch a#1 to F for 1000, write attempted a#1
+        9 answer a#1 refuse -> note 2+1 of 3 ms, write ended a error dead
+        10 x replay f a -> write replayed a
+        15 turn -> write ended a error dead
+        16 y replay f a -> write replayed a
+        17 store safe but 2 -> x: accepted a
+        18 store fails -> y: refused StoreUnavailable, write ended a error dead
+        19 d dead f -> d: letters [a#1 EXPIRED at 18 of 0]
+        ",
+    );
+}
+
+#[test]
 fn who_joins_is_told_when_the_record_is_safe() {
     check(
         "

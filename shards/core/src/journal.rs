@@ -181,7 +181,7 @@ pub(crate) enum Promise {
 
 impl Promise {
     /// Whether it was given for the acceptance of this execution.
-    pub(crate) fn is_about(&self, key: ExecutionKey, id: ExecutionId) -> bool {
+    fn is_about(&self, key: ExecutionKey, id: ExecutionId) -> bool {
         match self {
             Promise::Accept(of, _) | Promise::Replay(of, _) => *of == key,
             Promise::Answer(of, _) => *of == id,
@@ -210,6 +210,17 @@ impl Journal {
     pub(crate) fn promise(&mut self, promise: Promise) -> u64 {
         self.promises.push_back((self.written, promise));
         self.written
+    }
+
+    /// Something else follows once the newest record of an execution's acceptance is safe: that very one, for were it
+    /// to fail and be written once more, a later one would say nothing about it. `false`: none is on its way.
+    pub(crate) fn join(&mut self, key: ExecutionKey, id: ExecutionId, ticket: Ticket) -> bool {
+        let Some(place) = self.promises.iter().rposition(|(_, promise)| promise.is_about(key, id)) else {
+            return false;
+        };
+        let number = self.promises[place].0;
+        self.promises.insert(place + 1, (number, Promise::Answer(id, ticket)));
+        true
     }
 
     /// The oldest promise that a record up to `through` decides, with the number of that.

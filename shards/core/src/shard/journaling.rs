@@ -56,9 +56,7 @@ impl Shard {
     ) {
         let Some(execution) = self.executions.get_mut(key) else { return };
         if execution.accepted && !execution.unwritten {
-            if self.journal.promises().any(|promise| promise.is_about(key, id)) {
-                self.journal.promise(Promise::Answer(id, ticket));
-            } else {
+            if !self.journal.join(key, id, ticket) {
                 fx.reply(ticket, Answer::Accepted { id });
             }
             return;

@@ -29,9 +29,12 @@ impl Run {
             }
             ["store", "safe"] => Input::Journaled { through: self.written },
             // All but the newest so many.
-            ["store", "safe", "but", newest] => {
-                let newest: u64 = newest.parse().expect("a number of records");
-                Input::Journaled { through: self.written - newest }
+            ["store", what, "but", newest] => {
+                let through = self.written - newest.parse::<u64>().expect("a number of records");
+                match *what {
+                    "safe" => Input::Journaled { through },
+                    _ => Input::JournalFailed { through },
+                }
             }
             ["store", "refuses"] => Input::JournalRefused { number: self.written },
             ["store", "fails"] => Input::JournalFailed { through: self.written },

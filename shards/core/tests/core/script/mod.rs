@@ -135,7 +135,10 @@ impl Run {
             Input::Journaled { through } => {
                 self.safe = self.records.len() - (self.written - through) as usize;
             }
-            Input::JournalFailed { .. } => self.records.truncate(self.safe),
+            Input::JournalFailed { through } => {
+                let decided = self.records.len() - (self.written - through) as usize;
+                self.records.drain(self.safe..decided);
+            }
             Input::JournalRefused { .. } => drop(self.records.pop()),
             _ => {}
         }

@@ -116,6 +116,25 @@ fn who_joins_is_told_when_the_record_is_safe() {
 }
 
 #[test]
+fn who_joins_is_refused_with_the_record_that_it_joined() {
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 a invoke f key=k -> dispatch a#1 to F for 1000 key=k
+        1 answer a#1 ok -> note 0+1 of 1 ms, a: success a
+        2 store waits
+        2 b enqueue f key=k -> write kept a of f success
+        3 c enqueue f -> write accepted c of f
+        4 d enqueue f key=k
+        5 store fails but 1 -> b: refused StoreUnavailable, d: refused StoreUnavailable
+        6 e enqueue f key=k -> write kept a of f success
+        7 store safe but 1 -> c: accepted c, dispatch c#1 to F for 1000, write attempted c#1
+        8 store safe -> e: accepted a
+        ",
+    );
+}
+
+#[test]
 fn what_ends_before_its_record_is_safe_was_accepted_all_the_same() {
     check(
         "

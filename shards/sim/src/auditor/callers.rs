@@ -27,7 +27,7 @@ pub(super) enum Asked {
 #[derive(Debug)]
 struct Caller {
     asked: Asked,
-    left: bool,
+    left_us: Option<u64>,
 }
 
 /// See the module.
@@ -44,22 +44,17 @@ impl Callers {
 
     /// A request reached its shard.
     pub(super) fn asked(&mut self, ticket: Ticket, asked: Asked) -> Verdict {
-        match self.waiting.insert(ticket, Caller { asked, left: false }) {
+        match self.waiting.insert(ticket, Caller { asked, left_us: None }) {
             None => Ok(()),
             Some(_) => Err(format!("the world used ticket {} twice", ticket.0)),
         }
     }
 
     /// A caller left. Returns what it had asked for.
-    pub(super) fn left(&mut self, ticket: Ticket) -> Option<Asked> {
+    pub(super) fn left(&mut self, ticket: Ticket, now_us: u64) -> Option<Asked> {
         let caller = self.waiting.get_mut(&ticket)?;
-        caller.left = true;
-        let asked = caller.asked;
-        // A reader that is gone is not missed.
-        if matches!(asked, Asked::Read { .. }) {
-            self.waiting.remove(&ticket);
-        }
-        Some(asked)
+        caller.left_us = Some(now_us);
+        Some(caller.asked)
     }
 
     /// A shard answers. Returns what had been asked.
@@ -72,8 +67,8 @@ impl Callers {
             Asked::Read { due_us, .. } => Some(due_us),
             _ => None,
         };
-        let call = matches!(caller.asked, Asked::Call { due_us: Some(_), .. });
-        if caller.left && call {
+        // Deadlines that passed before it left are answered first, in the same step.
+        if due_us.is_some() && caller.left_us.is_some_and(|left_us| left_us < now_us) {
             return Err(format!("ticket {} was answered after its caller had left", ticket.0));
         }
         match due_us {
@@ -92,7 +87,7 @@ impl Callers {
 
     /// Checks that everybody has an answer.
     pub(super) fn none_waits(&self) -> Verdict {
-        let forgotten = self.waiting.iter().find(|(_, caller)| !caller.left);
+        let forgotten = self.waiting.iter().find(|(_, caller)| caller.left_us.is_none());
         match forgotten {
             None => Ok(()),
             Some((ticket, caller)) => {

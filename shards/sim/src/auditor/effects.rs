@@ -2,6 +2,7 @@
 
 use shard_core::{
     Answer, Dispatch, Effect, ExecutionId, Note, Now, Record, Refusal, Ticket, journal::EndResult,
+    payload::code,
 };
 
 use super::{Asked, Auditor, Cause, Verdict, run::End};
@@ -26,11 +27,16 @@ impl Auditor {
                     self.stats.delivered += 1;
                     self.executions.delivers(*id)?;
                 }
-                Effect::Note(Note::Retry { id, attempt, .. }) => self.retried(now, *id, *attempt)?,
+                Effect::Note(Note::Retry { id, attempt, code }) => {
+                    // The report of an attempt whose time was over in the same step came too late to ask for a pause.
+                    let reported = code != code::FUNCTION_TIMEOUT;
+                    self.retried(now, *id, *attempt, reported)?;
+                }
                 Effect::Note(Note::Late { .. }) => self.stats.late += 1,
                 _ => {}
             }
         }
+        self.slots.are_enough(now.mono_us)?;
         self.judge_waiting(effects)
     }
 
@@ -69,14 +75,6 @@ impl Auditor {
                         self.rates.admitted_to(registration.epoch, limit, now)
                     }
                 }
-            }
-            Cause::Callback { ticket, id, attempt, decides } => {
-                let answer = answer_to(ticket);
-                if decides && matches!(answer, Some(Answer::Callback { .. })) {
-                    self.slots.called_back(id, attempt);
-                }
-                self.stats.called_back += u64::from(answer == Some(&Answer::Callback { applied: true }));
-                Ok(())
             }
             Cause::DrainOnce | Cause::Other => Ok(()),
         }
@@ -125,9 +123,9 @@ impl Auditor {
         self.slots.taken((shard, dispatch.attempt), (id, dispatch.number), (epoch, policy), now.mono_us)
     }
 
-    fn retried(&mut self, now: Now, id: ExecutionId, number: u32) -> Verdict {
+    fn retried(&mut self, now: Now, id: ExecutionId, number: u32, reported: bool) -> Verdict {
         self.stats.retried += 1;
-        self.executions.requeued(now.mono_us, id, number)?;
+        self.executions.requeued(now.mono_us, id, number, reported)?;
         let Some(run) = self.executions.get(id).filter(|run| !run.is_muddy()) else { return Ok(()) };
         let Some(registration) = self.registrations.current(&run.name) else {
             return Err(format!("{id} is tried again, and {} is not registered", run.name));
@@ -176,7 +174,7 @@ impl Auditor {
                 self.executions.ended(now.mono_us, *id, End::of(&end.result))
             }
             Record::Replayed { id, .. } => {
-                self.records.accepts(shard, number, *id);
+                self.records.replays(shard, number, *id);
                 self.stats.replayed += 1;
                 let name = self.executions.get_mut(*id)?.name;
                 let Some(to) = self.registrations.current(&name) else {
@@ -228,7 +226,13 @@ impl Auditor {
             }
             Answer::Accepted { id } => {
                 self.belongs(&asked, *id)?;
-                self.records.is_safe(*id)?;
+                match asked {
+                    Asked::Replay(_) => {
+                        self.records.is_replayed(*id)?;
+                        self.executions.get_mut(*id)?.died = None;
+                    }
+                    _ => self.records.is_accepted(*id)?,
+                }
                 self.queues.queue(*id);
                 self.executions.get_mut(*id)?.promised = true;
                 Ok(())
@@ -244,6 +248,11 @@ impl Auditor {
                 }
                 _ => Ok(()),
             },
+            Answer::Callback { applied } => {
+                self.stats.called_back += u64::from(*applied);
+                self.slots.called_back();
+                Ok(())
+            }
             Answer::Execution(view) => self.executions.viewed(now.mono_us, view),
             Answer::DeadLetters(letters) => {
                 letters.iter().try_for_each(|letter| self.executions.viewed(now.mono_us, &letter.execution))

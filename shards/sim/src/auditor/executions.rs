@@ -126,14 +126,14 @@ impl Executions {
         Ok(())
     }
 
-    /// Another attempt will follow.
-    pub(super) fn requeued(&mut self, now_us: u64, id: ExecutionId, number: u32) -> Verdict {
+    /// Another attempt will follow. `reported`: because of what the function said.
+    pub(super) fn requeued(&mut self, now_us: u64, id: ExecutionId, number: u32, reported: bool) -> Verdict {
         let run = self.get_mut(id)?;
         if !run.running || run.attempts != number {
             return Err(format!("attempt {number} of {id} is to be followed by another, and does not run"));
         }
         run.running = false;
-        if let Some((_, pause_us)) = run.pause.take_if(|(at_us, _)| *at_us == now_us) {
+        if let Some((_, pause_us)) = run.pause.take_if(|(at_us, _)| reported && *at_us == now_us) {
             run.not_before_us = now_us + pause_us;
         }
         Ok(())
@@ -163,7 +163,7 @@ impl Executions {
         }
         run.dead = false;
         run.on_record = true;
-        run.ended = None;
+        run.died = run.ended.take();
         run.epoch = epoch;
         run.attempts_before = run.attempts;
         run.queued_us = now_us;
@@ -229,7 +229,7 @@ impl Executions {
         let Some(run) = self.runs.get(&id).filter(|run| run.promised && !run.is_muddy()) else {
             return Ok(());
         };
-        let kept = run.dead || (!self.crowded && now_us < run.ended_us + self.kept_us);
+        let kept = run.dead || (!self.crowded && now_us < run.kept_until_us(self.kept_us));
         match run.ended {
             None => Err(format!("{id} was accepted, has not ended, and nobody finds it")),
             Some(_) if kept && !self.crowded => Err(format!("{id} ended a while ago, and nobody finds it")),
@@ -246,7 +246,9 @@ impl Executions {
                 return Err(format!("{id} was accepted, and the crash has undone that"));
             }
             let changed = kept.and_then(|kept| kept.end.as_ref()).zip(run.ended.as_ref());
-            if let Some((kept, ended)) = changed.filter(|(kept, ended)| !same(kept, ended)) {
+            let undone = |kept| run.died.as_ref().is_some_and(|died| same(kept, died));
+            if let Some((kept, ended)) = changed.filter(|(kept, ended)| !same(kept, ended) && !undone(*kept))
+            {
                 return Err(format!("{id} ended as {ended:?}, and the crash has made that {kept:?}"));
             }
         }

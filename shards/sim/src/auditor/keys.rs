@@ -35,7 +35,8 @@ impl Keys {
         if before.is_muddy() {
             return Ok(());
         }
-        let runs_still = before.ended.is_none();
+        // A dead letter may be tried again after its key was free.
+        let runs_still = before.ended.is_none() && !before.is_replayed_since(run.offered_us);
         // After a crash, the age of a key is on a clock that may have been set.
         let remembered =
             !self.crowded && !before.recovered && run.offered_us < before.offered_us + self.ttl_us;

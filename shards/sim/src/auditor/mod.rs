@@ -42,7 +42,6 @@ type Verdict = Result<(), String>;
 #[derive(Debug)]
 enum Cause {
     Call { ticket: Ticket, id: ExecutionId, name: Name, accepted: bool },
-    Callback { ticket: Ticket, id: ExecutionId, attempt: Option<u32>, decides: bool },
     DrainOnce,
     Other,
 }
@@ -103,8 +102,9 @@ impl Auditor {
             }
             Input::Complete { ticket, id, attempt, outcome } => {
                 self.callers.asked(*ticket, Asked::Other)?;
-                let decides = *outcome != Outcome::Promised;
-                self.cause = Cause::Callback { ticket: *ticket, id: *id, attempt: *attempt, decides };
+                if *outcome != Outcome::Promised {
+                    self.slots.calls_back(*id, *attempt);
+                }
                 self.executions.reported(now, *id, *attempt, outcome);
             }
             Input::DispatchFinished { attempt, report } => {
@@ -113,7 +113,7 @@ impl Auditor {
                     self.executions.reported(now, id, number, &report.outcome);
                 }
             }
-            Input::Abandon { ticket, .. } => self.left(*ticket),
+            Input::Abandon { ticket, .. } => self.left(now, *ticket),
             input => {
                 if let Some(ticket) = input.ticket() {
                     self.callers.asked(ticket, Asked::Other)?;
@@ -164,8 +164,9 @@ impl Auditor {
         Ok(())
     }
 
-    fn left(&mut self, ticket: Ticket) {
-        let Some(Asked::Call { id, keyed, .. }) = self.callers.left(ticket) else { return };
+    fn left(&mut self, now: Now, ticket: Ticket) {
+        let left = self.callers.left(ticket, now.mono_us);
+        let Some(Asked::Call { id, keyed, .. }) = left else { return };
         if keyed || self.executions.get(id).is_some_and(|run| !run.accepted) {
             self.executions.muddy(id);
             self.queues.leave(id);

@@ -29,8 +29,11 @@ impl Window {
 pub(super) struct Rates {
     server: Window,
     limit: u64,
-    /// The most that any limit allowed in the current window.
+    /// The most that any limit allowed in the current window, and ever.
     limit_of_window: u64,
+    limit_max: u64,
+    /// In the current window the clock went back to an earlier one.
+    stepped_back: bool,
     /// By registration.
     functions: BTreeMap<u64, Window>,
     shards: u64,
@@ -43,6 +46,8 @@ impl Rates {
             server: Window::default(),
             limit,
             limit_of_window: limit,
+            limit_max: limit,
+            stepped_back: false,
             functions: BTreeMap::new(),
             shards: u64::from(swarm.shards),
         }
@@ -51,6 +56,7 @@ impl Rates {
     pub(super) fn configured(&mut self, calls_per_second: u32) {
         self.limit = u64::from(calls_per_second);
         self.limit_of_window = self.limit_of_window.max(self.limit);
+        self.limit_max = self.limit_max.max(self.limit);
     }
 
     /// The shards that counted are gone: another server begins to count.
@@ -61,17 +67,21 @@ impl Rates {
 
     /// A call reached its shard.
     pub(super) fn arrived(&mut self, now: Now) {
-        if self.server.move_to(now.unix_ms / 1000) {
+        let second = now.unix_ms / 1000;
+        if self.server.move_to(second) {
             self.limit_of_window = self.limit;
+            self.stepped_back = false;
         }
+        self.stepped_back |= second < self.server.second;
     }
 
     /// The server's limit let it pass.
     pub(super) fn admitted(&mut self) -> Verdict {
         self.server.admitted += 1;
-        // Large limits are leased in chunks; after the clock stepped back, a shard may use up what it has left.
-        let chunk = (self.limit_of_window / 1024).clamp(1, 256);
-        let spare = if chunk > 1 { chunk * self.shards } else { 0 };
+        // Large limits are leased in chunks; after the clock stepped back, a shard may use up what it has left of a
+        // window in which another limit held.
+        let chunk = (self.limit_max / 1024).clamp(1, 256);
+        let spare = if self.stepped_back && chunk > 1 { chunk * self.shards } else { 0 };
         if self.server.admitted <= self.limit_of_window + spare {
             return Ok(());
         }

@@ -11,8 +11,10 @@ use crate::disk::Told;
 #[derive(Debug)]
 pub(super) struct Records {
     shards: Vec<Numbers>,
-    /// The record that says that an execution was accepted, or is tried again: shard and number.
+    /// The record that says that an execution was accepted: shard and number.
     acceptance: BTreeMap<ExecutionId, (u16, u64)>,
+    /// The newest one that says that it is tried again.
+    replays: BTreeMap<ExecutionId, (u16, u64)>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -26,7 +28,11 @@ struct Numbers {
 
 impl Records {
     pub(super) fn new(shards: u16) -> Records {
-        Records { shards: vec![Numbers::default(); usize::from(shards)], acceptance: BTreeMap::new() }
+        Records {
+            shards: vec![Numbers::default(); usize::from(shards)],
+            acceptance: BTreeMap::new(),
+            replays: BTreeMap::new(),
+        }
     }
 
     /// A shard has a record written.
@@ -42,6 +48,11 @@ impl Records {
     /// It says that an execution is accepted.
     pub(super) fn accepts(&mut self, shard: u16, number: u64, id: ExecutionId) {
         self.acceptance.insert(id, (shard, number));
+    }
+
+    /// It says that an execution is tried again.
+    pub(super) fn replays(&mut self, shard: u16, number: u64, id: ExecutionId) {
+        self.replays.insert(id, (shard, number));
     }
 
     /// A disk is done with some of them.
@@ -61,6 +72,7 @@ impl Records {
     pub(super) fn crashed(&mut self) {
         self.shards.iter_mut().for_each(|numbers| *numbers = Numbers::default());
         self.acceptance.values_mut().for_each(|(_, number)| *number = 0);
+        self.replays.clear();
     }
 
     /// Whether its acceptance may be written down once more: nobody knows what became of the record before, or of a later
@@ -71,8 +83,17 @@ impl Records {
     }
 
     /// Checks that an execution's acceptance survives a crash.
-    pub(super) fn is_safe(&self, id: ExecutionId) -> Verdict {
-        match self.acceptance.get(&id) {
+    pub(super) fn is_accepted(&self, id: ExecutionId) -> Verdict {
+        self.is_safe(id, self.acceptance.get(&id))
+    }
+
+    /// Checks that its replay does.
+    pub(super) fn is_replayed(&self, id: ExecutionId) -> Verdict {
+        self.is_safe(id, self.replays.get(&id))
+    }
+
+    fn is_safe(&self, id: ExecutionId, record: Option<&(u16, u64)>) -> Verdict {
+        match record {
             None => Err(format!("{id} was accepted, and no record says so")),
             Some((shard, number)) => {
                 let numbers = &self.shards[usize::from(*shard)];

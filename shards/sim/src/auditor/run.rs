@@ -26,6 +26,8 @@ pub(super) struct Run {
     pub(super) promised: bool,
     pub(super) ended: Option<End>,
     pub(super) dead: bool,
+    /// How it had ended before it was replayed: a crash may undo that until somebody was told.
+    pub(super) died: Option<End>,
     pub(super) attempts: u32,
     /// Attempts that do not count against those that it may have.
     pub(super) attempts_before: u32,
@@ -95,6 +97,7 @@ impl Run {
             promised: false,
             ended: None,
             dead: false,
+            died: None,
             attempts: 0,
             attempts_before: 0,
             queued_us: now_us,
@@ -118,6 +121,18 @@ impl Run {
         self.muddy || self.withdrawn
     }
 
+    /// Until when it is surely kept after its end, if that is for so long.
+    pub(super) fn kept_until_us(&self, kept_us: u64) -> u64 {
+        // After a crash its age is on a clock that may have been set.
+        let unsure_us = if self.recovered { CLOCK_STEPS_US_MAX } else { 0 };
+        (self.ended_us + kept_us).saturating_sub(unsure_us)
+    }
+
+    /// Whether it was a dead letter at that time, and is tried again.
+    pub(super) fn is_replayed_since(&self, at_us: u64) -> bool {
+        self.queued_us > at_us.max(self.offered_us)
+    }
+
     /// Whether this call, or another one that it is known to have joined, waits for its first attempt.
     pub(super) fn is_new(&self) -> bool {
         self.attempts == 0
@@ -132,6 +147,7 @@ impl Run {
         self.ended = kept.end.clone();
         self.ends = self.ends.max(u32::from(kept.end.is_some()));
         self.dead = kept.dead;
+        self.died = None;
         self.attempts = kept.attempts;
         self.attempts_before = kept.uncounted();
         self.running = false;
@@ -139,8 +155,6 @@ impl Run {
         self.muddy = false;
         // The pause is not kept, and the age limit is on a clock that may have been set since.
         (self.pause, self.not_before_us, self.max_age_us) = (None, 0, None);
-        // Its age is on that clock as well.
-        self.ended_us = self.ended_us.saturating_sub(CLOCK_STEPS_US_MAX);
         // Delivered once more, should it not be certain that it was.
         self.delivers = false;
         self.recovered = true;

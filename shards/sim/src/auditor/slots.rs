@@ -35,6 +35,10 @@ pub(super) struct Slots {
     held: BTreeMap<u64, Held>,
     /// The newest attempt of each execution that is in flight.
     newest: BTreeMap<ExecutionId, ExchangeKey>,
+    /// A callback of this step that has yet to decide an attempt, of this number if it says so.
+    callback: Option<(ExecutionId, Option<u32>)>,
+    /// Registrations that took slots in this step, and how many they have.
+    takers: Vec<(u64, u32)>,
 }
 
 impl Slots {
@@ -44,10 +48,12 @@ impl Slots {
             attempts: BTreeMap::new(),
             held: BTreeMap::new(),
             newest: BTreeMap::new(),
+            callback: None,
+            takers: Vec::new(),
         }
     }
 
-    /// An attempt takes a slot.
+    /// An attempt takes a slot. What made it free may be told later in the same step.
     pub(super) fn taken(
         &mut self,
         attempt: ExchangeKey,
@@ -55,9 +61,11 @@ impl Slots {
         (epoch, policy): (u64, &Policy),
         now_us: u64,
     ) -> Verdict {
-        let allowed = policy.concurrency;
         let until_us = now_us + u64::from(policy.timeout_ms) * 1000;
         let slot = Slot { epoch, id, number, until_us, promised: false, lingers: false };
+        if self.newest.contains_key(&id) {
+            self.end_before(id, now_us);
+        }
         if self.attempts.insert(attempt, slot).is_some() {
             return Err(format!("attempt {attempt:?} was dispatched twice"));
         }
@@ -65,15 +73,38 @@ impl Slots {
         let held = self.held.entry(epoch).or_default();
         held.slots += 1;
         held.exchanges += 1;
-        if held.slots > allowed {
-            self.end_overdue_promises(now_us);
+        self.takers.push((epoch, policy.concurrency));
+        Ok(())
+    }
+
+    /// An execution goes on to another attempt: if the one before holds a slot yet, either its time was over without
+    /// a word, or the callback of this step has decided it.
+    fn end_before(&mut self, id: ExecutionId, now_us: u64) {
+        let Some(&before) = self.newest.get(&id) else { return };
+        let Some(slot) = self.attempts.get(&before) else { return };
+        if slot.promised && slot.until_us <= now_us {
+            self.end(before);
+        } else if !slot.lingers && self.callback.is_some_and(|(of, _)| of == id) {
+            self.called_back();
         }
-        let held = self.held.get(&epoch).copied().unwrap_or_default();
-        if held.slots > allowed {
-            return Err(format!("{} attempts of a function with {allowed} slots are in flight", held.slots));
-        }
-        if held.exchanges > 2 * allowed {
-            return Err(format!("a function with {allowed} slots has {} exchanges", held.exchanges));
+    }
+
+    /// Checks, after a step, that no registration holds more than it has.
+    pub(super) fn are_enough(&mut self, now_us: u64) -> Verdict {
+        self.callback = None;
+        let held_by = |slots: &Slots, epoch| slots.held.get(&epoch).copied().unwrap_or_default();
+        while let Some((epoch, allowed)) = self.takers.pop() {
+            if held_by(self, epoch).slots > allowed {
+                self.end_overdue_promises(now_us);
+            }
+            let held = held_by(self, epoch);
+            if held.slots > allowed {
+                let slots = held.slots;
+                return Err(format!("{slots} attempts of a function with {allowed} slots are in flight"));
+            }
+            if held.exchanges > 2 * allowed {
+                return Err(format!("a function with {allowed} slots has {} exchanges", held.exchanges));
+            }
         }
         Ok(())
     }
@@ -102,8 +133,15 @@ impl Slots {
         Ok(decides.then_some(of))
     }
 
-    /// A function calls back about an attempt: if that is in flight, its slot is free now.
-    pub(super) fn called_back(&mut self, id: ExecutionId, number: Option<u32>) {
+    /// A function calls back, and means the attempt that is in flight if it does not say which. Deadlines that come
+    /// first may still change that.
+    pub(super) fn calls_back(&mut self, id: ExecutionId, number: Option<u32>) {
+        self.callback = Some((id, number));
+    }
+
+    /// The callback of this step has decided: if its attempt is in flight, the slot is free now.
+    pub(super) fn called_back(&mut self) {
+        let Some((id, number)) = self.callback.take() else { return };
         let Some(&attempt) = self.newest.get(&id) else { return };
         let Some(slot) = self.attempts.get_mut(&attempt) else { return };
         if number.is_some_and(|number| number != slot.number) || slot.lingers {
@@ -136,6 +174,8 @@ impl Slots {
         self.attempts.clear();
         self.held.clear();
         self.newest.clear();
+        self.callback = None;
+        self.takers.clear();
     }
 
     /// Checks that every slot was given back.

@@ -148,6 +148,10 @@ impl Shard {
                 }
             }
         }
+        if self.functions.get(key).is_some_and(|function| function.has_instance()) {
+            // Of a restored function, calls may have waited for this.
+            self.restart_sync_waits(key);
+        }
         let poll_us = self.settings.autoscaler.as_ref().map_or(0, |auto| auto.poll_interval_us);
         self.arm_scaling(poll_us);
         self.ring(key);

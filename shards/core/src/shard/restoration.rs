@@ -68,11 +68,7 @@ impl Shard {
         match spec.target.clone() {
             Target::Local => {}
             Target::Endpoint(address) => self.open_endpoint(key, address, fx),
-            Target::Backend => {
-                fx.push(Effect::Provision { function: key, spec });
-                let poll_us = self.settings.autoscaler.as_ref().map_or(0, |auto| auto.poll_interval_us);
-                self.arm_scaling(poll_us);
-            }
+            Target::Backend => fx.push(Effect::Provision { function: key, spec }),
         }
     }
 

@@ -9,7 +9,7 @@
 //! attempt. Inputs are read in `input`, effects written in `text`. Leases of calls and bytes are given as wanted,
 //! unless a script gives them itself (`calls 5`, `bytes 100`). Records are safe at once, unless the script says
 //! `store waits`: then they are written out as `write …` and wait for `store safe` (`but 2`: all but the newest two), `store fails` or,
-//! the newest alone, `store refuses`. `crash` goes on with another shard, which is given what the records add up to that were safe.
+//! the newest alone, `store refuses`. `crash` goes on with another shard of the same settings, which is given what the records add up to that were safe.
 //! The audit runs after every step.
 
 mod input;
@@ -122,7 +122,7 @@ impl Run {
         let mut recovery = Recovery::default();
         self.records.truncate(self.safe);
         self.records.iter().cloned().for_each(|record| recovery.apply(record));
-        self.shard = Shard::new(self.limits.clone(), 1, Settings::default());
+        self.shard = Shard::new(self.limits.clone(), 1, self.shard.settings().clone());
         self.written = 0;
         let inputs = recovery.into_stored().map(Input::Restore).chain([Input::Restored]);
         let texts: Vec<String> = inputs.map(|input| self.handle(input)).collect();

@@ -241,6 +241,38 @@ fn age_limits_count_on() {
 }
 
 #[test]
+fn a_managed_function_is_looked_at_by_the_autoscaler_again() {
+    check(
+        "
+        0 autoscaler poll=1000 down=5000
+        0 r register f backend min=0 slots=2 -> provision f
+        1 provisioned f ok -> r: registered
+        10 crash -> provision f
+        show next -> Some(1010)
+        11 provisioned f ok p -> open p
+        1010 turn -> scale f 0
+        ",
+    );
+}
+
+#[test]
+fn calls_that_waited_for_the_instances_of_before_wait_for_slots_from_then_on() {
+    check(
+        "
+        0 r register f backend slots=1 timeout=9000 -> provision f
+        1 provisioned f ok p -> open p, r: registered
+        1 sync queue-wait=50
+        5 crash -> provision f
+        6 a invoke f
+        7 b invoke f
+        100 provisioned f pool q -> open q, note sync 94 ms, dispatch a#1 to q for 8906
+        149 turn
+        150 turn -> b: refused SyncQueue timeout depth=1 wait=0 retry=1
+        ",
+    );
+}
+
+#[test]
 fn results_that_were_not_delivered_are_delivered_again() {
     check(
         "

@@ -159,7 +159,8 @@ pub(super) fn read(
         return Err(StoreError::Format { path: segment.path.clone(), found: found.to_string() });
     }
     if head != header(segment.first, segment.last) {
-        let is_last = (head.len() as u64) < HEADER_BYTES;
+        // No frame is written before the header is on disk.
+        let is_last = segment.bytes <= HEADER_BYTES;
         return Ok(ReadEnd::Damaged(Damage { offset: 0, what: "the header of the file", is_last }));
     }
     let (mut offset, mut number) = (HEADER_BYTES, 0);

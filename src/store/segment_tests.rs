@@ -90,6 +90,19 @@ fn a_flipped_bit_is_corrupt_unless_nothing_comes_after_it() {
 }
 
 #[test]
+fn a_segment_that_was_being_created_is_torn() {
+    let scratch = Scratch::new("created");
+    let segment = write(&scratch.0, 1, &[]);
+    // The length was on disk, what belongs there was not.
+    std::fs::write(&segment.path, [0; HEADER_BYTES as usize]).expect("writable");
+    let (_, end) = outcome(&segment);
+    assert!(matches!(end, ReadEnd::Damaged(Damage { offset: 0, is_last: true, .. })), "{end:?}");
+    std::fs::write(&segment.path, [0; HEADER_BYTES as usize + 1]).expect("writable");
+    let (_, end) = outcome(&segment);
+    assert!(matches!(end, ReadEnd::Damaged(Damage { offset: 0, is_last: false, .. })), "{end:?}");
+}
+
+#[test]
 fn a_replaced_segment_is_left_out_and_a_missing_one_noticed() {
     let scratch = Scratch::new("list");
     for number in 1..=4 {

@@ -7,7 +7,7 @@
 //! refused at once ([`Input::JournalRefused`]). Every other record is kept and tried again, so that what became of
 //! executions accepted earlier is not lost: these records are few, because nothing new is accepted. The file is cut
 //! back to its last whole frame before each try, and the try writes more than it needs, so that a disk with a few
-//! bytes left does not count as a good one.
+//! bytes left does not count as a good one. A start on a full disk is the same without a first success.
 
 use std::{
     fs::File,
@@ -83,11 +83,16 @@ impl Writer {
         report: Report,
     ) -> Result<Writer, StoreError> {
         let first = segments.last().map_or(1, |segment| segment.last + 1);
-        let (file, path) = segment::create(&directory.store, first, first)
-            .map_err(|source| StoreError::Unwritable { data_dir: directory.store.clone(), source })?;
+        let path = directory.store.join(segment::file_name(first, first));
+        let (file, full) = match segment::create(&directory.store, first, first) {
+            Ok((file, _)) => (Some(file), None),
+            // What is there can be served, and there may be room again at any time.
+            Err(error) if is_full(&error) => (None, Some(error)),
+            Err(source) => return Err(StoreError::Unwritable { data_dir: directory.store.clone(), source }),
+        };
         let shared = Arc::new(Shared {
             lanes: (0..shards).map(|_| Mutex::default()).collect(),
-            failing: AtomicBool::new(false),
+            failing: AtomicBool::new(full.is_some()),
             stopping: AtomicBool::new(false),
             reading: AtomicBool::new(true),
         });
@@ -98,7 +103,7 @@ impl Writer {
             compactor: Compactor::new(Arc::clone(&directory), segments),
             directory,
         };
-        let committer = Committer {
+        let mut committer = Committer {
             shared: Arc::clone(&shared),
             log,
             report,
@@ -107,6 +112,9 @@ impl Writer {
             complained: None,
             looked: false,
         };
+        if let Some(error) = &full {
+            committer.complain(error);
+        }
         let thread = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || committer.run())
@@ -261,9 +269,7 @@ impl Committer {
         // First, so that what a shard is told comes after it refuses by itself.
         self.shared.failing.store(true, Ordering::Release);
         if self.complained.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
-            self.complained = Some(Instant::now());
-            let file = self.log.current.path.display().to_string();
-            tracing::error!(%error, file, "the store cannot be written: enqueues and registrations are refused");
+            self.complain(error);
         }
         self.keep_facts();
         for (shard, through) in (0..).zip(throughs) {
@@ -271,6 +277,12 @@ impl Committer {
                 (self.report)(shard, Input::JournalFailed { through });
             }
         }
+    }
+
+    fn complain(&mut self, error: &io::Error) {
+        self.complained = Some(Instant::now());
+        let file = self.log.current.path.display().to_string();
+        tracing::error!(%error, file, "the store cannot be written: enqueues and registrations are refused");
     }
 
     /// Keeps of a failed frame what is not new executions.
@@ -301,7 +313,8 @@ impl Committer {
 /// The segment being written.
 struct Log {
     directory: Arc<Directory>,
-    file: File,
+    /// `None`: the disk has been full since the start.
+    file: Option<File>,
     /// Its length is that of its whole frames.
     current: Segment,
     frames: u64,
@@ -311,32 +324,37 @@ struct Log {
 impl Log {
     /// Writes a frame; on disk when it returns. When it fails, nothing of it counts.
     fn append(&mut self, frame: &mut [u8], probing: bool) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => segment::create(&self.directory.store, self.current.first, self.current.last)?.0,
+        };
+        let written = self.write(&mut file, frame, probing);
+        self.file = Some(file);
+        written
+    }
+
+    fn write(&mut self, file: &mut File, frame: &mut [u8], probing: bool) -> io::Result<()> {
+        let whole = self.current.bytes;
         if probing {
-            self.cut_back()?;
-            self.file.write_all(&[0; PROBE_BYTES])?;
-            self.file.write_all(frame)?;
-            self.file.sync_data()?;
-            self.cut_back()?;
+            cut_back(file, whole)?;
+            file.write_all(&[0; PROBE_BYTES])?;
+            file.write_all(frame)?;
+            file.sync_data()?;
+            cut_back(file, whole)?;
         }
         if frame.len() as u64 > FRAME_BYTES_MAX {
             return Err(io::Error::other("more is pending than one commit takes"));
         }
         segment::seal(frame, self.frames);
-        let written = self.file.write_all(frame).and_then(|()| self.file.sync_data());
+        let written = file.write_all(frame).and_then(|()| file.sync_data());
         if let Err(error) = written {
             // Tried again before the next frame.
-            let _ = self.cut_back();
+            let _ = cut_back(file, whole);
             return Err(error);
         }
         self.current.bytes += frame.len() as u64;
         self.frames += 1;
         Ok(())
-    }
-
-    fn cut_back(&mut self) -> io::Result<()> {
-        self.file.set_len(self.current.bytes)?;
-        self.file.seek(SeekFrom::Start(self.current.bytes))?;
-        self.file.sync_all()
     }
 
     /// Goes on in another segment. When there cannot be one, this one grows.
@@ -346,7 +364,7 @@ impl Log {
             Ok((file, path)) => {
                 let next = Segment { path, first: number, last: number, bytes: HEADER_BYTES };
                 let closed = std::mem::replace(&mut self.current, next);
-                self.file = file;
+                self.file = Some(file);
                 self.frames = 0;
                 self.compactor.closed(closed);
             }
@@ -356,4 +374,17 @@ impl Log {
             }
         }
     }
+}
+
+/// Drops what was written behind the last whole frame.
+fn cut_back(file: &mut File, bytes: u64) -> io::Result<()> {
+    file.set_len(bytes)?;
+    file.seek(SeekFrom::Start(bytes))?;
+    file.sync_all()
+}
+
+/// Whether there is no room, which can change, in contrast to a directory that must not be written.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

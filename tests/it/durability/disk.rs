@@ -39,9 +39,7 @@ fn a_full_disk_refuses_what_must_be_safe_and_nothing_else() {
         assert_eq!(server.ended(id)["status"], "success");
     }
 
-    let pid = Pid::from_raw(server.pid() as i32).expect("a process");
-    let maximum = getrlimit(Resource::Fsize).maximum;
-    prlimit(Some(pid), Resource::Fsize, Rlimit { current: maximum, maximum }).expect("our own process");
+    lift_limit(&server);
     eventually("the store takes records again", || {
         let response = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 2 }));
         if response.status == 202 {
@@ -59,4 +57,46 @@ fn a_full_disk_refuses_what_must_be_safe_and_nothing_else() {
         assert_eq!(server.ended(id)["status"], "success");
     }
     assert_eq!(server.get("/v1/functions").json().as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_server_starts_on_a_full_disk_and_gives_back_what_is_there() {
+    let data = DataDir::new();
+    let server = Server::durable(&data, &[ON, "background-scheduler.enabled=false"]);
+    server.register(json!({ "name": "f", "executionMode": "LOCAL" }));
+    let waiting = enqueue(&server, "f", json!(1));
+    server.kill();
+
+    for _ in 0..2 {
+        let server = Server::durable_limited(&data, &[ON], "ulimit -S -f 0");
+        assert!(server.log().iter().any(|line| line.contains("cannot be written")), "{:#?}", server.log());
+        assert_eq!(server.ended(&waiting)["output"], 1);
+        let refused = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 2 }));
+        refused.expect_error(503, "STORE_UNAVAILABLE");
+        assert_eq!(server.invoke("f", json!(3)).status, 200);
+        server.kill();
+    }
+
+    let server = Server::durable_limited(&data, &[ON], "ulimit -S -f 0");
+    lift_limit(&server);
+    let mut accepted = vec![waiting];
+    eventually("the store takes records", || {
+        let response = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 4 }));
+        if response.status == 202 {
+            accepted.push(response.json()["executionId"].as_str().expect("an id").to_owned());
+        }
+        response.status == 202
+    });
+    server.kill();
+    let server = Server::durable(&data, &[ON]);
+    for id in &accepted {
+        assert_eq!(server.ended(id)["status"], "success");
+    }
+}
+
+/// There is room again.
+fn lift_limit(server: &Server) {
+    let pid = Pid::from_raw(server.pid() as i32).expect("a process");
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: maximum, maximum }).expect("our own process");
 }

@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{failure::Failure, measure::catch_signals, output, progress::Progress};
 use crate::{
-    crash::{self, Options},
+    crash::{
+        self, Fault, Options,
+        disk::{self, Way},
+    },
     interrupt::EXIT_CODE,
     plan,
     report::crash::Crash,
@@ -31,6 +34,12 @@ pub(super) struct CrashCommand {
     /// Let the server keep everything in memory: it loses calls, and the exit code is 1
     #[arg(long, conflicts_with = "data")]
     ephemeral: bool,
+    /// What else goes wrong with the store
+    #[arg(long, value_enum, default_value_t = FaultName::Kill, value_name = "FAULT")]
+    fault: FaultName,
+    /// What stands for the disk of --fault full [default: tmpfs; limit, where nothing can be mounted]
+    #[arg(long, value_enum, value_name = "DISK")]
+    disk: Option<DiskName>,
     /// How often the server is killed
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     cycles: u64,
@@ -69,13 +78,35 @@ pub(super) struct CrashCommand {
     json: bool,
 }
 
+/// Faults on the command line.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum FaultName {
+    /// Nothing besides the kills
+    Kill,
+    /// Before each start the end of the log is torn: a commit is appended that is not whole
+    Torn,
+    /// The disk becomes full, also over kills, and has room again later
+    Full,
+}
+
+/// Disks on the command line.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum DiskName {
+    /// A file system of 256 MiB in memory, mounted at --data for this program only; gone when it ends
+    Tmpfs,
+    /// A limit on the length of the server's files
+    Limit,
+}
+
 impl CrashCommand {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         if !self.rate.is_finite() || self.rate <= 0.0 {
             return Err(Failure::Usage("--rate must be a number over 0".to_owned()));
         }
+        // Before any thread runs: it may begin this program anew.
+        let fault = self.fault()?;
         let interrupt = catch_signals()?;
-        let options = self.options();
+        let options = self.options(fault);
         let progress = Progress::new();
         let crash = crash::run(&options, &interrupt, |kills| {
             progress.say(&format!("{kills} of {} kills", options.cycles));
@@ -90,7 +121,36 @@ impl CrashCommand {
         })
     }
 
-    fn options(&self) -> Options {
+    fn fault(&self) -> Result<Fault, Failure> {
+        let data = match (self.fault, &self.data) {
+            (FaultName::Kill, _) => return Ok(Fault::Kill),
+            (_, None) => {
+                return Err(Failure::Usage("--fault needs --data: it is about the store".to_owned()));
+            }
+            (FaultName::Torn, _) => return Ok(Fault::Torn),
+            (FaultName::Full, Some(data)) => data,
+        };
+        if self.disk == Some(DiskName::Limit) {
+            return Ok(Fault::Full(Way::Limit));
+        }
+        crash::check_new(data).map_err(|error| Failure::Failed(error.to_string()))?;
+        match disk::enter(data) {
+            Ok(()) => Ok(Fault::Full(Way::Tmpfs)),
+            Err(error) if self.disk.is_none() => {
+                writeln!(
+                    io::stderr(),
+                    "no file system can be mounted ({error}): the length of files is limited instead"
+                )?;
+                Ok(Fault::Full(Way::Limit))
+            }
+            Err(error) => Err(Failure::Failed(format!(
+                "no file system can be mounted: {error}; it needs the programs unshare and mount, and root or user \
+                 namespaces (in a container: --cap-add SYS_ADMIN), or use --disk limit"
+            ))),
+        }
+    }
+
+    fn options(&self, fault: Fault) -> Options {
         // Nothing may be forgotten on purpose during the run.
         let kept = [
             "executions.ttl=24h",
@@ -110,6 +170,7 @@ impl CrashCommand {
         };
         Options {
             launch,
+            fault,
             cycles: self.cycles,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..1 << 32)),
             rate: self.rate,

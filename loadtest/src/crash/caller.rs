@@ -21,6 +21,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// A caller that is so far behind its times begins anew.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
 
+/// What became of an enqueue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Enqueued {
+    /// Under this id.
+    Accepted(String),
+    /// It cannot be written down.
+    NotStored,
+    /// Anything else.
+    Refused,
+}
+
 /// What all callers share.
 #[derive(Debug)]
 pub(super) struct Office {
@@ -43,20 +54,21 @@ impl Office {
         number.is_multiple_of(4).then(|| format!("{:x}-{number}", self.seed))
     }
 
-    /// Enqueues a call; its id, if it is accepted.
+    /// Enqueues a call.
     pub(super) fn enqueue(
         &self,
         client: &mut Client,
         number: u64,
         key: Option<&str>,
-    ) -> Result<Option<String>, FetchError> {
+    ) -> Result<Enqueued, FetchError> {
         let headers: Vec<(&str, &str)> = key.map(|key| ("Idempotency-Key", key)).into_iter().collect();
         let answer = self.post(client, number, "enqueue", &headers)?;
-        let id = || {
-            let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-            body.get("executionId")?.as_str().map(str::to_owned)
-        };
-        Ok(if answer.status == 202 { id() } else { None })
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        Ok(match (answer.status, body["executionId"].as_str(), body["error"].as_str()) {
+            (202, Some(id), _) => Enqueued::Accepted(id.to_owned()),
+            (503, _, Some("STORE_UNAVAILABLE")) => Enqueued::NotStored,
+            _ => Enqueued::Refused,
+        })
     }
 
     fn post(
@@ -115,11 +127,12 @@ impl Caller {
                 calls.enqueues += 1;
                 let answer = self.office.enqueue(connected, number, key.as_deref());
                 match &answer {
-                    Ok(Some(id)) => {
+                    Ok(Enqueued::Accepted(id)) => {
                         calls.accepted += 1;
                         self.office.ledger().accept(id, number, key.as_deref());
                     }
-                    Ok(None) => calls.refused += 1,
+                    Ok(Enqueued::NotStored) => calls.not_stored += 1,
+                    Ok(Enqueued::Refused) => calls.refused += 1,
                     Err(_) => {
                         calls.unanswered += 1;
                         again.extend(key.map(|_| number));

@@ -63,13 +63,13 @@ impl Ledger {
         }
     }
 
-    /// The server says this of an execution.
-    pub(super) fn see(&mut self, id: &str, seen: Seen) {
+    /// The server says this of an execution. `is_safe`: an end must be on disk, so that it is the end.
+    pub(super) fn see(&mut self, id: &str, seen: Seen, is_safe: bool) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         if let Seen::Ended(status, result) = &seen {
             let end = (status.clone(), result.clone());
             match &entry.ended {
-                None => entry.ended = Some(end),
+                None => entry.ended = is_safe.then_some(end),
                 Some(first) => entry.is_changed |= *first != end,
             }
         } else if entry.ended.is_some() && seen == Seen::Open {
@@ -177,11 +177,11 @@ mod tests {
         for (id, number) in [("fine", 4), ("lost", 5), ("open", 6), ("again", 7), ("failing", 11)] {
             ledger.accept(id, number, None);
         }
-        ledger.see("fine", ended("1"));
-        ledger.see("lost", Seen::Unknown);
-        ledger.see("again", ended("1"));
-        ledger.see("failing", Seen::Ended("error".to_owned(), String::new()));
-        ledger.see("somebody else's", Seen::Unknown);
+        ledger.see("fine", ended("1"), true);
+        ledger.see("lost", Seen::Unknown, true);
+        ledger.see("again", ended("1"), true);
+        ledger.see("failing", Seen::Ended("error".to_owned(), String::new()), true);
+        ledger.see("somebody else's", Seen::Unknown, true);
         assert_eq!(ledger.open(), ["lost", "open"]);
         let runs = runs(&[("fine", 4, 1), ("again", 7, 2), ("failing", 11, 3)]);
         let findings = ledger.findings(&runs, 3);
@@ -198,15 +198,18 @@ mod tests {
         let mut ledger = Ledger::default();
         for (id, number) in [("same", 4), ("other result", 5), ("runs again", 6)] {
             ledger.accept(id, number, None);
-            ledger.see(id, ended("1"));
+            ledger.see(id, ended("1"), true);
         }
+        ledger.accept("not on disk", 8, None);
+        ledger.see("not on disk", ended("1"), false);
         ledger.forget_latest();
-        assert_eq!(ledger.open().len(), 3);
-        ledger.see("same", ended("1"));
-        ledger.see("other result", ended("2"));
-        ledger.see("runs again", Seen::Open);
-        ledger.see("runs again", ended("1"));
-        let runs = runs(&[("same", 4, 1), ("other result", 5, 2)]);
+        assert_eq!(ledger.open().len(), 4);
+        ledger.see("not on disk", ended("2"), true);
+        ledger.see("same", ended("1"), true);
+        ledger.see("other result", ended("2"), true);
+        ledger.see("runs again", Seen::Open, true);
+        ledger.see("runs again", ended("1"), true);
+        let runs = runs(&[("same", 4, 1), ("other result", 5, 2), ("not on disk", 8, 2)]);
         let findings = ledger.findings(&runs, 3);
         assert_eq!((findings.changed, findings.never_run, findings.lost), (2, 1, 0), "{findings:?}");
     }
@@ -216,7 +219,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.accept("a", 4, Some("k"));
         ledger.accept("a", 4, Some("k"));
-        ledger.see("a", ended("1"));
+        ledger.see("a", ended("1"), true);
         assert!(ledger.findings(&runs(&[("a", 4, 1)]), 3).is_good());
         assert_eq!(ledger.keyed(0), Some((4, "k".to_owned())));
         assert_eq!(ledger.findings(&runs(&[("a", 4, 1), ("b", 4, 1)]), 3).keys_broken, 1);

@@ -6,15 +6,21 @@
 //! found, and calls with an idempotency key are repeated. After the last restart everything that was accepted has to be known and
 //! to come to an end.
 //!
+//! Besides the kills the store can have another fault: a torn end before each start (`torn`), or a disk that becomes full
+//! and has room again later (`disk`).
+//!
 //! SIGKILL takes the process, not the machine: what was written and not yet synced survives. Power loss is for the simulator.
 
+mod asking;
 mod caller;
+pub mod disk;
 mod endpoint;
 mod ledger;
+mod torn;
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,15 +30,17 @@ use std::{
 };
 
 use self::{
-    caller::{Caller, Office, name},
+    asking::{ASK_TIMEOUT, look, register},
+    caller::{Caller, Enqueued, Office},
+    disk::{Disk, Way},
     endpoint::Endpoint,
     ledger::{Ledger, Seen},
 };
 use crate::{
-    client::exchange::{Client, FetchError},
+    client::exchange::Client,
     interrupt::Interrupt,
     report::{
-        crash::{Calls, Crash, SCHEMA},
+        crash::{Calls, Crash, Faults, SCHEMA},
         rounds::median,
         table::time,
     },
@@ -53,14 +61,27 @@ const KILL_MS_MIN: u64 = 50;
 const REPEATED: usize = 20;
 /// Pause between two looks at results.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-/// How long an answer to a question may take.
-const ASK_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a store may refuse records that there is room for.
+const ROOM_UNUSED_MAX: Duration = Duration::from_secs(10);
+
+/// What else goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    Kill,
+    /// The log ends with a commit that is not whole.
+    Torn,
+    /// The disk becomes full.
+    Full(Way),
+}
 
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The server; its port may be 0.
     pub launch: Launch,
+    /// What else goes wrong with its store; it needs a data directory.
+    pub fault: Fault,
     /// How often it is killed while it serves.
     pub cycles: u64,
     /// What the moments follow from.
@@ -69,7 +90,7 @@ pub struct Options {
     pub rate: f64,
     /// Functions.
     pub functions: u64,
-    /// Longest time that it serves before it is killed.
+    /// Longest time that it serves before it is killed, from 50 ms on.
     pub serve_max: Duration,
     /// How long a start may take, recovery included.
     pub start_patience: Duration,
@@ -110,6 +131,21 @@ struct Run<'a> {
     early_kills: u64,
     ready_ms: Vec<f64>,
     functions_lost: u64,
+    disk: Option<Disk>,
+    tears: u64,
+    tears_unsaid: u64,
+}
+
+/// Whether a directory can be used: it is made if it is not there.
+///
+/// # Errors
+/// When somebody else's data is in it.
+pub fn check_new(data: &Path) -> Result<(), CrashError> {
+    fs::create_dir_all(data)?;
+    match fs::read_dir(data)?.next() {
+        Some(_) => Err(CrashError::NotEmpty(data.to_owned())),
+        None => Ok(()),
+    }
 }
 
 /// Carries it out. `progress` is told the number of kills after each.
@@ -124,11 +160,12 @@ pub fn run(
     let started_at =
         jiff::Timestamp::try_from(SystemTime::now()).map_or_else(|_| String::new(), |at| at.to_string());
     if let Some(data) = &options.launch.data_dir {
-        fs::create_dir_all(data)?;
-        if fs::read_dir(data)?.next().is_some() {
-            return Err(CrashError::NotEmpty(data.clone()));
-        }
+        check_new(data)?;
     }
+    let disk = match (options.fault, &options.launch.data_dir) {
+        (Fault::Full(way), Some(data)) => Some(Disk::new(way, data)),
+        _ => None,
+    };
     let mut run = Run {
         options,
         launch: options.launch.clone(),
@@ -138,10 +175,13 @@ pub fn run(
         early_kills: 0,
         ready_ms: Vec::new(),
         functions_lost: 0,
+        disk,
+        tears: 0,
+        tears_unsaid: 0,
     };
     let mut server = run.start()?;
     run.launch.port = server.api.port();
-    run.register(&server)?;
+    register(&server, options.functions, run.endpoint.address, ATTEMPTS_MAX)?;
     let office = Arc::new(Office {
         address: server.api,
         functions: options.functions,
@@ -158,13 +198,13 @@ pub fn run(
     let callers = callers.collect::<io::Result<Vec<_>>>()?;
     while run.kills < options.cycles && !interrupt.is_set() {
         run.look_until_kill(&mut server, &office)?;
-        server.kill();
-        run.kills += 1;
+        run.kill(server)?;
         progress(run.kills);
         server = run.start_again()?;
-        run.functions_lost += run.register(&server)?;
+        run.functions_lost += register(&server, options.functions, run.endpoint.address, ATTEMPTS_MAX)?;
         run.repeat(&server, &office);
     }
+    let still_refused = run.make_room(&server, &office)?;
     office.is_closed.store(true, Ordering::Relaxed);
     let mut calls = Calls::default();
     for caller in callers {
@@ -173,11 +213,21 @@ pub fn run(
     run.settle(&server, &office);
     let mut findings = office.ledger().findings(&run.endpoint.runs(), ATTEMPTS_MAX);
     findings.functions_lost = run.functions_lost;
+    findings.still_refused = u64::from(still_refused);
+    findings.tears_unsaid = run.tears_unsaid;
+    let faults = run.faults();
+    // A fault that nobody noticed proves nothing.
+    let is_tried = match options.fault {
+        Fault::Kill => true,
+        Fault::Torn => run.tears > 0,
+        Fault::Full(_) => calls.not_stored > 0,
+    };
     Ok(Crash {
         schema: SCHEMA,
         command: "crash".to_owned(),
         started_at,
         setup: run.setup(),
+        faults,
         is_interrupted: interrupt.is_set(),
         seed: options.seed,
         kills: run.kills,
@@ -185,67 +235,69 @@ pub fn run(
         ready_ms_median: median(run.ready_ms.iter().copied()).unwrap_or_default(),
         ready_ms_max: run.ready_ms.iter().copied().fold(0.0, f64::max),
         calls,
-        is_good: findings.is_good(),
+        is_good: findings.is_good() && is_tried,
         findings,
     })
 }
 
 impl Run<'_> {
+    fn begin(&mut self) -> Result<Server, CrashError> {
+        let is_torn = self.options.fault == Fault::Torn && self.kills > 0;
+        if let (true, Some(data)) = (is_torn, &self.launch.data_dir) {
+            torn::tear(data, &mut self.random)?;
+            self.tears += 1;
+        }
+        let server = self.launch.begin().map_err(|error| CrashError::Server(self.kills, error))?;
+        if let Some(disk) = &mut self.disk {
+            disk.begun(&server, &mut self.random)?;
+        }
+        Ok(server)
+    }
+
     fn start(&mut self) -> Result<Server, CrashError> {
         let begun = Instant::now();
-        let started = self.launch.start(self.options.start_patience);
+        let tears = self.tears;
+        let mut server = self.begin()?;
+        let ready = server.wait_ready(self.options.start_patience);
         self.ready_ms.push(begun.elapsed().as_secs_f64() * 1000.0);
-        started.map_err(|error| CrashError::Server(self.kills, error))
+        ready.map_err(|error| CrashError::Server(self.kills, error))?;
+        self.tears_unsaid += u64::from(self.tears > tears && !server.log().contains("torn"));
+        Ok(server)
+    }
+
+    fn kill(&mut self, server: Server) -> Result<(), CrashError> {
+        server.kill();
+        self.kills += 1;
+        match &mut self.disk {
+            Some(disk) => Ok(disk.killed(&mut self.random)?),
+            None => Ok(()),
+        }
     }
 
     /// Starts it, and sometimes kills it before it is ready.
     fn start_again(&mut self) -> Result<Server, CrashError> {
         while self.random.f64() < EARLY_KILLS {
-            let server = self.launch.begin().map_err(|error| CrashError::Server(self.kills, error))?;
+            let server = self.begin()?;
             thread::sleep(Duration::from_millis(self.random.u64(0..=EARLY_KILL_MS_MAX)));
-            server.kill();
-            self.kills += 1;
+            self.kill(server)?;
             self.early_kills += 1;
         }
         self.start()
     }
 
-    /// Registers what is missing; how many functions that were.
-    fn register(&self, server: &Server) -> Result<u64, CrashError> {
-        let failed = |error: String| CrashError::Register(error);
-        let mut client = Client::connect(server.api, ASK_TIMEOUT)?;
-        let mut missing = 0;
-        for function in 0..self.options.functions {
-            let spec = format!(
-                r#"{{"name":"{}","executionMode":"POOL","endpointUrl":"http://{}/invoke","concurrency":16,"queueSize":100000,"maxRetries":{ATTEMPTS_MAX}}}"#,
-                name(function),
-                self.endpoint.address
-            );
-            let path = format!("/v1/functions/{}", name(function));
-            let known = client.send("GET", &path, None).map_err(|error| failed(error.to_string()))?;
-            if known.status == 200 {
-                continue;
-            }
-            missing += 1;
-            let answer = client
-                .send("POST", "/v1/functions", Some(&spec))
-                .map_err(|error| failed(error.to_string()))?;
-            if answer.status != 201 {
-                return Err(failed(String::from_utf8_lossy(&answer.body).into_owned()));
-            }
-        }
-        Ok(missing)
-    }
-
     /// Reads results until it is time for the next kill.
     fn look_until_kill(&mut self, server: &mut Server, office: &Office) -> Result<(), CrashError> {
-        let serve_ms = self.random.u64(KILL_MS_MIN..=self.serve_ms_max());
-        let end = Instant::now() + Duration::from_millis(serve_ms);
+        let serve = Duration::from_millis(self.random.u64(KILL_MS_MIN..=self.serve_ms_max()));
+        let begun = Instant::now();
         let mut client = Client::connect(server.api, ASK_TIMEOUT).ok();
-        while Instant::now() < end {
+        if let Some(disk) = &mut self.disk {
+            disk.plan(serve, &mut self.random);
+        }
+        while begun.elapsed() < serve {
             if server.ended().is_some() {
                 return Err(CrashError::Ended(server.log()));
             }
+            let is_safe = self.advance_disk(begun.elapsed(), server, client.as_mut(), office)?;
             let count = office.ledger().len();
             if let (Some(client), true) = (&mut client, count > 0) {
                 let place = self.random.usize(..count);
@@ -253,12 +305,44 @@ impl Run<'_> {
                 if let Some(id) = id
                     && let Ok(seen) = look(client, &id)
                 {
-                    office.ledger().see(&id, seen);
+                    office.ledger().see(&id, seen, is_safe);
                 }
             }
-            thread::sleep(LOOK_INTERVAL.min(end.saturating_duration_since(Instant::now())));
+            thread::sleep(LOOK_INTERVAL.min(serve.saturating_sub(begun.elapsed())));
         }
         Ok(())
+    }
+
+    /// Fills the disk, or makes room, when that is due. Whether ends that are seen now must be on disk.
+    fn advance_disk(
+        &mut self,
+        served: Duration,
+        server: &Server,
+        client: Option<&mut Client>,
+        office: &Office,
+    ) -> Result<bool, CrashError> {
+        let Some(disk) = &mut self.disk else { return Ok(true) };
+        let was_safe = !disk.is_doubtful;
+        disk.advance(served, server, &mut self.random)?;
+        if let (Some(client), true) = (client, disk.is_doubtful && disk.has_room()) {
+            disk.is_doubtful = !is_accepted(client, office);
+        }
+        Ok(was_safe && !disk.is_doubtful)
+    }
+
+    /// After the last restart there is room. Whether calls are refused all the same.
+    fn make_room(&mut self, server: &Server, office: &Office) -> Result<bool, CrashError> {
+        let Some(disk) = &mut self.disk else { return Ok(false) };
+        disk.free(Some(server))?;
+        let mut client = Client::connect(server.api, ASK_TIMEOUT)?;
+        let end = Instant::now() + ROOM_UNUSED_MAX;
+        while !is_accepted(&mut client, office) {
+            if Instant::now() >= end {
+                return Ok(true);
+            }
+            thread::sleep(LOOK_INTERVAL);
+        }
+        Ok(false)
     }
 
     fn serve_ms_max(&self) -> u64 {
@@ -272,7 +356,7 @@ impl Run<'_> {
         for _ in 0..REPEATED.min(count) {
             let keyed = office.ledger().keyed(self.random.usize(..count));
             let Some((number, key)) = keyed else { continue };
-            if let Ok(Some(id)) = office.enqueue(&mut client, number, Some(&key)) {
+            if let Ok(Enqueued::Accepted(id)) = office.enqueue(&mut client, number, Some(&key)) {
                 office.ledger().accept(&id, number, Some(&key));
             }
         }
@@ -289,13 +373,29 @@ impl Run<'_> {
             for id in &open {
                 let Ok(seen) = look(&mut client, id) else { break };
                 unknown += usize::from(seen == Seen::Unknown);
-                office.ledger().see(id, seen);
+                office.ledger().see(id, seen, true);
             }
             // What is unknown does not come back.
             if unknown == open.len() || Instant::now() >= end {
                 return;
             }
             thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
+    fn faults(&self) -> Faults {
+        let (fault, disk) = match self.options.fault {
+            Fault::Kill => ("kill", None),
+            Fault::Torn => ("torn", None),
+            Fault::Full(Way::Tmpfs) => ("full", Some("a file system of 256 MiB in memory")),
+            Fault::Full(Way::Limit) => ("full", Some("a limit on the length of files")),
+        };
+        Faults {
+            fault: fault.to_owned(),
+            disk: disk.map(str::to_owned),
+            tears: self.tears,
+            fills: self.disk.as_ref().map_or(0, |disk| disk.fills),
+            kills_while_full: self.disk.as_ref().map_or(0, |disk| disk.kills),
         }
     }
 
@@ -312,21 +412,15 @@ impl Run<'_> {
     }
 }
 
-/// What the server says of an execution.
-fn look(client: &mut Client, id: &str) -> Result<Seen, FetchError> {
-    let answer = client.send("GET", &format!("/v1/executions/{id}"), None)?;
-    if answer.status == 404 {
-        return Ok(Seen::Unknown);
-    }
-    if answer.status != 200 {
-        return Err(FetchError::Status(answer.status));
-    }
-    let status: serde_json::Value =
-        serde_json::from_slice(&answer.body).map_err(|error| FetchError::Answer(error.to_string()))?;
-    Ok(match status["status"].as_str() {
-        Some(end @ ("success" | "error" | "timeout")) => {
-            Seen::Ended(end.to_owned(), format!("{} {}", status["output"], status["error"]))
+/// Enqueues a call; whether it is accepted. What the store was told before is on disk then, too.
+fn is_accepted(client: &mut Client, office: &Office) -> bool {
+    let number = office.numbers.fetch_add(1, Ordering::Relaxed);
+    let key = office.key(number);
+    match office.enqueue(client, number, key.as_deref()) {
+        Ok(Enqueued::Accepted(id)) => {
+            office.ledger().accept(&id, number, key.as_deref());
+            true
         }
-        _ => Seen::Open,
-    })
+        _ => false,
+    }
 }

@@ -24,6 +24,8 @@ pub struct Crash {
     pub is_interrupted: bool,
     /// What the moments of the kills follow from.
     pub seed: u64,
+    /// What else went wrong.
+    pub faults: Faults,
     /// How often the server was killed.
     pub kills: u64,
     /// Of these, before it was ready.
@@ -40,6 +42,21 @@ pub struct Crash {
     pub is_good: bool,
 }
 
+/// What went wrong besides the kills.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Faults {
+    /// Its name on the command line.
+    pub fault: String,
+    /// What stood for a disk that becomes full.
+    pub disk: Option<String>,
+    /// Starts before which the end of the log was torn.
+    pub tears: u64,
+    /// How often the disk became full.
+    pub fills: u64,
+    /// Kills while it was.
+    pub kills_while_full: u64,
+}
+
 /// Calls as the callers saw them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calls {
@@ -47,6 +64,8 @@ pub struct Calls {
     pub enqueues: u64,
     /// Of these, answered with 202.
     pub accepted: u64,
+    /// Answered with 503 STORE_UNAVAILABLE.
+    pub not_stored: u64,
     /// Answered with anything else.
     pub refused: u64,
     /// Not answered, because the server was killed: nothing is promised.
@@ -82,6 +101,10 @@ pub struct Findings {
     pub keys_broken: u64,
     /// Functions that were unknown after a restart, over all restarts. Must be 0.
     pub functions_lost: u64,
+    /// Starts that said nothing of the torn end. Must be 0.
+    pub tears_unsaid: u64,
+    /// Whether (1) calls were refused in the end although the disk had room. Must be 0.
+    pub still_refused: u64,
     /// Some of what must not be, one by one.
     pub examples: Vec<String>,
 }
@@ -91,6 +114,7 @@ impl Calls {
     pub fn add(&mut self, other: &Calls) {
         self.enqueues += other.enqueues;
         self.accepted += other.accepted;
+        self.not_stored += other.not_stored;
         self.refused += other.refused;
         self.unanswered += other.unanswered;
         self.invokes += other.invokes;
@@ -107,7 +131,9 @@ impl Findings {
             + self.changed
             + self.never_run
             + self.keys_broken
-            + self.functions_lost;
+            + self.functions_lost
+            + self.tears_unsaid
+            + self.still_refused;
         bad == 0 && self.accepted > 0
     }
 }
@@ -118,7 +144,7 @@ impl Crash {
         let findings = &self.findings;
         let mut table = Table::new(["after the last restart", "count", "allowed"]);
         let any = "any";
-        for (name, count, allowed) in [
+        let mut rows = vec![
             ("accepted with 202", findings.accepted, any),
             ("finished", findings.finished, "all"),
             ("lost", findings.lost, "0"),
@@ -128,7 +154,13 @@ impl Crash {
             ("result without a run", findings.never_run, "0"),
             ("idempotency key broken", findings.keys_broken, "0"),
             ("functions lost", findings.functions_lost, "0"),
-        ] {
+        ];
+        match self.faults.fault.as_str() {
+            "torn" => rows.push(("torn end not mentioned", findings.tears_unsaid, "0")),
+            "full" => rows.push(("refused although there was room again", findings.still_refused, "0")),
+            _ => {}
+        }
+        for (name, count, allowed) in rows {
             table.row([name.to_owned(), number(count as f64), allowed.to_owned()]);
         }
         table
@@ -150,10 +182,11 @@ impl Crash {
                 time(self.ready_ms_max)
             ),
             format!(
-                "{} enqueues: {} accepted, {} refused, {} without an answer; {} synchronous calls: {} answered; {} calls \
-                 while nobody listened",
+                "{} enqueues: {} accepted, {} refused because they could not be written down, {} refused otherwise, {} \
+                 without an answer; {} synchronous calls: {} answered; {} calls while nobody listened",
                 number(calls.enqueues as f64),
                 number(calls.accepted as f64),
+                number(calls.not_stored as f64),
                 number(calls.refused as f64),
                 number(calls.unanswered as f64),
                 number(calls.invokes as f64),
@@ -165,6 +198,16 @@ impl Crash {
                 if statuses.is_empty() { "-".to_owned() } else { statuses.join(", ") }
             ),
         ];
+        let faults = &self.faults;
+        if faults.tears > 0 {
+            lines.push(format!("the end of the log was torn {} times", faults.tears));
+        }
+        if let Some(disk) = &faults.disk {
+            lines.push(format!(
+                "the disk ({disk}) became full {} times; {} of the kills came while it was",
+                faults.fills, faults.kills_while_full
+            ));
+        }
         if self.is_interrupted {
             lines.push("interrupted: fewer cycles than asked for".to_owned());
         }

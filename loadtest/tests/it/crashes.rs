@@ -57,15 +57,15 @@ fn data_of_somebody_else_is_left_alone() {
     assert_eq!(loadtest(&["crash", "--binary", &binary]).code, 2, "neither --data nor --ephemeral");
 }
 
-#[test]
-fn a_server_with_data_loses_nothing() {
-    let (out, binary) = (folder("crash-durable"), nanofaas());
+/// Runs it on a new data directory; the summary of a run that found nothing wrong.
+#[track_caller]
+fn crash(name: &str, arguments: &[&str]) -> Value {
+    let (out, binary) = (folder(name), nanofaas());
     let (directory, binary) = (out.to_string_lossy(), binary.to_string_lossy());
     let data = out.join("data");
     let data = data.to_string_lossy();
-    let fast = ["--cycles", "5", "--seed", "11", "--rate", "200", "--serve-max", "400ms"];
-    let common = ["crash", "--binary", &binary, "--data", &data, "--out", &directory];
-    let ran = loadtest(&[&common[..], &fast].concat());
+    let common = ["crash", "--binary", &binary, "--data", &data, "--out", &directory, "--rate", "200"];
+    let ran = loadtest(&[&common[..], arguments].concat());
     assert_eq!(ran.code, 0, "{ran:?}");
     let summary: Value =
         serde_json::from_str(&fs::read_to_string(out.join("summary.json")).expect("a summary"))
@@ -74,4 +74,48 @@ fn a_server_with_data_loses_nothing() {
     assert!(finding("accepted") > 20.0, "{summary:#}");
     assert_eq!(finding("finished"), finding("accepted"), "{summary:#}");
     assert_eq!(finding("lost"), 0.0, "{summary:#}");
+    summary
+}
+
+#[test]
+fn a_server_with_data_loses_nothing() {
+    crash("crash-durable", &["--cycles", "5", "--seed", "11", "--serve-max", "400ms"]);
+}
+
+#[test]
+fn a_torn_end_takes_nothing_with_it() {
+    let fault = ["--fault", "torn", "--cycles", "8", "--seed", "5", "--serve-max", "400ms"];
+    let summary = crash("crash-torn", &fault);
+    assert!(number(&summary, "/faults/tears") >= 8.0, "{summary:#}");
+    assert_eq!(number(&summary, "/findings/tears_unsaid"), 0.0, "{summary:#}");
+}
+
+/// Where nothing can be mounted this is the same as the next one: it is never left out.
+#[test]
+fn a_full_disk_takes_nothing_with_it() {
+    full("crash-full", &[]);
+}
+
+#[test]
+fn files_that_cannot_grow_take_nothing_with_them() {
+    let summary = full("crash-limit", &["--disk", "limit"]);
+    assert_eq!(summary["faults"]["disk"], "a limit on the length of files");
+}
+
+#[track_caller]
+fn full(name: &str, disk: &[&str]) -> Value {
+    let fault = ["--fault", "full", "--cycles", "8", "--seed", "5", "--serve-max", "800ms"];
+    let summary = crash(name, &[&fault, disk].concat());
+    for key in ["/faults/fills", "/faults/kills_while_full", "/calls/not_stored"] {
+        assert!(number(&summary, key) > 0.0, "{key} of {summary:#}");
+    }
+    assert_eq!(number(&summary, "/calls/refused"), 0.0, "{summary:#}");
+    summary
+}
+
+#[test]
+fn a_fault_needs_a_store() {
+    let binary = nanofaas();
+    let ran = loadtest(&["crash", "--binary", &binary.to_string_lossy(), "--ephemeral", "--fault", "torn"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
 }

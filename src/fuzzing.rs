@@ -15,18 +15,20 @@ use crate::{
         spec::{FunctionSpec, Registration},
     },
     config::{Base, Sources, load},
-    dispatch, http,
+    dispatch, http, store,
 };
 
 /// A reader and what must hold of it. The error says what does not.
 pub type Target = fn(&[u8]) -> Result<(), String>;
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("callback", callback),
     ("config", config),
     ("envelope", envelope),
+    ("frames", store::fuzz_frames),
     ("function", function),
+    ("record", store::fuzz_record),
     ("response", dispatch::fuzz_response),
     ("route", http::fuzz_route),
 ];

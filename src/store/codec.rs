@@ -319,7 +319,9 @@ impl<'a> Reader<'a> {
             kind::ACCEPTED..=kind::KEPT => {
                 let bytes: [u8; 16] = self.array()?;
                 let owner_hash = u16::from_be_bytes([bytes[14], bytes[15]]);
-                Some(Subject::Execution(ExecutionId::new(bytes, owner_hash)))
+                let id = ExecutionId::new(bytes, owner_hash);
+                // Other bytes than those of an id would become another one.
+                (id.bytes() == bytes).then_some(Subject::Execution(id))
             }
             _ => None,
         }

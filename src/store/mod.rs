@@ -10,11 +10,13 @@
 //! - [`writer`]: the thread that commits, and what it does when the disk fails
 //! - [`recovery`]: from the log to the things that a shard takes back
 //! - `compaction`: makes one segment of many, without what is forgotten
+//! - `fuzzing`: what must hold of anything that is read from the log
 //! - [`inspect`]: what `nanofaas store` shows and mends
 
 mod codec;
 mod compaction;
 mod directory;
+mod fuzzing;
 pub mod inspect;
 pub mod recovery;
 mod segment;
@@ -23,6 +25,8 @@ pub mod writer;
 use std::{io, path::PathBuf};
 
 use shard_core::{Input, Record};
+
+pub(crate) use self::fuzzing::{frames as fuzz_frames, record as fuzz_record};
 
 /// Takes the records of one shard, on that shard's thread.
 pub trait Store {

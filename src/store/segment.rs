@@ -182,14 +182,17 @@ pub(super) fn read(
     }
 }
 
-enum Frame {
+/// What comes next in a segment.
+pub(super) enum Frame {
+    /// A frame's records.
     Whole(Vec<u8>),
+    /// What is wrong with it.
     Broken(&'static str),
     End,
 }
 
-/// `left`: bytes up to the end of the file.
-fn read_frame(file: &mut impl Read, number: u64, left: u64) -> io::Result<Frame> {
+/// Reads a frame. `left`: bytes up to the end of the file; no more is allocated.
+pub(super) fn read_frame(file: &mut impl Read, number: u64, left: u64) -> io::Result<Frame> {
     let mut head = [0; FRAME_HEADER_BYTES];
     if left == 0 {
         return Ok(Frame::End);

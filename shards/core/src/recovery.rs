@@ -191,7 +191,7 @@ impl StoredExecution {
     fn apply(&mut self, record: Record, count: u64) {
         match record {
             Record::Attempted { attempt, .. } if self.end.is_none() => {
-                self.attempts_before += u32::from(self.is_interrupted);
+                self.attempts_before = self.attempts_before.saturating_add(u32::from(self.is_interrupted));
                 self.attempt = self.attempt.max(attempt);
                 self.is_interrupted = true;
             }

@@ -195,7 +195,7 @@ impl Shard {
     /// What had not ended waits again: at the tail, for those before it are there already.
     fn restore_live(&mut self, key: ExecutionKey, stored: StoredExecution) {
         let now = self.now;
-        let before = stored.attempts_before + u32::from(stored.is_interrupted);
+        let before = stored.attempts_before.saturating_add(u32::from(stored.is_interrupted));
         let age_us = |since_ms: u64| now.unix_ms.saturating_sub(since_ms).saturating_mul(1000);
         let max_age_ms = stored.extra.as_ref().and_then(|extra| extra.max_age_ms);
         // One that is over by now ends in the next step.

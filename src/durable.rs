@@ -10,7 +10,7 @@ use crate::{
     store::{
         Ephemeral, Store, StoreError,
         recovery::{self, Opened, Progress},
-        writer::Writer,
+        writer::{Figures, Writer},
     },
 };
 
@@ -77,6 +77,11 @@ impl Durable {
         telling.abort();
         tracing::info!(functions, executions, "recovered");
         Ok(())
+    }
+
+    /// What was written so far. Without a store that is nothing.
+    pub fn figures(durable: Option<&Arc<Durable>>) -> Figures {
+        durable.map(|durable| durable.writer.figures()).unwrap_or_default()
     }
 
     /// Writes what is pending. Call it when no shard takes anything any more.

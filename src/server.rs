@@ -298,7 +298,7 @@ impl Server {
             fabric: Arc::clone(&self.fabric),
             stuck_after: STUCK_AFTER,
             ready: Arc::clone(&self.ready),
-            recovery: self.durable.as_ref().map(|durable| Arc::clone(&durable.progress)),
+            durable: self.durable.clone(),
             functions_max: self.config.metrics.max_functions as usize,
             runtime_config: Arc::clone(&self.runtime_config),
         };

@@ -17,9 +17,9 @@ use tokio::net::TcpListener;
 use super::serve::{Answer, Call, Drain, answer, answer_in_chunks, serve};
 use crate::{
     api::{about, error::ApiError},
+    durable::Durable,
     host::ShardHost,
     runtime_config::RuntimeConfig,
-    store::recovery::Progress,
     telemetry::{self, process::ProcessView, prometheus, scrape},
 };
 
@@ -38,8 +38,8 @@ pub struct Management {
     pub stuck_after: Duration,
     /// Whether traffic is welcome.
     pub ready: Arc<AtomicBool>,
-    /// How far recovery is, when there is something to recover from.
-    pub recovery: Option<Arc<Progress>>,
+    /// The store, if there is one, and how far recovery from it is.
+    pub durable: Option<Arc<Durable>>,
     /// Functions with series of their own.
     pub functions_max: usize,
     /// What can be changed while the server runs.
@@ -89,7 +89,8 @@ impl Management {
     }
 
     fn readiness(&self, ready: bool, groups: bool) -> Answer {
-        match self.recovery.as_ref().filter(|recovery| !recovery.is_over()) {
+        let recovery = self.durable.as_ref().map(|durable| &durable.progress);
+        match recovery.filter(|recovery| !recovery.is_over()) {
             Some(recovery) => {
                 let groups = groups_of(groups);
                 let body = about::health_with_details("OUT_OF_SERVICE", groups, &recovery.text());
@@ -111,6 +112,7 @@ impl Management {
                 let revision = self.runtime_config.snapshot().revision;
                 let updates = self.runtime_config.updates.counts();
                 telemetry::runtime_config::render(&mut server, revision, updates);
+                telemetry::store::render(&mut server, Durable::figures(self.durable.as_ref()));
                 let functions = prometheus::of_functions(copies, self.functions_max);
                 let chunks = functions.chain(std::iter::once(server.finish())).map(Bytes::from);
                 answer_in_chunks("text/plain; version=0.0.4; charset=utf-8", chunks)

@@ -14,7 +14,7 @@ use std::{
     io::{self, Seek, SeekFrom, Write},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle, Thread},
     time::{Duration, Instant},
@@ -49,11 +49,24 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// Tells a shard what became of its records.
 pub type Report = Box<dyn Fn(u16, Input) + Send>;
 
+/// What the writer has done since the start, and how it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Commits that are on disk.
+    pub commits: u64,
+    /// Their bytes.
+    pub written_bytes: u64,
+    /// Whether the last one failed: what has to be safe is refused.
+    pub is_failing: bool,
+}
+
 /// What shards and the writer share.
 struct Shared {
     lanes: Vec<Mutex<Lane>>,
     /// The last commit failed.
     failing: AtomicBool,
+    commits: AtomicU64,
+    written_bytes: AtomicU64,
     stopping: AtomicBool,
     /// Nothing may be compacted yet: the log is being read.
     reading: AtomicBool,
@@ -93,6 +106,8 @@ impl Writer {
         let shared = Arc::new(Shared {
             lanes: (0..shards).map(|_| Mutex::default()).collect(),
             failing: AtomicBool::new(full.is_some()),
+            commits: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             reading: AtomicBool::new(true),
         });
@@ -125,6 +140,15 @@ impl Writer {
     /// The end of one shard.
     pub fn shard(&self, shard: u16) -> ShardStore {
         ShardStore { shard, shared: Arc::clone(&self.shared), thread: self.waker.clone() }
+    }
+
+    /// What it has done so far.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
+            is_failing: self.shared.failing.load(Ordering::Relaxed),
+        }
     }
 
     /// The log has been read: from now on it may be compacted.
@@ -243,6 +267,8 @@ impl Committer {
 
     fn succeeded(&mut self, throughs: &[Option<u64>], probing: bool) {
         self.backlog = Vec::new();
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.written_bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
         if probing {
             self.complained = None;
             self.shared.failing.store(false, Ordering::Release);

@@ -11,3 +11,4 @@ pub mod runtime_config;
 pub mod scale;
 pub mod scrape;
 pub mod shard;
+pub mod store;

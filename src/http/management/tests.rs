@@ -56,7 +56,7 @@ impl Rig {
                 fabric,
                 stuck_after: STUCK_AFTER,
                 ready,
-                recovery: None,
+                durable: None,
                 functions_max: 10,
                 runtime_config,
             },

@@ -24,6 +24,7 @@ fn a_full_disk_refuses_what_must_be_safe_and_nothing_else() {
         }
         false
     });
+    assert_eq!(server.metric("nanofaas_store_refusing"), 1.0);
     // Again, and functions neither come nor go.
     let refused = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 1 }));
     refused.expect_error(503, "STORE_UNAVAILABLE");
@@ -48,7 +49,11 @@ fn a_full_disk_refuses_what_must_be_safe_and_nothing_else() {
         response.status == 202
     });
     server.register(json!({ "name": "g", "executionMode": "LOCAL" }));
+    assert_eq!(server.metric("nanofaas_store_refusing"), 0.0);
+    let metrics = ["nanofaas_store_commits_total", "nanofaas_store_written_bytes_total"];
+    let [commits, bytes] = metrics.map(|name| server.metric(name));
     accepted.push(enqueue(&server, "g", json!(3)));
+    assert!(server.metric(metrics[0]) > commits && server.metric(metrics[1]) > bytes + 60.0);
     server.signal("KILL");
     assert_eq!(server.wait(), None);
 

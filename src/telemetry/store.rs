@@ -1,0 +1,21 @@
+//! Metrics of the store. With `--ephemeral` all of them are 0.
+
+use super::prometheus::{Exposition, Kind, Labels};
+use crate::store::writer::Figures;
+
+/// Appends them.
+pub fn render(text: &mut Exposition, figures: Figures) {
+    for (name, kind, help, value) in [
+        ("nanofaas_store_commits_total", Kind::Counter, "Commits that are on disk.", figures.commits),
+        ("nanofaas_store_written_bytes_total", Kind::Counter, "Bytes of these.", figures.written_bytes),
+        (
+            "nanofaas_store_refusing",
+            Kind::Gauge,
+            "Whether (1) the disk takes nothing: what has to be safe is refused.",
+            u64::from(figures.is_failing),
+        ),
+    ] {
+        text.family(name, kind, help);
+        text.sample(name, &Labels::NONE, value);
+    }
+}

@@ -233,8 +233,12 @@ impl Auditor {
                     }
                     _ => self.records.is_accepted(*id)?,
                 }
-                self.queues.queue(*id);
-                self.executions.get_mut(*id)?.promised = true;
+                let run = self.executions.get_mut(*id)?;
+                run.promised = true;
+                // Who had enqueued it before it died is told of that, not of its replay.
+                if run.died.is_none() {
+                    self.queues.queue(*id);
+                }
                 Ok(())
             }
             Answer::Registered(_) => {

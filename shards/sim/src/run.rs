@@ -22,6 +22,8 @@ pub struct Options {
     pub requests_max: u64,
     /// Requests that are left out, by number.
     pub skip: BTreeSet<u64>,
+    /// Whether everything that happens goes into the hash. It costs as much as the run itself; does not change it.
+    pub hashed: bool,
     /// Steps that are kept as text when a run fails. Does not change the run.
     pub steps_shown: u64,
 }
@@ -36,6 +38,7 @@ impl Options {
             sabotage: None,
             requests_max: u64::MAX,
             skip: BTreeSet::new(),
+            hashed: true,
             steps_shown: 20,
         }
     }
@@ -44,7 +47,7 @@ impl Options {
 /// What came of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Of everything that happened.
+    /// Of everything that happened, when that is asked for.
     pub hash: u64,
     /// Steps of shards.
     pub steps: u64,

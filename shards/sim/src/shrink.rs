@@ -15,6 +15,7 @@ pub fn shrink(options: &Options, mut progress: impl FnMut(usize)) -> Options {
         events: outcome.steps + 1,
         requests_max: outcome.requests,
         steps_shown: 0,
+        hashed: false,
         ..options.clone()
     };
     let mut left: Vec<u64> = (0..outcome.requests).filter(|number| !best.skip.contains(number)).collect();
@@ -36,7 +37,7 @@ pub fn shrink(options: &Options, mut progress: impl FnMut(usize)) -> Options {
         }
         part /= 2;
     }
-    Options { steps_shown: options.steps_shown, ..best }
+    Options { steps_shown: options.steps_shown, hashed: options.hashed, ..best }
 }
 
 /// The words of a failure without what differs from run to run: names, numbers and ids.

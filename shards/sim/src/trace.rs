@@ -24,6 +24,7 @@ impl Write for Hash {
 #[derive(Debug)]
 pub(crate) struct Trace {
     hash: Hash,
+    hashed: bool,
     steps: u64,
     /// The step from which on text is kept.
     text_from: u64,
@@ -32,8 +33,8 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// A trace that keeps text from a step on.
-    pub(crate) fn new(text_from: u64) -> Trace {
-        Trace { hash: Hash(0xcbf2_9ce4_8422_2325), steps: 0, text_from, text: Vec::new() }
+    pub(crate) fn new(hashed: bool, text_from: u64) -> Trace {
+        Trace { hash: Hash(0xcbf2_9ce4_8422_2325), hashed, steps: 0, text_from, text: Vec::new() }
     }
 
     /// A step begins.
@@ -48,6 +49,9 @@ impl Trace {
 
     /// What a step caused.
     pub(crate) fn effects(&mut self, effects: &[Effect]) {
+        if !self.hashed && !self.keeps_text() {
+            return;
+        }
         for effect in effects {
             self.note(effect);
             if self.keeps_text() {
@@ -69,6 +73,9 @@ impl Trace {
     }
 
     fn note(&mut self, what: &impl Debug) {
+        if !self.hashed {
+            return;
+        }
         // Neither the hash nor `Debug` of these types fails.
         let _ = write!(self.hash, "{what:?}");
     }

@@ -119,7 +119,7 @@ impl World {
             backend: Backend::new(seed, swarm.backend.clone()),
             disks: (0..swarm.shards).map(|shard| Disk::new(seed, shard, swarm.disk.clone())).collect(),
             auditor: Auditor::new(&swarm),
-            trace: Trace::new(text_from),
+            trace: Trace::new(options.hashed, text_from),
             requests: 0,
             pace: Random::of(seed, Stream::Pace, 0),
             clock_shift_ms: 0,

@@ -18,7 +18,7 @@ const FRESH_RESENDS_MAX: u32 = 1;
 /// Sends an attempt and says what became of it. Leaves the connection for the next one, if there may be a next one.
 pub(super) async fn run(pool: &Pool, connection: &mut Option<Connection>, dispatch: &Dispatch) -> Report {
     let exchange = exchange(pool, connection, dispatch);
-    let result = match pool.options.read_timeout {
+    let result = match pool.shared.options.read_timeout {
         None => exchange.await,
         Some(limit) => match tokio::time::timeout(limit, exchange).await {
             Ok(result) => result,
@@ -55,7 +55,7 @@ async fn exchange(
             Some(connection) => (connection, true),
             None => (open(pool, dispatch).await.map_err(|error| unreachable(error.to_string()))?, false),
         };
-        match connection.exchange(&request, pool.options.response_bytes_max).await {
+        match connection.exchange(&request, pool.shared.options.response_bytes_max).await {
             Ok(answer) => {
                 *kept = Some(connection).filter(|_| answer.reusable);
                 break answer;
@@ -65,7 +65,7 @@ async fn exchange(
                 fresh_resends += u32::from(!reused);
             }
             Err(ExchangeError::TooLarge) => {
-                let limit = pool.options.response_bytes_max;
+                let limit = pool.shared.options.response_bytes_max;
                 let message = format!(
                     "The function's answer is longer than {limit} bytes; answer less, or raise `limits.response-bytes`"
                 );
@@ -80,8 +80,8 @@ async fn exchange(
 
 /// Opens a connection, telling the core meanwhile that the function has not got the call yet.
 async fn open(pool: &Pool, dispatch: &Dispatch) -> std::io::Result<Connection> {
-    (pool.sink)(Input::Connecting { attempt: dispatch.attempt, connecting: true });
-    let connection = pool.origin.connect(pool.options.connect_timeout).await?;
-    (pool.sink)(Input::Connecting { attempt: dispatch.attempt, connecting: false });
+    (pool.shared.sink)(Input::Connecting { attempt: dispatch.attempt, connecting: true });
+    let connection = pool.origin.connect(pool.shared.options.connect_timeout).await?;
+    (pool.shared.sink)(Input::Connecting { attempt: dispatch.attempt, connecting: false });
     Ok(connection)
 }

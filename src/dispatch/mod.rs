@@ -43,30 +43,29 @@ pub struct DispatchOptions {
 /// Takes what becomes of attempts.
 pub type Sink = Rc<dyn Fn(Input)>;
 
-/// Attempts on their way, by the position of their keys.
-type Running = Rc<RefCell<Vec<Option<(AttemptKey, Place)>>>>;
+/// What all pools of one dispatcher have in common, in one place that is always in a cache: with ten thousand
+/// functions the pools are not.
+struct Shared {
+    options: DispatchOptions,
+    sink: Sink,
+    /// Attempts on their way, by the position of their keys.
+    running: RefCell<Vec<Option<(AttemptKey, Place)>>>,
+}
 
 /// Sends the attempts of one shard.
 pub struct Dispatcher {
-    options: Rc<DispatchOptions>,
-    sink: Sink,
+    shared: Rc<Shared>,
     /// Pools by the position of their endpoint's key.
     pools: Vec<Option<(EndpointId, Rc<Pool>)>>,
     /// Where they lead to.
     origins: HashMap<Peer, Rc<Origin>>,
-    running: Running,
 }
 
 impl Dispatcher {
     /// A dispatcher without endpoints.
     pub fn new(options: DispatchOptions, sink: Sink) -> Dispatcher {
-        Dispatcher {
-            options: Rc::new(options),
-            sink,
-            pools: Vec::new(),
-            origins: HashMap::new(),
-            running: Rc::default(),
-        }
+        let shared = Rc::new(Shared { options, sink, running: RefCell::default() });
+        Dispatcher { shared, pools: Vec::new(), origins: HashMap::new() }
     }
 
     /// Calls may go to this address from now on.
@@ -75,13 +74,11 @@ impl Dispatcher {
         if self.pools.len() <= index {
             self.pools.resize_with(index + 1, || None);
         }
-        let running = Rc::clone(&self.running);
-        let seated = Rc::new(move |attempt, place| note(&running, attempt, place));
         let uri: Uri = address.parse().unwrap_or_default();
         let peer = Peer::of(&uri);
         let new = || Rc::new(Origin::new(peer.clone()));
         let origin = Rc::clone(self.origins.entry(peer.clone()).or_insert_with(new));
-        let pool = Pool::new(address, &uri, origin, &self.options, &self.sink, seated);
+        let pool = Pool::new(address, &uri, origin, &self.shared);
         if let Some((_, before)) = self.pools[index].replace((endpoint, Rc::new(pool))) {
             self.close(&before);
         }
@@ -113,12 +110,15 @@ impl Dispatcher {
         // The core closes an endpoint only after its last dispatch; should it not, the call must not hang.
         let failure = Failure::new(outcome::UNREACHABLE, "The endpoint was closed while the call was sent");
         let outcome = Outcome::Failure { failure: Box::new(failure), retryable: true, retry_after_ms: None };
-        (self.sink)(Input::DispatchFinished { attempt: dispatch.attempt, report: Report::warm(outcome) });
+        (self.shared.sink)(Input::DispatchFinished {
+            attempt: dispatch.attempt,
+            report: Report::warm(outcome),
+        });
     }
 
     /// Drops an attempt and its connection: nothing of it is reported any more.
     pub fn abort(&mut self, attempt: AttemptKey) {
-        let mut running = self.running.borrow_mut();
+        let mut running = self.shared.running.borrow_mut();
         let Some(entry) = running.get_mut(attempt.index()) else { return };
         let aborted = entry.take_if(|(running, _)| *running == attempt);
         // Another attempt may take the place at once, and is noted as well.
@@ -129,14 +129,16 @@ impl Dispatcher {
     }
 }
 
-/// Takes note of where an attempt is.
-fn note(running: &Running, attempt: AttemptKey, place: Option<Place>) {
-    let mut running = running.borrow_mut();
-    if running.len() <= attempt.index() {
-        running.resize_with(attempt.index() + 1, || None);
-    }
-    match place {
-        Some(place) => running[attempt.index()] = Some((attempt, place)),
-        None => drop(running[attempt.index()].take_if(|(running, _)| *running == attempt)),
+impl Shared {
+    /// Takes note of where an attempt is; `None`: nowhere any more.
+    fn note(&self, attempt: AttemptKey, place: Option<Place>) {
+        let mut running = self.running.borrow_mut();
+        if running.len() <= attempt.index() {
+            running.resize_with(attempt.index() + 1, || None);
+        }
+        match place {
+            Some(place) => running[attempt.index()] = Some((attempt, place)),
+            None => drop(running[attempt.index()].take_if(|(running, _)| *running == attempt)),
+        }
     }
 }

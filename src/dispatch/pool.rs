@@ -17,7 +17,7 @@ use hyper::Uri;
 use shard_core::{AttemptKey, Dispatch, Input};
 use tokio::task::AbortHandle;
 
-use super::{DispatchOptions, Sink, connection::Connection, exchange, origin::Origin};
+use super::{Shared, connection::Connection, exchange, origin::Origin};
 
 /// A place at which one attempt after the other is made.
 pub(super) struct Seat {
@@ -57,13 +57,13 @@ impl Seat {
                 return;
             }
             drop(dispatch);
-            (pool.seated)(attempt, None);
+            pool.shared.note(attempt, None);
             let goes_on = connection.is_some() && !origin.is_closed();
             if goes_on {
                 pool.free(&self);
             }
             // The seat is free by now: what follows from this may come to it.
-            (pool.sink)(Input::DispatchFinished { attempt, report });
+            (pool.shared.sink)(Input::DispatchFinished { attempt, report });
             if !goes_on {
                 return pool.ended();
             }
@@ -126,12 +126,9 @@ pub(super) struct Pool {
     /// The address as configured, for messages.
     pub(super) address: Arc<str>,
     /// Request line and `Host` of every request.
-    pub(super) prefix: Vec<u8>,
+    pub(super) prefix: Box<[u8]>,
     pub(super) origin: Rc<Origin>,
-    pub(super) options: Rc<DispatchOptions>,
-    pub(super) sink: Sink,
-    /// Tells the dispatcher where attempts are.
-    seated: Rc<dyn Fn(AttemptKey, Option<Place>)>,
+    pub(super) shared: Rc<Shared>,
     /// Seats in use, bounded by `connections_max`.
     busy: Cell<usize>,
     /// Attempts that come when there are that many.
@@ -139,16 +136,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A pool without attempts; `uri` is what `address` says. `seated` is told where each attempt is, and when it is
-    /// nowhere any more.
-    pub(super) fn new(
-        address: &Arc<str>,
-        uri: &Uri,
-        origin: Rc<Origin>,
-        options: &Rc<DispatchOptions>,
-        sink: &Sink,
-        seated: Rc<dyn Fn(AttemptKey, Option<Place>)>,
-    ) -> Pool {
+    /// A pool without attempts; `uri` is what `address` says.
+    pub(super) fn new(address: &Arc<str>, uri: &Uri, origin: Rc<Origin>, shared: &Rc<Shared>) -> Pool {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         // User info in an address is not sent: HTTP has no place for it outside `Authorization`.
@@ -156,11 +145,9 @@ impl Pool {
         origin.opened();
         Pool {
             address: Arc::clone(address),
-            prefix: format!("POST {path} HTTP/1.1\r\nhost: {authority}\r\n").into_bytes(),
+            prefix: format!("POST {path} HTTP/1.1\r\nhost: {authority}\r\n").into_bytes().into_boxed_slice(),
             origin,
-            options: Rc::clone(options),
-            sink: Rc::clone(sink),
-            seated,
+            shared: Rc::clone(shared),
             busy: Cell::new(0),
             waiting: RefCell::default(),
         }
@@ -168,15 +155,15 @@ impl Pool {
 
     /// Makes an attempt, over a connection that is free, or a new one, or when it may have one.
     pub(super) fn start(self: &Rc<Self>, dispatch: Dispatch) {
-        if self.busy.get() < self.options.connections_max {
+        if self.busy.get() < self.shared.options.connections_max {
             self.busy.set(self.busy.get() + 1);
             self.seat(dispatch);
             return;
         }
         let attempt = dispatch.attempt;
-        (self.seated)(attempt, Some(Place::Waiting(Rc::clone(self))));
+        self.shared.note(attempt, Some(Place::Waiting(Rc::clone(self))));
         self.waiting.borrow_mut().push_back(dispatch);
-        (self.sink)(Input::Connecting { attempt, connecting: true });
+        (self.shared.sink)(Input::Connecting { attempt, connecting: true });
     }
 
     /// No further attempts come.
@@ -200,14 +187,14 @@ impl Pool {
             expired: Cell::new(false),
             aborted: Cell::new(false),
         });
-        (self.seated)(attempt, Some(Place::Seated(Rc::clone(&seat), Rc::clone(self))));
+        self.shared.note(attempt, Some(Place::Seated(Rc::clone(&seat), Rc::clone(self))));
         let task = tokio::task::spawn_local(Rc::clone(&seat).occupy(Rc::clone(&self.origin)));
         // Just made, so it is empty.
         let _ = seat.task.set(task.abort_handle());
     }
 
     fn give(self: &Rc<Self>, seat: &Rc<Seat>, dispatch: Dispatch) {
-        (self.seated)(dispatch.attempt, Some(Place::Seated(Rc::clone(seat), Rc::clone(self))));
+        self.shared.note(dispatch.attempt, Some(Place::Seated(Rc::clone(seat), Rc::clone(self))));
         *seat.next.borrow_mut() = Some((Rc::clone(self), dispatch));
     }
 
@@ -221,7 +208,7 @@ impl Pool {
         };
         let attempt = dispatch.attempt;
         self.give(seat, dispatch);
-        (self.sink)(Input::Connecting { attempt, connecting: false });
+        (self.shared.sink)(Input::Connecting { attempt, connecting: false });
     }
 
     /// A seat is gone with its attempt: one that waits gets another.

@@ -22,7 +22,7 @@ pids=()
 SERVE=(--ephemeral)
 
 main() {
-  trap end EXIT
+  trap stop EXIT
   cd "$(dirname "${BASH_SOURCE[0]}")/.."
   cargo build --release --quiet -p loadtest
   local folder=${CARGO_TARGET_DIR:-target}
@@ -148,7 +148,5 @@ wait_for() {
   cat "$1" >&2
   exit 1
 }
-
-end() { stop; }
 
 main

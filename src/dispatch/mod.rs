@@ -75,9 +75,8 @@ impl Dispatcher {
             self.pools.resize_with(index + 1, || None);
         }
         let uri: Uri = address.parse().unwrap_or_default();
-        let peer = Peer::of(&uri);
-        let new = || Rc::new(Origin::new(peer.clone()));
-        let origin = Rc::clone(self.origins.entry(peer.clone()).or_insert_with(new));
+        let new = |peer: &Peer| Rc::new(Origin::new(peer.clone()));
+        let origin = Rc::clone(self.origins.entry(Peer::of(&uri)).or_insert_with_key(new));
         let pool = Pool::new(address, &uri, origin, &self.shared);
         if let Some((_, before)) = self.pools[index].replace((endpoint, Rc::new(pool))) {
             self.close(&before);

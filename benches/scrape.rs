@@ -13,7 +13,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use nanofaas::telemetry::{
     prometheus,
     scrape::SLICE_FUNCTIONS,
-    shard::{Measure, ShardCopy, ShardMetrics},
+    shard::{Finished, ShardCopy, ShardMetrics},
 };
 use shard_core::{Effects, FunctionSpec, Input, Limits, Name, Now, Policy, Settings, Shard, Target, Ticket};
 
@@ -49,11 +49,10 @@ fn filled() -> (Shard, ShardMetrics) {
     for _ in 0..2 {
         metrics.rotate();
         for (key, _) in shard.functions() {
-            let durations = metrics.of(key);
             for call in 0..CALLS {
-                durations.record(Measure::QueueWait, call % 7);
-                durations.record(Measure::Latency, 900 + call * call * 9);
-                durations.record(Measure::EndToEnd, 950 + call * call * 9);
+                let latency_us = 900 + call * call * 9;
+                metrics
+                    .finished(key, Finished { queue_wait_us: call % 7, latency_us, e2e_us: latency_us + 50 });
             }
         }
     }
@@ -106,18 +105,19 @@ fn whole(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One duration, as it is counted with every call that ends.
-fn record(criterion: &mut Criterion) {
+/// The durations of one call that ended.
+fn finished(criterion: &mut Criterion) {
     let (shard, mut metrics) = filled();
     let (key, _) = shard.functions().next().expect("a function");
     let mut duration_us = 0;
-    criterion.bench_function("record", |bencher| {
+    criterion.bench_function("finished", |bencher| {
         bencher.iter(|| {
             duration_us = (duration_us + 77) % 1_000_000;
-            metrics.of(key).record(Measure::Latency, black_box(duration_us));
+            let finished = Finished { queue_wait_us: 0, latency_us: duration_us, e2e_us: duration_us + 50 };
+            metrics.finished(key, black_box(finished));
         });
     });
 }
 
-criterion_group!(benches, slice, whole, record);
+criterion_group!(benches, slice, whole, finished);
 criterion_main!(benches);

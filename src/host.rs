@@ -12,7 +12,7 @@ use crate::{
     delivery::{self, Deliveries, DeliveryOrder},
     dispatch::Dispatcher,
     store::Store,
-    telemetry::shard::{Measure, ShardMetrics, Slice},
+    telemetry::shard::{Finished, Measure, ShardMetrics, Slice},
 };
 
 /// See the module. Lives on its shard's thread.
@@ -51,16 +51,13 @@ impl ShardHost {
     fn note(&mut self, note: Note) {
         match note {
             Note::Finished { function, queue_wait_us, latency_us, e2e_us, init_ms } => {
-                let durations = self.metrics.of(function);
-                durations.record(Measure::QueueWait, queue_wait_us);
-                durations.record(Measure::Latency, latency_us);
-                durations.record(Measure::EndToEnd, e2e_us);
+                self.metrics.finished(function, Finished { queue_wait_us, latency_us, e2e_us });
                 if let Some(init_ms) = init_ms {
-                    durations.record(Measure::Init, u64::from(init_ms) * 1000);
+                    self.metrics.record(function, Measure::Init, u64::from(init_ms) * 1000);
                 }
             }
             Note::SyncDispatched { function, wait_us } => {
-                self.metrics.of(function).record(Measure::SyncWait, wait_us);
+                self.metrics.record(function, Measure::SyncWait, wait_us);
             }
             Note::FunctionGone { function } => self.metrics.remove(function),
             Note::Late { id, reason } => {

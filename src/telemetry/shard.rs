@@ -56,6 +56,17 @@ impl Durations {
     }
 }
 
+/// What an execution took that ended with an attempt, in microseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Finished {
+    /// Last queueing to last dispatch.
+    pub queue_wait_us: u64,
+    /// Dispatch to end.
+    pub latency_us: u64,
+    /// Acceptance to end.
+    pub e2e_us: u64,
+}
+
 /// Histograms of a shard's functions.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
@@ -65,17 +76,80 @@ pub struct ShardMetrics {
     period: u32,
 }
 
+/// Executions of a function whose durations have yet to be counted. An entry fills two cache lines with them.
+const FRESH_MAX: usize = 8;
+
+/// What is measured of one function.
+///
+/// Three histograms are a dozen cache lines that are cold when ten thousand functions are called in turn. So the newest
+/// durations lie in the order in which they came, and are counted together when there are enough of them, when somebody
+/// looks, and when a period ends.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Entry {
     function: FunctionKey,
     /// The period in which it was last touched.
     period: u32,
-    durations: Durations,
+    fresh_count: u32,
+    durations: Box<Durations>,
+    fresh: [Fresh; FRESH_MAX],
+}
+
+const _: () = assert!(size_of::<Entry>() == 128);
+
+/// A [`Finished`] of less than an hour.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fresh {
+    queue_wait_us: u32,
+    latency_us: u32,
+    e2e_us: u32,
+}
+
+impl Fresh {
+    /// `None`: one of them is too long.
+    fn of(finished: Finished) -> Option<Fresh> {
+        Some(Fresh {
+            queue_wait_us: u32::try_from(finished.queue_wait_us).ok()?,
+            latency_us: u32::try_from(finished.latency_us).ok()?,
+            e2e_us: u32::try_from(finished.e2e_us).ok()?,
+        })
+    }
 }
 
 impl Entry {
+    fn new(function: FunctionKey, period: u32) -> Entry {
+        Entry { function, period, fresh_count: 0, durations: Box::default(), fresh: Default::default() }
+    }
+
+    fn finished(&mut self, finished: Finished) {
+        let Some(fresh) = Fresh::of(finished) else {
+            self.durations.record(Measure::QueueWait, finished.queue_wait_us);
+            self.durations.record(Measure::Latency, finished.latency_us);
+            self.durations.record(Measure::EndToEnd, finished.e2e_us);
+            return;
+        };
+        if self.fresh_count as usize == FRESH_MAX {
+            self.count_fresh();
+        }
+        self.fresh[self.fresh_count as usize] = fresh;
+        self.fresh_count += 1;
+    }
+
+    /// Counts what has yet to be counted, one histogram after the other.
+    fn count_fresh(&mut self) {
+        let fresh = &self.fresh[..std::mem::take(&mut self.fresh_count) as usize];
+        let durations = &mut self.durations;
+        fresh.iter().for_each(|fresh| durations.record(Measure::QueueWait, fresh.queue_wait_us.into()));
+        fresh.iter().for_each(|fresh| durations.record(Measure::Latency, fresh.latency_us.into()));
+        fresh.iter().for_each(|fresh| durations.record(Measure::EndToEnd, fresh.e2e_us.into()));
+    }
+
     /// Ends the periods that are over. More than two leave nothing recent behind, so two are enough.
     fn settle(&mut self, period: u32) {
+        if self.period == period {
+            return;
+        }
+        self.count_fresh();
         for _ in 0..period.wrapping_sub(self.period).min(2) {
             self.durations.rotate();
         }
@@ -84,8 +158,18 @@ impl Entry {
 }
 
 impl ShardMetrics {
-    /// The histograms of a function, made if need be.
-    pub fn of(&mut self, function: FunctionKey) -> &mut Durations {
+    /// Counts what an execution took.
+    pub fn finished(&mut self, function: FunctionKey, finished: Finished) {
+        self.of(function).finished(finished);
+    }
+
+    /// Counts one duration.
+    pub fn record(&mut self, function: FunctionKey, measure: Measure, duration_us: u64) {
+        self.of(function).durations.record(measure, duration_us);
+    }
+
+    /// What is measured of a function, from now on if need be.
+    fn of(&mut self, function: FunctionKey) -> &mut Entry {
         let index = function.index();
         if self.functions.len() <= index {
             self.functions.resize_with(index + 1, || None);
@@ -94,10 +178,9 @@ impl ShardMetrics {
         // Another function may have had this position.
         place.take_if(|entry| entry.function != function);
         let period = self.period;
-        let entry = place
-            .get_or_insert_with(|| Box::new(Entry { function, period, durations: Durations::default() }));
+        let entry = place.get_or_insert_with(|| Box::new(Entry::new(function, period)));
         entry.settle(period);
-        &mut entry.durations
+        entry
     }
 
     /// Forgets a function.
@@ -131,7 +214,8 @@ impl ShardMetrics {
             return None;
         }
         entry.settle(self.period);
-        Some(entry.durations.clone())
+        entry.count_fresh();
+        Some((*entry.durations).clone())
     }
 }
 
@@ -191,6 +275,63 @@ impl FunctionCopy {
             replicas: view.replicas,
             scaling: view.scaling.clone().map(Box::new),
             durations,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shard_core::{Effects, FunctionSpec, Input, Limits, Name, Now, Policy, Settings, Target, Ticket};
+
+    use super::*;
+
+    /// A shard with one function.
+    fn shard() -> Shard {
+        let mut shard = Shard::new(Limits::default(), 1, Settings::default());
+        let spec = FunctionSpec {
+            name: Name::new("f").expect("a name"),
+            policy: Policy::default(),
+            target: Target::Local,
+            scaling: None,
+            document: Default::default(),
+        };
+        let now = Now { mono_us: 0, unix_ms: 1_700_000_000_000 };
+        let register = Input::Register { ticket: Ticket(1), spec: Box::new(spec) };
+        for input in [register, Input::Journaled { through: 1 }] {
+            shard.handle(now, input, &mut Effects::default());
+        }
+        shard
+    }
+
+    #[test]
+    fn everything_that_finished_is_in_the_next_copy_and_in_the_period_in_which_it_came() {
+        const HOUR_US: u64 = 3_600_000_000;
+        let (shard, mut metrics) = (shard(), ShardMetrics::default());
+        let (key, _) = shard.functions().next().expect("a function");
+        let mut alike: Vec<Histogram> = vec![Histogram::default(); 3];
+        for round in 0..4 * FRESH_MAX as u64 {
+            if round % 5 == 4 {
+                metrics.rotate();
+                alike.iter_mut().for_each(|histogram| histogram.rotate());
+            }
+            for call in 0..round {
+                // Some of them are longer than what is kept for later.
+                let e2e_us = (round * 977 + call * 13_331) * if call % 7 == 6 { HOUR_US } else { 1 };
+                let finished = Finished { queue_wait_us: call, latency_us: call * round, e2e_us };
+                metrics.finished(key, finished);
+                let durations = [finished.queue_wait_us, finished.latency_us, finished.e2e_us];
+                alike.iter_mut().zip(durations).for_each(|(histogram, us)| histogram.record(us));
+            }
+            let slice = metrics.copy(&shard, 0, 1);
+            let copied = slice.functions[0].durations.as_ref();
+            for (measure, alike) in
+                [Measure::QueueWait, Measure::Latency, Measure::EndToEnd].iter().zip(&alike)
+            {
+                let histogram = copied.and_then(|durations| durations.get(*measure));
+                // Nothing was there before the first call.
+                assert_eq!(histogram.is_some(), alike.count() > 0, "{measure:?}, round {round}");
+                assert!(histogram.is_none_or(|histogram| histogram == alike), "{measure:?}, round {round}");
+            }
         }
     }
 }

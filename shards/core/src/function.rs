@@ -8,12 +8,13 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    endpoints::Endpoints,
     input::{FunctionSpec, Policy, Provisioned, Ticket},
     name::Name,
     queue::WaitQueue,
     rate::RateWindow,
     scaling::ScalingView,
-    shard::{EndpointId, ExecutionKey, ScalingState, SyncHistory},
+    shard::{ExecutionKey, ScalingState, SyncHistory},
     timers::TimerKey,
 };
 
@@ -38,38 +39,31 @@ pub(crate) enum Pending {
     Scale { ticket: Ticket, replicas: u32 },
 }
 
-/// One address of a function.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) id: EndpointId,
-    pub(crate) address: Arc<str>,
-    /// Attempts in flight to it.
-    pub(crate) in_flight: u32,
-}
-
-/// Numbers that only grow, per function, since its registration.
+/// Numbers that only grow, per function, since its registration. Those of a call that goes well come first and lie
+/// together.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub struct Counters {
     /// New executions.
     pub invocations: u64,
-    /// Executions put into the queue, retries included.
-    pub enqueued: u64,
     /// Attempts dispatched.
     pub dispatches: u64,
     /// Executions that ended as success.
     pub successes: u64,
+    /// Executions whose instance had not just started.
+    pub warm_starts: u64,
+    /// Executions put into the queue, retries included.
+    pub enqueued: u64,
     /// Executions that ended as error.
     pub errors: u64,
+    /// Executions whose instance had just started.
+    pub cold_starts: u64,
     /// Attempts that failed and were followed by another.
     pub retries: u64,
     /// Callers whose deadline passed.
     pub timeouts: u64,
     /// Refused because the queue was full.
     pub queue_rejections: u64,
-    /// Executions whose instance had just started.
-    pub cold_starts: u64,
-    /// Executions whose instance had not.
-    pub warm_starts: u64,
     /// Attempts that nobody reported.
     pub orphans: u64,
     /// Answers that claimed to be JSON and were not.
@@ -111,62 +105,67 @@ impl Accounting {
 }
 
 /// See the module.
+///
+/// What every call needs comes first and lies together: with ten thousand functions, each line of it has left the cache
+/// when it is needed again. `repr(C)` keeps it that way.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Function {
-    pub(crate) name: Name,
-    /// The same name, shared with its executions.
-    pub(crate) label: Arc<str>,
-    pub(crate) policy: Policy,
-    pub(crate) document: Bytes,
     pub(crate) life: Life,
+    /// Calls are answered by the server itself.
+    pub(crate) local: bool,
+    /// It is in the ring of functions that may have something to dispatch.
+    pub(crate) ringed: bool,
+    /// Slots taken.
+    pub(crate) in_flight: u32,
+    pub(crate) policy: Policy,
+    /// Synchronous calls that wait, while the sync queue is on.
+    pub(crate) sync_waiting: u32,
+    /// Its name, shared with its executions.
+    pub(crate) label: Arc<str>,
+    /// How its replicas are scaled, when the shard decides about that.
+    pub(crate) scaling: Option<Box<ScalingState>>,
+    /// Moving average of the time from dispatch to end, in microseconds; 0 before the first.
+    pub(crate) service_us: u64,
+    pub(crate) accounting: Accounting,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) queue: WaitQueue,
+    pub(crate) counters: Counters,
+    pub(crate) rate: RateWindow,
+
+    pub(crate) name: Name,
+    pub(crate) document: Bytes,
+    /// What was asked for.
+    pub(crate) spec: Box<FunctionSpec>,
     /// A backend or the store is working on it.
     pub(crate) busy: bool,
     /// It is the store that does: its registration or its removal is being written down.
     pub(crate) writing: bool,
     /// It was there before the server started, and its instances are not there again.
     pub(crate) reconciling: bool,
-    /// When they are tried again.
-    pub(crate) reconcile_timer: TimerKey,
-    /// What was asked for.
-    pub(crate) spec: Box<FunctionSpec>,
     /// It was never seen: its registration could not be written down, and its instances are being removed.
     pub(crate) rolled_back: bool,
+    /// Instances are the backend's.
+    pub(crate) managed: bool,
+    /// When those of a restored function are tried again.
+    pub(crate) reconcile_timer: TimerKey,
     /// How it will run, while it is being registered.
     pub(crate) provisioned: Option<Box<Provisioned>>,
-    /// What waited when it was restored, which may be more than its queue takes.
-    pub(crate) restored: u32,
     /// Who waits for that backend.
     pub(crate) waiting: Option<Ticket>,
     /// Requests that come after.
     pub(crate) pending: VecDeque<Pending>,
-    /// Instances are the backend's.
-    pub(crate) managed: bool,
-    /// Calls are answered by the server itself.
-    pub(crate) local: bool,
     /// Replicas wanted.
     pub(crate) desired: u32,
-    pub(crate) endpoints: Vec<Endpoint>,
-    pub(crate) queue: WaitQueue,
+    /// What waited when it was restored, which may be more than its queue takes.
+    pub(crate) restored: u32,
+    /// Attempts decided by callback whose HTTP exchange goes on.
+    pub(crate) lingering: u32,
     /// Accepted executions that wait to be drained one by one, while the background scheduler is off.
     pub(crate) backlog: WaitQueue,
     /// Executions that wait, but not for a slot: retries in their back-off, and accepted ones whose record is not
     /// safe yet.
     pub(crate) parked: BTreeSet<ExecutionKey>,
-    /// Slots taken.
-    pub(crate) in_flight: u32,
-    /// Attempts decided by callback whose HTTP exchange goes on.
-    pub(crate) lingering: u32,
-    /// It is in the ring of functions that may have something to dispatch.
-    pub(crate) ringed: bool,
-    pub(crate) rate: RateWindow,
-    pub(crate) counters: Counters,
-    pub(crate) accounting: Accounting,
-    /// Moving average of the time from dispatch to end, in microseconds; 0 before the first.
-    pub(crate) service_us: u64,
-    /// How its replicas are scaled, when the shard decides about that.
-    pub(crate) scaling: Option<Box<ScalingState>>,
-    /// Synchronous calls that wait, while the sync queue is on.
-    pub(crate) sync_waiting: u32,
     /// What the sync queue knows of it, since there was something to know.
     pub(crate) sync: Option<Box<SyncHistory>>,
 }
@@ -192,7 +191,7 @@ impl Function {
             managed: false,
             local: false,
             desired: 0,
-            endpoints: Vec::new(),
+            endpoints: Endpoints::default(),
             queue: WaitQueue::default(),
             backlog: WaitQueue::default(),
             parked: BTreeSet::new(),

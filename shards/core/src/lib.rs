@@ -16,6 +16,7 @@ pub mod answer;
 mod dead_letters;
 mod drain_rate;
 pub mod effect;
+mod endpoints;
 mod execution;
 mod function;
 pub mod id;

@@ -60,7 +60,9 @@ impl<T> fmt::Debug for Key<T> {
     }
 }
 
+/// The generation is looked at with every use of the entry: it lies before it, next to what is used most.
 #[derive(Debug)]
+#[repr(C)]
 struct Place<T> {
     generation: u32,
     entry: Option<T>,

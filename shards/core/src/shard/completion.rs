@@ -179,7 +179,7 @@ impl Shard {
         }
         function.observe_service(self.now.mono_us - attempt.dispatched_us);
         if let Some(endpoint) = attempt.endpoint
-            && let Some(endpoint) = function.endpoints.iter_mut().find(|open| open.id == endpoint)
+            && let Some(endpoint) = function.endpoints.find_mut(endpoint)
         {
             endpoint.in_flight -= 1;
         }
@@ -249,8 +249,8 @@ impl Shard {
         execution.init_ms = report.init_ms.filter(|_| report.cold_start);
         match report.outcome {
             Outcome::Success(output) => {
-                if let Some(function) = function {
-                    function.counters.bad_outputs += u64::from(report.bad_output);
+                if let Some(function) = function.filter(|_| report.bad_output) {
+                    function.counters.bad_outputs += 1;
                 }
                 self.finish(key, State::Success, Ending::Output(Some(output)), fx);
             }

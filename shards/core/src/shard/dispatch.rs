@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::{
     answer::State,
     effect::{Destination, Dispatch, Effect, Effects},
+    endpoints::Endpoint,
     execution::Execution,
-    function::{Endpoint, Function, Life},
+    function::{Function, Life},
     journal::Record,
     sabotage::Sabotage,
     shard::{Attempt, AttemptKey, EndpointId, ExecutionKey, FunctionKey, Shard},
@@ -196,14 +197,7 @@ impl Shard {
         };
         function.desired = desired;
         let first = !function.has_instance();
-        let mut closed = Vec::new();
-        function.endpoints.retain(|endpoint| {
-            let stays = addresses.contains(&endpoint.address);
-            if !stays {
-                closed.push(endpoint.id);
-            }
-            stays
-        });
+        let closed = function.endpoints.take_unless(|endpoint| addresses.contains(&endpoint.address));
         let mut missing: Vec<Arc<str>> = Vec::new();
         for address in addresses {
             let open = function.endpoints.iter().any(|endpoint| endpoint.address == address);
@@ -212,7 +206,7 @@ impl Shard {
             }
         }
         for endpoint in closed {
-            self.close_endpoint(endpoint, fx);
+            self.close_endpoint(endpoint.id, fx);
         }
         for address in missing {
             self.open_endpoint(key, address, fx);
@@ -243,23 +237,13 @@ impl Shard {
     }
 }
 
-/// The less busy of two endpoints chosen at random (Mitzenmacher: "The power of two choices in randomized load
-/// balancing"). Call it only when there is one.
+/// Where a function's next attempt goes. Call it only when there is somewhere.
 fn choose_destination(function: &mut Function, random: u64) -> Destination {
-    let count = function.endpoints.len() as u64;
-    if function.local || count == 0 {
+    if function.local {
         return Destination::Local;
     }
-    let one = (random % count) as usize;
-    let mut chosen = one;
-    if count > 1 {
-        // The second choice differs from the first.
-        let other = (one as u64 + 1 + (random >> 32) % (count - 1)) % count;
-        if function.endpoints[other as usize].in_flight < function.endpoints[one].in_flight {
-            chosen = other as usize;
-        }
-    }
-    let endpoint = &mut function.endpoints[chosen];
-    endpoint.in_flight += 1;
-    Destination::Endpoint(endpoint.id)
+    function.endpoints.choose(random).map_or(Destination::Local, |endpoint| {
+        endpoint.in_flight += 1;
+        Destination::Endpoint(endpoint.id)
+    })
 }

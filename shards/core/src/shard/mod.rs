@@ -28,6 +28,7 @@ pub(crate) use sync_queue::SyncHistory;
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, DefaultHasher},
+    sync::Arc,
 };
 
 use crate::{
@@ -131,7 +132,8 @@ pub struct Shard {
     /// Time of the input being handled.
     pub(crate) now: Now,
     pub(crate) functions: Slab<Function, FunctionTag>,
-    names: FixedMap<Name, FunctionKey>,
+    /// Functions by their labels, which are in use anyway with every call.
+    names: FixedMap<Arc<str>, FunctionKey>,
     pub(crate) executions: Slab<Execution, ExecutionTag>,
     pub(crate) ids: IdTable,
     pub(crate) attempts: Slab<Attempt, AttemptTag>,
@@ -385,7 +387,7 @@ impl Shard {
     }
 
     fn live_function(&self, name: &Name) -> Option<(FunctionKey, &Function)> {
-        let key = *self.names.get(name)?;
+        let key = *self.names.get(name.as_str())?;
         self.functions.get(key).filter(|function| function.life == Life::Live).map(|function| (key, function))
     }
 

@@ -1,5 +1,7 @@
 //! Functions come and go. What concerns one name is done one after the other, while the slow part runs elsewhere.
 
+use std::sync::Arc;
+
 use crate::{
     answer::{Answer, BackendFailure, Refusal, State},
     effect::{Effect, Effects, Note},
@@ -17,7 +19,7 @@ use crate::{
 impl Shard {
     /// Claims the name; provisions if a backend is to run the function, else makes it visible.
     pub(super) fn register(&mut self, ticket: Ticket, spec: Box<FunctionSpec>, fx: &mut Effects) {
-        let holder = self.names.get(&spec.name).copied();
+        let holder = self.names.get(spec.name.as_str()).copied();
         if let Some(holder) = holder.and_then(|holder| self.functions.get_mut(holder)) {
             if holder.life == Life::Removing {
                 push_pending(holder, Pending::Register { ticket, spec }, self.limits.pending_max, fx);
@@ -35,8 +37,9 @@ impl Shard {
         function.life = Life::Provisioning;
         function.busy = true;
         function.waiting = Some(ticket);
+        let label = Arc::clone(&function.label);
         let key = self.functions.insert(function);
-        self.names.insert(spec.name, key);
+        self.names.insert(label, key);
         if spec.target == Target::Backend {
             fx.push(Effect::Provision { function: key, spec });
             return;
@@ -135,7 +138,7 @@ impl Shard {
             Target::Local => function.local = true,
             Target::Endpoint(address) => {
                 // The fixed address is all that it has: what the backend reported meanwhile is closed.
-                for endpoint in std::mem::take(&mut function.endpoints) {
+                for endpoint in function.endpoints.take_unless(|_| false) {
                     self.close_endpoint(endpoint.id, fx);
                 }
                 self.open_endpoint(key, address, fx);
@@ -159,7 +162,7 @@ impl Shard {
 
     /// Makes a function invisible and has that written down.
     pub(super) fn remove(&mut self, ticket: Ticket, name: &Name, fx: &mut Effects) {
-        let key = self.names.get(name).copied();
+        let key = self.names.get(name.as_str()).copied();
         let Some((key, function)) = key.and_then(|key| Some((key, self.functions.get_mut(key)?))) else {
             fx.reply(ticket, Answer::Refused(Refusal::FunctionNotFound));
             return;
@@ -242,7 +245,7 @@ impl Shard {
 
     /// Asks the backend for another number of instances.
     pub(super) fn scale(&mut self, ticket: Ticket, name: &Name, replicas: u32, fx: &mut Effects) {
-        let key = self.names.get(name).copied();
+        let key = self.names.get(name.as_str()).copied();
         let Some((key, function)) = key.and_then(|key| Some((key, self.functions.get_mut(key)?))) else {
             fx.reply(ticket, Answer::Refused(Refusal::FunctionNotFound));
             return;
@@ -316,15 +319,15 @@ impl Shard {
         self.timers.remove(std::mem::take(&mut function.reconcile_timer));
         function.life = Life::Gone;
         let name = function.name;
-        let endpoints: Vec<_> = function.endpoints.drain(..).map(|endpoint| endpoint.id).collect();
+        let endpoints = function.endpoints.take_unless(|_| false);
         let mut pending = std::mem::take(&mut function.pending);
         let idle = function.in_flight == 0;
         // What waited has ended. Should one of them be tried again under another registration, it does not wait here.
         function.queue = WaitQueue::default();
         function.backlog = WaitQueue::default();
-        self.names.remove(&name);
+        self.names.remove(name.as_str());
         for endpoint in endpoints {
-            self.close_endpoint(endpoint, fx);
+            self.close_endpoint(endpoint.id, fx);
         }
         if was_visible {
             fx.push(Effect::Note(Note::FunctionGone { function: key }));
@@ -334,7 +337,8 @@ impl Shard {
         }
         while let Some(request) = pending.pop_front() {
             self.start(request, &name, fx);
-            let holder = self.names.get(&name).copied().and_then(|holder| self.functions.get_mut(holder));
+            let holder =
+                self.names.get(name.as_str()).copied().and_then(|holder| self.functions.get_mut(holder));
             if let Some(holder) = holder.filter(|holder| holder.busy) {
                 // Else a registration behind a removal would be answered before that removal.
                 holder.pending = pending;

@@ -48,7 +48,7 @@ impl Shard {
 
     /// A function is visible at once. Its instances are gone: its calls wait for new ones.
     fn restore_function(&mut self, spec: Box<FunctionSpec>, fx: &mut Effects) {
-        if self.names.contains_key(&spec.name) {
+        if self.names.contains_key(spec.name.as_str()) {
             return;
         }
         let mut function = Function::new(&spec);
@@ -61,8 +61,9 @@ impl Shard {
                 function.busy = true;
             }
         }
+        let label = Arc::clone(&function.label);
         let key = self.functions.insert(function);
-        self.names.insert(spec.name, key);
+        self.names.insert(label, key);
         let poll_us = self.settings.autoscaler.as_ref().map_or(0, |auto| auto.poll_interval_us);
         self.arm_scaling(poll_us);
         match spec.target.clone() {

@@ -7,9 +7,10 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use hyper::Uri;
 use nanofaas::{
     api::{envelope, result},
-    dispatch::measured::{head_bytes, written_bytes},
+    dispatch::measured::{head_bytes, writer},
 };
 use shard_core::{AttemptKey, Destination, Dispatch, EndpointId, ExecutionId, Output, OutputKind, Payload};
 
@@ -55,9 +56,10 @@ fn write(criterion: &mut Criterion) {
             remaining_ms: 30_000,
             extra: None,
         };
-        let prefix = b"POST /invoke HTTP/1.1\r\nhost: 127.0.0.1:8080\r\n";
+        let address = Uri::from_static("http://127.0.0.1:8080/invoke");
+        let written_bytes = writer(&address);
         group.bench_function(BenchmarkId::new("request", bytes), |bencher| {
-            bencher.iter(|| written_bytes(prefix, black_box(&dispatch)));
+            bencher.iter(|| written_bytes(black_box(&dispatch)));
         });
         let output = Output { body: Bytes::from(input(bytes)), kind: OutputKind::Json };
         group.bench_function(BenchmarkId::new("answer", bytes), |bencher| {

@@ -1,13 +1,17 @@
 //! A door for `benches`: requests written and answers read without a connection. Nothing else may come through it.
 
+use hyper::Uri;
 use shard_core::Dispatch;
 
 use super::{request, response};
 
-/// Writes an attempt down, behind its request line and `Host`. Returns how many bytes it takes.
-pub fn written_bytes(prefix: &[u8], dispatch: &Dispatch) -> usize {
-    let request = request::encode(prefix, dispatch);
-    request.head.len() + request.input.len() + request.tail.len()
+/// Writes attempts to one address down. Returns how many bytes each takes.
+pub fn writer(address: &Uri) -> impl Fn(&Dispatch) -> usize {
+    let prefix = request::Prefix::of(address);
+    move |dispatch| {
+        let request = request::encode(&prefix, dispatch);
+        request.head.len() + request.input.len() + request.tail.len()
+    }
 }
 
 /// Length of the head of an answer, when it is all there and makes sense.

@@ -1,12 +1,41 @@
 //! An attempt as the bytes of an HTTP/1.1 request.
 
 use bytes::Bytes;
+use hyper::Uri;
 use shard_core::Dispatch;
+use smallvec::SmallVec;
 
 /// Inputs up to this size are copied behind their head, so that a request is one write.
 const INLINE_BYTES_MAX: usize = 32 << 10;
 /// Room for the head besides address and texts of the caller's.
-const HEAD_BYTES: usize = 256;
+const HEAD_BYTES: usize = 288;
+
+/// What requests to one address begin with: `POST` and the request line's rest, and `Host`.
+pub(super) struct Prefix {
+    /// Path and authority. Most are so short that they lie in the pool itself, which is in no cache when there are ten
+    /// thousand of them.
+    text: SmallVec<[u8; 48]>,
+    path_length: u32,
+}
+
+impl Prefix {
+    pub(super) fn of(uri: &Uri) -> Prefix {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        // User info in an address is not sent: HTTP has no place for it outside `Authorization`.
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let text = [path.as_bytes(), authority.as_bytes()].concat();
+        // An address came in the body of a registration, which is shorter than 4 GiB.
+        Prefix { text: SmallVec::from_slice(&text), path_length: path.len() as u32 }
+    }
+
+    fn write(&self, head: &mut Vec<u8>) {
+        let (path, authority) = self.text.split_at(self.path_length as usize);
+        for part in [b"POST ", path, b" HTTP/1.1\r\nhost: ", authority, b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+}
 
 /// A request: what is written first, then the rest of its body.
 pub(super) struct Request {
@@ -16,7 +45,7 @@ pub(super) struct Request {
 }
 
 /// Writes an attempt down, behind its request line and `Host`. The body is the caller's, or in the JSON envelope `{"input":…,"metadata":…}`.
-pub(super) fn encode(prefix: &[u8], dispatch: &Dispatch) -> Request {
+pub(super) fn encode(prefix: &Prefix, dispatch: &Dispatch) -> Request {
     let payload = &dispatch.payload;
     let raw = payload.content_type.is_some();
     let (before, between, after): (&[u8], &[u8], &[u8]) =
@@ -29,8 +58,8 @@ pub(super) fn encode(prefix: &[u8], dispatch: &Dispatch) -> Request {
     let length = before.len() + payload.input.len() + between.len() + metadata.len() + after.len();
     let inline = length <= INLINE_BYTES_MAX;
 
-    let mut head = Vec::with_capacity(prefix.len() + HEAD_BYTES + if inline { length } else { 0 });
-    head.extend_from_slice(prefix);
+    let mut head = Vec::with_capacity(prefix.text.len() + HEAD_BYTES + if inline { length } else { 0 });
+    prefix.write(&mut head);
     header(&mut head, "content-type", payload.content_type.as_deref().unwrap_or("application/json"));
     head.extend_from_slice(b"x-execution-id: ");
     head.extend_from_slice(&dispatch.id.text());
@@ -99,9 +128,9 @@ mod tests {
 
     use super::*;
 
-    const ROOT: &str = "POST / HTTP/1.1\r\nhost: h\r\n";
+    const ROOT: &str = "http://h";
 
-    fn encoded(prefix: &str, payload: Payload, extra: Option<Extra>) -> Request {
+    fn encoded(address: &str, payload: Payload, extra: Option<Extra>) -> Request {
         let dispatch = Dispatch {
             attempt: shard_core::AttemptKey::default(),
             id: ExecutionId::new(*b"0123456789abcdef", 7),
@@ -111,7 +140,7 @@ mod tests {
             remaining_ms: 1500,
             extra: extra.map(Box::new),
         };
-        encode(prefix.as_bytes(), &dispatch)
+        encode(&Prefix::of(&address.parse().expect("an address")), &dispatch)
     }
 
     fn text(request: &Request) -> String {
@@ -128,7 +157,7 @@ mod tests {
             idempotency: Some(Idempotency { key: "k".into(), digest: [0; 16] }),
             ..Extra::default()
         };
-        let request = encoded("POST /in?q=1 HTTP/1.1\r\nhost: h:81\r\n", payload, Some(extra));
+        let request = encoded("http://user:word@h:81/in?q=1", payload, Some(extra));
         assert!(request.input.is_empty(), "it is one write");
         assert_eq!(
             text(&request),

@@ -95,6 +95,7 @@ struct Entry {
     fresh: [Fresh; FRESH_MAX],
 }
 
+// Checked when it is compiled.
 const _: () = assert!(size_of::<Entry>() == 128);
 
 /// A [`Finished`] of less than an hour.

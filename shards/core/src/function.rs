@@ -111,6 +111,7 @@ impl Accounting {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Function {
+    pub(crate) queue: WaitQueue,
     pub(crate) life: Life,
     /// Calls are answered by the server itself.
     pub(crate) local: bool,
@@ -129,7 +130,6 @@ pub(crate) struct Function {
     pub(crate) service_us: u64,
     pub(crate) accounting: Accounting,
     pub(crate) endpoints: Endpoints,
-    pub(crate) queue: WaitQueue,
     pub(crate) counters: Counters,
     pub(crate) rate: RateWindow,
 

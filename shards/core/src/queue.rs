@@ -13,9 +13,11 @@ const STALE_MIN: usize = 32;
 
 /// See the module.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct WaitQueue {
     entries: VecDeque<ExecutionKey>,
-    /// Entries that still wait.
+    /// Entries that still wait. Looked at with every call, also when nothing waits: what a function needs next lies
+    /// behind it.
     waiting: usize,
 }
 

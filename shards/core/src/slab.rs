@@ -60,12 +60,13 @@ impl<T> fmt::Debug for Key<T> {
     }
 }
 
-/// The generation is looked at with every use of the entry: it lies before it, next to what is used most.
+/// With a representation of its own, because an `Option` marks its emptiness in whichever field has room for that: one
+/// more cold line per look at a large entry. Here mark and generation lie before the entry, next to its first fields.
 #[derive(Debug)]
-#[repr(C)]
-struct Place<T> {
-    generation: u32,
-    entry: Option<T>,
+#[repr(u32)]
+enum Place<T> {
+    Free { generation: u32 },
+    Used { generation: u32, entry: T },
 }
 
 /// Places of one chunk. Chunks never move: a vector of a million records that grows would stop its shard for
@@ -96,9 +97,10 @@ impl<T, Tag> Slab<T, Tag> {
         self.count += 1;
         if let Some(index) = self.free.pop()
             && let Some(place) = self.place_mut(index)
+            && let Place::Free { generation } = *place
         {
-            place.entry = Some(entry);
-            return Key { index, generation: place.generation, of: PhantomData };
+            *place = Place::Used { generation, entry };
+            return Key { index, generation, of: PhantomData };
         }
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
             // The first chunk grows as it is needed: most slabs stay small.
@@ -108,7 +110,7 @@ impl<T, Tag> Slab<T, Tag> {
         let full = (self.chunks.len() - 1) * CHUNK;
         // There is a last chunk: it was pushed just now if there was none.
         let index = self.chunks.last_mut().map_or(0, |chunk| {
-            chunk.push(Place { generation: 0, entry: Some(entry) });
+            chunk.push(Place::Used { generation: 0, entry });
             full + chunk.len() - 1
         });
         Key { index: index as u32, generation: 0, of: PhantomData }
@@ -116,22 +118,25 @@ impl<T, Tag> Slab<T, Tag> {
 
     pub(crate) fn get(&self, key: Key<Tag>) -> Option<&T> {
         let index = key.index as usize;
-        let place = self.chunks.get(index / CHUNK)?.get(index % CHUNK)?;
-        if place.generation == key.generation { place.entry.as_ref() } else { None }
+        match self.chunks.get(index / CHUNK)?.get(index % CHUNK)? {
+            Place::Used { generation, entry } if *generation == key.generation => Some(entry),
+            _ => None,
+        }
     }
 
     pub(crate) fn get_mut(&mut self, key: Key<Tag>) -> Option<&mut T> {
-        let place = self.place_mut(key.index)?;
-        if place.generation == key.generation { place.entry.as_mut() } else { None }
+        match self.place_mut(key.index)? {
+            Place::Used { generation, entry } if *generation == key.generation => Some(entry),
+            _ => None,
+        }
     }
 
     pub(crate) fn remove(&mut self, key: Key<Tag>) -> Option<T> {
-        let place = self.place_mut(key.index)?;
-        if place.generation != key.generation {
+        self.get(key)?;
+        let free = Place::Free { generation: key.generation.wrapping_add(1) };
+        let Place::Used { entry, .. } = std::mem::replace(self.place_mut(key.index)?, free) else {
             return None;
-        }
-        let entry = place.entry.take()?;
-        place.generation = place.generation.wrapping_add(1);
+        };
         self.free.push(key.index);
         self.count -= 1;
         Some(entry)
@@ -145,9 +150,11 @@ impl<T, Tag> Slab<T, Tag> {
     /// The entries whose position is at least `from`, by position.
     pub(crate) fn iter_from(&self, from: usize) -> impl Iterator<Item = (Key<Tag>, &T)> {
         let chunks = self.chunks.iter().skip(from / CHUNK).flatten().skip(from % CHUNK);
-        (from..).zip(chunks).filter_map(|(index, place)| {
-            let key = Key { index: index as u32, generation: place.generation, of: PhantomData };
-            place.entry.as_ref().map(|entry| (key, entry))
+        (from..).zip(chunks).filter_map(|(index, place)| match place {
+            Place::Used { generation, entry } => {
+                Some((Key { index: index as u32, generation: *generation, of: PhantomData }, entry))
+            }
+            Place::Free { .. } => None,
         })
     }
 

@@ -40,13 +40,14 @@ impl Progress {
         let mut functions = shard.readiness_from(self.from);
         for seen in functions.by_ref().take(LOOK_FUNCTIONS) {
             self.from = seen.function.index() + 1;
-            if seen.ready {
+            if let Some(dispatches) = seen.ready {
                 let before = self.before.binary_search_by_key(&seen.function.index(), |r| r.function.index());
-                let same = before.ok().and_then(|place| self.before.get(place)).filter(|before| {
-                    before.function == seen.function && before.dispatches == seen.dispatches
-                });
+                let same = before
+                    .ok()
+                    .and_then(|place| self.before.get(place))
+                    .filter(|before| before.function == seen.function && before.dispatches == dispatches);
                 let since_us = same.map_or(now_us, |before| before.since_us);
-                self.ready.push(Ready { function: seen.function, dispatches: seen.dispatches, since_us });
+                self.ready.push(Ready { function: seen.function, dispatches, since_us });
             }
         }
         if functions.next().is_some() {

@@ -13,10 +13,9 @@ use crate::{
 pub struct Readiness {
     /// The function.
     pub function: FunctionKey,
-    /// Executions wait, and a slot is free for them.
-    pub ready: bool,
-    /// Attempts sent so far: when it moves, so does the function.
-    pub dispatches: u64,
+    /// Attempts sent so far, if executions wait and a slot is free for them: when the number moves, so does the
+    /// function.
+    pub ready: Option<u64>,
 }
 
 impl Shard {
@@ -24,10 +23,13 @@ impl Shard {
     /// ready.
     pub fn readiness_from(&self, from: usize) -> impl Iterator<Item = Readiness> {
         self.functions.iter_from(from).filter(|(_, function)| function.life == Life::Live).map(
-            |(key, function)| Readiness {
-                function: key,
-                ready: !self.restoring && !function.queue.is_empty() && function.can_dispatch(),
-                dispatches: function.counters.dispatches,
+            |(function, of)| {
+                // The queue first: it is empty for most of them, and nothing else of them is read then.
+                let ready = match !of.queue.is_empty() && !self.restoring && of.can_dispatch() {
+                    true => Some(of.counters.dispatches),
+                    false => None,
+                };
+                Readiness { function, ready }
             },
         )
     }

@@ -2,7 +2,8 @@
 //!
 //! The real shard, driven as its thread drives it, with a clock that advances a microsecond per call. Behind every
 //! call stand 1, 1 000 or 1 000 000 finished executions; each new one drops the oldest, as on a server that has been
-//! running for a while. Nothing is measured here of threads, HTTP or functions.
+//! running for a while. The same with 1 to 100 000 functions. Nothing is measured here of threads, HTTP or what
+//! functions do.
 //!
 //! `cargo bench --bench core` measures; the test suite runs everything once, without the million.
 
@@ -75,5 +76,17 @@ fn status(criterion: &mut Criterion, rig: &mut Option<Rig>, retained: usize) {
     });
 }
 
-criterion_group!(benches, steps);
+/// A call from its arrival to its result, of one of so many functions.
+fn functions(criterion: &mut Criterion) {
+    let functions = if once() { &[1, 10][..] } else { &[1, 100, 10_000, 100_000] };
+    for functions in functions {
+        let mut rig = None;
+        criterion.bench_function(&format!("functions/{functions}"), |bencher| {
+            let rig = rig.get_or_insert_with(|| Rig::with_functions(*functions, 1000));
+            bencher.iter(|| rig.invoke());
+        });
+    }
+}
+
+criterion_group!(benches, steps, functions);
 criterion_main!(benches);

@@ -20,12 +20,12 @@ pub(crate) const CALLER: Ticket = Ticket(1);
 
 const EPOCH_MS: u64 = 1_700_000_000_000;
 
-/// A shard with one function, and what its thread would keep.
+/// A shard with functions that are called in no order, and what its thread would keep.
 pub(crate) struct Rig {
     shard: Shard,
     effects: Effects,
     now: Now,
-    name: Name,
+    functions: u64,
     output: Output,
     calls: u64,
 }
@@ -33,26 +33,33 @@ pub(crate) struct Rig {
 impl Rig {
     /// A shard that keeps `retained` finished executions and has as many.
     pub(crate) fn new(retained: usize) -> Rig {
+        Rig::with_functions(1, retained)
+    }
+
+    /// The same with so many functions.
+    pub(crate) fn with_functions(functions: u64, retained: usize) -> Rig {
         let limits = Limits { executions_max: retained, ..Limits::default() };
         let mut rig = Rig {
             shard: Shard::new(limits, 1, Settings { calls_per_second: u32::MAX, ..Settings::default() }),
             effects: Effects::default(),
             now: Now { mono_us: 0, unix_ms: EPOCH_MS },
-            name: Name::new("f").expect("a name"),
+            functions,
             output: Output { body: Bytes::from_static(br#"{"text":"hello"}"#), kind: OutputKind::Json },
             calls: 0,
         };
         // The clock of the limit stands still, and so do both leases.
         rig.step(Input::GrantCalls { second: EPOCH_MS / 1000, calls: u32::MAX });
         rig.step(Input::GrantBytes(1 << 40));
-        let spec = FunctionSpec {
-            name: rig.name,
-            policy: Policy { concurrency: SLOTS, ..Policy::default() },
-            target: Target::Endpoint(Arc::from("http://127.0.0.1:1/invoke")),
-            scaling: None,
-            document: Bytes::new(),
-        };
-        rig.step(Input::Register { ticket: CALLER, spec: Box::new(spec) });
+        for number in 0..functions {
+            let spec = FunctionSpec {
+                name: name(number),
+                policy: Policy { concurrency: SLOTS, ..Policy::default() },
+                target: Target::Endpoint(Arc::from("http://127.0.0.1:1/invoke")),
+                scaling: None,
+                document: Bytes::new(),
+            };
+            rig.step(Input::Register { ticket: CALLER, spec: Box::new(spec) });
+        }
         for _ in 0..retained {
             rig.invoke();
         }
@@ -89,10 +96,14 @@ impl Rig {
         let mut random = [0; 16];
         random[..8].copy_from_slice(&self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
         random[9..14].copy_from_slice(&self.calls.to_be_bytes()[3..]);
+        // The upper half of the same: the lower one is taken up by the order of the calls.
+        let name = name(
+            u64::from(u32::from_be_bytes([random[0], random[1], random[2], random[3]])) % self.functions,
+        );
         Invoke {
             ticket: CALLER,
-            id: ExecutionId::new(random, self.name.owner_hash()),
-            name: self.name,
+            id: ExecutionId::new(random, name.owner_hash()),
+            name,
             payload: Payload::json(Bytes::from_static(br#"{"page":3}"#)),
             timeout_ms: None,
             extra: None,
@@ -140,4 +151,8 @@ impl Rig {
         self.finish(attempt);
         id
     }
+}
+
+fn name(number: u64) -> Name {
+    Name::new(&format!("function-{number}")).expect("a name")
 }

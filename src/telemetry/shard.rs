@@ -1,6 +1,7 @@
 //! Histograms of the functions of one shard, and the copies that a scrape takes.
 //!
-//! A function's histograms are made with its first event and go with it. A scrape copies the functions in slices, each
+//! What calls took goes to their functions' histograms in batches. A function's histograms are made with its first event
+//! and go with it. A scrape copies the functions in slices, each
 //! in a turn of its own of the shard's thread, so that calls never wait for more than one slice.
 
 use shard_core::{Counters, FunctionKey, FunctionView, ScalingView, Shard, Totals};
@@ -74,7 +75,13 @@ pub struct ShardMetrics {
     functions: Vec<Option<Box<Entry>>>,
     /// Number of the period.
     period: u32,
+    /// What has yet to reach its function, at most [`LATEST_MAX`].
+    latest: Vec<(FunctionKey, Finished)>,
 }
+
+/// Executions that go to their functions' entries together: a processor fetches several entries at once from a memory that
+/// is far away, but only one per call.
+const LATEST_MAX: usize = 64;
 
 /// Executions of a function whose durations have yet to be counted. An entry fills two cache lines with them.
 const FRESH_MAX: usize = 8;
@@ -161,7 +168,17 @@ impl Entry {
 impl ShardMetrics {
     /// Counts what an execution took.
     pub fn finished(&mut self, function: FunctionKey, finished: Finished) {
-        self.of(function).finished(finished);
+        self.latest.push((function, finished));
+        if self.latest.len() == LATEST_MAX {
+            self.hand_out();
+        }
+    }
+
+    /// Brings what is latest to its functions.
+    fn hand_out(&mut self) {
+        let mut latest = std::mem::take(&mut self.latest);
+        latest.drain(..).for_each(|(function, finished)| self.of(function).finished(finished));
+        self.latest = latest;
     }
 
     /// Counts one duration.
@@ -186,6 +203,8 @@ impl ShardMetrics {
 
     /// Forgets a function.
     pub fn remove(&mut self, function: FunctionKey) {
+        // Later it would bring the function back.
+        self.hand_out();
         if let Some(place) = self.functions.get_mut(function.index()) {
             place.take_if(|entry| entry.function == function);
         }
@@ -194,11 +213,13 @@ impl ShardMetrics {
     /// Ends a period: what was recorded before the one that ends is no longer recent. Takes the same time however many
     /// functions there are; each is brought up to date when it is touched.
     pub fn rotate(&mut self) {
+        self.hand_out();
         self.period = self.period.wrapping_add(1);
     }
 
     /// Copies what a scrape shows of up to `functions_max` functions from a position on.
     pub fn copy(&mut self, shard: &Shard, from: usize, functions_max: usize) -> Slice {
+        self.hand_out();
         let mut functions: Vec<FunctionCopy> = Vec::new();
         for (key, view) in shard.functions_from(from) {
             if functions.len() == functions_max {
@@ -309,6 +330,10 @@ mod tests {
         const HOUR_US: u64 = 3_600_000_000;
         let (shard, mut metrics) = (shard(), ShardMetrics::default());
         let (key, _) = shard.functions().next().expect("a function");
+        // What is gone stays gone.
+        metrics.finished(key, Finished::default());
+        metrics.remove(key);
+        assert_eq!(metrics.copy(&shard, 0, 1).functions[0].durations, None);
         let mut alike: Vec<Histogram> = vec![Histogram::default(); 3];
         for round in 0..4 * FRESH_MAX as u64 {
             if round % 5 == 4 {

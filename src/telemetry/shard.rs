@@ -1,8 +1,8 @@
 //! Histograms of the functions of one shard, and the copies that a scrape takes.
 //!
 //! What calls took goes to their functions' histograms in batches. A function's histograms are made with its first event
-//! and go with it. A scrape copies the functions in slices, each
-//! in a turn of its own of the shard's thread, so that calls never wait for more than one slice.
+//! and go with it. A scrape copies the functions in slices, each in a turn of its own of the shard's thread, so that
+//! calls never wait for more than one slice.
 
 use shard_core::{Counters, FunctionKey, FunctionView, ScalingView, Shard, Totals};
 

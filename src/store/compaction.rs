@@ -51,11 +51,11 @@ impl Compactor {
 
     /// Starts when enough has come since the last time.
     pub(super) fn start_if_worthwhile(&mut self) {
-        if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
+        self.take_over();
+        if self.running.is_some() {
             return;
         }
-        self.wait();
-        let bytes: u64 = self.closed.iter().map(|segment| segment.bytes).sum();
+        let bytes = self.bytes();
         let grown = bytes >= (2 * self.compacted_bytes).max(GROWTH_BYTES_MIN);
         if self.closed.len() < 2 || !(grown || self.closed.len() >= SEGMENTS_MIN) {
             return;
@@ -70,6 +70,18 @@ impl Compactor {
         };
         // Without a thread it is tried again after the next segment.
         self.running = thread::Builder::new().name("compaction".to_owned()).spawn(run).ok();
+    }
+
+    /// Bytes of the segments that are not written any more.
+    pub(super) fn bytes(&self) -> u64 {
+        self.closed.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Takes the result of a compaction over, if one has ended.
+    pub(super) fn take_over(&mut self) {
+        if self.running.as_ref().is_some_and(|running| running.is_finished()) {
+            self.wait();
+        }
     }
 
     /// Waits for a compaction that runs, and takes its result over.

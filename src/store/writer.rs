@@ -56,6 +56,8 @@ pub struct Figures {
     pub commits: u64,
     /// Their bytes.
     pub written_bytes: u64,
+    /// Bytes of the log. It shrinks with a compaction.
+    pub bytes: u64,
     /// Whether the last one failed: what has to be safe is refused.
     pub is_failing: bool,
 }
@@ -67,6 +69,7 @@ struct Shared {
     failing: AtomicBool,
     commits: AtomicU64,
     written_bytes: AtomicU64,
+    bytes: AtomicU64,
     stopping: AtomicBool,
     /// Nothing may be compacted yet: the log is being read.
     reading: AtomicBool,
@@ -108,6 +111,7 @@ impl Writer {
             failing: AtomicBool::new(full.is_some()),
             commits: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
+            bytes: AtomicU64::new(HEADER_BYTES + segments.iter().map(|segment| segment.bytes).sum::<u64>()),
             stopping: AtomicBool::new(false),
             reading: AtomicBool::new(true),
         });
@@ -147,6 +151,7 @@ impl Writer {
         Figures {
             commits: self.shared.commits.load(Ordering::Relaxed),
             written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
             is_failing: self.shared.failing.load(Ordering::Relaxed),
         }
     }
@@ -289,6 +294,8 @@ impl Committer {
             self.looked = true;
             self.log.compactor.start_if_worthwhile();
         }
+        self.log.compactor.take_over();
+        self.shared.bytes.store(self.log.current.bytes + self.log.compactor.bytes(), Ordering::Relaxed);
     }
 
     fn failed(&mut self, throughs: &[Option<u64>], error: &io::Error) {

@@ -9,6 +9,12 @@ pub fn render(text: &mut Exposition, figures: Figures) {
         ("nanofaas_store_commits_total", Kind::Counter, "Commits that are on disk.", figures.commits),
         ("nanofaas_store_written_bytes_total", Kind::Counter, "Bytes of these.", figures.written_bytes),
         (
+            "nanofaas_store_bytes",
+            Kind::Gauge,
+            "Bytes of the log on disk; a compaction takes out what is forgotten.",
+            figures.bytes,
+        ),
+        (
             "nanofaas_store_refusing",
             Kind::Gauge,
             "Whether (1) the disk takes nothing: what has to be safe is refused.",

@@ -62,6 +62,16 @@ fn a_full_disk_refuses_what_must_be_safe_and_nothing_else() {
         assert_eq!(server.ended(id)["status"], "success");
     }
     assert_eq!(server.get("/v1/functions").json().as_array().map(Vec::len), Some(2));
+    eventually("the size of the store is told", || server.metric("nanofaas_store_bytes") == log_bytes(&data));
+}
+
+/// Length of all files of the log.
+fn log_bytes(data: &DataDir) -> f64 {
+    let files = std::fs::read_dir(data.path().join("store")).expect("a folder");
+    let logs = files
+        .map(|file| file.expect("a file"))
+        .filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+    logs.map(|file| file.metadata().expect("a length").len() as f64).sum()
 }
 
 #[test]

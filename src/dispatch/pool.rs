@@ -131,7 +131,7 @@ pub(super) struct Pool {
     pub(super) shared: Rc<Shared>,
     /// Seats in use, bounded by `connections_max`.
     busy: Cell<usize>,
-    /// Attempts that come when there are that many, if there ever were.
+    /// Attempts that came when there were that many.
     #[expect(
         clippy::box_collection,
         reason = "there hardly ever is one, and then it takes a quarter of the room"

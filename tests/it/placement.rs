@@ -45,7 +45,6 @@ impl Transcript<'_> {
 
     /// Ids, instants and ports by their kind.
     fn without_chance(&self, line: &str) -> String {
-        let line = line.replace(&self.port, "<port>");
         let mut text = String::new();
         for (position, part) in
             line.split_inclusive(|c: char| !(c.is_ascii_hexdigit() || c == '-')).enumerate()
@@ -53,7 +52,10 @@ impl Transcript<'_> {
             let word = part.trim_end_matches(|c: char| !(c.is_ascii_hexdigit() || c == '-'));
             let is_id = word.len() == 36 && word.matches('-').count() == 4;
             let is_instant = word.len() == 13 && word.bytes().all(|byte| byte.is_ascii_digit());
-            let shown = if is_id || (is_instant && position > 0) {
+            let shown = if word == self.port {
+                // A whole word: the digits of a port turn up in an instant now and then.
+                part.replace(word, "<port>")
+            } else if is_id || (is_instant && position > 0) {
                 part.replace(word, "<some>")
             } else {
                 part.to_owned()

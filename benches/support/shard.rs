@@ -5,7 +5,7 @@
 
 #![allow(dead_code, reason = "a toolbox: not every tool is in use at every place")]
 
-use std::{hint::black_box, sync::Arc};
+use std::{hint::black_box, io::Write, sync::Arc};
 
 use bytes::Bytes;
 use shard_core::{
@@ -93,13 +93,12 @@ impl Rig {
     /// A new call. Ids are spread like random ones, and differ.
     fn call(&mut self) -> Invoke {
         self.calls += 1;
+        let spread = self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut random = [0; 16];
-        random[..8].copy_from_slice(&self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        random[..8].copy_from_slice(&spread.to_be_bytes());
         random[9..14].copy_from_slice(&self.calls.to_be_bytes()[3..]);
-        // The upper half of the same: the lower one is taken up by the order of the calls.
-        let name = name(
-            u64::from(u32::from_be_bytes([random[0], random[1], random[2], random[3]])) % self.functions,
-        );
+        // Its upper half: the lowest bits go round in an order.
+        let name = name((spread >> 32) % self.functions);
         Invoke {
             ticket: CALLER,
             id: ExecutionId::new(random, name.owner_hash()),
@@ -153,6 +152,11 @@ impl Rig {
     }
 }
 
+/// Allocates nothing: what a call allocates is counted.
 fn name(number: u64) -> Name {
-    Name::new(&format!("function-{number}")).expect("a name")
+    let mut text = [0; 32];
+    let mut rest = &mut text[..];
+    write!(rest, "function-{number}").expect("room for any number");
+    let length = 32 - rest.len();
+    std::str::from_utf8(&text[..length]).ok().and_then(Name::new).expect("a name")
 }

@@ -36,6 +36,13 @@ impl Durations {
         self.0[measure as usize].get_or_insert_default().record(duration_us);
     }
 
+    /// Counts what one execution took.
+    fn finished(&mut self, finished: Finished) {
+        self.record(Measure::QueueWait, finished.queue_wait_us);
+        self.record(Measure::Latency, finished.latency_us);
+        self.record(Measure::EndToEnd, finished.e2e_us);
+    }
+
     /// The histogram of one measure, if anything was measured.
     pub fn get(&self, measure: Measure) -> Option<&Histogram> {
         self.0[measure as usize].as_deref()
@@ -124,6 +131,16 @@ impl Fresh {
     }
 }
 
+impl From<Fresh> for Finished {
+    fn from(fresh: Fresh) -> Finished {
+        Finished {
+            queue_wait_us: fresh.queue_wait_us.into(),
+            latency_us: fresh.latency_us.into(),
+            e2e_us: fresh.e2e_us.into(),
+        }
+    }
+}
+
 impl Entry {
     fn new(function: FunctionKey, period: u32) -> Entry {
         Entry { function, period, fresh_count: 0, durations: Box::default(), fresh: Default::default() }
@@ -131,10 +148,7 @@ impl Entry {
 
     fn finished(&mut self, finished: Finished) {
         let Some(fresh) = Fresh::of(finished) else {
-            self.durations.record(Measure::QueueWait, finished.queue_wait_us);
-            self.durations.record(Measure::Latency, finished.latency_us);
-            self.durations.record(Measure::EndToEnd, finished.e2e_us);
-            return;
+            return self.durations.finished(finished);
         };
         if self.fresh_count as usize == FRESH_MAX {
             self.count_fresh();
@@ -143,13 +157,11 @@ impl Entry {
         self.fresh_count += 1;
     }
 
-    /// Counts what has yet to be counted, one histogram after the other.
+    /// Counts what has yet to be counted.
     fn count_fresh(&mut self) {
-        let fresh = &self.fresh[..std::mem::take(&mut self.fresh_count) as usize];
-        let durations = &mut self.durations;
-        fresh.iter().for_each(|fresh| durations.record(Measure::QueueWait, fresh.queue_wait_us.into()));
-        fresh.iter().for_each(|fresh| durations.record(Measure::Latency, fresh.latency_us.into()));
-        fresh.iter().for_each(|fresh| durations.record(Measure::EndToEnd, fresh.e2e_us.into()));
+        for fresh in &self.fresh[..std::mem::take(&mut self.fresh_count) as usize] {
+            self.durations.finished(Finished::from(*fresh));
+        }
     }
 
     /// Ends the periods that are over. More than two leave nothing recent behind, so two are enough.

@@ -45,7 +45,11 @@ impl Endpoints {
 
     /// The endpoint with this id.
     pub(crate) fn find_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
-        self.first.iter_mut().chain(&mut self.more).find(|endpoint| endpoint.id == id)
+        self.iter_mut().find(|endpoint| endpoint.id == id)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
+        self.first.iter_mut().chain(&mut self.more)
     }
 
     /// Takes out those for which `stays` does not hold, in order.
@@ -66,19 +70,9 @@ impl Endpoints {
         let one = random % count;
         // The second choice differs from the first.
         let other = (one + 1 + (random >> 32) % (count - 1)) % count;
-        let in_flight = |endpoints: &Endpoints, place| endpoints.at(place).map(|endpoint| endpoint.in_flight);
-        let chosen = if in_flight(self, other) < in_flight(self, one) { other } else { one };
-        match chosen {
-            0 => self.first.as_mut(),
-            place => self.more.get_mut(place as usize - 1),
-        }
-    }
-
-    fn at(&self, place: u64) -> Option<&Endpoint> {
-        match place {
-            0 => self.first.as_ref(),
-            place => self.more.get(place as usize - 1),
-        }
+        let in_flight = |place| self.iter().nth(place as usize).map(|endpoint| endpoint.in_flight);
+        let chosen = if in_flight(other) < in_flight(one) { other } else { one };
+        self.iter_mut().nth(chosen as usize)
     }
 }
 

@@ -37,9 +37,7 @@ impl Shard {
         function.life = Life::Provisioning;
         function.busy = true;
         function.waiting = Some(ticket);
-        let label = Arc::clone(&function.label);
-        let key = self.functions.insert(function);
-        self.names.insert(label, key);
+        let key = self.add_function(function);
         if spec.target == Target::Backend {
             fx.push(Effect::Provision { function: key, spec });
             return;
@@ -51,6 +49,14 @@ impl Shard {
             desired: 0,
         };
         self.write_registered(key, provisioned, fx);
+    }
+
+    /// From now on the name is this function's.
+    pub(super) fn add_function(&mut self, function: Function) -> FunctionKey {
+        let label = Arc::clone(&function.label);
+        let key = self.functions.insert(function);
+        self.names.insert(label, key);
+        key
     }
 
     /// Has a registration written down. Until that is safe the function is not seen.

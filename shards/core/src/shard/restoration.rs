@@ -61,9 +61,7 @@ impl Shard {
                 function.busy = true;
             }
         }
-        let label = Arc::clone(&function.label);
-        let key = self.functions.insert(function);
-        self.names.insert(label, key);
+        let key = self.add_function(function);
         let poll_us = self.settings.autoscaler.as_ref().map_or(0, |auto| auto.poll_interval_us);
         self.arm_scaling(poll_us);
         match spec.target.clone() {

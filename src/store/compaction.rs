@@ -49,9 +49,8 @@ impl Compactor {
         self.closed.push(segment);
     }
 
-    /// Starts when enough has come since the last time.
+    /// Starts when enough has come since the last time, unless one runs or was not taken over.
     pub(super) fn start_if_worthwhile(&mut self) {
-        self.take_over();
         if self.running.is_some() {
             return;
         }

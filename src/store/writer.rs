@@ -288,13 +288,13 @@ impl Committer {
         if is_full {
             self.log.next_segment();
         }
+        self.log.compactor.take_over();
         let may_compact = !self.shared.reading.load(Ordering::Acquire);
         // The first time for what earlier servers left.
         if may_compact && (is_full || !self.looked) {
             self.looked = true;
             self.log.compactor.start_if_worthwhile();
         }
-        self.log.compactor.take_over();
         self.shared.bytes.store(self.log.current.bytes + self.log.compactor.bytes(), Ordering::Relaxed);
     }
 

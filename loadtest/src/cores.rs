@@ -33,6 +33,11 @@ pub fn available() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
+/// Their numbers, for people.
+pub fn list(cores: &[usize]) -> String {
+    cores.iter().map(usize::to_string).collect::<Vec<String>>().join(", ")
+}
+
 impl Drop for Pinned {
     fn drop(&mut self) {
         // They were its cores before.

@@ -20,6 +20,7 @@ use super::{
     output,
 };
 use crate::{
+    cores,
     interrupt::{EXIT_CODE, Interrupt},
     report::{
         growth::{Curve, Growth, Point, SCHEMA},
@@ -69,11 +70,16 @@ struct Filled {
 impl GrowthCommand {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let interrupt = catch_signals()?;
+        let cores = cores::available()?;
+        // A thread that moves to another core finds the caches there cold. So neither side moves where that can be had.
+        let apart = cores.split_at_checked(self.workers).filter(|(_, left)| !left.is_empty());
+        let _pinned = apart.map(|(_, left)| cores::pin(left)).transpose()?;
         let fleet = Fleet::new(self.fleet.clone())?;
         let started_at = output::timestamp(SystemTime::now());
         let mut servers = Vec::new();
         for (functions, retained) in self.sizes() {
-            servers.push(self.fill(&fleet, functions, retained, &interrupt)?);
+            let server_cores = apart.map(|(first, _)| first.to_vec());
+            servers.push(self.fill(&fleet, server_cores, functions, retained, &interrupt)?);
         }
         in_rounds(self.fleet.rounds, servers.len(), |index| {
             let server = &mut servers[index];
@@ -86,6 +92,13 @@ impl GrowthCommand {
         setup.push(format!(
             "a server with {threads} per point; the first numbers hold where the other curve grows"
         ));
+        if let Some((first, left)) = apart {
+            setup.push(format!(
+                "servers on cores {}, loaded from cores {}",
+                cores::list(first),
+                cores::list(left)
+            ));
+        }
         let mut growth = Growth {
             schema: SCHEMA,
             command: "growth".to_owned(),
@@ -127,6 +140,7 @@ impl GrowthCommand {
     fn fill(
         &self,
         fleet: &Fleet,
+        cores: Option<Vec<usize>>,
         functions: u32,
         retained: u64,
         interrupt: &Interrupt,
@@ -138,7 +152,7 @@ impl GrowthCommand {
             "executions.payload-ttl=24h".to_owned(),
             format!("executions.max-bytes={}", 1u64 << 36),
         ];
-        let member = fleet.start(self.workers, None, functions, &settings)?;
+        let member = fleet.start(self.workers, cores, functions, &settings)?;
         let mut executions = 0;
         while executions < retained {
             let filled = measure(&member.scenario, None, interrupt)?.total;

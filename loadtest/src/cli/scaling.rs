@@ -80,12 +80,11 @@ impl ScalingCommand {
         in_rounds(self.fleet.rounds, both.len(), |index| both[index].measure(harness_cores, &interrupt))?;
         let [apart, together] = both;
         let mut setup = fleet.setup();
-        let list = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<String>>().join(", ");
         setup.push(format!(
             "{shards} servers with a shard each, and one server with {shards} shards, both on cores {}; loaded from \
              cores {}; {} functions",
-            list(&cores[..shards]),
-            list(harness_cores),
+            cores::list(&cores[..shards]),
+            cores::list(harness_cores),
             self.functions
         ));
         setup.push(

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    rounds::{Round, cpu_ratio},
+    rounds::{Round, cpu_ratios, median, median_interval},
     table::{Table, bytes, number, percent},
 };
 
@@ -55,6 +55,9 @@ pub struct Point {
     /// Median over the rounds of the CPU time per answer in proportion to that of the first point in the same round, less
     /// one.
     pub deviation: Option<f64>,
+    /// What that median lies between, in 95 of 100 such measurements.
+    #[serde(default)]
+    pub interval: Option<[f64; 2]>,
     /// Memory of the server before the first round, in bytes.
     pub resident_bytes: u64,
 }
@@ -67,7 +70,9 @@ impl Growth {
             let base = curve.points.first().map(|point| point.rounds.clone()).unwrap_or_default();
             for point in &mut curve.points {
                 point.median = Round::median(&point.rounds);
-                point.deviation = cpu_ratio(&point.rounds, &base).map(|ratio| ratio - 1.0);
+                let deviations = cpu_ratios(&point.rounds, &base).into_iter().map(|ratio| ratio - 1.0);
+                point.deviation = median(deviations.clone());
+                point.interval = median_interval(deviations.collect());
             }
             let deviations: Option<Vec<f64>> = curve.points.iter().map(|point| point.deviation).collect();
             curve.flatness = deviations.map(|all| all.into_iter().map(f64::abs).fold(0.0, f64::max));
@@ -98,8 +103,17 @@ impl Growth {
 impl Curve {
     /// One row per point.
     pub fn table(&self) -> Table {
-        let titles =
-            [&self.what, "CPU/answer", "lowest", "highest", "deviation", "success/s", "errors", "memory"];
+        let titles = [
+            &self.what,
+            "CPU/answer",
+            "lowest",
+            "highest",
+            "deviation",
+            "95 % interval",
+            "success/s",
+            "errors",
+            "memory",
+        ];
         let mut table = Table::new(titles);
         let micros = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), |us| format!("{us:.2} µs"));
         for point in &self.points {
@@ -109,7 +123,11 @@ impl Curve {
                 micros(point.median.server_cpu_us),
                 micros(cpu().reduce(f64::min)),
                 micros(cpu().reduce(f64::max)),
-                point.deviation.map_or_else(|| "-".to_owned(), |share| format!("{:+.1} %", share * 100.0)),
+                point.deviation.map_or_else(|| "-".to_owned(), signed_percent),
+                point.interval.map_or_else(
+                    || "-".to_owned(),
+                    |[from, to]| format!("{} … {}", signed_percent(from), signed_percent(to)),
+                ),
                 number(point.median.throughput_per_s),
                 percent(point.median.error_rate),
                 bytes(point.resident_bytes as f64),
@@ -117,6 +135,10 @@ impl Curve {
         }
         table
     }
+}
+
+fn signed_percent(share: f64) -> String {
+    format!("{:+.1} %", share * 100.0)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::{
     answer::State,
     execution::Execution,
-    function::Life,
+    function::{Function, Life},
     journal::Promise,
     shard::{FunctionKey, Shard},
     timers::Due,
@@ -58,6 +58,13 @@ pub fn check(shard: &Shard) -> Result<(), String> {
     }
     for (_, attempt) in shard.attempts.iter() {
         expect(shard.timers.get(attempt.timer).is_some(), "an attempt has no timeout")?;
+    }
+    let has_name = |(_, function): &(FunctionKey, &Function)| function.life != Life::Gone;
+    let named = || shard.functions.iter().filter(has_name);
+    expect(named().count() == shard.names.len(), "a name is kept for no function")?;
+    for (key, function) in named() {
+        let found = shard.names.get(function.name.as_str());
+        expect(found == Some(&key), "a function cannot be found by its name")?;
     }
     check_accepted(shard)?;
     check_scaling(shard)?;

@@ -133,7 +133,7 @@ pub struct Shard {
     pub(crate) now: Now,
     pub(crate) functions: Slab<Function, FunctionTag>,
     /// Functions by their labels, which are in use anyway with every call.
-    names: FixedMap<Arc<str>, FunctionKey>,
+    pub(crate) names: FixedMap<Arc<str>, FunctionKey>,
     pub(crate) executions: Slab<Execution, ExecutionTag>,
     pub(crate) ids: IdTable,
     pub(crate) attempts: Slab<Attempt, AttemptTag>,

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 #
-# Measures what docs/performance.md reports, on this machine, with nothing else running: about half an hour.
+# Measures what docs/performance.md reports, on this machine, with nothing else running: about an hour.
 #
 #   loadtest/targets.sh target/release/nanofaas RESULTS [STEP…]
 #
 # Steps: latency (what the server adds to a direct call), steady (ten minutes at 70 % of saturation, a function in the server),
 # steady_pool (the same with a function behind an endpoint), both followed by two minutes of the same calls to a server that does
-# nothing, which shows what the machine itself adds; durable (enqueued calls with and without a store), growth, scaling. The server is on core 0, the load generator and
-# the endpoint that it serves are on core 1. Results go to RESULTS/STEP; exit code 1 when a goal was missed. Comparison with
-# nginx needs other programs and is not here.
+# nothing, which shows what the machine itself adds; durable (enqueued calls with and without a store), growth, scaling. The server
+# is on core 0, the load generator and the endpoint that it serves are on core 1. Results go to RESULTS/STEP; exit code 1 when a
+# goal was missed. Comparison with nginx needs other programs and is not here.
 
 set -euo pipefail
 
@@ -56,7 +56,7 @@ hold() {
   saturation=$(sed -n 's/.*"saturation_per_s": *\([0-9.]*\).*/\1/p' "$results.saturation.json" | head -1)
   printf 'saturation: %s calls/s\n' "$saturation"
   taskset -c 1 "$loadtest" run loadtest/scenarios/steady.toml --endpoint "$api" --saturation "$saturation" \
-    --pid "$server" --out "$results" --warm-up 90s | tee "$results.txt" || code=1
+    --pid "$server" --out "$results" | tee "$results.txt" || code=1
   stop
   printf '\nthe same calls to a server that does nothing:\n'
   serve_nothing 0 '{"executionId":"x","status":"success","output":{"ok":true,"n":42}}'
@@ -69,7 +69,7 @@ hold() {
 growth() {
   local code=0
   for place in local pool; do
-    "$loadtest" growth --binary "$BINARY" --functions-in "$place" --out "$RESULTS/growth-$place" |
+    "$loadtest" growth --binary "$BINARY" --functions-in "$place" --rounds 60 --seconds 1 --warm-up 1s --out "$RESULTS/growth-$place" |
       tee "$RESULTS/growth-$place.txt" || code=1
   done
   return "$code"

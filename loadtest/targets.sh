@@ -69,8 +69,8 @@ hold() {
 growth() {
   local code=0
   for place in local pool; do
-    "$loadtest" growth --binary "$BINARY" --functions-in "$place" --rounds 60 --seconds 1 --warm-up 1s --out "$RESULTS/growth-$place" |
-      tee "$RESULTS/growth-$place.txt" || code=1
+    "$loadtest" growth --binary "$BINARY" --functions-in "$place" --rounds 60 --seconds 1 --warm-up 1s \
+      --out "$RESULTS/growth-$place" | tee "$RESULTS/growth-$place.txt" || code=1
   done
   return "$code"
 }

@@ -3,7 +3,7 @@
 use crate::{
     answer::State,
     execution::Execution,
-    function::{Function, Life},
+    function::Life,
     journal::Promise,
     shard::{FunctionKey, Shard},
     timers::Due,
@@ -59,13 +59,8 @@ pub fn check(shard: &Shard) -> Result<(), String> {
     for (_, attempt) in shard.attempts.iter() {
         expect(shard.timers.get(attempt.timer).is_some(), "an attempt has no timeout")?;
     }
-    let has_name = |(_, function): &(FunctionKey, &Function)| function.life != Life::Gone;
-    let named = || shard.functions.iter().filter(has_name);
-    expect(named().count() == shard.names.len(), "a name is kept for no function")?;
-    for (key, function) in named() {
-        let found = shard.names.get(function.name.as_str());
-        expect(found == Some(&key), "a function cannot be found by its name")?;
-    }
+    let named = shard.functions.iter().filter(|(_, function)| function.life != Life::Gone).count();
+    expect(named == shard.names.len(), "a name is kept for no function")?;
     check_accepted(shard)?;
     check_scaling(shard)?;
     expect(shard.keys.is_bounded(), "stale idempotency keys pile up")?;
@@ -128,6 +123,11 @@ fn check_scaling(shard: &Shard) -> Result<(), String> {
 fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
     let Some(function) = shard.functions.get(key) else { return Ok(()) };
+    let found = shard.names.get(function.name.as_str()) == Some(&key);
+    expect(
+        found != (function.life == Life::Gone),
+        "it cannot be found by its name, or still is when it is gone",
+    )?;
     let of_it = || shard.executions.iter().filter(move |(_, execution)| execution.function == key);
     let in_state = |state| of_it().filter(move |(_, execution)| execution.state == state).count() as u64;
     expect(function.accounting.drift() == 0, "accepted ≠ queued + running + finished + evicted")?;

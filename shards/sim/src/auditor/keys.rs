@@ -29,15 +29,12 @@ impl Keys {
     /// The first attempt of an execution with a key goes out.
     pub(super) fn runs(&mut self, id: ExecutionId, name: Name, key: &str, all: &Executions) -> Verdict {
         let newest = self.newest.entry((name, key.into())).or_insert(id);
-        let before = Some(*newest).filter(|before| *before != id);
+        let Some(run) = all.get(id).filter(|_| *newest != id) else { return Ok(()) };
         // Whoever replays a dead letter means that execution, whatever has its key by now.
-        if before.is_some() && all.get(id).is_some_and(|run| run.is_replayed_since(0)) {
+        if run.is_replayed_since(0) {
             return Ok(());
         }
-        *newest = id;
-        let Some((before, run)) = before.and_then(|before| all.get(before).zip(all.get(id))) else {
-            return Ok(());
-        };
+        let Some(before) = all.get(std::mem::replace(newest, id)) else { return Ok(()) };
         if before.is_muddy() {
             return Ok(());
         }

@@ -30,7 +30,7 @@ use crate::{
     http::{
         connection::{ConnectionCount, ConnectionLimits, Connections, Place},
         handlers::{Api, ApiSettings, Door},
-        listener::{Listener, bind, take_over},
+        listener::{Listener, Socket, bind, take_over},
         management::{Management, STUCK_AFTER},
         serve::Drain,
     },
@@ -128,9 +128,10 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
     let management = listen(&mut handed, 1, config.management_address(), "management.port")?;
     let internal = config.internal.bind;
     let internal = internal.map(|address| listen(&mut handed, 2, address, "internal.bind")).transpose()?;
-    let api_address = api.local_addr()?;
-    let management_address = management.local_addr()?;
-    let internal_address = internal.as_ref().map_or(Ok(api_address), TcpListener::local_addr)?;
+    let api_address = api.listener.local_addr()?;
+    let management_address = management.listener.local_addr()?;
+    let internal_address =
+        internal.as_ref().map_or(Ok(api_address), |internal| internal.listener.local_addr())?;
 
     let fabric: Arc<Fabric<ShardHost>> = Fabric::new(parts::shape(&config));
     let deployments = Arc::new(Deployments::new(&fabric, parts::default_backend(&config), |events| {
@@ -155,7 +156,7 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
         config,
     };
     let management_drain = Drain::default();
-    let management_thread = server.start_management(management, management_drain.clone())?;
+    let management_thread = server.start_management(management.listener, management_drain.clone())?;
     if let Some(durable) = &server.durable {
         let data_dir = server.config.data_dir.display();
         tracing::info!(management = %management_address, %data_dir, "recovering");
@@ -207,10 +208,10 @@ fn listen(
     place: usize,
     address: SocketAddr,
     setting: &'static str,
-) -> Result<TcpListener, ServeError> {
+) -> Result<Socket, ServeError> {
     let handed = take_over(handed, place).map_err(|source| ServeError::Handed { place, setting, source })?;
     if let Some(socket) = handed {
-        tracing::info!(setting, address = ?socket.local_addr().ok(), "listening on a socket that was handed over");
+        tracing::info!(setting, address = ?socket.listener.local_addr().ok(), "listening on a socket that was handed over");
         return Ok(socket);
     }
     bind(address).map_err(|source| ServeError::Bind { address, setting, source })
@@ -244,7 +245,7 @@ fn start_threads(
 
 impl Server {
     /// Opens the doors: every listening thread gets its connections, one thread accepts.
-    fn open(&self, api: TcpListener, internal: Option<TcpListener>) -> Vec<JoinHandle<()>> {
+    fn open(&self, api: Socket, internal: Option<Socket>) -> Vec<JoinHandle<()>> {
         let config = &self.config;
         let settings = Arc::new(ApiSettings {
             request_bytes_max: usize::try_from(config.limits.request_bytes).unwrap_or(usize::MAX),

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,6 +13,7 @@ use std::{
 
 use listenfd::ListenFd;
 use shard_runtime::Fabric;
+use socket2::{SockFilter, SockRef};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -31,6 +33,28 @@ const REFUSALS_MAX: usize = 64;
 /// Time for a refused client to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Time for connections that are being set up when the listener closes: a round trip, and what a busy machine adds.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(50);
+
+/// Drops what asks for a connection, SYN without ACK, and lets everything else pass. Classic BPF, which sees a segment
+/// from its TCP header on: load the byte with the flags, keep SYN and ACK, drop if only SYN is left.
+const NO_NEW_CONNECTIONS: [SockFilter; 5] = {
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+};
+
 /// Takes accepted connections on a thread.
 pub type Take = Arc<dyn Fn(&Fabric<ShardHost>, u16, std::net::TcpStream, Door, Place) + Send + Sync>;
 
@@ -48,16 +72,24 @@ pub struct Listener {
     pub take: Take,
 }
 
+/// A listening socket.
+pub struct Socket {
+    /// The socket itself.
+    pub listener: TcpListener,
+    /// Whether a supervisor holds it as well, and with it what has connected and not been accepted.
+    pub is_handed_over: bool,
+}
+
 /// Binds an address. The port may be 0.
 ///
 /// # Errors
 /// When it is taken or not ours.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart must not wait for the old connections' TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(Socket { listener: socket.listen(BACKLOG)?, is_handed_over: false })
 }
 
 /// Takes over the socket at this place of `LISTEN_FDS`, if a supervisor handed one over. It lives as long as anybody holds
@@ -65,31 +97,66 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// When it is no listening TCP socket.
-pub fn take_over(handed: &mut ListenFd, place: usize) -> io::Result<Option<TcpListener>> {
+pub fn take_over(handed: &mut ListenFd, place: usize) -> io::Result<Option<Socket>> {
     let Some(socket) = handed.take_tcp_listener(place)? else { return Ok(None) };
     socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket).map(Some)
+    Ok(Some(Socket { listener: TcpListener::from_std(socket)?, is_handed_over: true }))
 }
 
 impl Listener {
     /// Accepts until told to stop, and then what has connected so far; the address is free afterwards.
     pub async fn run(
         self,
-        socket: TcpListener,
+        socket: Socket,
         fabric: Arc<Fabric<ShardHost>>,
         mut stopping: watch::Receiver<bool>,
     ) {
+        let Socket { listener, is_handed_over } = socket;
         let refusals = Arc::new(AtomicUsize::new(0));
+        let stopped = async {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        self.accept_until(stopped, &listener, &fabric, &refusals).await;
+        // Closing a listener resets connections that nobody has accepted; they may carry requests already. So nobody
+        // is let in any more before the last one is accepted: else somebody comes between that and the close. Whoever
+        // tries gets no answer, tries again after a second, and is refused then. A socket that was handed over stays
+        // open, and the next server must be able to hear with it.
+        if !is_handed_over {
+            match SockRef::from(&listener).attach_filter(&NO_NEW_CONNECTIONS) {
+                Ok(()) => {
+                    let settled = tokio::time::sleep(HANDSHAKE_TIME);
+                    self.accept_until(settled, &listener, &fabric, &refusals).await;
+                }
+                Err(error) => tracing::debug!(%error, "who connects while the listener closes may be reset"),
+            }
+        }
+        // What waits is asked of the kernel, because tokio may not know yet.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, _)) = listener.accept() {
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                self.hand_over(&fabric, stream, &refusals);
+            }
+        }
+    }
+
+    async fn accept_until(
+        &self,
+        end: impl Future<Output = ()>,
+        listener: &TcpListener,
+        fabric: &Fabric<ShardHost>,
+        refusals: &Arc<AtomicUsize>,
+    ) {
+        let mut end = pin!(end);
         let mut back_off = Duration::ZERO;
         loop {
             let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
-                _ = stopping.wait_for(|stopping| *stopping) => break,
+                accepted = listener.accept() => accepted,
+                () = &mut end => return,
             };
             match accepted {
                 Ok((stream, _)) => {
                     back_off = Duration::ZERO;
-                    self.hand_over(&fabric, stream, &refusals);
+                    self.hand_over(fabric, stream, refusals);
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
@@ -100,14 +167,6 @@ impl Listener {
                     back_off = (back_off * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
                     tokio::time::sleep(back_off).await;
                 }
-            }
-        }
-        // Closing the listener resets connections that nobody has accepted; they may carry requests already. What
-        // waits is asked of the kernel, because tokio may not know yet.
-        let Ok(socket) = socket.into_std() else { return };
-        while let Ok((stream, _)) = socket.accept() {
-            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-                self.hand_over(&fabric, stream, &refusals);
             }
         }
     }

@@ -182,10 +182,7 @@ fn only_reports_of_the_current_attempt_count() {
     complete(&server, &id, &[], r#"{"success":true,"output":"again"}"#);
     assert_eq!(server.execution(&id), status);
     assert_eq!(counted(&server, "function_late_completion_total"), 5.0);
-    assert!(
-        server.log().iter().any(|line| line.contains("WARN") && line.contains(&id)),
-        "no warning in the log"
-    );
+    server.logged(&["WARN", &id]);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn a_request_that_outlives_the_drain_is_cut_off_and_counted() {
     assert!(running.is_closed());
     assert_eq!(server.wait(), Some(1));
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
-    assert!(server.log().iter().any(|line| line.contains("shutdown.timeout")), "{:#?}", server.log());
+    server.logged(&["shutdown.timeout"]);
 }
 
 #[test]

@@ -53,7 +53,8 @@ fn a_full_disk_refuses_what_must_be_safe_and_nothing_else() {
     let metrics = ["nanofaas_store_commits_total", "nanofaas_store_written_bytes_total"];
     let [commits, bytes] = metrics.map(|name| server.metric(name));
     accepted.push(enqueue(&server, "g", json!(3)));
-    assert!(server.metric(metrics[0]) > commits && server.metric(metrics[1]) > bytes + 60.0);
+    // The record of the acceptance takes 59 bytes with its frame; what ends the execution is written in its own time.
+    assert!(server.metric(metrics[0]) > commits && server.metric(metrics[1]) > bytes + 50.0);
     server.signal("KILL");
     assert_eq!(server.wait(), None);
 
@@ -84,7 +85,7 @@ fn a_server_starts_on_a_full_disk_and_gives_back_what_is_there() {
 
     for _ in 0..2 {
         let server = Server::durable_limited(&data, &[ON], "ulimit -S -f 0");
-        assert!(server.log().iter().any(|line| line.contains("cannot be written")), "{:#?}", server.log());
+        server.logged(&["cannot be written"]);
         assert_eq!(server.ended(&waiting)["output"], 1);
         let refused = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 2 }));
         refused.expect_error(503, "STORE_UNAVAILABLE");

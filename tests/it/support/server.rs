@@ -116,6 +116,13 @@ impl Server {
         self.log.lock().expect("no panic").clone()
     }
 
+    /// Waits until a line of its log has all of these in it. Lines come through a pipe, behind the server's answers and even
+    /// its end.
+    pub fn logged(&self, parts: &[&str]) {
+        let says_so = || self.log().iter().any(|line| parts.iter().all(|part| line.contains(part)));
+        eventually(&format!("{parts:?} in the log"), says_so);
+    }
+
     /// A connection to the API.
     pub fn client(&self) -> Client {
         Client::connect(self.api)

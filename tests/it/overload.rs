@@ -25,7 +25,7 @@ fn callers_are_refused_under_overload_and_come_back() {
 fn results_go_on_under_overload() {
     // A busy machine cannot even send ten times as much, and what is sent late is answered after the end.
     let rates = Goodput { overloads: &[1.0, 4.0], duration: Duration::from_secs(3) }.run();
-    assert!(rates.iter().all(|rate| *rate > 1.0), "{rates:?}");
+    assert!(rates.iter().all(|rate| *rate > 20.0), "{rates:?}");
 }
 
 #[test]

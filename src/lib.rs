@@ -19,6 +19,7 @@ pub mod http;
 mod ids;
 pub mod runtime_config;
 pub mod server;
+mod signals;
 pub mod store;
 pub mod telemetry;
 pub mod watchdog;

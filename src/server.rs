@@ -1,7 +1,6 @@
 //! The server: puts the parts together, starts them, and takes them down in order.
 
 mod parts;
-mod signals;
 
 use std::{
     io,
@@ -17,7 +16,7 @@ use std::{
 use listenfd::ListenFd;
 use shard_core::Input;
 use shard_runtime::{Fabric, Node};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinHandle};
 
 use crate::{
     backends::{deployments::Deployments, process::ProcessBackendError},
@@ -35,6 +34,7 @@ use crate::{
         serve::Drain,
     },
     runtime_config::RuntimeConfig,
+    signals::{Signals, survive_large_files},
     store::StoreError,
 };
 
@@ -120,7 +120,8 @@ pub fn run(config: Config) -> Result<ExitCode, ServeError> {
 
 async fn serve(config: Config) -> Result<ExitCode, ServeError> {
     // Signals first: one that comes during the start must not end the process halfway.
-    let mut signals = signals::Signals::new()?;
+    let mut signals = Signals::listen(&[SignalKind::terminate(), SignalKind::interrupt()])?;
+    survive_large_files()?;
     descriptors::raise_limit(config.limits.connections);
     // Before any thread runs: it takes the variables out of the environment, which functions would inherit.
     let mut handed = ListenFd::from_env();

@@ -19,8 +19,9 @@ use super::{
     client::Api,
     failure::Failure,
     output::{Output, note},
-    signals::Signals,
+    signals,
 };
+use crate::signals::Signals;
 
 /// Arguments of `demo`.
 #[derive(Args)]
@@ -41,7 +42,7 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) async fn run(self, output: Output) -> Result<ExitCode, Failure> {
-        let mut signals = Signals::listen()?;
+        let mut signals = signals::listen()?;
         let examples = examples::find(self.examples.as_deref())?;
         let mut server = Server::start(self.port, self.management_port)?;
         // From here on every way out passes `stop`.

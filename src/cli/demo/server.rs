@@ -10,8 +10,9 @@ use tokio::{
 };
 
 use crate::{
-    cli::{failure::Failure, output::note, signals::Signals},
+    cli::{failure::Failure, output::note},
     dispatch::client::{Bounds, Client},
+    signals::Signals,
 };
 
 /// Ports that `nanofaas` commands assume.

@@ -15,7 +15,7 @@ use crate::cli::{
     failure::Failure,
     output::note,
     progress::{Progress, span},
-    signals::Signals,
+    signals,
 };
 
 /// How long the server waits before it answers with the current state: while somebody looks, and otherwise.
@@ -38,7 +38,7 @@ type Status = (Value, Bytes);
 /// # Errors
 /// What the server refuses, a server that is not there or stays away, and a signal that ends the wait.
 pub(in crate::cli) async fn until_end(api: &Api, id: &str) -> Result<Status, Failure> {
-    let mut signals = Signals::listen()?;
+    let mut signals = signals::listen()?;
     let mut watch =
         Watch { api, id, progress: Progress::new(), started: Instant::now(), line: String::new() };
     tokio::select! {

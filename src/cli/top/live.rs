@@ -14,7 +14,7 @@ use super::{
     view::{self, Look},
 };
 use crate::{
-    cli::{failure::Failure, signals::Signals},
+    cli::{failure::Failure, signals},
     dispatch::client::ClientError,
 };
 
@@ -23,7 +23,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// Shows the server until a key or a signal ends it.
 pub(super) async fn run(source: Source, look: Look) -> Result<ExitCode, Failure> {
-    let mut signals = Signals::listen()?;
+    let mut signals = signals::listen()?;
     let mut screen = Screen::take()?;
     let mut events = screen::events();
     let mut pictures = watch(source);

@@ -140,19 +140,21 @@ impl Shard {
         function.document = provisioned.document;
         function.desired = provisioned.desired;
         function.managed = provisioned.target == Target::Backend;
+        // Also of one that is no longer managed: instances that were reported before may have set its slots.
+        function.follow_replicas(self.settings.autoscaler.is_some());
+        function.local = provisioned.target == Target::Local;
+        // Instances may have come or gone while the answer was on its way.
+        let is_empty = function.endpoints.is_empty();
+        // Of one that is not managed, what the backend reported meanwhile is closed.
+        let managed = function.managed;
+        for endpoint in function.endpoints.take_unless(|_| managed) {
+            self.close_endpoint(endpoint.id, fx);
+        }
         match provisioned.target {
-            Target::Local => function.local = true,
-            Target::Endpoint(address) => {
-                // The fixed address is all that it has: what the backend reported meanwhile is closed.
-                for endpoint in function.endpoints.take_unless(|_| false) {
-                    self.close_endpoint(endpoint.id, fx);
-                }
-                self.open_endpoint(key, address, fx);
-            }
+            Target::Local => {}
+            Target::Endpoint(address) => self.open_endpoint(key, address, fx),
             Target::Backend => {
-                function.follow_replicas(self.settings.autoscaler.is_some());
-                // Instances may have come or gone while the answer was on its way.
-                if function.endpoints.is_empty() {
+                if is_empty {
                     self.endpoints_changed(key, provisioned.endpoints, provisioned.desired, fx);
                 }
             }

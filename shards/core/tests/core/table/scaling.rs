@@ -278,3 +278,23 @@ fn without_the_autoscaler_nothing_moves() {
         ",
     );
 }
+
+#[test]
+fn slots_of_a_function_that_is_not_managed_any_more_are_those_that_were_asked_for() {
+    for target in ["local", "pool P"] {
+        let (opens, to) = if target == "local" { ("", "local") } else { ("open P, ", "P") };
+        check(&format!(
+            "
+            0 autoscaler poll=1000 down=5000
+            0 r register f backend min=0 slots=4 per-pod=1 -> provision f
+            1 provisioned f ok p -> open p, r: registered
+            10 crash -> provision f
+            11 endpoints f 1 q -> open q
+            12 a invoke f -> dispatch a#1 to q for 1000
+            13 b invoke f
+            14 provisioned f {target} -> close q, {opens}dispatch b#1 to {to} for 999
+            15 c invoke f -> dispatch c#1 to {to} for 1000
+            "
+        ));
+    }
+}

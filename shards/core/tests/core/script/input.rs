@@ -53,9 +53,16 @@ impl Run {
             ["sync", words @ ..] => {
                 Input::Configure(Settings { sync_queue: sync_queue(words), ..Settings::default() })
             }
-            ["delivered", execution] => Input::Delivered {
+            ["delivered", execution, failed @ ..] => Input::Delivered {
                 id: self.id(execution),
-                delivery: Delivery { status: DeliveryStatus::Delivered, attempts: 1, last_error: None },
+                delivery: Delivery {
+                    status: match failed {
+                        ["failed"] => DeliveryStatus::Failed,
+                        _ => DeliveryStatus::Delivered,
+                    },
+                    attempts: 1,
+                    last_error: None,
+                },
             },
             ["end-watches"] => Input::EndWatches,
             ["hold"] => Input::Hold,

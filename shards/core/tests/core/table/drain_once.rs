@@ -57,3 +57,20 @@ fn what_was_held_back_runs_when_the_scheduler_comes_on() {
         ",
     );
 }
+
+#[test]
+fn what_is_tried_again_waits_behind_what_waits_to_be_drained() {
+    check(
+        "
+        0 scheduler off
+        0 r register f slots=1 -> open F, r: registered
+        0 a enqueue f max-age=5 -> a: accepted a
+        0 b enqueue f -> b: accepted b
+        5 turn
+        6 x replay f a -> x: accepted a
+        7 y drain-once f -> dispatch b#1 to F for 1000
+        8 answer b#1 ok -> note 7+1 of 8 ms, y: drained true
+        9 y drain-once f -> dispatch a#1 to F for 1000
+        ",
+    );
+}

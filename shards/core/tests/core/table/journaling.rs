@@ -319,3 +319,21 @@ fn a_dead_letter_that_is_on_no_record_gets_one_before_it_is_tried_again() {
         ",
     );
 }
+
+#[test]
+fn a_dead_letter_whose_record_failed_with_its_replay_gets_another_one() {
+    check(
+        "
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 s invoke f key=k -> dispatch s#1 to F for 1000 key=k
+        1 store waits
+        1 a enqueue f key=k -> write accepted s of f, write attempted s#1
+        2 store fails -> a: refused StoreUnavailable
+        3 answer s#1 fail -> note 0+3 of 3 ms, s: error s FAILED, write ended s error dead
+        4 x replay f s -> write kept s of f error dead, write replayed s
+        5 store fails -> x: refused StoreUnavailable, write ended s error dead
+        6 y replay f s -> write kept s of f error dead, write replayed s
+        7 store safe -> y: accepted s, dispatch s#2 to F for 1000, write attempted s#2
+        ",
+    );
+}

@@ -8,6 +8,8 @@ mod delivery;
 mod dispatch;
 mod drain_once;
 mod journaling;
+mod keys;
+mod recovery;
 mod registry;
 mod restoration;
 mod retention;

@@ -1,0 +1,201 @@
+//! What a crash must not change about executions that died, were tried again, or were cut off more than once. Each of these fails if a
+//! single line of the fold or of the restoration is missing.
+
+use crate::script::check;
+
+#[test]
+fn a_replay_belongs_to_the_registration_that_it_was_accepted_under() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 x remove f -> x: removed, close F, note gone
+        3 r register f attempts=1 -> open F, r: registered
+        4 x replay f a -> x: accepted a, dispatch a#2 to F for 1000
+        5 crash -> open F, dispatch a#3 to F for 1000
+        6 answer a#3 ok -> note 0+1 of 6 ms
+        ",
+    );
+}
+
+#[test]
+fn a_second_end_is_delivered_although_the_first_was() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f url=u -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms, deliver a error to u
+        2 delivered a
+        3 x replay f a -> x: accepted a, dispatch a#2 to F for 1000
+        4 answer a#2 ok -> note 0+1 of 1 ms, deliver a success to u
+        5 crash -> open F, deliver a success to u
+        6 delivered a
+        7 crash -> open F
+        ",
+    );
+}
+
+#[test]
+fn results_of_dead_letters_that_were_not_delivered_are_delivered_again() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f url=u -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms, deliver a error to u
+        2 crash -> open F, deliver a error to u
+        3 d dead f -> d: letters [a#1 FAILED at 1 of 0]
+        ",
+    );
+}
+
+#[test]
+fn keys_of_dead_letters_are_bound_again() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f key=k digest=1 -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 crash -> open F
+        3 b enqueue f key=k digest=1 -> b: accepted a
+        3 c enqueue f key=k digest=2 -> c: refused KeyReused
+        3 d invoke f key=k digest=1 -> d: error a FAILED
+        ",
+    );
+}
+
+#[test]
+fn a_replay_has_all_its_attempts_after_a_crash_too() {
+    check(
+        "
+        0 r register f attempts=2 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note retry a#1 FAILED, dispatch a#2 to F for 1000
+        2 answer a#2 fail -> note 0+1 of 2 ms
+        3 x replay f a -> x: accepted a, dispatch a#3 to F for 1000
+        4 crash -> open F, dispatch a#4 to F for 1000
+        5 answer a#4 fail -> note retry a#4 FAILED, dispatch a#5 to F for 1000
+        6 answer a#5 fail -> note 0+1 of 6 ms
+        ",
+    );
+}
+
+#[test]
+fn no_interruption_counts_however_many_there_are() {
+    check(
+        "
+        0 r register f attempts=3 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 crash -> open F, dispatch a#2 to F for 1000
+        2 crash -> open F, dispatch a#3 to F for 1000
+        3 crash -> open F, dispatch a#4 to F for 1000
+        4 answer a#4 fail -> note retry a#4 FAILED, dispatch a#5 to F for 1000
+        5 crash -> open F, dispatch a#6 to F for 1000
+        6 crash -> open F, dispatch a#7 to F for 1000
+        7 answer a#7 fail -> note retry a#7 FAILED, dispatch a#8 to F for 1000
+        8 answer a#8 fail -> note 0+1 of 8 ms
+        ",
+    );
+}
+
+#[test]
+fn a_replay_is_as_old_as_its_replay() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        0 a enqueue f max-age=100 -> a: accepted a
+        100 turn
+        150 x replay f a -> x: accepted a
+        200 crash -> open F, dispatch z#2 to F for 1000
+        249 g get a -> g: a queued attempt=0 last=EXPIRED created=0
+        250 g get a -> g: a error attempt=0 error=EXPIRED last=EXPIRED created=0 finished=250
+        ",
+    );
+}
+
+#[test]
+fn a_replay_waits_behind_what_waited_before_it() {
+    check(
+        "
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        3 b enqueue f -> b: accepted b
+        4 x replay f a -> x: accepted a
+        5 crash -> open F, dispatch z#2 to F for 1000
+        6 answer z#2 ok -> note 0+1 of 4 ms, dispatch b#1 to F for 1000
+        7 answer b#1 ok -> note 1+1 of 4 ms, dispatch a#2 to F for 1000
+        ",
+    );
+}
+
+#[test]
+fn an_attempt_that_failed_counts_after_a_crash_in_its_pause() {
+    check(
+        "
+        0 r register f attempts=2 -> open F, r: registered
+        0 store waits
+        0 a enqueue f -> write accepted a of f
+        1 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1
+        2 answer a#1 fail after=500 -> note retry a#1 FAILED, write requeued a FAILED
+        3 store safe
+        4 crash -> open F, dispatch a#2 to F for 1000, write attempted a#2
+        5 answer a#2 fail -> note 0+1 of 5 ms, write ended a error dead
+        ",
+    );
+}
+
+#[test]
+fn a_function_whose_instances_could_not_be_removed_is_there_after_a_crash() {
+    check(
+        "
+        0 r register f backend -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        0 store waits
+        1 x remove f -> write removed f
+        2 store safe -> teardown f
+        3 torn-down f stuck -> write reinstated f, x: refused Backend stuck
+        4 store safe
+        5 crash -> provision f
+        5 g function f -> g: function
+        ",
+    );
+}
+
+#[test]
+fn what_a_server_that_goes_away_did_not_deliver_the_next_one_delivers() {
+    check(
+        "
+        0 r register f slots=2 -> open F, r: registered
+        0 a enqueue f url=u -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f url=v -> b: accepted b, dispatch b#1 to F for 1000
+        1 answer a#1 ok -> note 0+1 of 1 ms, deliver a success to u
+        1 answer b#1 ok -> note 0+1 of 1 ms, deliver b success to v
+        2 store waits
+        2 end-watches
+        3 delivered a failed
+        3 delivered b -> write delivered b delivered
+        3 g get a -> g: a success attempt=1 output=null created=0 dispatched=0 finished=1 delivery=failed
+        4 store safe
+        5 crash -> open F, deliver a success to u
+        6 delivered a failed -> write delivered a failed
+        ",
+    );
+}
+
+#[test]
+fn who_joins_with_an_address_has_the_result_delivered_after_a_crash_too() {
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 a invoke f key=k -> dispatch a#1 to F for 1000 key=k
+        1 b enqueue f key=k url=u -> b: accepted a
+        2 c enqueue f key=k url=v -> c: accepted a
+        3 crash -> open F, dispatch a#2 to F for 1000
+        4 answer a#2 ok -> note 0+1 of 4 ms, deliver a success to u
+        5 crash -> open F, deliver a success to u
+        ",
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    ops::Range,
+    ops::{ControlFlow, Range},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use shard_sim::{Options, Outcome, file, run, sabotage::Sabotage, shrink};
 const USAGE: &str = "\
 Runs nanofaas's shards in a simulated world of faults. Everything follows from a seed.
 
-usage: vopr --seed N [--events M] [--shrink FILE]
+usage: vopr --seed N [--events M] [--shrink FILE [--minutes M]]
        vopr --seeds A..B [--events M]
        vopr --minutes M [--seed FIRST] [--events M]
        vopr --replay FILE
@@ -27,7 +27,8 @@ usage: vopr --seed N [--events M] [--shrink FILE]
   --sabotage NAME  break the world in some way, to see that it is noticed; those of the core
                    take a build with --features sabotage
   --replay FILE    run what a file says, as --shrink writes it
-  --shrink FILE    of a seed that fails, leave out requests while it still fails; write the rest to a file
+  --shrink FILE    of a seed that fails, leave out requests while it still fails; the file has the smallest
+                   run so far, also when this is stopped. With --minutes M, for so long
 
 Exit code: 0 when all is well, 1 when a run failed, 2 when the command was not understood.
 ";
@@ -58,8 +59,10 @@ pub(crate) fn main() -> ExitCode {
     };
     match command {
         Command { options, seeds: Some(seeds), .. } => many(&options, seeds, None),
-        Command { options, time: Some(time), .. } => many(&options, options.seed..u64::MAX, Some(time)),
-        Command { options, shrink_to, .. } => one(&options, shrink_to.as_deref()),
+        Command { options, time: Some(time), shrink_to: None, .. } => {
+            many(&options, options.seed..u64::MAX, Some(time))
+        }
+        Command { options, shrink_to, time, .. } => one(&options, shrink_to.as_deref(), time),
     }
 }
 
@@ -109,7 +112,7 @@ fn number(word: &str, value: &str) -> Result<u64, String> {
 }
 
 /// Runs one seed, and once more: nothing but the seed may decide what happens.
-fn one(options: &Options, shrink_to: Option<&str>) -> ExitCode {
+fn one(options: &Options, shrink_to: Option<&str>, time: Option<Duration>) -> ExitCode {
     let began = Instant::now();
     let outcome = run(options);
     let took = began.elapsed();
@@ -130,14 +133,35 @@ fn one(options: &Options, shrink_to: Option<&str>) -> ExitCode {
     }
     tell(options, &outcome);
     if let Some(path) = shrink_to {
-        let shrunk = shrink::shrink(options, |left| say(&format!("\r{left} requests left ")));
-        let text = file::write(&shrunk);
-        match std::fs::write(path, text) {
-            Ok(()) => say(&format!("\nwritten: vopr --replay {path}\n")),
-            Err(error) => say(&format!("\n{path}: {error}\n")),
-        }
+        make_small(options, path, time.map(|time| began + time));
     }
     ExitCode::FAILURE
+}
+
+/// Leaves out requests, and keeps the smallest run so far in a file: whatever ends this early, that is there.
+fn make_small(options: &Options, path: &str, until: Option<Instant>) {
+    let mut failed = None;
+    shrink::shrink(options, |smallest, left| {
+        if let Err(error) = replace_file(path, &file::write(smallest)) {
+            failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        say(&format!("{left} requests left: vopr --replay {path}\n"));
+        match until.is_some_and(|until| Instant::now() >= until) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    if let Some(error) = failed {
+        say(&format!("{path}: {error}\n"));
+    }
+}
+
+/// Writes a file as a whole or not at all.
+fn replace_file(path: &str, text: &str) -> io::Result<()> {
+    let beside = format!("{path}.new");
+    std::fs::write(&beside, text)?;
+    std::fs::rename(beside, path)
 }
 
 /// Runs many seeds; ends with the first that fails.

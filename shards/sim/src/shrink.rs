@@ -1,12 +1,13 @@
 //! Makes a run that fails small: requests are left out while it fails in the same way (Zeller, Hildebrandt: "Simplifying
 //! and Isolating Failure-Inducing Input").
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use crate::{Options, run};
 
-/// Leaves out what is not needed for the failure. `progress` is told how many requests are left.
-pub fn shrink(options: &Options, mut progress: impl FnMut(usize)) -> Options {
+/// Leaves out what is not needed for the failure. `progress` is given the smallest run so far and how many requests are left
+/// of it, from the first on; what it says decides whether that is small enough.
+pub fn shrink(options: &Options, mut progress: impl FnMut(&Options, usize) -> ControlFlow<()>) -> Options {
     let outcome = run(options);
     let Some(failure) = outcome.failure else { return options.clone() };
     let kind = kind_of(&failure.what);
@@ -19,6 +20,11 @@ pub fn shrink(options: &Options, mut progress: impl FnMut(usize)) -> Options {
         ..options.clone()
     };
     let mut left: Vec<u64> = (0..outcome.requests).filter(|number| !best.skip.contains(number)).collect();
+    let as_asked =
+        |best: &Options| Options { steps_shown: options.steps_shown, hashed: options.hashed, ..best.clone() };
+    if progress(&as_asked(&best), left.len()).is_break() {
+        return as_asked(&best);
+    }
     let mut part = left.len().div_ceil(2);
     while part > 0 {
         let mut from = 0;
@@ -30,14 +36,16 @@ pub fn shrink(options: &Options, mut progress: impl FnMut(usize)) -> Options {
             if run(&attempt).failure.is_some_and(|failure| kind_of(&failure.what) == kind) {
                 best = attempt;
                 left.drain(from..to);
-                progress(left.len());
+                if progress(&as_asked(&best), left.len()).is_break() {
+                    return as_asked(&best);
+                }
             } else {
                 from = to;
             }
         }
         part /= 2;
     }
-    Options { steps_shown: options.steps_shown, hashed: options.hashed, ..best }
+    as_asked(&best)
 }
 
 /// The words of a failure without what differs from run to run: names, numbers and ids.

@@ -76,7 +76,7 @@ impl Auditor {
                     }
                 }
             }
-            Cause::DrainOnce | Cause::Other => Ok(()),
+            Cause::Replay(_) | Cause::DrainOnce | Cause::Other => Ok(()),
         }
     }
 
@@ -174,14 +174,17 @@ impl Auditor {
                 self.executions.ended(now.mono_us, *id, End::of(&end.result))
             }
             Record::Replayed { id, .. } => {
-                self.records.replays(shard, number, *id);
+                let Cause::Replay(asker) = self.cause else {
+                    return Err(format!("{id} is replayed, and nobody asked for that"));
+                };
+                self.records.replays(shard, number, asker);
                 self.stats.replayed += 1;
                 let name = self.executions.get_mut(*id)?.name;
                 let Some(to) = self.registrations.current(&name) else {
                     return Err(format!("{id} is replayed, and {name} is not registered"));
                 };
                 let (epoch, queue_size) = (to.epoch, to.policy.queue_size);
-                self.executions.replayed(now.mono_us, *id, epoch)?;
+                self.executions.replayed(now.mono_us, *id, epoch, asker)?;
                 self.queues.enter(*id, (epoch, queue_size), true, 0, true)
             }
             Record::Purged { id } => {
@@ -228,8 +231,8 @@ impl Auditor {
                 self.belongs(&asked, *id)?;
                 match asked {
                     Asked::Replay(_) => {
-                        self.records.is_replayed(*id)?;
-                        self.executions.get_mut(*id)?.died = None;
+                        self.records.is_replayed(*id, ticket)?;
+                        self.executions.get_mut(*id)?.told_of_replay(ticket);
                     }
                     _ => self.records.is_accepted(*id)?,
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{Dispatch, ExecutionId, ExecutionView, Name, Now, Outcome, Policy, State};
+use shard_core::{Dispatch, ExecutionId, ExecutionView, Name, Now, Outcome, Policy, State, Ticket};
 
 use super::{
     Verdict,
@@ -156,14 +156,14 @@ impl Executions {
     }
 
     /// A dead letter lives again.
-    pub(super) fn replayed(&mut self, now_us: u64, id: ExecutionId, epoch: u64) -> Verdict {
+    pub(super) fn replayed(&mut self, now_us: u64, id: ExecutionId, epoch: u64, asker: Ticket) -> Verdict {
         let run = self.get_mut(id)?;
         if !run.dead {
             return Err(format!("{id} is tried again and was no dead letter"));
         }
         run.dead = false;
         run.on_record = true;
-        run.died = run.ended.take();
+        run.died = run.ended.take().map(|end| (asker, end));
         run.epoch = epoch;
         run.attempts_before = run.attempts;
         run.queued_us = now_us;
@@ -246,7 +246,7 @@ impl Executions {
                 return Err(format!("{id} was accepted, and the crash has undone that"));
             }
             let changed = kept.and_then(|kept| kept.end.as_ref()).zip(run.ended.as_ref());
-            let undone = |kept| run.died.as_ref().is_some_and(|died| same(kept, died));
+            let undone = |kept| run.died.as_ref().is_some_and(|(_, died)| same(kept, died));
             if let Some((kept, ended)) = changed.filter(|(kept, ended)| !same(kept, ended) && !undone(*kept))
             {
                 return Err(format!("{id} ended as {ended:?}, and the crash has made that {kept:?}"));

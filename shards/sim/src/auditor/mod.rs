@@ -42,6 +42,7 @@ type Verdict = Result<(), String>;
 #[derive(Debug)]
 enum Cause {
     Call { ticket: Ticket, id: ExecutionId, name: Name, accepted: bool },
+    Replay(Ticket),
     DrainOnce,
     Other,
 }
@@ -95,7 +96,10 @@ impl Auditor {
                 let due_us = now.mono_us + u64::from(*wait_ms) * 1000;
                 self.callers.asked(*ticket, Asked::Read { id: *id, due_us })?;
             }
-            Input::Replay { ticket, id, .. } => self.callers.asked(*ticket, Asked::Replay(*id))?,
+            Input::Replay { ticket, id, .. } => {
+                self.cause = Cause::Replay(*ticket);
+                self.callers.asked(*ticket, Asked::Replay(*id))?;
+            }
             Input::DrainOnce { ticket, .. } => {
                 self.cause = Cause::DrainOnce;
                 self.callers.asked(*ticket, Asked::Other)?;

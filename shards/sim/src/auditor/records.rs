@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::ExecutionId;
+use shard_core::{ExecutionId, Ticket};
 
 use super::Verdict;
 use crate::disk::Told;
@@ -13,8 +13,9 @@ pub(super) struct Records {
     shards: Vec<Numbers>,
     /// The record that says that an execution was accepted: shard and number.
     acceptance: BTreeMap<ExecutionId, (u16, u64)>,
-    /// The newest one that says that it is tried again.
-    replays: BTreeMap<ExecutionId, (u16, u64)>,
+    /// The one that says that a dead letter is tried again, by who asked for that: an execution may die again, and be tried again,
+    /// before the first of them is told.
+    replays: BTreeMap<Ticket, (u16, u64)>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -50,9 +51,9 @@ impl Records {
         self.acceptance.insert(id, (shard, number));
     }
 
-    /// It says that an execution is tried again.
-    pub(super) fn replays(&mut self, shard: u16, number: u64, id: ExecutionId) {
-        self.replays.insert(id, (shard, number));
+    /// It says that a dead letter is tried again, as this caller wants it.
+    pub(super) fn replays(&mut self, shard: u16, number: u64, ticket: Ticket) {
+        self.replays.insert(ticket, (shard, number));
     }
 
     /// A disk is done with some of them.
@@ -87,9 +88,9 @@ impl Records {
         self.is_safe(id, self.acceptance.get(&id))
     }
 
-    /// Checks that its replay does.
-    pub(super) fn is_replayed(&self, id: ExecutionId) -> Verdict {
-        self.is_safe(id, self.replays.get(&id))
+    /// Checks that the replay that this caller asked for does.
+    pub(super) fn is_replayed(&self, id: ExecutionId, ticket: Ticket) -> Verdict {
+        self.is_safe(id, self.replays.get(&ticket))
     }
 
     fn is_safe(&self, id: ExecutionId, record: Option<&(u16, u64)>) -> Verdict {

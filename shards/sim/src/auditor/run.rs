@@ -1,7 +1,7 @@
 //! One execution, as the auditor knows it.
 
 use bytes::Bytes;
-use shard_core::{ExecutionId, Failure, Invoke, Name, State, journal::EndResult};
+use shard_core::{ExecutionId, Failure, Invoke, Name, State, Ticket, journal::EndResult};
 
 use super::{Verdict, crash::OnRecord};
 use crate::functions::{BROKEN, origin};
@@ -26,8 +26,8 @@ pub(super) struct Run {
     pub(super) promised: bool,
     pub(super) ended: Option<End>,
     pub(super) dead: bool,
-    /// How it had ended before it was replayed: a crash may undo that until somebody was told.
-    pub(super) died: Option<End>,
+    /// How it had ended before it was replayed, and who wanted that: a crash may undo it until that caller was told.
+    pub(super) died: Option<(Ticket, End)>,
     pub(super) attempts: u32,
     /// Attempts that do not count against those that it may have.
     pub(super) attempts_before: u32,
@@ -126,6 +126,11 @@ impl Run {
         // After a crash its age is on a clock that may have been set.
         let unsure_us = if self.recovered { CLOCK_STEPS_US_MAX } else { 0 };
         (self.ended_us + kept_us).saturating_sub(unsure_us)
+    }
+
+    /// Who asked for a replay is told that it is safe.
+    pub(super) fn told_of_replay(&mut self, asker: Ticket) {
+        self.died.take_if(|(of, _)| *of == asker);
     }
 
     /// Whether it was a dead letter at that time, and is tried again.

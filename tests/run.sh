@@ -83,7 +83,7 @@ require_rust() {
 # Command and Debian package of everything that the build and the tests call.
 install_missing() {
   local packages=() need
-  for need in cc:gcc python3:python3 node:nodejs setsid:util-linux kill:procps timeout:coreutils; do
+  for need in faketime:faketime cc:gcc python3:python3 node:nodejs setsid:util-linux kill:procps timeout:coreutils; do
     type -P "${need%%:*}" >/dev/null || packages+=("${need##*:}")
   done
   # The linker needs the C library's headers and start files, which gcc only recommends.

@@ -10,6 +10,7 @@ mod async_queue;
 mod autoscaler;
 mod callbacks;
 mod cli;
+mod clock;
 mod concurrency;
 mod connections;
 mod delivery;

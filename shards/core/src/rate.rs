@@ -1,4 +1,6 @@
-//! Rate windows: whole epoch seconds, monotonic when the clock steps back.
+//! Rate windows: whole seconds of the monotonic clock, so that a wall clock that is set moves none of them.
+
+use crate::limits::Limits;
 
 /// Counts calls within one second.
 #[derive(Debug, Default, Clone, Copy)]
@@ -8,7 +10,7 @@ pub(crate) struct RateWindow {
 }
 
 impl RateWindow {
-    /// Admits one call, or not. A clock that steps back stays in the newest second seen.
+    /// Admits one call, or not.
     pub(crate) fn admit(&mut self, second: u64, limit: u32) -> bool {
         if second > self.second {
             *self = RateWindow { second, used: 0 };
@@ -19,15 +21,15 @@ impl RateWindow {
     }
 
     /// Seconds until the next window opens.
-    pub(crate) fn retry_after_s(&self, unix_ms: u64) -> u32 {
-        until_after(self.second, unix_ms)
+    pub(crate) fn retry_after_s(&self, mono_us: u64) -> u32 {
+        until_after(self.second, mono_us)
     }
 }
 
-/// Seconds until `second` is over, rounded up, at least 1: more when the clock stepped back.
-fn until_after(second: u64, unix_ms: u64) -> u32 {
-    let end_ms = second.saturating_add(1).saturating_mul(1000);
-    u32::try_from(end_ms.saturating_sub(unix_ms).div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+/// Seconds until `second` is over, rounded up, at least 1.
+fn until_after(second: u64, mono_us: u64) -> u32 {
+    let end_us = second.saturating_add(1).saturating_mul(1_000_000);
+    Limits::retry_after_s(end_us.saturating_sub(mono_us))
 }
 
 /// Calls of the server's limit that were leased to this shard.
@@ -60,8 +62,8 @@ impl CallLease {
     }
 
     /// Seconds until another second's calls may be leased.
-    pub(crate) fn retry_after_s(&self, unix_ms: u64) -> u32 {
-        until_after(self.second, unix_ms)
+    pub(crate) fn retry_after_s(&self, mono_us: u64) -> u32 {
+        until_after(self.second, mono_us)
     }
 }
 
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn window_never_exceeds_its_limit_and_ignores_a_clock_that_steps_back() {
+    fn a_window_never_exceeds_its_limit_and_stays_in_the_newest_second() {
         let mut window = RateWindow::default();
         let admitted = [10, 10, 10, 9, 10, 11, 10, 11].map(|second| window.admit(second, 2));
         assert_eq!(admitted, [true, true, false, false, false, true, true, false]);

@@ -20,6 +20,8 @@ pub enum Sabotage {
     KeyForgotten,
     /// A function's calls per second are not counted.
     RateIgnored,
+    /// A function's calls per second are counted on the clock that people set.
+    WindowFollowsWallClock,
     /// Bytes of what waits are not given back.
     BytesKept,
     /// The first caller of several is answered twice.
@@ -32,7 +34,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 12] = [
+    pub const ALL: [Sabotage; 13] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -41,6 +43,7 @@ impl Sabotage {
         Sabotage::DeadlineForgotten,
         Sabotage::KeyForgotten,
         Sabotage::RateIgnored,
+        Sabotage::WindowFollowsWallClock,
         Sabotage::BytesKept,
         Sabotage::AnsweredTwice,
         Sabotage::PauseIgnored,

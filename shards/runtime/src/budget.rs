@@ -57,7 +57,7 @@ impl Budgets {
             return;
         }
         if is_call && shard.wants_calls(now) {
-            let (second, calls) = self.calls.lease(now.unix_ms / 1000);
+            let (second, calls) = self.calls.lease(now.second());
             if calls > 0 {
                 shard.handle(now, Input::GrantCalls { second, calls }, effects);
             }
@@ -73,11 +73,11 @@ impl Budgets {
     }
 }
 
-/// Calls per epoch second.
+/// Calls per second of the monotonic clock.
 #[derive(Debug)]
 struct CallBudget {
     limit: AtomicU32,
-    /// Epoch second (upper 32 bits) and calls leased in it (lower 32).
+    /// Second (upper 32 bits, enough for 136 years) and calls leased in it (lower 32).
     word: AtomicU64,
 }
 
@@ -179,7 +179,7 @@ mod tests {
                 threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
             });
             assert_eq!(total, limit);
-            assert_eq!(budget.lease(6), (7, 0), "a clock that steps back stays in its window");
+            assert_eq!(budget.lease(6), (7, 0), "a thread that is late stays in the newest window");
             assert_eq!(budget.lease(8).0, 8);
         }
     }

@@ -95,7 +95,7 @@ mod tests {
     fn wedged(functions: u64) -> Shard {
         let limits = Limits { batch_max: 0, ..Limits::default() };
         let mut shard = Shard::new(limits, 1, Settings::default());
-        step(&mut shard, Input::GrantCalls { second: NOW.unix_ms / 1000, calls: u32::MAX });
+        step(&mut shard, Input::GrantCalls { second: NOW.second(), calls: u32::MAX });
         step(&mut shard, Input::GrantBytes(1 << 30));
         for number in 0..functions {
             let name = Name::new(&format!("f{number}")).expect("a name");

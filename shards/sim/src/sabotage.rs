@@ -24,6 +24,8 @@ pub enum Sabotage {
     DeadlineOverslept,
     /// Every shard leases from budgets of its own.
     BudgetsOfItsOwn,
+    /// A call takes twice its part of what the server admits in a second.
+    CallsCountedTwice,
     /// Bytes that shards give back are not counted.
     BytesNotReturned,
     /// Threads do not agree on how many shards there are.
@@ -45,6 +47,7 @@ impl Sabotage {
             Sabotage::RefusalLost,
             Sabotage::DeadlineOverslept,
             Sabotage::BudgetsOfItsOwn,
+            Sabotage::CallsCountedTwice,
             Sabotage::BytesNotReturned,
             Sabotage::OwnersDiffer,
             Sabotage::ReportedEarly,

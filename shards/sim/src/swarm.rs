@@ -48,6 +48,8 @@ pub struct Swarm {
     pub disk: DiskFaults,
     /// Longest time between a deadline and the shard's look at it, in microseconds.
     pub turn_late_us: u64,
+    /// Furthest that the clock that people read is set to either side, in milliseconds.
+    pub clock_shift_ms_max: u64,
 }
 
 /// What callers do.
@@ -209,6 +211,8 @@ impl Swarm {
                 full_us: one_of(random, &[10_000, 1_000_000]),
             },
             turn_late_us: one_of(random, &[0, 100, 5000]),
+            // Seconds, as when a time server corrects it, or a little more than an hour.
+            clock_shift_ms_max: one_of(random, &[5000, 3_700_000]),
         }
     }
 }
@@ -216,8 +220,16 @@ impl Swarm {
 impl Swarm {
     /// Whether settings may change during the run.
     pub(crate) fn may_configure(&self) -> bool {
-        let configure = Kind::ALL.iter().position(|kind| *kind == Kind::Configure);
-        configure.is_some_and(|at| self.requests[at] > 0)
+        self.has(Kind::Configure)
+    }
+
+    /// Furthest that the clock that people read may be from one time to another, in microseconds.
+    pub(crate) fn clock_steps_us_max(&self) -> u64 {
+        if self.has(Kind::SetClock) { 2 * self.clock_shift_ms_max * 1000 } else { 0 }
+    }
+
+    fn has(&self, kind: Kind) -> bool {
+        Kind::ALL.iter().zip(self.requests).any(|(of, weight)| *of == kind && weight > 0)
     }
 }
 

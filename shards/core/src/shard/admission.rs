@@ -55,21 +55,25 @@ impl Shard {
         if self.draining {
             return Err(Refusal::ShuttingDown);
         }
-        let second = self.now.unix_ms / 1000;
+        let second = self.now.second();
         if !self.calls.admit(second) {
             return Err(Refusal::RateLimited {
                 function: false,
                 limit_per_second: self.settings.calls_per_second,
-                retry_after_s: self.calls.retry_after_s(self.now.unix_ms),
+                retry_after_s: self.calls.retry_after_s(self.now.mono_us),
             });
         }
         let key = self.live_function(&call.name).ok_or(Refusal::FunctionNotFound)?.0;
         let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
+        let window = match self.sabotaged.by(Sabotage::WindowFollowsWallClock) {
+            true => self.now.unix_ms / 1000,
+            false => second,
+        };
         if let Some(limit_per_second) = function.policy.rate_limit_per_second
-            && !function.rate.admit(second, limit_per_second)
+            && !function.rate.admit(window, limit_per_second)
             && !self.sabotaged.by(Sabotage::RateIgnored)
         {
-            let retry_after_s = function.rate.retry_after_s(self.now.unix_ms);
+            let retry_after_s = function.rate.retry_after_s(self.now.mono_us);
             return Err(Refusal::RateLimited { function: true, limit_per_second, retry_after_s });
         }
         let callback_url = call.extra.as_mut().and_then(|extra| extra.callback_url.take());

@@ -313,7 +313,7 @@ impl Shard {
 
     /// Whether a call in this second needs an [`Input::GrantCalls`] first.
     pub fn wants_calls(&self, now: Now) -> bool {
-        self.calls.is_spent(now.unix_ms / 1000)
+        self.calls.is_spent(now.second())
     }
 
     /// Bytes that an [`Input::GrantBytes`] should bring before a payload of this size is offered; 0 for none.

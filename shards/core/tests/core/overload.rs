@@ -153,7 +153,7 @@ impl Simulation {
 
     fn call(&mut self, client: usize) {
         self.clients[client] += 1;
-        let second = (self.now_us + EPOCH_US) / SECOND_US;
+        let second = self.now().second();
         let ticket = Ticket(client as u64);
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&(client as u64).to_le_bytes());

@@ -159,7 +159,7 @@ impl Run {
                 self.calls += 1;
                 let mut id = [0; 16];
                 id[0] = self.calls;
-                self.handle(Input::GrantCalls { second: self.now.unix_ms / 1000, calls: 9 });
+                self.handle(Input::GrantCalls { second: self.now.second(), calls: 9 });
                 self.handle(Input::Invoke(Invoke {
                     ticket: Ticket(self.calls.into()),
                     id: ExecutionId::new(id, 0),

@@ -54,11 +54,15 @@ impl Auditor {
                     Some(Answer::Refused(refusal)) => Some(refusal),
                     _ => None,
                 };
-                if matches!(
-                    refusal,
-                    Some(Refusal::ShuttingDown | Refusal::RateLimited { function: false, .. })
-                ) {
-                    return Ok(());
+                match refusal {
+                    Some(Refusal::ShuttingDown) => {
+                        self.rates.turned_away();
+                        return Ok(());
+                    }
+                    Some(Refusal::RateLimited { function: false, retry_after_s, .. }) => {
+                        return self.rates.refused(*retry_after_s);
+                    }
+                    _ => {}
                 }
                 self.rates.admitted()?;
                 self.stats.admitted += 1;
@@ -68,12 +72,13 @@ impl Auditor {
                         _ => Err(format!("a call of {name} went on, which is not registered")),
                     };
                 };
+                let (epoch, limit) = (registration.epoch, registration.policy.rate_limit_per_second);
                 match refusal {
-                    Some(Refusal::RateLimited { function: true, .. } | Refusal::FunctionNotFound) => Ok(()),
-                    _ => {
-                        let limit = registration.policy.rate_limit_per_second;
-                        self.rates.admitted_to(registration.epoch, limit, now)
+                    Some(Refusal::FunctionNotFound) => Ok(()),
+                    Some(Refusal::RateLimited { retry_after_s, .. }) => {
+                        self.rates.refused_to(epoch, limit, now, *retry_after_s)
                     }
+                    _ => self.rates.admitted_to(epoch, limit, now),
                 }
             }
             Cause::Replay(_) | Cause::DrainOnce | Cause::Other => Ok(()),

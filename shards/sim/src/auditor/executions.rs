@@ -21,6 +21,7 @@ pub(super) struct Executions {
     late_us_max: u64,
     pause_us_max: u64,
     kept_us: u64,
+    clock_steps_us_max: u64,
     crowded: bool,
 }
 
@@ -32,6 +33,7 @@ impl Executions {
             late_us_max: swarm.turn_late_us,
             pause_us_max: swarm.limits.retry_wait_us_max,
             kept_us: swarm.limits.executions_ttl_us,
+            clock_steps_us_max: swarm.clock_steps_us_max(),
             crowded: is_crowded(swarm),
         }
     }
@@ -229,7 +231,8 @@ impl Executions {
         let Some(run) = self.runs.get(&id).filter(|run| run.promised && !run.is_muddy()) else {
             return Ok(());
         };
-        let kept = run.dead || (!self.crowded && now_us < run.kept_until_us(self.kept_us));
+        let kept =
+            run.dead || (!self.crowded && now_us < run.kept_until_us(self.kept_us, self.clock_steps_us_max));
         match run.ended {
             None => Err(format!("{id} was accepted, has not ended, and nobody finds it")),
             Some(_) if kept && !self.crowded => Err(format!("{id} ended a while ago, and nobody finds it")),

@@ -1,4 +1,5 @@
-//! Calls per epoch second, of the server and of each function: never more than allowed, by the auditor's own count.
+//! Calls per second, of the server and of each function: never more than allowed, and never fewer. By the auditor's own
+//! count, in whole seconds of the clock that nobody can set.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use shard_core::Now;
 use super::Verdict;
 use crate::swarm::Swarm;
 
-/// Calls of one window. Windows are whole epoch seconds; a clock that steps back stays in the newest.
+/// Calls of one second.
 #[derive(Debug, Default, Clone, Copy)]
 struct Window {
     second: u64,
@@ -29,11 +30,12 @@ impl Window {
 pub(super) struct Rates {
     server: Window,
     limit: u64,
-    /// The most that any limit allowed in the current window, and ever.
+    /// The most and the least that any limit allowed in the current window, and the most ever.
     limit_of_window: u64,
+    least_of_window: u64,
     limit_max: u64,
-    /// In the current window the clock went back to an earlier one.
-    stepped_back: bool,
+    /// In the current window, a shard leased calls and refused them for another reason.
+    wasted: bool,
     /// By registration.
     functions: BTreeMap<u64, Window>,
     shards: u64,
@@ -46,8 +48,9 @@ impl Rates {
             server: Window::default(),
             limit,
             limit_of_window: limit,
+            least_of_window: limit,
             limit_max: limit,
-            stepped_back: false,
+            wasted: false,
             functions: BTreeMap::new(),
             shards: u64::from(swarm.shards),
         }
@@ -56,6 +59,7 @@ impl Rates {
     pub(super) fn configured(&mut self, calls_per_second: u32) {
         self.limit = u64::from(calls_per_second);
         self.limit_of_window = self.limit_of_window.max(self.limit);
+        self.least_of_window = self.least_of_window.min(self.limit);
         self.limit_max = self.limit_max.max(self.limit);
     }
 
@@ -67,37 +71,79 @@ impl Rates {
 
     /// A call reached its shard.
     pub(super) fn arrived(&mut self, now: Now) {
-        let second = now.unix_ms / 1000;
-        if self.server.move_to(second) {
+        if self.server.move_to(now.second()) {
             self.limit_of_window = self.limit;
-            self.stepped_back = false;
+            self.least_of_window = self.limit;
+            self.wasted = false;
         }
-        self.stepped_back |= second < self.server.second;
+    }
+
+    /// A shard that ends refused a call, for which it may have leased before.
+    pub(super) fn turned_away(&mut self) {
+        self.wasted = true;
     }
 
     /// The server's limit let it pass.
     pub(super) fn admitted(&mut self) -> Verdict {
         self.server.admitted += 1;
-        // Large limits are leased in chunks; after the clock stepped back, a shard may use up what it has left of a
-        // window in which another limit held.
-        let chunk = (self.limit_max / 1024).clamp(1, 256);
-        let spare = if self.stepped_back && chunk > 1 { chunk * self.shards } else { 0 };
-        if self.server.admitted <= self.limit_of_window + spare {
+        if self.server.admitted <= self.limit_of_window {
             return Ok(());
         }
         let (admitted, limit) = (self.server.admitted, self.limit_of_window);
         Err(format!("{admitted} calls were admitted in a second that allows {limit}"))
     }
 
+    /// The server's limit refused it.
+    pub(super) fn refused(&self, retry_after_s: u32) -> Verdict {
+        // Large limits are leased in chunks, of which each shard may have some left.
+        let chunk = (self.limit_max / 1024).clamp(1, 256);
+        let spare = if self.wasted || chunk > 1 { chunk * self.shards } else { 0 };
+        let (admitted, least) = (self.server.admitted, self.least_of_window);
+        if admitted + spare < least {
+            return Err(format!("a call was refused after {admitted} in a second that allows {least}"));
+        }
+        next_second(retry_after_s)
+    }
+
     /// Its function's limit let it pass.
     pub(super) fn admitted_to(&mut self, epoch: u64, limit: Option<u32>, now: Now) -> Verdict {
         let Some(limit) = limit else { return Ok(()) };
         let window = self.functions.entry(epoch).or_default();
-        window.move_to(now.unix_ms / 1000);
+        window.move_to(now.second());
         window.admitted += 1;
         if window.admitted <= u64::from(limit) {
             return Ok(());
         }
         Err(format!("{} calls of a function were admitted in a second that allows {limit}", window.admitted))
+    }
+
+    /// Its function's limit refused it.
+    pub(super) fn refused_to(
+        &mut self,
+        epoch: u64,
+        limit: Option<u32>,
+        now: Now,
+        retry_after_s: u32,
+    ) -> Verdict {
+        let Some(limit) = limit else {
+            return Err("a call was refused by the rate limit of a function that has none".to_owned());
+        };
+        let window = self.functions.entry(epoch).or_default();
+        window.move_to(now.second());
+        let admitted = window.admitted;
+        if admitted < u64::from(limit) {
+            return Err(format!(
+                "a call of a function was refused after {admitted} in a second that allows {limit}"
+            ));
+        }
+        next_second(retry_after_s)
+    }
+}
+
+/// Windows are seconds: the next one opens within one.
+fn next_second(retry_after_s: u32) -> Verdict {
+    match retry_after_s {
+        1 => Ok(()),
+        other => Err(format!("a call was to come back after {other} s, and the next second allows it")),
     }
 }

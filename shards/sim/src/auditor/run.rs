@@ -6,9 +6,6 @@ use shard_core::{ExecutionId, Failure, Invoke, Name, State, Ticket, journal::End
 use super::{Verdict, crash::OnRecord};
 use crate::functions::{BROKEN, origin};
 
-/// Furthest that the clock that people read is set from one time to another, in microseconds.
-const CLOCK_STEPS_US_MAX: u64 = 10_000_000;
-
 /// What is known of a call, and of the execution that it created if it did.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -122,9 +119,9 @@ impl Run {
     }
 
     /// Until when it is surely kept after its end, if that is for so long.
-    pub(super) fn kept_until_us(&self, kept_us: u64) -> u64 {
+    pub(super) fn kept_until_us(&self, kept_us: u64, clock_steps_us_max: u64) -> u64 {
         // After a crash its age is on a clock that may have been set.
-        let unsure_us = if self.recovered { CLOCK_STEPS_US_MAX } else { 0 };
+        let unsure_us = if self.recovered { clock_steps_us_max } else { 0 };
         (self.ended_us + kept_us).saturating_sub(unsure_us)
     }
 

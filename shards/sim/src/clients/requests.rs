@@ -37,7 +37,10 @@ impl Clients {
                 };
                 return Some(Act::Configure(settings));
             }
-            Kind::SetClock => return Some(Act::SetClock(random.between(0, 10_000) as i64 - 5000)),
+            Kind::SetClock => {
+                let most = swarm.clock_shift_ms_max;
+                return Some(Act::SetClock(random.between(0, 2 * most) as i64 - most as i64));
+            }
             Kind::Restart => return Some(Act::Restart(random.around(swarm.functions.service_us * 10))),
             Kind::Crash => return Some(Act::Crash),
             Kind::Flap => {

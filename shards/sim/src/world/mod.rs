@@ -16,7 +16,8 @@ mod events;
 
 use std::collections::VecDeque;
 
-use shard_core::{Effects, Input, Now, Shard, invariant};
+use bytes::Bytes;
+use shard_core::{Effects, Input, Invoke, Limits, Now, Payload, Shard, invariant};
 use shard_runtime::Budgets;
 
 use crate::{
@@ -71,6 +72,15 @@ fn seats(options: &Options, swarm: &Swarm) -> Vec<Seat> {
         }
     });
     seats.collect()
+}
+
+/// Leases for a call once more, and uses nothing of it.
+fn waste_a_lease(budgets: &Budgets, shard: &Shard, now: Now, input: &Input) {
+    let (Input::Invoke(call) | Input::Enqueue(call)) = input else { return };
+    let (ticket, id, name, payload) = (call.ticket, call.id, call.name, Payload::json(Bytes::new()));
+    let call = Invoke { ticket, id, name, payload, timeout_ms: None, extra: None };
+    let mut another = Shard::new(Limits::default(), 0, shard.settings().clone());
+    budgets.step(&mut another, now, Input::Invoke(call), &mut Effects::default());
 }
 
 /// See the module.
@@ -194,6 +204,9 @@ impl World {
             Some(Sabotage::BudgetsOfItsOwn) => &self.budgets_apart[usize::from(shard)],
             _ => &self.budgets,
         };
+        if self.options.sabotage == Some(Sabotage::CallsCountedTwice) {
+            waste_a_lease(budgets, &seat.shard, now, &input);
+        }
         budgets.step(&mut seat.shard, now, input, &mut effects);
         if self.trace.steps().is_multiple_of(self.options.check_every.max(1)) {
             invariant::check(&seat.shard).map_err(|broken| format!("invariant: {broken}"))?;

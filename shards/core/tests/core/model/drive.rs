@@ -75,7 +75,7 @@ impl Drive {
         self.now.mono_us += wait_ms * 1000;
         self.now.unix_ms = (EPOCH_MS + self.now.mono_us / 1000).wrapping_add_signed(shift_ms);
         self.oracle.now_ms = self.now.mono_us / 1000;
-        self.oracle.second = self.now.unix_ms / 1000;
+        self.oracle.second = self.now.second();
     }
 
     pub(super) fn op(&mut self, op: &Op) {
@@ -199,7 +199,7 @@ impl Drive {
         let Step::Call { call, .. } = step else { return };
         let mut effects = Effects::default();
         if self.shard.wants_calls(self.now) {
-            let grant = Input::GrantCalls { second: self.now.unix_ms / 1000, calls: 1000 };
+            let grant = Input::GrantCalls { second: self.now.second(), calls: 1000 };
             self.shard.handle(self.now, grant, &mut effects);
         }
         let wanted = self.shard.wanted_bytes(u64::from(call.bytes));

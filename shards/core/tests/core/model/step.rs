@@ -104,7 +104,7 @@ pub(super) fn script() -> impl Strategy<Value = Vec<Timed>> {
         2 => 300..3000u64,
         1 => 3000..200_000u64,
     ];
-    let shift_ms = prop_oneof![20 => Just(0i64), 1 => -5000..5000i64];
+    let shift_ms = prop_oneof![20 => Just(0i64), 1 => -5000..5000i64, 1 => -3_700_000..3_700_000i64];
     let first = (registration(), registration()).prop_map(|(fixed, backed)| {
         [
             Op::Register(Registration { name: 0, backend: false, ..fixed }),

@@ -70,7 +70,7 @@ impl Run {
             ["drain", "finally"] => Input::Drain { finally: true },
             ["calls", calls] => {
                 self.lease_calls = false;
-                Input::GrantCalls { second: self.now.unix_ms / 1000, calls: calls.parse().expect("calls") }
+                Input::GrantCalls { second: self.now.second(), calls: calls.parse().expect("calls") }
             }
             ["bytes", bytes] => {
                 self.lease_bytes = false;

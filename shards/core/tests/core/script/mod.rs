@@ -147,7 +147,7 @@ impl Run {
             && self.lease_calls
             && self.shard.wants_calls(self.now)
         {
-            let grant = Input::GrantCalls { second: self.now.unix_ms / 1000, calls: 1000 };
+            let grant = Input::GrantCalls { second: self.now.second(), calls: 1000 };
             self.shard.handle(self.now, grant, &mut effects);
         }
         let need = self.shard.needed_bytes(&input);

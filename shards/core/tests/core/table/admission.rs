@@ -19,7 +19,7 @@ fn the_servers_limit_comes_first_then_the_lookup_then_the_functions_limit() {
 }
 
 #[test]
-fn windows_are_epoch_seconds_and_ignore_a_clock_that_steps_back() {
+fn windows_are_seconds_that_a_clock_which_is_set_does_not_move() {
     check(
         "
         0 r register f rate=2 slots=9 timeout=5000 -> open F, r: registered
@@ -27,12 +27,15 @@ fn windows_are_epoch_seconds_and_ignore_a_clock_that_steps_back() {
         999 b invoke f -> dispatch b#1 to F for 5000
         999 c invoke f -> c: refused RateLimited function 2 retry=1
         1000 c invoke f -> dispatch c#1 to F for 5000
-        1000 clock -3000
+        1000 clock -3600000
         1001 d invoke f -> dispatch d#1 to F for 5000
-        1002 e invoke f -> e: refused RateLimited function 2 retry=4
-        1999 clock 0
-        1999 e invoke f -> e: refused RateLimited function 2 retry=1
+        1002 e invoke f -> e: refused RateLimited function 2 retry=1
         2000 e invoke f -> dispatch e#1 to F for 5000
+        2001 clock 3600000
+        2001 g invoke f -> dispatch g#1 to F for 5000
+        2002 clock 7200000
+        2002 h invoke f -> h: refused RateLimited function 2 retry=1
+        3000 h invoke f -> dispatch h#1 to F for 5000
         ",
     );
 }

@@ -241,6 +241,25 @@ fn age_limits_count_on() {
 }
 
 #[test]
+fn over_a_restart_ages_follow_a_clock_that_was_set() {
+    check(
+        "
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        0 a enqueue f max-age=100 -> a: accepted a
+        0 b enqueue f max-age=5000000 -> b: accepted b
+        10 clock -3600000
+        60 crash -> open F, dispatch z#2 to F for 1000
+        159 g get a -> g: a queued attempt=0 created=0
+        160 clock 3600000
+        160 crash -> open F, dispatch z#3 to F for 1000
+        160 g get a -> g: a error attempt=0 error=EXPIRED created=0 finished=3600160
+        160 g get b -> g: b queued attempt=0 created=0
+        ",
+    );
+}
+
+#[test]
 fn a_managed_function_is_looked_at_by_the_autoscaler_again() {
     check(
         "

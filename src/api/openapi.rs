@@ -71,7 +71,7 @@ mod tests {
         let document = document();
         let mut full = registered(&serde_json::json!({
             "name": "f", "image": "i", "resources": {}, "rateLimitPerSecond": 1, "endpointUrl": "http://h",
-            "runtimeMode": "HTTP", "runtimeCommand": "c", "workingDir": "/", "imagePullSecrets": [],
+            "runtimeMode": "HTTP", "runtimeCommand": "c", "workingDir": "/", "imagePullSecrets": [], "maxRetries": 2,
         }));
         full.deployment_backend = Some(String::new());
         full.degradation_reason = Some(String::new());

@@ -24,7 +24,10 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// Statuses that say the call itself is wrong: asking again cannot help.
-const FINAL_STATUSES: [u16; 8] = [400, 401, 403, 404, 405, 413, 415, 422];
+const FINAL_STATUSES: [u16; 13] = [400, 401, 402, 403, 404, 405, 406, 409, 410, 413, 415, 422, 451];
+
+/// Codes by which a watchdog says that the call was run and that another run would not end better.
+const FINAL_CODES: [&str; 2] = [BAD_OUTPUT, RESPONSE_TOO_LARGE];
 
 /// Says what an answer means. `raw`: the caller sent something else than JSON and takes whatever comes.
 pub fn classify(head: &Head, body: Bytes, raw: bool) -> Report {
@@ -71,8 +74,11 @@ fn succeeded(content_type: Option<&str>, body: Bytes, raw: bool, bad_output: &mu
 fn failed(head: &Head, body: Bytes) -> Outcome {
     let status = head.status;
     let said = serde_json::from_slice::<SaidBody>(&body).ok().map(|body| body.error);
-    let timed_out =
-        status == StatusCode::GATEWAY_TIMEOUT && said.as_ref().is_some_and(|said| said.code == "TIMEOUT");
+    let said_code = said.as_ref().map_or("", |said| said.code.as_str());
+    let final_code = FINAL_CODES
+        .into_iter()
+        .find(|code| status == StatusCode::INTERNAL_SERVER_ERROR && *code == said_code);
+    let timed_out = status == StatusCode::GATEWAY_TIMEOUT && said_code == "TIMEOUT";
     // A body that names code and message says it better than its own JSON.
     let text = said.map_or_else(|| shortened(&body), |said| shortened(said.message.as_bytes()));
     let message: Box<str> = match text.trim() {
@@ -81,12 +87,14 @@ fn failed(head: &Head, body: Bytes) -> Outcome {
     };
     let content_type = head.content_type.as_deref().unwrap_or(UNKNOWN_TYPE);
     let failure = Failure {
-        code: if timed_out { FUNCTION_TIMEOUT.into() } else { FUNCTION_ERROR.into() },
+        code: final_code.unwrap_or(if timed_out { FUNCTION_TIMEOUT } else { FUNCTION_ERROR }).into(),
         message,
         body: (!body.is_empty()).then(|| Output { body, kind: OutputKind::Other(content_type.into()) }),
     };
     let retry_after_ms = head.retry_after_s.map(|seconds| seconds.saturating_mul(1000));
-    let retryable = !FINAL_STATUSES.contains(&status.as_u16());
+    // Who has enough of calls and does not say for how long would be asked again at once.
+    let unwilling = status == StatusCode::TOO_MANY_REQUESTS && head.retry_after_s.is_none();
+    let retryable = final_code.is_none() && !unwilling && !FINAL_STATUSES.contains(&status.as_u16());
     Outcome::Failure { failure: Box::new(failure), retryable, retry_after_ms }
 }
 
@@ -196,13 +204,19 @@ mod tests {
             "FUNCTION_ERROR again after 2000: 503 Service Unavailable",
         );
         check(302, &[("location", "/")], "", false, "FUNCTION_ERROR again: 302 Found");
-        check(429, &[], "busy", false, "FUNCTION_ERROR again: busy");
+        check(429, &[("retry-after", "3")], "busy", false, "FUNCTION_ERROR again after 3000: busy");
+        check(429, &[], "busy", false, "FUNCTION_ERROR final: busy");
         for status in FINAL_STATUSES {
             check(status, &[], "no", false, "FUNCTION_ERROR final: no");
         }
         let timeout = r#"{"error":{"code":"TIMEOUT","message":"10 ms"}}"#;
         check(504, &[json], timeout, false, "FUNCTION_TIMEOUT again: 10 ms");
         check(500, &[json], timeout, false, "FUNCTION_ERROR again: 10 ms");
+        for code in FINAL_CODES {
+            let said = format!(r#"{{"error":{{"code":"{code}","message":"no"}}}}"#);
+            check(500, &[json], &said, false, &format!("{code} final: no"));
+            check(503, &[json], &said, false, "FUNCTION_ERROR again: no");
+        }
         check(504, &[json], "{}", false, "FUNCTION_ERROR again: {}");
     }
 

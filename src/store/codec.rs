@@ -3,7 +3,7 @@
 //! A record is its length (4 bytes), its kind (1 byte), its key (the 16 bytes of an execution's id, or a function's
 //! name) and what belongs to the kind. Numbers are little endian; texts and bodies have their length (4 bytes) in
 //! front; what may be absent has a byte 0 or 1 in front. A function is stored as the document that clients read,
-//! which says everything about it.
+//! which says everything about it but one number.
 //!
 //! Whatever changes here needs another [`super::directory::FORMAT`].
 
@@ -17,7 +17,7 @@ use shard_core::{
     journal::{End, EndResult},
 };
 
-use crate::api::spec::FunctionSpec;
+use crate::api::spec::{FunctionSpec, default_max_retries};
 
 /// Kinds of records, by their byte.
 pub(super) mod kind {
@@ -59,11 +59,11 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
     match record {
         Record::Registered { spec } => {
             function(out, kind::REGISTERED, &spec.name);
-            bytes(out, &spec.document);
+            put_spec(out, spec);
         }
         Record::Reinstated { spec } => {
             function(out, kind::REINSTATED, &spec.name);
-            bytes(out, &spec.document);
+            put_spec(out, spec);
         }
         Record::Removed { name } => function(out, kind::REMOVED, name),
         Record::Accepted { id, function, created_ms, payload, extra, callback_url } => {
@@ -158,6 +158,18 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
 fn function(out: &mut Vec<u8>, kind: u8, name: &Name) {
     out.push(kind);
     text(out, name.as_str());
+}
+
+/// The document that clients read. What it does not say is added to it as one more member: the attempts of accepted calls
+/// of a function that names none, unless they are what every reader assumes.
+fn put_spec(out: &mut Vec<u8>, spec: &shard_core::FunctionSpec) {
+    let attempts = spec.policy.attempts_max;
+    match spec.document.strip_suffix(b"}") {
+        Some(open) if spec.policy.sync_attempts_max == 1 && attempts != default_max_retries() => {
+            bytes(out, &[open, format!(r#","defaultMaxRetries":{attempts}}}"#).as_bytes()].concat());
+        }
+        _ => bytes(out, &spec.document),
+    }
 }
 
 fn execution(out: &mut Vec<u8>, kind: u8, id: ExecutionId) {

@@ -114,10 +114,27 @@ fn a_function_keeps_its_numbers() {
         concurrency: 2,
         queue_size: 3,
         attempts_max: 4,
+        sync_attempts_max: 4,
         retry_backoff_ms: 5,
         rate_limit_per_second: None,
     };
     assert_eq!(spec.policy, policy);
+}
+
+#[test]
+fn attempts_that_no_document_names_are_kept() {
+    let document = DOCUMENT.replace(r#""maxRetries":4,"#, "");
+    for (attempts, policy) in [(0, (1, 1)), (1, (1, 1)), (3, (3, 1)), (7, (7, 1))] {
+        let mut spec = FunctionSpec::from_document(document.as_bytes()).expect("a document");
+        spec.default_max_retries = attempts;
+        let spec = Box::new(spec.core_spec());
+        let mut bytes = Vec::new();
+        encode(&Record::Registered { spec: spec.clone() }, &mut bytes);
+        let Some(Record::Registered { spec: read }) = decode(&bytes[4..]) else { panic!("{bytes:?}") };
+        assert_eq!((read.policy.attempts_max, read.policy.sync_attempts_max), policy);
+        assert_eq!(read, spec, "clients read something else");
+        assert!(!String::from_utf8_lossy(&read.document).contains("axRetries"));
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::dispatch::client::ClientError;
 pub const BODY_MAX: usize = 16 << 20;
 
 /// How much of a wrong output is repeated in the error message, in bytes.
-const EXCERPT_MAX: usize = 1024;
+const EXCERPT_MAX: usize = 256;
 
 /// A request for the program.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Output {
             Ok(_) if raw => ("application/json", bytes.into()),
             Ok(_) => ("application/json", trimmed(bytes.into())),
             Err(_) if raw => ("application/octet-stream", bytes.into()),
-            Err(reason) => return Err(format!("{reason} (raw: {})", excerpt(&bytes))),
+            Err(reason) => return Err(found(&reason, &bytes)),
         };
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
         Ok(Output { status: StatusCode::OK, headers, body })
@@ -99,13 +99,15 @@ pub enum Failure {
         stderr: String,
     },
     /// Standard output is not one JSON document.
-    #[error("Invalid JSON output: {0}")]
+    #[error(
+        "Standard output is the answer and has to be one JSON value, but {0}; write logs to standard error"
+    )]
     InvalidOutput(String),
     /// The program left no file.
     #[error("Output file {0} not created")]
     NoOutputFile(String),
     /// The file is not one JSON document.
-    #[error("Invalid JSON in output file: {0}")]
+    #[error("The file that OUTPUT_FILE names is the answer and has to be one JSON value, but {0}")]
     InvalidFile(String),
     /// A program of mode HTTP answered with a content type that fits no JSON request.
     #[error("the program answered with content type '{0}' to a JSON request")]
@@ -196,6 +198,14 @@ pub fn is_json(headers: &HeaderMap) -> bool {
 pub fn json_document(bytes: &[u8]) -> Result<&RawValue, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// What is there instead of an answer.
+fn found(reason: &str, bytes: &[u8]) -> String {
+    if bytes.trim_ascii().is_empty() {
+        return "there is nothing".to_owned();
+    }
+    format!("there is `{}` ({reason})", excerpt(bytes))
 }
 
 /// The beginning of a body, for a message.

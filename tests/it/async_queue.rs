@@ -167,7 +167,7 @@ fn with_the_scheduler_off_work_runs_when_it_is_drained() {
         true => Reply::new(500, "text/plain", b"broken"),
         false => Reply::json(json!("done")),
     });
-    server.pool("f", &function, json!({ "maxRetries": 2 }));
+    server.pool("f", &function, json!({ "maxRetries": 2, "retryBackoffMs": 0 }));
     let drain = || {
         let response = server.send("POST", "/v1/internal/functions/f:drain-once", &Value::Null);
         assert_eq!(response.status, 200, "{}", response.text());

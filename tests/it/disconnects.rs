@@ -224,7 +224,9 @@ fn a_call_without_its_client_is_retried() {
             }
         }
     });
-    server.register(json!({ "name": "held", "executionMode": "POOL", "endpointUrl": function.url() }));
+    server.register(
+        json!({ "name": "held", "executionMode": "POOL", "endpointUrl": function.url(), "maxRetries": 3 }),
+    );
     let client = crowd(&server, 1, &request("held", &[]));
     eventually("the call has arrived", || !gate.ids().is_empty());
     let open = server.metric("process_open_fds");

@@ -171,7 +171,7 @@ fn a_raw_call_is_retried_with_its_body() {
             _ => Reply::new(200, "image/png", &call.body),
         }
     });
-    server.pool("f", &function, json!({}));
+    server.pool("f", &function, json!({ "maxRetries": 2 }));
     let response = send(&server, "f:invoke", "image/png", &[], PNG);
     assert_eq!((response.status, response.body.as_slice(), function.calls()), (200, PNG, 2));
 }

@@ -51,7 +51,7 @@ fn seen(record: &Record) -> Vec<Seen> {
 fn max_retries_is_the_number_of_attempts() {
     let server = Server::start(&[]);
     for (max_retries, attempts) in
-        [(Some(0), 1), (Some(1), 1), (Some(2), 2), (Some(3), 3), (None, 3), (Some(7), 7)]
+        [(Some(0), 1), (Some(1), 1), (Some(2), 2), (Some(3), 3), (None, 1), (Some(7), 7)]
     {
         let (record, function) =
             recorded(|number, _| Reply::new(500, "", format!("failure {number}").as_bytes()));
@@ -84,7 +84,7 @@ fn a_later_attempt_can_succeed_and_carries_no_key() {
         0 => Reply::new(500, "text/plain", b"not yet"),
         _ => Reply::json(json!("now")),
     });
-    server.pool("f", &function, json!({}));
+    server.pool("f", &function, json!({ "maxRetries": 3 }));
     let response = server.begin("f", &[("idempotency-key", "k")], json!(1)).read().expect("an answer");
     assert_eq!((response.status, &response.json()["output"]), (200, &json!("now")));
     let keys: Vec<_> = seen(&record).into_iter().map(|call| call.key).collect();
@@ -112,13 +112,15 @@ fn statuses_that_cannot_get_better_are_not_retried() {
         (413, 1),
         (415, 1),
         (422, 1),
+        (402, 1),
+        (406, 1),
+        (409, 1),
+        (410, 1),
+        (429, 1),
+        (451, 1),
         (301, 2),
-        (402, 2),
-        (406, 2),
         (408, 2),
-        (409, 2),
         (425, 2),
-        (429, 2),
         (500, 2),
         (501, 2),
         (502, 2),
@@ -131,6 +133,39 @@ fn statuses_that_cannot_get_better_are_not_retried() {
         assert_eq!((&body["status"], &body["error"]["code"]), (&json!("error"), &json!("FUNCTION_ERROR")));
         assert_eq!(function.calls() - before, attempts, "{status}");
     }
+}
+
+#[test]
+fn who_says_for_how_long_it_has_enough_is_asked_again() {
+    let server = Server::start(&[]);
+    let (record, function) = recorded(|number, _| match number {
+        0 => Reply::new(429, "", b"busy").with("retry-after", "1"),
+        _ => Reply::json(json!("now")),
+    });
+    server.pool("f", &function, json!({ "maxRetries": 2, "retryBackoffMs": 0 }));
+    assert_eq!(server.invoke("f", json!(1)).json()["output"], "now");
+    assert_eq!(seen(&record).len(), 2);
+}
+
+#[test]
+fn an_accepted_call_that_joins_makes_more_attempts_of_a_synchronous_one() {
+    let server = Server::start(&["async-queue.enabled=true"]);
+    let gate = Gate::closed();
+    let door = gate.clone();
+    let (record, function) = recorded(move |number, _| {
+        door.pass();
+        if number < 2 { Reply::new(500, "", b"not yet") } else { Reply::json(json!("now")) }
+    });
+    server.pool("f", &function, json!({ "retryBackoffMs": 0 }));
+    let key = [("idempotency-key", "k"), ("content-type", "application/json")];
+    let mut caller = server.begin("f", &key[..1], json!(1));
+    gate.await_arrivals(1);
+    let body = json!({ "input": 1 }).to_string();
+    let accepted = server.client().send("POST", "/v1/functions/f:enqueue", &key, body.as_bytes());
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    gate.open();
+    assert_eq!(caller.read().expect("an answer").json()["output"], "now");
+    assert_eq!(seen(&record).len(), 3);
 }
 
 #[test]
@@ -166,7 +201,7 @@ fn a_retry_waits_as_long_as_the_function_asks() {
         0 => Reply::new(503, "", b"").with("retry-after", "1"),
         _ => Reply::json(json!(1)),
     });
-    server.pool("f", &function, json!({}));
+    server.pool("f", &function, json!({ "maxRetries": 3 }));
     let mut client = server.begin("f", &[], json!(1));
     eventually("it waits for its time", || server.metric("function_queue_depth{function=\"f\"}") == 1.0);
     assert_eq!(server.metric("function_in_flight{function=\"f\"}"), 0.0, "it holds a slot while it waits");
@@ -204,7 +239,7 @@ fn back_off_is_random_and_bounded() {
 fn a_deadline_that_passes_in_the_back_off_ends_the_call() {
     let server = Server::start(&[]);
     let (record, function) = recorded(|_, _| Reply::new(503, "", b"").with("retry-after", "30"));
-    server.pool("f", &function, json!({}));
+    server.pool("f", &function, json!({ "maxRetries": 3 }));
     let response = server.begin("f", &[("x-timeout-ms", "300")], json!(1)).read().expect("an answer");
     assert_eq!(response.status, 408, "{}", response.text());
     assert_eq!(response.json()["error"]["stage"], "queue");
@@ -226,7 +261,11 @@ fn a_retry_goes_to_the_tail() {
         door.pass();
         if number == 0 { Reply::new(500, "", b"again") } else { Reply::json(json!(1)) }
     });
-    server.pool("f", &function, json!({ "concurrency": 1, "queueSize": 2 }));
+    server.pool(
+        "f",
+        &function,
+        json!({ "concurrency": 1, "queueSize": 2, "maxRetries": 3, "retryBackoffMs": 0 }),
+    );
     let mut clients = vec![server.begin("f", &[], json!("a"))];
     gate.await_arrivals(1);
     for (depth, input) in [(1.0, "b"), (2.0, "c")] {
@@ -259,7 +298,7 @@ fn without_a_place_for_the_retry_the_first_failure_is_the_result() {
         door.pass();
         Reply::json(json!(1))
     });
-    server.pool("f", &function, json!({ "concurrency": 2, "queueSize": 1 }));
+    server.pool("f", &function, json!({ "concurrency": 2, "queueSize": 1, "maxRetries": 3 }));
     let mut failing = server.begin("f", &[], json!("late"));
     late.await_arrivals(1);
     let mut others = vec![server.begin("f", &[], json!(1))];

@@ -7,7 +7,7 @@ use crate::{
     dead_letters::DeadLetter,
     id::ExecutionId,
     id_table::TableNumber,
-    input::{Extra, Ticket},
+    input::{Extra, Policy, Ticket},
     payload::{Failure, Output, Payload, code},
     shard::{AttemptKey, FunctionKey},
     timers::TimerKey,
@@ -196,6 +196,11 @@ impl Execution {
     /// Attempts that count against those that it may have.
     pub(crate) fn attempts_made(&self) -> u32 {
         self.attempt - self.live.as_ref().map_or(0, |live| live.attempts_before)
+    }
+
+    /// Attempts that it may have.
+    pub(crate) fn attempts_of(&self, policy: &Policy) -> u32 {
+        policy.attempts_of(self.accepted)
     }
 
     /// Bytes that it holds of the retention budget.

@@ -361,8 +361,10 @@ pub struct Policy {
     pub concurrency: u32,
     /// Executions that may wait, at least 1.
     pub queue_size: u32,
-    /// Attempts in total, at least 1.
+    /// Attempts of an accepted call in total, at least 1.
     pub attempts_max: u32,
+    /// The same for a synchronous call: its caller's request is repeated only when the function asks for that.
+    pub sync_attempts_max: u32,
     /// Base of the exponential back-off between attempts, in milliseconds.
     pub retry_backoff_ms: u32,
     /// Calls admitted per epoch second.
@@ -376,9 +378,17 @@ impl Default for Policy {
             concurrency: 4,
             queue_size: 100,
             attempts_max: 3,
-            retry_backoff_ms: 0,
+            sync_attempts_max: 1,
+            retry_backoff_ms: 100,
             rate_limit_per_second: None,
         }
+    }
+}
+
+impl Policy {
+    /// Attempts that an execution may have. One that was called and is accepted later has those of an accepted one.
+    pub fn attempts_of(&self, accepted: bool) -> u32 {
+        if accepted { self.attempts_max } else { self.sync_attempts_max }
     }
 }
 

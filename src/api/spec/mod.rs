@@ -14,6 +14,7 @@ mod resolved;
 mod scaling;
 
 pub use parse::{Registration, SpecError};
+pub(crate) use resolved::default_max_retries;
 
 use std::collections::BTreeMap;
 
@@ -154,8 +155,14 @@ pub struct FunctionSpec {
     pub concurrency: u32,
     /// Executions that may wait.
     pub queue_size: u32,
-    /// Attempts in total; 0 and 1 both mean one.
-    pub max_retries: u32,
+    /// Attempts in total; 0 and 1 both mean one. Absent when the registration did not say: then synchronous calls have
+    /// one, and accepted ones the server's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
+    /// That default, as it was at the registration. Clients do not read it: a response that is posted again would name
+    /// what the registration did not.
+    #[serde(default = "resolved::default_max_retries", skip_serializing)]
+    pub default_max_retries: u32,
     /// Base of the back-off between attempts, in milliseconds.
     pub retry_backoff_ms: u32,
     /// Calls admitted per second.

@@ -33,6 +33,9 @@ const TIMEOUT_MS_MAX: u32 = 86_400_000;
 /// Most attempts that may be asked for.
 const RETRIES_MAX: u32 = 100;
 
+/// `retryBackoffMs` of a function that names none.
+const RETRY_BACKOFF_MS: u32 = 100;
+
 const NAME_PATTERN: &str = "^[a-zA-Z][a-zA-Z0-9._-]{0,62}$";
 
 const ENV_KEY_PATTERN: &str = "[A-Za-z_][A-Za-z0-9_]*";
@@ -56,7 +59,7 @@ pub struct Registration {
     pub default_concurrency: u32,
     /// `queueSize` of a function that names none.
     pub default_queue_size: u32,
-    /// `maxRetries` of a function that names none.
+    /// Attempts of accepted calls of a function that names no `maxRetries`.
     pub default_max_retries: u32,
     /// The process backend is on: a function may name a program instead of an image.
     pub image_optional: bool,
@@ -153,8 +156,9 @@ fn read(
         timeout_ms: timeout_ms.unwrap_or(registration.default_timeout_ms),
         concurrency: concurrency.unwrap_or(registration.default_concurrency),
         queue_size: queue_size.unwrap_or(registration.default_queue_size),
-        max_retries: max_retries.unwrap_or(registration.default_max_retries),
-        retry_backoff_ms: retry_backoff_ms.unwrap_or(0),
+        max_retries,
+        default_max_retries: registration.default_max_retries,
+        retry_backoff_ms: retry_backoff_ms.unwrap_or(RETRY_BACKOFF_MS),
         rate_limit_per_second,
         endpoint_url,
         execution_mode: mode?,

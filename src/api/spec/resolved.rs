@@ -33,7 +33,8 @@ impl FunctionSpec {
             timeout_ms: self.timeout_ms,
             concurrency: self.concurrency.max(1),
             queue_size: self.queue_size.max(1),
-            attempts_max: self.max_retries.max(1),
+            attempts_max: self.max_retries.unwrap_or(self.default_max_retries).max(1),
+            sync_attempts_max: self.max_retries.unwrap_or(1).max(1),
             retry_backoff_ms: self.retry_backoff_ms,
             rate_limit_per_second: self.rate_limit_per_second,
         }
@@ -105,6 +106,11 @@ fn concurrency_control(control: &super::ConcurrencyControl) -> ConcurrencyContro
             low_load: control.low_load_threshold.unwrap_or(0.35),
         },
     }
+}
+
+/// The default of a server that is not told another one.
+pub(crate) fn default_max_retries() -> u32 {
+    3
 }
 
 /// Refuses a document whose name the core would not take.

@@ -2,7 +2,7 @@
 //!
 //! The server answers the resolved spec: with defaults, without nulls, with an effective endpoint. So both sides
 //! are resolved here by the same rules, and only fields of a spec are compared. What the server decides (its own
-//! defaults of four fields) is asked for; where it does not tell, the value that runs is taken for its default,
+//! defaults of three fields) is asked for; where it does not tell, the value that runs is taken for its default,
 //! because replacing a function on a guess would throw away what waits for it.
 
 use serde_json::{Map, Value, json};
@@ -10,19 +10,19 @@ use serde_json::{Map, Value, json};
 use crate::cli::json::equal;
 
 /// Fields whose default is the server's, their name in its runtime configuration, and the documented default.
-const SERVER_DEFAULTS: [(&str, &str, u64); 4] = [
+const SERVER_DEFAULTS: [(&str, &str, u64); 3] = [
     ("timeoutMs", "defaultTimeoutMs", 30_000),
     ("concurrency", "defaultConcurrency", 4),
     ("queueSize", "defaultQueueSize", 100),
-    ("maxRetries", "defaultMaxRetries", 3),
 ];
 /// The other fields of a spec.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "name",
     "image",
     "command",
     "env",
     "resources",
+    "maxRetries",
     "retryBackoffMs",
     "rateLimitPerSecond",
     "endpointUrl",
@@ -93,7 +93,7 @@ fn resolve(spec: &Map<String, Value>) -> Map<String, Value> {
     for (field, default) in [
         ("command", json!([])),
         ("env", json!({})),
-        ("retryBackoffMs", json!(0)),
+        ("retryBackoffMs", json!(100)),
         ("executionMode", json!("DEPLOYMENT")),
         ("runtimeMode", json!("HTTP")),
     ] {
@@ -207,7 +207,7 @@ mod tests {
     fn running(changes: Value) -> Map<String, Value> {
         let mut response = object(json!({
             "name": "f", "image": "i", "command": [], "env": {}, "timeoutMs": 30000, "concurrency": 4,
-            "queueSize": 100, "maxRetries": 3, "retryBackoffMs": 0, "endpointUrl": "http://127.0.0.1:9/invoke",
+            "queueSize": 100, "retryBackoffMs": 100, "endpointUrl": "http://127.0.0.1:9/invoke",
             "executionMode": "DEPLOYMENT", "requestedExecutionMode": "DEPLOYMENT",
             "effectiveExecutionMode": "DEPLOYMENT", "deploymentBackend": "process", "runtimeMode": "HTTP",
             "scalingConfig": {"strategy": "INTERNAL", "minReplicas": 1, "maxReplicas": 10,
@@ -221,7 +221,7 @@ mod tests {
     fn pool(url: &str) -> Map<String, Value> {
         object(json!({
             "name": "f", "command": [], "env": {}, "timeoutMs": 30000, "concurrency": 4, "queueSize": 100,
-            "maxRetries": 3, "retryBackoffMs": 0, "endpointUrl": url, "executionMode": "POOL",
+            "retryBackoffMs": 100, "endpointUrl": url, "executionMode": "POOL",
             "requestedExecutionMode": "POOL", "effectiveExecutionMode": "POOL", "runtimeMode": "HTTP"
         }))
     }

@@ -114,7 +114,7 @@ fn a_shard_that_leaves_ready_work_alone_is_not_alive() {
     let name = Name::new("f").expect("a name");
     let spec = FunctionSpec {
         name,
-        policy: Policy { concurrency: 1, ..Policy::default() },
+        policy: Policy { concurrency: 1, retry_backoff_ms: 0, ..Policy::default() },
         target: Target::Endpoint(Arc::from("http://127.0.0.1:1/invoke")),
         scaling: None,
         document: Bytes::new(),

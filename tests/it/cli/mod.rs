@@ -33,7 +33,7 @@ fn error(code: &str, message: &str) -> String {
 fn function(changes: Value) -> Value {
     let mut function = json!({
         "name": "f", "image": "i", "command": [], "env": {}, "timeoutMs": 30000, "concurrency": 4,
-        "queueSize": 100, "maxRetries": 3, "retryBackoffMs": 0, "endpointUrl": "http://h:1/invoke",
+        "queueSize": 100, "retryBackoffMs": 100, "endpointUrl": "http://h:1/invoke",
         "executionMode": "POOL", "requestedExecutionMode": "POOL", "effectiveExecutionMode": "POOL",
         "runtimeMode": "HTTP"
     });

@@ -38,7 +38,7 @@ fn local_and_failing_functions(server: &Server) {
     }
     server.register(json!({ "name": "idle", "executionMode": "LOCAL", "concurrency": 7 }));
     let function = Function::obedient();
-    server.pool("failing", &function, json!({ "maxRetries": 3 }));
+    server.pool("failing", &function, json!({ "maxRetries": 3, "retryBackoffMs": 0 }));
     server.invoke("failing", json!({ "status": 500 }));
     server.pool("cold", &function, json!({}));
     let headers = json!({ "x-cold-start": "true", "x-init-duration-ms": "30" });

@@ -53,7 +53,7 @@ fn stdio_answers() {
             body: b"{}",
             status: 500,
             kind: "FUNCTION_BAD_OUTPUT",
-            contains: "Invalid JSON output: ",
+            contains: "Standard output is the answer and has to be one JSON value, but there is ",
         },
         Case {
             program: "true",
@@ -61,7 +61,7 @@ fn stdio_answers() {
             body: b"{}",
             status: 500,
             kind: "FUNCTION_BAD_OUTPUT",
-            contains: "Invalid JSON output: ",
+            contains: "Standard output is the answer and has to be one JSON value, but there is ",
         },
         Case {
             program: "no-such-program",
@@ -157,7 +157,11 @@ fn file_mode_gives_each_call_a_directory_and_removes_it() {
     for (script, status, part) in [
         ("cat \"$INPUT_FILE\" > \"$OUTPUT_FILE\"", 200, r#"{"input":7}"#),
         ("echo chatter", 500, "not created"),
-        ("echo oops > \"$OUTPUT_FILE\"", 500, "Invalid JSON in output file: "),
+        (
+            "echo oops > \"$OUTPUT_FILE\"",
+            500,
+            "The file that OUTPUT_FILE names is the answer and has to be one JSON value, but there is ",
+        ),
         ("echo bad >&2; exit 1", 500, "exit status: 1: bad"),
         ("mkfifo \"$OUTPUT_FILE\"", 500, "not created"),
         ("sleep 60", 504, "exceeded timeout of 300ms"),

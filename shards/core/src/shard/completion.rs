@@ -139,7 +139,7 @@ impl Shard {
             || self
                 .executions
                 .get(execution)
-                .is_none_or(|execution| execution.attempts_made() >= function.policy.attempts_max);
+                .is_none_or(|execution| execution.attempts_made() >= execution.attempts_of(&function.policy));
         let message = if promised {
             format!(
                 "The function promised a callback and sent none within {limit_ms} ms; check CALLBACK_URL and its log"
@@ -262,7 +262,7 @@ impl Shard {
                     && wanted
                     && function.is_some_and(|function| {
                         function.life == Life::Live
-                            && execution.attempts_made() < function.policy.attempts_max
+                            && execution.attempts_made() < execution.attempts_of(&function.policy)
                     });
                 let expires_us = execution.live.as_ref().map_or(0, |live| live.expires_us);
                 if again && expires_us != 0 && expires_us <= self.now.mono_us {

@@ -179,6 +179,7 @@ impl World {
             concurrency: self.swarm.concurrency,
             queue_size: 4,
             attempts_max: 2,
+            sync_attempts_max: 2,
             retry_backoff_ms: 1,
             rate_limit_per_second: None,
         };

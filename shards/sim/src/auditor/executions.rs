@@ -106,8 +106,11 @@ impl Executions {
         if dispatch.number != run.attempts + 1 {
             return fail(format!("comes after {}", run.attempts));
         }
-        if dispatch.number - run.attempts_before > policy.attempts_max {
-            return fail(format!("only {} are allowed", policy.attempts_max));
+        // Once it is on record as accepted it may have as many as those have; a record that could not be written changes
+        // nothing about that.
+        let allowed = policy.attempts_of(run.accepted);
+        if dispatch.number - run.attempts_before > allowed {
+            return fail(format!("only {allowed} are allowed"));
         }
         if dispatch.payload.input != run.payload {
             return fail(format!("it has another payload: {:?}", dispatch.payload.input));

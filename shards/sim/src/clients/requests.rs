@@ -144,9 +144,13 @@ fn registration(random: &mut Random, number: u64, name: Name, swarm: &Swarm) -> 
         concurrency: random.between(1, faults.concurrency_max) as u32,
         queue_size: random.between(1, faults.queue_max) as u32,
         attempts_max: random.between(1, faults.attempts_max) as u32,
+        sync_attempts_max: 1,
         retry_backoff_ms: random.between(0, faults.backoff_ms_max) as u32,
         rate_limit_per_second: random.chance(faults.rate_limited).then(|| random.between(1, 200) as u32),
     };
+    let named = random.chance(700);
+    let sync_attempts_max = if named { policy.attempts_max } else { policy.sync_attempts_max };
+    let policy = Policy { sync_attempts_max, ..policy };
     let target = if random.chance(swarm.backend.managed) {
         Target::Backend
     } else if random.chance(swarm.backend.local) {

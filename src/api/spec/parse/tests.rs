@@ -47,7 +47,7 @@ fn pool(members: &Value) -> Value {
 fn defaults_are_filled_in() {
     let expected = json!({
         "name": "echo", "image": "img", "command": [], "env": {}, "timeoutMs": 30000, "concurrency": 4,
-        "queueSize": 100, "maxRetries": 3, "retryBackoffMs": 0, "executionMode": "DEPLOYMENT",
+        "queueSize": 100, "retryBackoffMs": 100, "executionMode": "DEPLOYMENT",
         "requestedExecutionMode": "DEPLOYMENT", "effectiveExecutionMode": "DEPLOYMENT",
         "scalingConfig": {
             "strategy": "INTERNAL", "minReplicas": 1, "maxReplicas": 10,
@@ -69,8 +69,10 @@ fn defaults_are_filled_in() {
         image_optional: false,
     };
     let spec = parse_on(&json!({"name": "echo", "executionMode": "LOCAL", "timeoutMs": null}), &server);
-    assert_eq!((spec.timeout_ms, spec.concurrency, spec.queue_size, spec.max_retries), (1, 2, 3, 4));
+    assert_eq!((spec.timeout_ms, spec.concurrency, spec.queue_size, spec.max_retries), (1, 2, 3, None));
     assert_eq!(spec.scaling_config, None);
+    let policy = spec.policy();
+    assert_eq!((policy.attempts_max, policy.sync_attempts_max), (4, 1));
 }
 
 #[test]
@@ -396,7 +398,8 @@ fn a_degraded_function_posted_again_keeps_its_address() {
 #[test]
 fn the_core_gets_numbers_and_a_target() {
     for (retries, attempts) in [(0, 1), (1, 1), (2, 2), (100, 100)] {
-        assert_eq!(parse(&pool(&json!({"maxRetries": retries}))).policy().attempts_max, attempts);
+        let policy = parse(&pool(&json!({"maxRetries": retries}))).policy();
+        assert_eq!((policy.attempts_max, policy.sync_attempts_max), (attempts, attempts));
     }
     let core = parse(&pool(&json!({"timeoutMs": 5, "rateLimitPerSecond": 6}))).core_spec();
     assert_eq!(core.name.as_str(), "f");

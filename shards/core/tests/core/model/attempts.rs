@@ -115,7 +115,7 @@ impl Oracle {
         let awaited = execution.accepted || (execution.latest_deadline_ms > self.now_ms && !self.drained);
         if !awaited
             || function.life != Life::Live
-            || execution.attempts_made() >= function.policy.attempts_max
+            || execution.attempts_made() >= function.policy.attempts_of(execution.accepted)
         {
             return self.finish(ticket, State::Error, code);
         }
@@ -256,8 +256,10 @@ impl Oracle {
         if self.executions[&ticket].state != State::Running {
             return;
         }
-        let Function { life, policy: Policy { attempts_max, timeout_ms, .. }, .. } = self.functions[function];
-        let made = self.executions[&ticket].attempts_made();
+        let Function { life, policy: Policy { timeout_ms, .. }, .. } = self.functions[function];
+        let execution = &self.executions[&ticket];
+        let attempts_max = self.functions[function].policy.attempts_of(execution.accepted);
+        let made = execution.attempts_made();
         if orphan && (made >= attempts_max || life != Life::Live) {
             let execution = self.get(ticket);
             execution.last_code = "FUNCTION_TIMEOUT";

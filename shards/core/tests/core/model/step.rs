@@ -164,10 +164,12 @@ fn call() -> impl Strategy<Value = Call> {
 
 fn registration() -> impl Strategy<Value = Registration> {
     let rate = prop::option::weighted(0.2, 1..6u32);
+    let attempts = (1..4u32, 1..4u32);
     let numbers =
-        (prop_oneof![1 => Just(20u32), 2 => Just(200), 3 => Just(1000)], 1..4u32, 1..4u32, 1..4u32, rate);
+        (prop_oneof![1 => Just(20u32), 2 => Just(200), 3 => Just(1000)], 1..4u32, 1..4u32, attempts, rate);
     (name(), prop::bool::weighted(0.4), numbers).prop_map(|(name, backend, numbers)| {
-        let (timeout_ms, concurrency, queue_size, attempts_max, rate_limit_per_second) = numbers;
+        let (timeout_ms, concurrency, queue_size, attempts, rate_limit_per_second) = numbers;
+        let (attempts_max, sync_attempts_max) = attempts;
         // Without a base, back-offs are what functions ask for: the model need not draw the same numbers.
         let retry_backoff_ms = 0;
         let policy = Policy {
@@ -175,6 +177,7 @@ fn registration() -> impl Strategy<Value = Registration> {
             concurrency,
             queue_size,
             attempts_max,
+            sync_attempts_max,
             retry_backoff_ms,
             rate_limit_per_second,
         };

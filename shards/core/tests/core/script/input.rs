@@ -233,6 +233,7 @@ fn spec(name: &str, words: &[&str]) -> FunctionSpec {
         concurrency: option(words, "slots").unwrap_or(1),
         queue_size: option(words, "queue").unwrap_or(10),
         attempts_max: option(words, "attempts").unwrap_or(3),
+        sync_attempts_max: option(words, "sync").or_else(|| option(words, "attempts")).unwrap_or(3),
         retry_backoff_ms: option(words, "backoff").unwrap_or(0),
         rate_limit_per_second: option(words, "rate"),
     };

@@ -129,6 +129,27 @@ fn one_attempt_means_no_retry_and_neither_does_a_failure_that_asks_for_none() {
 }
 
 #[test]
+fn a_synchronous_call_has_attempts_of_its_own_until_it_is_accepted() {
+    check(
+        "
+        0 r register f attempts=3 sync=1 slots=2 -> open F, r: registered
+        0 a invoke f -> dispatch a#1 to F for 1000
+        0 b invoke f key=k -> dispatch b#1 to F for 1000 key=k
+        1 answer a#1 fail -> note 0+1 of 1 ms, a: error a FAILED
+        1 c enqueue f key=k -> c: accepted b
+        2 answer b#1 fail -> note retry b#1 FAILED, dispatch b#2 to F for 1000
+        3 answer b#2 fail -> note retry b#2 FAILED, dispatch b#3 to F for 1000
+        4 answer b#3 fail -> note 0+1 of 4 ms, b: error b FAILED
+        5 d dead f -> d: letters [b#3 FAILED at 4 of 0]
+        5 e invoke f -> dispatch e#1 to F for 1000
+        6 answer e#1 promise
+        1005 turn -> e: timeout e function 1000
+        show f -> invocations=3 dispatches=5 errors=2 retries=2 timeouts=1 warm=2 orphans=1 dead=1
+        ",
+    );
+}
+
+#[test]
 fn a_retry_goes_to_the_tail_and_clears_what_the_attempt_left() {
     check(
         "

@@ -99,8 +99,11 @@ fn mend_end(segments: &mut Vec<Segment>) -> Result<(), StoreError> {
             // Nothing came of it: starts that fail again and again must not leave a file each.
             std::fs::remove_file(&last.path).map_err(failed)?;
             segments.pop();
+            return Ok(());
         }
-        return Ok(());
+        // A kill may have left what was written and never synced. Work goes on from it in another file: a power failure would
+        // tear it then where no end is.
+        return File::open(&last.path).and_then(|file| file.sync_all()).map_err(failed);
     };
     if !damage.is_last {
         return Err(StoreError::Corrupt {

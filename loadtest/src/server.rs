@@ -48,6 +48,8 @@ pub struct Launch {
     pub data_dir: Option<PathBuf>,
     /// Settings, as `key=value`.
     pub settings: Vec<String>,
+    /// Variables of its environment besides ours.
+    pub environment: Vec<(String, String)>,
     /// Port of its API; 0 takes a free one.
     pub port: u16,
     /// A socket for its API that outlives it: it is handed over (`LISTEN_FDS`), and `port` is of no use.
@@ -132,7 +134,7 @@ impl Launch {
         for setting in &self.settings {
             command.args(["--set", setting]);
         }
-        command.env("NANOFAAS_LOG", "info").process_group(0);
+        command.env("NANOFAAS_LOG", "info").envs(self.environment.iter().cloned()).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A copy without the mark that closes it when the program starts; ours keeps the mark.
         let handed: Option<OwnedFd> =

@@ -15,6 +15,7 @@ use crate::{
     crash::{
         self, Fault, Options,
         disk::{self, Way},
+        stall::Trouble,
     },
     interrupt::EXIT_CODE,
     plan,
@@ -40,6 +41,9 @@ pub(super) struct CrashCommand {
     /// What stands for the disk of --fault full [default: tmpfs; limit, where nothing can be mounted]
     #[arg(long, value_enum, value_name = "DISK")]
     disk: Option<DiskName>,
+    /// Let kills take the process only, not what --fault hung and slow had not synced
+    #[arg(long)]
+    keep_unsynced: bool,
     /// How often the server is killed
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     cycles: u64,
@@ -87,6 +91,10 @@ enum FaultName {
     Torn,
     /// The disk becomes full, also over kills, and has room again later
     Full,
+    /// The disk hangs for seconds, and works again or the server is killed; half of the kills take what was not synced (needs cc)
+    Hung,
+    /// Every sync takes 20 to 200 ms; half of the kills take what was not synced (needs cc)
+    Slow,
 }
 
 /// Disks on the command line.
@@ -128,6 +136,8 @@ impl CrashCommand {
                 return Err(Failure::Usage("--fault needs --data: it is about the store".to_owned()));
             }
             (FaultName::Torn, _) => return Ok(Fault::Torn),
+            (FaultName::Hung, _) => return Ok(Fault::Stall(Trouble::Hung)),
+            (FaultName::Slow, _) => return Ok(Fault::Stall(Trouble::Slow)),
             (FaultName::Full, Some(data)) => data,
         };
         if self.disk == Some(DiskName::Limit) {
@@ -160,6 +170,8 @@ impl CrashCommand {
             "idempotency.ttl=24h",
             "async-queue.enabled=true",
             "rate.max-per-second=1000000",
+            "delivery.secret=of-this-run-only",
+            "delivery.allow-private=true",
         ];
         let launch = Launch {
             binary: self.binary.clone(),
@@ -171,6 +183,7 @@ impl CrashCommand {
         Options {
             launch,
             fault,
+            keep_unsynced: self.keep_unsynced,
             cycles: self.cycles,
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..1 << 32)),
             rate: self.rate,

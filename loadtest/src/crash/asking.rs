@@ -1,61 +1,63 @@
-//! Questions to the server: what it knows of an execution, which functions it has.
+//! Questions to the server: what it knows of an execution, which dead letters a function has.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use super::{CrashError, caller::name, ledger::Seen};
-use crate::{
-    client::exchange::{Client, FetchError},
-    server::Server,
+use serde_json::Value;
+
+use super::{
+    caller::name,
+    ledger::{End, Seen},
 };
+use crate::client::exchange::{Client, FetchError};
 
 /// How long an answer may take.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Dead letters that a function can have.
+pub(super) const LETTERS_MAX: usize = 1000;
 
-/// Registers what is missing; how many functions that were.
-pub(super) fn register(
-    server: &Server,
-    functions: u64,
-    endpoint: SocketAddr,
-    attempts_max: u32,
-) -> Result<u64, CrashError> {
-    let failed = |error: String| CrashError::Register(error);
-    let mut client = Client::connect(server.api, ASK_TIMEOUT)?;
-    let mut missing = 0;
-    for function in 0..functions {
-        let name = name(function);
-        let path = format!("/v1/functions/{name}");
-        let known = client.send("GET", &path, None).map_err(|error| failed(error.to_string()))?;
-        if known.status == 200 {
-            continue;
-        }
-        missing += 1;
-        let spec = format!(
-            r#"{{"name":"{name}","executionMode":"POOL","endpointUrl":"http://{endpoint}/invoke","concurrency":16,"queueSize":100000,"maxRetries":{attempts_max}}}"#
-        );
-        let answer =
-            client.send("POST", "/v1/functions", Some(&spec)).map_err(|error| failed(error.to_string()))?;
-        if answer.status != 201 {
-            return Err(failed(String::from_utf8_lossy(&answer.body).into_owned()));
-        }
-    }
-    Ok(missing)
-}
-
-/// What the server says of an execution.
-pub(super) fn look(client: &mut Client, id: &str) -> Result<Seen, FetchError> {
-    let answer = client.send("GET", &format!("/v1/executions/{id}"), None)?;
+/// What the server says of an execution; `query` may ask it to wait for the end.
+pub(super) fn look(client: &mut Client, id: &str, query: &str) -> Result<Seen, FetchError> {
+    let answer = client.send("GET", &format!("/v1/executions/{id}{query}"), None)?;
     if answer.status == 404 {
         return Ok(Seen::Unknown);
     }
     if answer.status != 200 {
         return Err(FetchError::Status(answer.status));
     }
-    let status: serde_json::Value =
-        serde_json::from_slice(&answer.body).map_err(|error| FetchError::Answer(error.to_string()))?;
-    Ok(match status["status"].as_str() {
-        Some(end @ ("success" | "error" | "timeout")) => {
-            Seen::Ended(end.to_owned(), format!("{} {}", status["output"], status["error"]))
-        }
-        _ => Seen::Open,
+    Ok(end(&parsed(&answer.body)?).map_or(Seen::Open, Seen::Ended))
+}
+
+/// The dead letters of a function: ids and ends. `None`: there is no such function.
+pub(super) fn dead_letters(
+    client: &mut Client,
+    function: u64,
+) -> Result<Option<Vec<(String, End)>>, FetchError> {
+    let path = format!("/v1/functions/{}/dead-letters?limit={LETTERS_MAX}", name(function));
+    let answer = client.send("GET", &path, None)?;
+    match answer.status {
+        200 => {}
+        404 => return Ok(None),
+        status => return Err(FetchError::Status(status)),
+    }
+    let list = parsed(&answer.body)?;
+    let letters = list.as_array().map(Vec::as_slice).unwrap_or_default().iter();
+    Ok(Some(
+        letters
+            .filter_map(|letter| Some((letter["executionId"].as_str()?.to_owned(), end(letter)?)))
+            .collect(),
+    ))
+}
+
+/// The end in an ExecutionStatus, if it has one.
+pub(super) fn end(status: &Value) -> Option<End> {
+    let name = status["status"].as_str().filter(|name| ["success", "error", "timeout"].contains(name))?;
+    Some(End {
+        status: name.to_owned(),
+        code: status["error"]["code"].as_str().map(str::to_owned),
+        result: format!("{} {}", status["output"], status["error"]),
     })
+}
+
+fn parsed(body: &[u8]) -> Result<Value, FetchError> {
+    serde_json::from_slice(body).map_err(|error| FetchError::Answer(error.to_string()))
 }

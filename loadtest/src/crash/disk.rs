@@ -26,8 +26,6 @@ const SIZE: &str = "256m";
 const ENTERED: &str = "LOADTEST_DISK_IS_MOUNTED";
 /// Takes the room.
 const BALLAST: &str = "ballast";
-/// What ended so shortly before the disk became full may not be written down any more.
-const LATE: Duration = Duration::from_millis(100);
 /// Room that a limit on the length of files leaves, at most: writes succeed in part.
 const SLACK_BYTES: u64 = 200;
 /// Share of the times that there is room again while the server serves.
@@ -89,8 +87,6 @@ pub(super) struct Disk {
     plan: Plan,
     /// No room.
     is_full: bool,
-    /// What ends now may not be on disk: there is no room, or the store does not use it yet.
-    pub(super) is_doubtful: bool,
     /// How often it became full.
     pub(super) fills: u64,
     /// Kills while it was.
@@ -100,12 +96,7 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new(way: Way, data: &Path) -> Disk {
         let (data, plan) = (data.to_owned(), Plan::default());
-        Disk { way, data, plan, is_full: false, is_doubtful: false, fills: 0, kills: 0 }
-    }
-
-    /// It is not full, nor about to be.
-    pub(super) fn has_room(&self) -> bool {
-        !self.is_full && self.plan.fill.is_none()
+        Disk { way, data, plan, is_full: false, fills: 0, kills: 0 }
     }
 
     /// A server serves from now on, so long.
@@ -119,9 +110,6 @@ impl Disk {
 
     /// So long it has served. Does what is due.
     pub(super) fn advance(&mut self, served: Duration, server: &Server, random: &mut Rng) -> io::Result<()> {
-        if self.plan.fill.is_some_and(|at| served + LATE >= at) {
-            self.is_doubtful = true;
-        }
         if self.plan.fill.take_if(|at| served >= *at).is_some() {
             self.fills += 1;
             self.is_full = true;
@@ -148,9 +136,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Another server was begun. What it knows is on disk.
+    /// Another server was begun.
     pub(super) fn begun(&mut self, server: &Server, random: &mut Rng) -> io::Result<()> {
-        self.is_doubtful = self.is_full;
         match self.way {
             _ if !self.is_full => Ok(()),
             // What the last one cut off at its end is taken, too.

@@ -1,15 +1,16 @@
-//! The client's book: every call that was accepted, and what was seen of it since.
+//! The client's book: every call that was accepted, what was asked about it, and what was shown of it since.
 //!
-//! It is written when an answer has come, and read against the server and against the endpoint at the end. It knows nothing of
-//! how the server works.
+//! It is written when an answer has come, and read against the server and against the endpoint at the end (`judgement`). It knows
+//! nothing of how the server works. What is shown once is the end, until a replay is asked for. A request whose answer
+//! did not come proves nothing: the server may have heard it or not, and either is accepted.
+//!
+//! Several threads read while one asks for changes. An answer that was asked for before a change is not held against what follows
+//! it: readers take a [`Ticket`] before they ask.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::endpoint::{Behaviour, Runs};
-use crate::report::crash::Findings;
-
-/// Findings that are described one by one.
-const EXAMPLES_MAX: usize = 20;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 /// What the server says of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,33 +19,130 @@ pub(super) enum Seen {
     Unknown,
     /// It waits or runs.
     Open,
-    /// It has ended: its status, and its result as it was written.
-    Ended(String, String),
+    /// It has ended.
+    Ended(End),
+}
+
+/// An end, as it was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) status: String,
+    /// Code of its error.
+    pub(super) code: Option<String>,
+    /// Output and error, as they were written.
+    pub(super) result: String,
+}
+
+impl End {
+    /// It was cancelled.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.code.as_deref() == Some("CANCELLED")
+    }
+
+    /// It waited when its function was removed.
+    pub(super) fn is_removed(&self) -> bool {
+        self.code.as_deref() == Some("FUNCTION_REMOVED")
+    }
+
+    /// The run that it came from, if it came from one and says so.
+    pub(super) fn run(&self) -> Option<u32> {
+        let (_, rest) = self.result.split_once("\"run\":").or_else(|| self.result.split_once("run "))?;
+        let rest = rest.trim_start();
+        rest[..rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
+    }
+}
+
+/// A change that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is not to run.
+    Cancel,
+    /// It is no dead letter any more.
+    Purge,
+    /// It is to run again.
+    Replay,
+}
+
+/// What the server said to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is done, and promised.
+    Promised,
+    /// It cannot be done, and was not.
+    Refused,
+    /// Nothing, or not in time, or that it cannot be written down.
+    Uncertain,
+}
+
+/// The moment at which a question was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Ticket(u64);
+
+/// A replay that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Replay {
+    pub(super) at: Instant,
+    pub(super) is_promised: bool,
 }
 
 /// An accepted call.
 #[derive(Debug)]
-struct Entry {
-    number: u64,
-    key: Option<String>,
-    /// The first end that was seen.
-    ended: Option<(String, String)>,
+pub(super) struct Entry {
+    pub(super) number: u64,
+    pub(super) key: Option<String>,
+    /// The end that was shown since the latest replay.
+    pub(super) shown: Option<End>,
+    /// Those that were shown before, when it was a dead letter.
+    pub(super) earlier: Vec<End>,
     /// The latest that was seen.
-    latest: Seen,
-    /// Another result was seen after the first.
-    is_changed: bool,
+    pub(super) latest: Seen,
+    /// What else was seen after an end had been shown.
+    pub(super) changed: Option<String>,
+    /// Since when it is promised that it does not run.
+    pub(super) cancelled: Option<Instant>,
+    /// Its being given up was promised.
+    pub(super) is_purged: bool,
+    /// Its being given up was asked for; whether it happened is not known.
+    pub(super) may_be_purged: bool,
+    /// It was on a list after it had been given up.
+    pub(super) came_back: bool,
+    pub(super) replay: Option<Replay>,
+    pub(super) delivered: Vec<End>,
+    /// A delivery that is none of the ends that were shown.
+    pub(super) delivered_otherwise: Option<End>,
+    /// The latest change.
+    changed_at: Ticket,
 }
 
 /// The book.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    entries: BTreeMap<String, Entry>,
+    pub(super) entries: BTreeMap<String, Entry>,
     /// Ids in the order of their acceptance, to pick from.
-    ids: Vec<String>,
+    pub(super) ids: Vec<String>,
     /// Ids by idempotency key.
     keys: BTreeMap<String, String>,
     /// Keys that stood for more than one, and what they stood for.
-    keys_broken: BTreeMap<String, String>,
+    pub(super) keys_broken: BTreeMap<String, String>,
+    /// Delivered before the 202 was read.
+    early: BTreeMap<String, Vec<End>>,
+    /// On a list of dead letters at the end.
+    pub(super) letters: BTreeSet<String>,
+    /// Functions whose list was full once: their oldest letters are dropped on purpose.
+    pub(super) overflowed: BTreeSet<u64>,
+    pub(super) counts: Counts,
+    clock: Ticket,
+}
+
+/// What was written into it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) shown: u64,
+    pub(super) delivered: u64,
+    pub(super) cancels: u64,
+    pub(super) purges: u64,
+    pub(super) replays: u64,
+    pub(super) uncertain: u64,
 }
 
 impl Ledger {
@@ -56,26 +154,119 @@ impl Ledger {
                 self.keys_broken.insert(key.to_owned(), format!("key {key}: first {first}, later {id}"));
             }
         }
-        if !self.entries.contains_key(id) {
-            let (key, latest) = (key.map(str::to_owned), Seen::Open);
-            self.entries.insert(id.to_owned(), Entry { number, key, ended: None, latest, is_changed: false });
-            self.ids.push(id.to_owned());
+        if self.entries.contains_key(id) {
+            return;
+        }
+        let entry = Entry {
+            number,
+            key: key.map(str::to_owned),
+            shown: None,
+            earlier: Vec::new(),
+            latest: Seen::Open,
+            changed: None,
+            cancelled: None,
+            is_purged: false,
+            may_be_purged: false,
+            came_back: false,
+            replay: None,
+            delivered: Vec::new(),
+            delivered_otherwise: None,
+            changed_at: Ticket::default(),
+        };
+        self.entries.insert(id.to_owned(), entry);
+        self.ids.push(id.to_owned());
+        for end in self.early.remove(id).unwrap_or_default() {
+            self.deliver(id, end);
         }
     }
 
-    /// The server says this of an execution. `is_safe`: an end must be on disk, so that it is the end.
-    pub(super) fn see(&mut self, id: &str, seen: Seen, is_safe: bool) {
+    /// For a question that is asked now.
+    pub(super) fn ticket(&self) -> Ticket {
+        self.clock
+    }
+
+    /// The server says this of an execution.
+    pub(super) fn see(&mut self, id: &str, seen: Seen, ticket: Ticket) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        if let Seen::Ended(status, result) = &seen {
-            let end = (status.clone(), result.clone());
-            match &entry.ended {
-                None => entry.ended = is_safe.then_some(end),
-                Some(first) => entry.is_changed |= *first != end,
+        if entry.changed_at > ticket {
+            return;
+        }
+        match &seen {
+            Seen::Ended(end) => {
+                self.counts.shown += 1;
+                entry.show(end);
             }
-        } else if entry.ended.is_some() && seen == Seen::Open {
-            entry.is_changed = true;
+            Seen::Open => entry.show_open(),
+            Seen::Unknown => {}
         }
         entry.latest = seen;
+    }
+
+    /// A dead letter is on its function's list.
+    pub(super) fn list(&mut self, id: &str, end: End, ticket: Ticket) {
+        let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.changed_at <= ticket) else { return };
+        entry.came_back |= entry.is_purged;
+        self.see(id, Seen::Ended(end), ticket);
+    }
+
+    /// A result was delivered.
+    pub(super) fn deliver(&mut self, id: &str, end: End) {
+        let Some(entry) = self.entries.get_mut(id) else {
+            self.early.entry(id.to_owned()).or_default().push(end);
+            return;
+        };
+        self.counts.delivered += 1;
+        // One from before a replay may come late.
+        if !entry.earlier.contains(&end) && !entry.takes(&end) {
+            entry.delivered_otherwise = Some(end.clone());
+        }
+        if !entry.delivered.contains(&end) {
+            entry.delivered.push(end);
+        }
+    }
+
+    /// A change is asked for.
+    pub(super) fn ask(&mut self, id: &str, change: Change) {
+        self.clock.0 += 1;
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        entry.changed_at = self.clock;
+        if change == Change::Replay {
+            entry.earlier.extend(entry.shown.take());
+            entry.replay = Some(Replay { at: Instant::now(), is_promised: false });
+        }
+    }
+
+    /// The answer to that.
+    pub(super) fn answer(&mut self, id: &str, change: Change, outcome: Outcome) {
+        self.clock.0 += 1;
+        self.counts.uncertain += u64::from(outcome == Outcome::Uncertain);
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        entry.changed_at = self.clock;
+        match (change, outcome) {
+            (Change::Cancel, Outcome::Promised) => {
+                self.counts.cancels += 1;
+                entry.cancelled = Some(Instant::now());
+            }
+            (Change::Purge, Outcome::Promised) => {
+                self.counts.purges += 1;
+                entry.is_purged = true;
+            }
+            (Change::Purge, Outcome::Uncertain) => entry.may_be_purged = true,
+            (Change::Replay, Outcome::Promised) => {
+                self.counts.replays += 1;
+                // Read while it was asked for.
+                let old = entry.shown.take_if(|shown| entry.earlier.contains(shown));
+                drop(old);
+                entry.replay = entry.replay.map(|replay| Replay { is_promised: true, ..replay });
+            }
+            (Change::Replay, Outcome::Refused) => {
+                entry.shown = entry.shown.take().or(entry.earlier.pop());
+                entry.replay = None;
+            }
+            (Change::Replay, Outcome::Uncertain)
+            | (Change::Cancel, Outcome::Refused | Outcome::Uncertain)
+            | (Change::Purge, Outcome::Refused) => {}
+        }
     }
 
     /// How many were accepted.
@@ -106,124 +297,160 @@ impl Ledger {
             entry.latest = Seen::Open;
         }
     }
+}
 
-    /// What the book says in the end, with what the endpoint counted.
-    pub(super) fn findings(&self, runs: &Runs, attempts_max: u32) -> Findings {
-        let mut findings = Findings { accepted: self.ids.len() as u64, ..Findings::default() };
-        let mut keys_broken: BTreeSet<&str> = self.keys_broken.keys().map(String::as_str).collect();
-        let mut examples: Vec<String> = self.keys_broken.values().cloned().collect();
-        for id in &self.ids {
-            let entry = &self.entries[id];
-            let count = runs.by_execution.get(id).copied().unwrap_or_default();
-            let mut add = |what: &str| examples.push(format!("{id} (call {}): {what}", entry.number));
-            match &entry.latest {
-                Seen::Unknown => {
-                    findings.lost += 1;
-                    add("accepted, and unknown after the last restart");
-                }
-                Seen::Open => {
-                    findings.unfinished += 1;
-                    add("accepted, and neither succeeded nor failed in the end");
-                }
-                Seen::Ended(status, _) => {
-                    findings.finished += 1;
-                    *findings.by_status.entry(status.clone()).or_default() += 1;
-                    if count == 0 {
-                        findings.never_run += 1;
-                        add("has a result, but never reached the function");
-                    }
-                }
-            }
-            if entry.is_changed {
-                findings.changed += 1;
-                add("was seen finished, and later something else");
-            }
-            findings.run_again += u64::from(count > Behaviour::of(entry.number).runs(attempts_max));
-            // Two executions of one keyed call: the first was accepted, but its key was forgotten.
-            let ids = runs.by_number.get(&entry.number).map_or(0, |ids| ids.len());
-            if let Some(key) = entry.key.as_deref().filter(|_| ids > 1)
-                && keys_broken.insert(key)
-            {
-                add("has an idempotency key and ran under several ids");
-            }
+impl Entry {
+    fn show(&mut self, end: &End) {
+        if self.takes(end) {
+            return;
         }
-        findings.keys_broken = keys_broken.len() as u64;
-        examples.truncate(EXAMPLES_MAX);
-        findings.examples = examples;
-        findings
+        let first = self.shown.as_ref().map(|shown| format!("{} {}", shown.status, shown.result));
+        let text =
+            format!("{} was shown first, then {} {}", first.unwrap_or_default(), end.status, end.result);
+        self.changed.get_or_insert(text);
+    }
+
+    /// Whether an end can be the one of this execution; it is from now on.
+    fn takes(&mut self, end: &End) -> bool {
+        let may_be_replayed = self.replay.is_some_and(|replay| !replay.is_promised);
+        match &self.shown {
+            None => {
+                // An old one after a promised replay is judged by what reached the function.
+                if may_be_replayed || !self.earlier.contains(end) {
+                    self.shown = Some(end.clone());
+                }
+                true
+            }
+            Some(shown) if shown == end => true,
+            // The replay of which no answer came happened.
+            Some(shown) if may_be_replayed && self.earlier.contains(shown) => {
+                self.shown = Some(end.clone());
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    fn show_open(&mut self) {
+        let Some(shown) = &self.shown else { return };
+        let may_be_replayed = self.replay.is_some_and(|replay| !replay.is_promised);
+        if !(may_be_replayed && self.earlier.contains(shown)) {
+            let text = format!("{} {} was shown first, then no end", shown.status, shown.result);
+            self.changed.get_or_insert(text);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn ended(result: &str) -> Seen {
-        Seen::Ended("success".to_owned(), result.to_owned())
+    pub(in crate::crash) fn ended(result: &str) -> Seen {
+        Seen::Ended(end("success", None, result))
     }
 
-    fn runs(executions: &[(&str, u64, u32)]) -> Runs {
-        let mut runs = Runs::default();
-        for (id, number, count) in executions {
-            runs.by_execution.insert((*id).to_owned(), *count);
-            runs.by_number.entry(*number).or_default().insert((*id).to_owned());
-        }
-        runs
+    pub(in crate::crash) fn end(status: &str, code: Option<&str>, result: &str) -> End {
+        End { status: status.to_owned(), code: code.map(str::to_owned), result: result.to_owned() }
+    }
+
+    /// Shown as a dead letter after this run.
+    fn letter(run: u32) -> End {
+        end("error", Some("FUNCTION_ERROR"), &format!("never, run {run}"))
+    }
+
+    fn ledger() -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.accept("a", 4, None);
+        ledger
     }
 
     #[test]
-    fn what_is_accepted_has_to_end_somewhere() {
-        let mut ledger = Ledger::default();
-        for (id, number) in [("fine", 4), ("lost", 5), ("open", 6), ("again", 7), ("failing", 11)] {
-            ledger.accept(id, number, None);
-        }
-        ledger.see("fine", ended("1"), true);
-        ledger.see("lost", Seen::Unknown, true);
-        ledger.see("again", ended("1"), true);
-        ledger.see("failing", Seen::Ended("error".to_owned(), String::new()), true);
-        ledger.see("somebody else's", Seen::Unknown, true);
-        assert_eq!(ledger.open(), ["lost", "open"]);
-        let runs = runs(&[("fine", 4, 1), ("again", 7, 2), ("failing", 11, 3)]);
-        let findings = ledger.findings(&runs, 3);
-        assert_eq!((findings.accepted, findings.finished), (5, 3));
-        assert_eq!((findings.lost, findings.unfinished, findings.run_again), (1, 1, 1));
-        assert_eq!((findings.changed, findings.never_run, findings.keys_broken), (0, 0, 0));
-        assert_eq!(findings.by_status["error"], 1);
-        assert_eq!(findings.examples.len(), 2, "{findings:?}");
-        assert!(!findings.is_good());
+    fn a_result_names_its_run() {
+        assert_eq!(end("success", None, r#"{"number":4,"run":12} null"#).run(), Some(12));
+        assert_eq!(letter(3).run(), Some(3));
+        assert_eq!(end("error", Some("CANCELLED"), "cancelled").run(), None);
     }
 
     #[test]
-    fn an_end_is_the_end() {
-        let mut ledger = Ledger::default();
-        for (id, number) in [("same", 4), ("other result", 5), ("runs again", 6)] {
-            ledger.accept(id, number, None);
-            ledger.see(id, ended("1"), true);
-        }
-        ledger.accept("not on disk", 8, None);
-        ledger.see("not on disk", ended("1"), false);
-        ledger.forget_latest();
-        assert_eq!(ledger.open().len(), 4);
-        ledger.see("not on disk", ended("2"), true);
-        ledger.see("same", ended("1"), true);
-        ledger.see("other result", ended("2"), true);
-        ledger.see("runs again", Seen::Open, true);
-        ledger.see("runs again", ended("1"), true);
-        let runs = runs(&[("same", 4, 1), ("other result", 5, 2), ("not on disk", 8, 2)]);
-        let findings = ledger.findings(&runs, 3);
-        assert_eq!((findings.changed, findings.never_run, findings.lost), (2, 1, 0), "{findings:?}");
+    fn an_answer_from_before_a_change_is_not_held_against_it() {
+        let mut ledger = ledger();
+        let before = ledger.ticket();
+        ledger.ask("a", Change::Cancel);
+        let meanwhile = ledger.ticket();
+        ledger.answer("a", Change::Cancel, Outcome::Promised);
+        ledger.see("a", Seen::Ended(end("error", Some("CANCELLED"), "")), ledger.ticket());
+        ledger.see("a", Seen::Open, before);
+        ledger.see("a", Seen::Open, meanwhile);
+        assert_eq!(ledger.entries["a"].changed, None);
+        ledger.see("a", Seen::Open, ledger.ticket());
+        assert!(ledger.entries["a"].changed.is_some());
     }
 
     #[test]
-    fn a_key_stands_for_one_execution() {
+    fn a_replay_has_another_end() {
+        let mut ledger = ledger();
+        ledger.list("a", letter(3), ledger.ticket());
+        ledger.ask("a", Change::Replay);
+        // Read while it is asked for, and delivered late.
+        ledger.see("a", Seen::Ended(letter(3)), ledger.ticket());
+        ledger.answer("a", Change::Replay, Outcome::Promised);
+        ledger.deliver("a", letter(3));
+        ledger.see("a", Seen::Open, ledger.ticket());
+        ledger.see("a", Seen::Ended(letter(6)), ledger.ticket());
+        ledger.deliver("a", letter(6));
+        let entry = &ledger.entries["a"];
+        assert_eq!((&entry.changed, &entry.delivered_otherwise), (&None, &None));
+        assert_eq!(entry.shown, Some(letter(6)));
+        ledger.deliver("a", letter(5));
+        ledger.see("a", Seen::Ended(letter(7)), ledger.ticket());
+        assert_eq!(ledger.entries["a"].delivered_otherwise, Some(letter(5)));
+        assert!(ledger.entries["a"].changed.is_some());
+    }
+
+    #[test]
+    fn a_replay_without_an_answer_may_have_happened() {
+        for happens in [false, true] {
+            let mut ledger = ledger();
+            ledger.list("a", letter(3), ledger.ticket());
+            ledger.ask("a", Change::Replay);
+            ledger.answer("a", Change::Replay, Outcome::Uncertain);
+            ledger.see("a", Seen::Ended(letter(3)), ledger.ticket());
+            if happens {
+                ledger.see("a", Seen::Open, ledger.ticket());
+                ledger.see("a", Seen::Ended(letter(6)), ledger.ticket());
+            }
+            assert_eq!(ledger.entries["a"].changed, None);
+            ledger.see("a", Seen::Ended(letter(if happens { 3 } else { 6 })), ledger.ticket());
+            ledger.see("a", Seen::Ended(letter(9)), ledger.ticket());
+            assert!(ledger.entries["a"].changed.is_some(), "{happens}");
+        }
+        let mut ledger = ledger();
+        ledger.list("a", letter(3), ledger.ticket());
+        ledger.ask("a", Change::Replay);
+        ledger.answer("a", Change::Replay, Outcome::Refused);
+        ledger.see("a", Seen::Ended(letter(6)), ledger.ticket());
+        assert!(ledger.entries["a"].changed.is_some());
+    }
+
+    #[test]
+    fn what_was_given_up_comes_back_to_no_list() {
+        let mut ledger = ledger();
+        ledger.list("a", letter(3), ledger.ticket());
+        let before = ledger.ticket();
+        ledger.ask("a", Change::Purge);
+        ledger.answer("a", Change::Purge, Outcome::Promised);
+        ledger.list("a", letter(3), before);
+        assert!(!ledger.entries["a"].came_back);
+        ledger.list("a", letter(3), ledger.ticket());
+        assert!(ledger.entries["a"].came_back);
+    }
+
+    #[test]
+    fn what_is_delivered_before_the_answer_is_kept() {
         let mut ledger = Ledger::default();
-        ledger.accept("a", 4, Some("k"));
-        ledger.accept("a", 4, Some("k"));
-        ledger.see("a", ended("1"), true);
-        assert!(ledger.findings(&runs(&[("a", 4, 1)]), 3).is_good());
-        assert_eq!(ledger.keyed(0), Some((4, "k".to_owned())));
-        assert_eq!(ledger.findings(&runs(&[("a", 4, 1), ("b", 4, 1)]), 3).keys_broken, 1);
-        ledger.accept("b", 4, Some("k"));
-        assert_eq!(ledger.findings(&runs(&[("a", 4, 1)]), 3).keys_broken, 1);
+        ledger.deliver("a", letter(1));
+        ledger.accept("a", 4, None);
+        ledger.see("a", Seen::Ended(letter(2)), ledger.ticket());
+        assert!(ledger.entries["a"].changed.is_some());
     }
 }

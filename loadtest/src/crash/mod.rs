@@ -1,22 +1,31 @@
 //! Kills a server again and again under load, and keeps book of what it had promised.
 //!
-//! Callers enqueue and invoke at a constant rate and write down each 202 (`ledger`). Functions run behind an endpoint that
-//! counts executions. The server is killed with SIGKILL at random moments that follow from a seed, some of them before it is
-//! ready, and started again on the same port and data. In between results are read, so that one that changes later is
-//! found, and calls with an idempotency key are repeated. After the last restart everything that was accepted has to be known and
-//! to come to an end.
+//! Callers enqueue and invoke at a constant rate and write down each 202 (`ledger`). Functions run behind an endpoint that writes
+//! down every request, answers some with a promise and calls back late, and has results delivered to it. Others wait for ends,
+//! cancel what waits, give dead letters up or replay them, and remove a function. The server is killed with SIGKILL at
+//! random moments that follow from a seed, some of them before it is ready, and started again on the same port and data.
+//! In between results are read, and calls with an idempotency key are repeated. After the last restart everything that was accepted
+//! has to be known and to come to an end, and nothing that was answered may have been taken back (`judgement`).
 //!
-//! Besides the kills the store can have another fault: a torn end before each start (`torn`), or a disk that becomes full
-//! and has room again later (`disk`).
+//! Besides the kills the store can have another fault: a torn end before each start (`torn`), a disk that becomes full
+//! and has room again later (`disk`), or one that hangs or is slow (`stall`).
 //!
-//! SIGKILL takes the process, not the machine: what was written and not yet synced survives. Power loss is for the simulator.
+//! SIGKILL takes the process, not the machine: what was written and not yet synced survives. With a disk that hangs or is slow
+//! some of the kills take that, too; power loss in all its forms is for the simulator.
 
 mod asking;
 mod caller;
+mod cycle;
 pub mod disk;
 mod endpoint;
+mod judgement;
 mod ledger;
+mod operator;
+mod registrar;
+mod runs;
+pub mod stall;
 mod torn;
+mod watcher;
 
 use std::{
     fs, io,
@@ -30,39 +39,27 @@ use std::{
 };
 
 use self::{
-    asking::{ASK_TIMEOUT, look, register},
-    caller::{Caller, Enqueued, Office},
-    disk::{Disk, Way},
-    endpoint::Endpoint,
-    ledger::{Ledger, Seen},
+    caller::{Caller, Office},
+    cycle::Run,
+    disk::Way,
+    registrar::Known,
+    stall::Trouble,
 };
 use crate::{
-    client::exchange::Client,
     interrupt::Interrupt,
     report::{
-        crash::{Calls, Crash, Faults, SCHEMA},
+        crash::{Calls, Crash, Findings, SCHEMA},
         rounds::median,
-        table::time,
     },
-    server::{Launch, Server, ServerError},
+    server::{Launch, ServerError},
 };
 
-/// Threads that call.
-const CALLERS: u32 = 8;
+/// Threads that call. A call that waits for a slow disk holds up the others of its thread.
+const CALLERS: u32 = 24;
+/// Threads that wait for ends.
+const WATCHERS: usize = 4;
 /// Attempts of a function.
 const ATTEMPTS_MAX: u32 = 3;
-/// Share of the kills that come before the server is ready.
-const EARLY_KILLS: f64 = 0.15;
-/// Latest moment of such a kill.
-const EARLY_KILL_MS_MAX: u64 = 200;
-/// Earliest moment of any other, after the server is ready.
-const KILL_MS_MIN: u64 = 50;
-/// Calls with a key that are repeated after each restart.
-const REPEATED: usize = 20;
-/// Pause between two looks at results.
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
-/// How long a store may refuse records that there is room for.
-const ROOM_UNUSED_MAX: Duration = Duration::from_secs(10);
 
 /// What else goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +70,8 @@ pub enum Fault {
     Torn,
     /// The disk becomes full.
     Full(Way),
+    /// The disk hangs, or is slow.
+    Stall(Trouble),
 }
 
 /// What to do.
@@ -82,6 +81,8 @@ pub struct Options {
     pub launch: Launch,
     /// What else goes wrong with its store; it needs a data directory.
     pub fault: Fault,
+    /// A kill takes what was not synced from no disk.
+    pub keep_unsynced: bool,
     /// How often it is killed while it serves.
     pub cycles: u64,
     /// What the moments follow from.
@@ -116,24 +117,9 @@ pub enum CrashError {
     /// A function cannot be registered.
     #[error("cannot register a function: {0}")]
     Register(String),
-    /// A calling thread panicked.
-    #[error("a calling thread failed")]
+    /// A thread panicked.
+    #[error("a thread failed")]
     Thread,
-}
-
-/// The state of a run.
-struct Run<'a> {
-    options: &'a Options,
-    launch: Launch,
-    endpoint: Endpoint,
-    random: fastrand::Rng,
-    kills: u64,
-    early_kills: u64,
-    ready_ms: Vec<f64>,
-    functions_lost: u64,
-    disk: Option<Disk>,
-    tears: u64,
-    tears_unsaid: u64,
 }
 
 /// Whether a directory can be used: it is made if it is not there.
@@ -148,7 +134,8 @@ pub fn check_new(data: &Path) -> Result<(), CrashError> {
     }
 }
 
-/// Carries it out. `progress` is told the number of kills after each.
+/// Kills the server as often as asked for, or until it is interrupted, and tells what became of what was accepted. `progress` is
+/// told how often it was killed.
 ///
 /// # Errors
 /// When the server cannot be started, or not again.
@@ -162,65 +149,53 @@ pub fn run(
     if let Some(data) = &options.launch.data_dir {
         check_new(data)?;
     }
-    let disk = match (options.fault, &options.launch.data_dir) {
-        (Fault::Full(way), Some(data)) => Some(Disk::new(way, data)),
-        _ => None,
-    };
-    let mut run = Run {
-        options,
-        launch: options.launch.clone(),
-        endpoint: Endpoint::start()?,
-        random: fastrand::Rng::with_seed(options.seed),
-        kills: 0,
-        early_kills: 0,
-        ready_ms: Vec::new(),
-        functions_lost: 0,
-        disk,
-        tears: 0,
-        tears_unsaid: 0,
-    };
+    let ledger = Arc::default();
+    let mut run = Run::new(options, &ledger)?;
     let mut server = run.start()?;
-    run.launch.port = server.api.port();
-    register(&server, options.functions, run.endpoint.address, ATTEMPTS_MAX)?;
+    run.serves(&server);
     let office = Arc::new(Office {
         address: server.api,
         functions: options.functions,
         seed: options.seed,
-        ledger: Mutex::new(Ledger::default()),
+        endpoint: run.endpoint.address,
+        ledger,
+        known: Mutex::new((0..options.functions).map(|_| Known::Removed).collect()),
         numbers: AtomicU64::new(0),
         is_closed: AtomicBool::new(false),
     });
-    let interval = Duration::from_secs_f64(f64::from(CALLERS) / options.rate);
-    let callers = (0..CALLERS).map(|_| {
-        let caller = Caller { office: Arc::clone(&office), interval };
-        thread::Builder::new().name("caller".to_owned()).spawn(move || caller.run())
-    });
-    let callers = callers.collect::<io::Result<Vec<_>>>()?;
+    registrar::check(server.api, &office)?;
+    let staff = Staff::start(&office, options)?;
     while run.kills < options.cycles && !interrupt.is_set() {
         run.look_until_kill(&mut server, &office)?;
         run.kill(server)?;
         progress(run.kills);
         server = run.start_again()?;
-        run.functions_lost += register(&server, options.functions, run.endpoint.address, ATTEMPTS_MAX)?;
+        run.check(&server, &office)?;
         run.repeat(&server, &office);
     }
     let still_refused = run.make_room(&server, &office)?;
     office.is_closed.store(true, Ordering::Relaxed);
-    let mut calls = Calls::default();
-    for caller in callers {
-        calls.add(&caller.join().map_err(|_| CrashError::Thread)?);
-    }
+    let mut calls = staff.join()?;
+    registrar::check(server.api, &office)?;
     run.settle(&server, &office);
-    let mut findings = office.ledger().findings(&run.endpoint.runs(), ATTEMPTS_MAX);
-    findings.functions_lost = run.functions_lost;
-    findings.still_refused = u64::from(still_refused);
-    findings.tears_unsaid = run.tears_unsaid;
-    let faults = run.faults();
+    let findings = Findings {
+        functions_lost: run.functions_lost,
+        removals_taken_back: run.removals_taken_back,
+        still_refused: u64::from(still_refused),
+        tears_unsaid: run.tears_unsaid,
+        answered_late: calls.answered_late,
+        ..judgement::judge(&office.ledger(), &run.endpoint.runs(), options.functions, ATTEMPTS_MAX)
+    };
+    office.count(&mut calls);
+    calls.late_callbacks = run.endpoint.runs().late_callbacks;
+    let faults = run.faults()?;
     // A fault that nobody noticed proves nothing.
     let is_tried = match options.fault {
         Fault::Kill => true,
         Fault::Torn => run.tears > 0,
         Fault::Full(_) => calls.not_stored > 0,
+        Fault::Stall(Trouble::Hung) => faults.syncs_hung > 0,
+        Fault::Stall(Trouble::Slow) => faults.syncs_slow > 0,
     };
     Ok(Crash {
         schema: SCHEMA,
@@ -235,192 +210,50 @@ pub fn run(
         ready_ms_median: median(run.ready_ms.iter().copied()).unwrap_or_default(),
         ready_ms_max: run.ready_ms.iter().copied().fold(0.0, f64::max),
         calls,
+        is_tried,
         is_good: findings.is_good() && is_tried,
         findings,
     })
 }
 
-impl Run<'_> {
-    fn begin(&mut self) -> Result<Server, CrashError> {
-        let is_torn = self.options.fault == Fault::Torn && self.kills > 0;
-        if let (true, Some(data)) = (is_torn, &self.launch.data_dir) {
-            torn::tear(data, &mut self.random)?;
-            self.tears += 1;
-        }
-        let server = self.launch.begin().map_err(|error| CrashError::Server(self.kills, error))?;
-        if let Some(disk) = &mut self.disk {
-            disk.begun(&server, &mut self.random)?;
-        }
-        Ok(server)
-    }
-
-    fn start(&mut self) -> Result<Server, CrashError> {
-        let begun = Instant::now();
-        let tears = self.tears;
-        let mut server = self.begin()?;
-        let ready = server.wait_ready(self.options.start_patience);
-        self.ready_ms.push(begun.elapsed().as_secs_f64() * 1000.0);
-        ready.map_err(|error| CrashError::Server(self.kills, error))?;
-        self.tears_unsaid += u64::from(self.tears > tears && !server.log().contains("torn"));
-        Ok(server)
-    }
-
-    fn kill(&mut self, server: Server) -> Result<(), CrashError> {
-        server.kill();
-        self.kills += 1;
-        match &mut self.disk {
-            Some(disk) => Ok(disk.killed(&mut self.random)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Starts it, and sometimes kills it before it is ready.
-    fn start_again(&mut self) -> Result<Server, CrashError> {
-        while self.random.f64() < EARLY_KILLS {
-            let server = self.begin()?;
-            thread::sleep(Duration::from_millis(self.random.u64(0..=EARLY_KILL_MS_MAX)));
-            self.kill(server)?;
-            self.early_kills += 1;
-        }
-        self.start()
-    }
-
-    /// Reads results until it is time for the next kill.
-    fn look_until_kill(&mut self, server: &mut Server, office: &Office) -> Result<(), CrashError> {
-        let serve = Duration::from_millis(self.random.u64(KILL_MS_MIN..=self.serve_ms_max()));
-        let begun = Instant::now();
-        let mut client = Client::connect(server.api, ASK_TIMEOUT).ok();
-        if let Some(disk) = &mut self.disk {
-            disk.plan(serve, &mut self.random);
-        }
-        while begun.elapsed() < serve {
-            if server.ended().is_some() {
-                return Err(CrashError::Ended(server.log()));
-            }
-            let is_safe = self.advance_disk(begun.elapsed(), server, client.as_mut(), office)?;
-            let count = office.ledger().len();
-            if let (Some(client), true) = (&mut client, count > 0) {
-                let place = self.random.usize(..count);
-                let id = office.ledger().id(place).map(str::to_owned);
-                if let Some(id) = id
-                    && let Ok(seen) = look(client, &id)
-                {
-                    office.ledger().see(&id, seen, is_safe);
-                }
-            }
-            thread::sleep(LOOK_INTERVAL.min(serve.saturating_sub(begun.elapsed())));
-        }
-        Ok(())
-    }
-
-    /// Fills the disk, or makes room, when that is due. Whether ends that are seen now must be on disk.
-    fn advance_disk(
-        &mut self,
-        served: Duration,
-        server: &Server,
-        client: Option<&mut Client>,
-        office: &Office,
-    ) -> Result<bool, CrashError> {
-        let Some(disk) = &mut self.disk else { return Ok(true) };
-        let was_safe = !disk.is_doubtful;
-        disk.advance(served, server, &mut self.random)?;
-        if let (Some(client), true) = (client, disk.is_doubtful && disk.has_room()) {
-            disk.is_doubtful = !is_accepted(client, office);
-        }
-        Ok(was_safe && !disk.is_doubtful)
-    }
-
-    /// After the last restart there is room. Whether calls are refused all the same.
-    fn make_room(&mut self, server: &Server, office: &Office) -> Result<bool, CrashError> {
-        let Some(disk) = &mut self.disk else { return Ok(false) };
-        disk.free(Some(server))?;
-        let mut client = Client::connect(server.api, ASK_TIMEOUT)?;
-        let end = Instant::now() + ROOM_UNUSED_MAX;
-        while !is_accepted(&mut client, office) {
-            if Instant::now() >= end {
-                return Ok(true);
-            }
-            thread::sleep(LOOK_INTERVAL);
-        }
-        Ok(false)
-    }
-
-    fn serve_ms_max(&self) -> u64 {
-        u64::try_from(self.options.serve_max.as_millis()).unwrap_or(u64::MAX).max(KILL_MS_MIN)
-    }
-
-    /// Repeats some calls with an idempotency key: the book notices an id that is not the first one.
-    fn repeat(&mut self, server: &Server, office: &Office) {
-        let count = office.ledger().len();
-        let Ok(mut client) = Client::connect(server.api, ASK_TIMEOUT) else { return };
-        for _ in 0..REPEATED.min(count) {
-            let keyed = office.ledger().keyed(self.random.usize(..count));
-            let Some((number, key)) = keyed else { continue };
-            if let Ok(Enqueued::Accepted(id)) = office.enqueue(&mut client, number, Some(&key)) {
-                office.ledger().accept(&id, number, Some(&key));
-            }
-        }
-    }
-
-    /// Reads everything until all of it has ended, or the time is over.
-    fn settle(&self, server: &Server, office: &Office) {
-        let end = Instant::now() + self.options.settle;
-        office.ledger().forget_latest();
-        loop {
-            let open = office.ledger().open();
-            let Ok(mut client) = Client::connect(server.api, ASK_TIMEOUT) else { return };
-            let mut unknown = 0;
-            for id in &open {
-                let Ok(seen) = look(&mut client, id) else { break };
-                unknown += usize::from(seen == Seen::Unknown);
-                office.ledger().see(id, seen, true);
-            }
-            // What is unknown does not come back.
-            if unknown == open.len() || Instant::now() >= end {
-                return;
-            }
-            thread::sleep(LOOK_INTERVAL);
-        }
-    }
-
-    fn faults(&self) -> Faults {
-        let (fault, disk) = match self.options.fault {
-            Fault::Kill => ("kill", None),
-            Fault::Torn => ("torn", None),
-            Fault::Full(Way::Tmpfs) => ("full", Some("a file system of 256 MiB in memory")),
-            Fault::Full(Way::Limit) => ("full", Some("a limit on the length of files")),
-        };
-        Faults {
-            fault: fault.to_owned(),
-            disk: disk.map(str::to_owned),
-            tears: self.tears,
-            fills: self.disk.as_ref().map_or(0, |disk| disk.fills),
-            kills_while_full: self.disk.as_ref().map_or(0, |disk| disk.kills),
-        }
-    }
-
-    fn setup(&self) -> Vec<String> {
-        let options = self.options;
-        let data = if options.launch.data_dir.is_some() { "with a data directory" } else { "in memory" };
-        vec![format!(
-            "`nanofaas serve`, {} shards, {data}; {} functions, {} calls/s, killed with SIGKILL after at most {}",
-            options.launch.workers,
-            options.functions,
-            options.rate,
-            time(options.serve_max.as_secs_f64() * 1000.0)
-        )]
-    }
+/// Everybody who calls the server while it lives and dies.
+struct Staff {
+    callers: Vec<thread::JoinHandle<Calls>>,
+    others: Vec<thread::JoinHandle<()>>,
+    registrar: thread::JoinHandle<u64>,
 }
 
-/// Enqueues a call; whether it is accepted. What the store was told before is on disk then, too.
-fn is_accepted(client: &mut Client, office: &Office) -> bool {
-    let number = office.numbers.fetch_add(1, Ordering::Relaxed);
-    let key = office.key(number);
-    match office.enqueue(client, number, key.as_deref()) {
-        Ok(Enqueued::Accepted(id)) => {
-            office.ledger().accept(&id, number, key.as_deref());
-            true
+impl Staff {
+    fn start(office: &Arc<Office>, options: &Options) -> io::Result<Staff> {
+        let interval = Duration::from_secs_f64(f64::from(CALLERS) / options.rate);
+        let callers = (0..CALLERS).map(|place| {
+            // Not all at once.
+            let first = Instant::now() + interval.mul_f64(f64::from(place) / f64::from(CALLERS));
+            let caller = Caller { office: Arc::clone(office), interval, first };
+            thread::Builder::new().name("caller".to_owned()).spawn(move || caller.run())
+        });
+        let mut random = fastrand::Rng::with_seed(options.seed);
+        let mut others = vec![operator::start(office, random.fork())?];
+        for _ in 0..WATCHERS {
+            others.push(watcher::start(office, random.fork())?);
         }
-        _ => false,
+        Ok(Staff {
+            callers: callers.collect::<io::Result<_>>()?,
+            others,
+            registrar: registrar::start(office, random)?,
+        })
+    }
+
+    /// Waits for their end; the office is closed.
+    fn join(self) -> Result<Calls, CrashError> {
+        let mut calls = Calls::default();
+        for caller in self.callers {
+            calls.add(&caller.join().map_err(|_| CrashError::Thread)?);
+        }
+        for other in self.others {
+            other.join().map_err(|_| CrashError::Thread)?;
+        }
+        calls.removals = self.registrar.join().map_err(|_| CrashError::Thread)?;
+        Ok(calls)
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) path: &'a str,
     /// Value of `X-Execution-Id`.
     pub(crate) execution_id: Option<&'a str>,
+    /// Value of `X-Dispatch-Attempt`.
+    pub(crate) attempt: Option<&'a str>,
     pub(crate) body: &'a [u8],
 }
 
@@ -101,13 +103,15 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Incoming<'_>, usize)>, Ended
     let mut request = httparse::Request::new(&mut headers);
     let Ok(status) = request.parse(bytes) else { return Err(Ended) };
     let httparse::Status::Complete(head) = status else { return Ok(None) };
-    let (mut length, mut execution_id) = (0usize, None);
+    let (mut length, mut execution_id, mut attempt) = (0usize, None, None);
     for header in request.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             length =
                 str::from_utf8(header.value).ok().and_then(|text| text.trim().parse().ok()).ok_or(Ended)?;
         } else if header.name.eq_ignore_ascii_case("x-execution-id") {
             execution_id = str::from_utf8(header.value).ok();
+        } else if header.name.eq_ignore_ascii_case("x-dispatch-attempt") {
+            attempt = str::from_utf8(header.value).ok();
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(Ended);
         }
@@ -117,7 +121,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Incoming<'_>, usize)>, Ended
     }
     let path = request.path.unwrap_or_default();
     let Some(body) = bytes.get(head..head + length) else { return Ok(None) };
-    Ok(Some((Incoming { path, execution_id, body }, head + length)))
+    Ok(Some((Incoming { path, execution_id, attempt, body }, head + length)))
 }
 
 #[cfg(test)]

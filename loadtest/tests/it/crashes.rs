@@ -42,7 +42,8 @@ fn a_server_that_forgets_is_found_out() {
     assert_eq!(finding("accepted"), finding("finished") + finding("lost") + finding("unfinished"));
     // Once it was ready again; a kill before that is no chance to register them.
     let restarts = number(&summary, "/kills") - number(&summary, "/kills_while_starting");
-    assert_eq!(finding("functions_lost"), 8.0 * restarts, "{summary:#}");
+    // One of the eight may be removed at that moment.
+    assert!((7.0 * restarts..=8.0 * restarts).contains(&finding("functions_lost")), "{summary:#}");
     assert_eq!(finding("never_run"), 0.0, "{summary:#}");
     let document = fs::read_to_string(document).expect("a document");
     assert!(document.contains("| accepted with 202 |") && document.contains("- killed"), "{document}");
@@ -59,7 +60,7 @@ fn data_of_somebody_else_is_left_alone() {
     assert_eq!(loadtest(&["crash", "--binary", &binary]).code, 2, "neither --data nor --ephemeral");
 }
 
-/// Runs it on a new data directory; the summary of a run that found nothing wrong.
+/// Runs it on a new data directory; the summary of a run in which nothing was lost.
 #[track_caller]
 fn crash(name: &str, arguments: &[&str]) -> Value {
     let (out, binary) = (folder(name), nanofaas());
@@ -68,14 +69,19 @@ fn crash(name: &str, arguments: &[&str]) -> Value {
     let data = data.to_string_lossy();
     let common = ["crash", "--binary", &binary, "--data", &data, "--out", &directory, "--rate", "200"];
     let ran = loadtest(&[&common[..], arguments].concat());
-    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.is_empty(), "{ran:?}");
     let summary: Value =
         serde_json::from_str(&fs::read_to_string(out.join("summary.json")).expect("a summary"))
             .expect("JSON");
     let finding = |key: &str| number(&summary, &format!("/findings/{key}"));
     assert!(finding("accepted") > 20.0, "{summary:#}");
-    assert_eq!(finding("finished"), finding("accepted"), "{summary:#}");
-    assert_eq!(finding("lost"), 0.0, "{summary:#}");
+    assert_eq!(finding("finished") + finding("forgotten"), finding("accepted"), "{summary:#}");
+    for broken in
+        ["lost", "unfinished", "never_run", "keys_broken", "functions_lost", "still_refused", "undelivered"]
+    {
+        assert_eq!(finding(broken), 0.0, "{broken} of {summary:#}");
+    }
+    assert_eq!(summary["is_tried"], true, "{summary:#}");
     summary
 }
 
@@ -113,6 +119,24 @@ fn full(name: &str, disk: &[&str]) -> Value {
     }
     assert_eq!(number(&summary, "/calls/refused"), 0.0, "{summary:#}");
     summary
+}
+
+#[test]
+fn a_disk_that_hangs_takes_nothing_with_it() {
+    let fault = ["--fault", "hung", "--cycles", "6", "--seed", "5", "--serve-max", "400ms"];
+    let summary = crash("crash-hung", &fault);
+    for key in ["/faults/hangs", "/faults/kills_while_hung", "/faults/syncs_hung"] {
+        assert!(number(&summary, key) > 0.0, "{key} of {summary:#}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_slow_takes_nothing_with_it() {
+    let fault = ["--fault", "slow", "--cycles", "6", "--seed", "5", "--serve-max", "800ms"];
+    let summary = crash("crash-slow", &fault);
+    for key in ["/faults/cuts", "/faults/syncs_slow"] {
+        assert!(number(&summary, key) > 0.0, "{key} of {summary:#}");
+    }
 }
 
 #[test]

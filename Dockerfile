@@ -5,6 +5,9 @@
 #
 # There is no authentication: publish the ports to places that may use them, or put a proxy in front. The image has no
 # interpreters: functions with mode POOL run elsewhere, local processes need an image built on this one.
+#
+# It answers to localhost and to IP addresses. When others call it by a name (a service of Compose or Kubernetes, a
+# domain), say so: docker run -e NANOFAAS_SERVER_ALLOWED_HOSTS=nanofaas,faas.example.org …
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /build

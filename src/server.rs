@@ -27,10 +27,11 @@ use crate::{
     durable::Durable,
     host::ShardHost,
     http::{
-        connection::{ConnectionCount, ConnectionLimits, Connections, Place},
+        connection::{ConnectionCount, ConnectionLimits, Connections, OriginPolicies, Place},
         handlers::{Api, ApiSettings, Door},
         listener::{Listener, Socket, bind, take_over},
         management::{Management, STUCK_AFTER},
+        origin::OriginPolicy,
         serve::Drain,
     },
     runtime_config::RuntimeConfig,
@@ -157,7 +158,8 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
         config,
     };
     let management_drain = Drain::default();
-    let management_thread = server.start_management(management.listener, management_drain.clone())?;
+    let policy = parts::origin_policy(&server.config, management_address);
+    let management_thread = server.start_management(management.listener, policy, management_drain.clone())?;
     if let Some(durable) = &server.durable {
         let data_dir = server.config.data_dir.display();
         tracing::info!(management = %management_address, %data_dir, "recovering");
@@ -170,7 +172,11 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
             }
         }
     }
-    let listeners = server.open(api, internal);
+    let policies = OriginPolicies {
+        api: parts::origin_policy(&server.config, api_address),
+        internal: parts::origin_policy(&server.config, internal_address),
+    };
+    let listeners = server.open(api, internal, policies);
     server.ready.store(true, Ordering::Relaxed);
     tracing::info!(
         api = %api_address,
@@ -246,7 +252,7 @@ fn start_threads(
 
 impl Server {
     /// Opens the doors: every listening thread gets its connections, one thread accepts.
-    fn open(&self, api: Socket, internal: Option<Socket>) -> Vec<JoinHandle<()>> {
+    fn open(&self, api: Socket, internal: Option<Socket>, policies: OriginPolicies) -> Vec<JoinHandle<()>> {
         let config = &self.config;
         let settings = Arc::new(ApiSettings {
             request_bytes_max: usize::try_from(config.limits.request_bytes).unwrap_or(usize::MAX),
@@ -272,9 +278,10 @@ impl Server {
         for thread in &listening {
             let settings = Arc::clone(&settings);
             let count = Arc::clone(&self.connections);
+            let policies = policies.clone();
             self.fabric.run_on(*thread, move |node| {
                 let api = Api::new(node.clone(), settings);
-                let connections = Connections::new(api, limits, count);
+                let connections = Connections::new(api, policies, limits, count);
                 CONNECTIONS.set(Some(connections));
             });
         }
@@ -295,7 +302,12 @@ impl Server {
         listeners
     }
 
-    fn start_management(&self, socket: TcpListener, drain: Drain) -> io::Result<std::thread::JoinHandle<()>> {
+    fn start_management(
+        &self,
+        socket: TcpListener,
+        policy: OriginPolicy,
+        drain: Drain,
+    ) -> io::Result<std::thread::JoinHandle<()>> {
         let management = Management {
             fabric: Arc::clone(&self.fabric),
             stuck_after: STUCK_AFTER,
@@ -310,7 +322,7 @@ impl Server {
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
             let served = runtime.and_then(|runtime| {
                 runtime.block_on(async {
-                    management.serve(TcpListener::from_std(socket)?, &drain).await;
+                    management.serve(TcpListener::from_std(socket)?, policy, &drain).await;
                     Ok(())
                 })
             });

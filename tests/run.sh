@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly STEPS=7
+readonly STEPS=8
 log=$(mktemp) # what the current step prints
 step=0
 running=
@@ -26,6 +26,7 @@ main() {
   run 1800 'build'                      cargo build --workspace --all-targets
   run  900 'all tests'                  cargo test --workspace
   run  600 'black box, split placement' env NANOFAAS_PLACEMENT=split cargo test --test it
+  run  600 'real browser'               cargo test --features browser-tests --test browser
   run  300 'benchmarks, once each'      cargo test --bench '*'
   run  600 'example functions'          python3 examples/functions/check.py
   # Through the binary, not `cargo run`: it is the process that a time limit has to end.
@@ -83,7 +84,8 @@ require_rust() {
 # Command and Debian package of everything that the build and the tests call.
 install_missing() {
   local packages=() need
-  for need in faketime:faketime cc:gcc python3:python3 node:nodejs setsid:util-linux kill:procps timeout:coreutils; do
+  for need in faketime:faketime cc:gcc python3:python3 node:nodejs setsid:util-linux kill:procps timeout:coreutils \
+    chromium:chromium; do
     type -P "${need%%:*}" >/dev/null || packages+=("${need##*:}")
   done
   # The linker needs the C library's headers and start files, which gcc only recommends.

@@ -160,7 +160,7 @@ impl Run {
         };
         let function = self.load.function;
         let request = format!(
-            "POST /v1/functions/{function}:invoke HTTP/1.1\r\nhost: b\r\ncontent-length: 11\r\n\r\n{{\"input\":1}}"
+            "POST /v1/functions/{function}:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 11\r\n\r\n{{\"input\":1}}"
         );
         stream.write_all(request.as_bytes()).await?;
         stream.flush().await?;

@@ -33,6 +33,16 @@ pub enum ApiError {
         /// Methods that it takes, comma-separated.
         allow: &'static str,
     },
+    /// The request was sent to another name than ours.
+    #[error(
+        "This server does not answer to '{0}'; call it by localhost or by its address, or add the name to server.allowed-hosts (NANOFAAS_SERVER_ALLOWED_HOSTS)"
+    )]
+    Misdirected(String),
+    /// A page of another origin sent the request.
+    #[error(
+        "Pages of {0} may not use this server; add their origin to cors.allowed-origins (NANOFAAS_CORS_ALLOWED_ORIGINS) if they should"
+    )]
+    OriginNotAllowed(String),
     /// The name is taken.
     #[error(
         "Function '{0}' is already registered; delete it first, or use `nanofaas fn apply` to replace it"
@@ -111,6 +121,8 @@ impl ApiError {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));
                 (405, "METHOD_NOT_ALLOWED", Value::Null)
             }
+            ApiError::Misdirected(_) => (421, "MISDIRECTED_REQUEST", Value::Null),
+            ApiError::OriginNotAllowed(_) => (403, "ORIGIN_NOT_ALLOWED", Value::Null),
             ApiError::FunctionExists(_) => (409, "CONFLICT", Value::Null),
             ApiError::PayloadTooLarge { limit_bytes, .. } => {
                 (413, "PAYLOAD_TOO_LARGE", json!({ "limitBytes": limit_bytes }))

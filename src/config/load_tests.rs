@@ -89,6 +89,8 @@ fn every_key_can_be_set_by_its_environment_names() {
 
 fn sample(name: &str) -> &'static str {
     match name {
+        "server.allowed-hosts" => "nanofaas, 10.0.0.7",
+        "cors.allowed-origins" => "https://console.example.org",
         "internal.bind" => "127.0.0.1:9000",
         "deployment.backends" => "container, k8s",
         "deployment.default-backend" => "k8s",

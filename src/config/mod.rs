@@ -7,6 +7,7 @@
 //! Deliberately not here: reading files, the environment or arguments of the process. The command line does
 //! that; everything here is a function of what it is given.
 
+mod browser;
 mod check;
 mod file;
 mod key;
@@ -21,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use browser::{AllowedHost, AllowedOrigin};
 pub use key::{Key, keys};
 pub use load::{Base, Flag, Loaded, Origin, Problem, Problems, Sources, load};
 pub use quantity::{parse_bytes, parse_duration};

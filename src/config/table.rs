@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    browser::{AllowedHost, AllowedOrigin},
     key::settings,
     state_dir,
     value::{Backend, Placement, PullPolicy, Secret},
@@ -48,6 +49,14 @@ settings! {
         host: IpAddr = LOOPBACK;
         /// Port of the API listener; 0 takes a free one.
         port: u16 = 8080, env "SERVER_PORT";
+        /// Names and addresses by which the listeners are called, besides localhost, and addresses when they are not on loopback.
+        allowed_hosts: Vec<AllowedHost> = Vec::new();
+    }
+
+    /// Pages of other origins.
+    cors: Cors {
+        /// Origins whose pages may use the API.
+        allowed_origins: Vec<AllowedOrigin> = Vec::new();
     }
 
     /// The management listener: health and metrics.

@@ -17,7 +17,7 @@ use std::{
 use hyper::{
     Request, Version,
     body::Incoming,
-    header::{CONNECTION, HeaderValue, TRANSFER_ENCODING},
+    header::{CONNECTION, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -28,6 +28,7 @@ use super::{
     framing,
     handlers::{Api, Door},
     io::{ConnectionState, Phase, SharedStream, Watched, is_closed_by_peer},
+    origin::{OriginPolicy, Seen},
     respond::{self, HttpResponse},
 };
 use crate::api::error::ApiError;
@@ -90,9 +91,19 @@ struct Open {
     task: AbortHandle,
 }
 
+/// Who may talk to which listener.
+#[derive(Debug, Clone)]
+pub struct OriginPolicies {
+    /// The API listener.
+    pub api: OriginPolicy,
+    /// The listener for callbacks only.
+    pub internal: OriginPolicy,
+}
+
 /// The connections of one thread.
 pub struct Connections {
     api: Rc<Api>,
+    policies: OriginPolicies,
     limits: ConnectionLimits,
     count: Arc<ConnectionCount>,
     clock: Rc<Cell<u32>>,
@@ -102,9 +113,15 @@ pub struct Connections {
 
 impl Connections {
     /// The connections of the calling thread, swept from now on.
-    pub fn new(api: Rc<Api>, limits: ConnectionLimits, count: Arc<ConnectionCount>) -> Rc<Connections> {
+    pub fn new(
+        api: Rc<Api>,
+        policies: OriginPolicies,
+        limits: ConnectionLimits,
+        count: Arc<ConnectionCount>,
+    ) -> Rc<Connections> {
         let connections = Rc::new(Connections {
             api,
+            policies,
             limits,
             count,
             clock: Rc::default(),
@@ -136,10 +153,10 @@ impl Connections {
             async move {
                 let _place = place;
                 let service_state = Rc::clone(&state);
-                let api = Rc::clone(&connections.api);
+                let service_connections = Rc::clone(&connections);
                 let service = service_fn(move |request| {
-                    let (api, state) = (Rc::clone(&api), Rc::clone(&service_state));
-                    async move { Ok::<_, Infallible>(answer(&api, &state, door, request).await) }
+                    let (connections, state) = (Rc::clone(&service_connections), Rc::clone(&service_state));
+                    async move { Ok::<_, Infallible>(connections.answer(&state, door, request).await) }
                 });
                 let io = TokioIo::new(Watched { stream, state: Rc::clone(&state) });
                 let connection = http1::Builder::new()
@@ -215,32 +232,60 @@ impl Connections {
             !overdue
         });
     }
-}
 
-/// Answers one request of a connection.
-async fn answer(
-    api: &Api,
-    state: &Rc<ConnectionState>,
-    door: Door,
-    request: Request<Incoming>,
-) -> HttpResponse {
-    state.set_phase(Phase::Busy);
-    if request.headers().contains_key(TRANSFER_ENCODING) && request.version() == Version::HTTP_11 {
-        let path = request.uri().path_and_query().map_or("", |path| path.as_str());
-        if framing::has_two_lengths(&state.recent(), request.method(), path) {
+    /// Answers one request of a connection.
+    async fn answer(
+        &self,
+        state: &Rc<ConnectionState>,
+        door: Door,
+        request: Request<Incoming>,
+    ) -> HttpResponse {
+        state.set_phase(Phase::Busy);
+        let seen = Seen::of(request.headers());
+        if seen.is_chunked()
+            && let Some(refusal) = refused_length(&seen, state, &request)
+        {
             state.set_phase(Phase::Idle);
-            let refusal = "The request carries both Content-Length and Transfer-Encoding; send one of them";
             let mut response = respond::error(&ApiError::BadRequest(refusal.into()));
+            // Where the next request begins is not certain.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return response;
         }
+        let policy = match door {
+            Door::Api => &self.policies.api,
+            Door::Internal => &self.policies.internal,
+        };
+        let mut response = match policy.check(&seen, request.version(), request.uri()) {
+            Ok(pass) => {
+                let mut response = self.api.handle(door, state, &pass, request).await;
+                pass.mark(response.headers_mut());
+                response
+            }
+            Err(refusal) => respond::error(&refusal),
+        };
+        state.set_phase(Phase::Idle);
+        if state.is_draining() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
-    let mut response = api.handle(door, state, request).await;
-    state.set_phase(Phase::Idle);
-    if state.is_draining() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// Why nobody can be sure how long the body of a request in chunks is.
+fn refused_length(
+    seen: &Seen<'_>,
+    state: &ConnectionState,
+    request: &Request<Incoming>,
+) -> Option<&'static str> {
+    if seen.has_strange_coding() {
+        return Some(
+            "The request's Transfer-Encoding is not understood; send chunked, once, or a Content-Length",
+        );
     }
-    response
+    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
+    (request.version() == Version::HTTP_11
+        && framing::has_two_lengths(&state.recent(), request.method(), path))
+    .then_some("The request carries both Content-Length and Transfer-Encoding; send one of them")
 }
 
 /// A connection that can be told to end after the request that it is in.

@@ -10,11 +10,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::{Method, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
 use shard_runtime::Fabric;
 use tokio::net::TcpListener;
 
-use super::serve::{Answer, Call, Drain, answer, answer_in_chunks, serve};
+use super::{
+    origin::{OriginPolicy, Pass, Seen},
+    serve::{Answer, Call, Drain, answer, answer_in_chunks, no_content, serve},
+};
 use crate::{
     api::{about, error::ApiError},
     durable::Durable,
@@ -27,6 +30,8 @@ use crate::{
 pub const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// How long a scrape waits for all shards.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Methods of every path.
+const METHODS: &str = "GET";
 /// Nobody sends bodies here.
 const BODY_BYTES_MAX: usize = 4096;
 
@@ -48,12 +53,28 @@ pub struct Management {
 
 impl Management {
     /// Serves until drained.
-    pub async fn serve(self, listener: TcpListener, drain: &Drain) {
+    pub async fn serve(self, listener: TcpListener, policy: OriginPolicy, drain: &Drain) {
         let clock = tokio::task::spawn_local(scrape::keep_time(Arc::clone(&self.fabric)));
         let management = Arc::new(self);
-        serve(listener, BODY_BYTES_MAX, drain, move |call| {
+        let admit = move |request: &Request<Incoming>| {
+            let seen = Seen::of(request.headers());
+            if seen.has_strange_coding() {
+                let refusal = "The request's Transfer-Encoding is not understood; send chunked, once";
+                return Err(Box::new(refuse(&ApiError::BadRequest(refusal.into()))));
+            }
+            let checked = policy.check(&seen, request.version(), request.uri());
+            checked.map_err(|refusal| Box::new(refuse(&refusal)))
+        };
+        serve(listener, BODY_BYTES_MAX, drain, admit, move |pass: Pass, call| {
             let management = Arc::clone(&management);
-            async move { management.handle(call).await }
+            async move {
+                let mut response = match pass.preflight(&call.method, &call.headers, METHODS) {
+                    Some(headers) => preflight(headers),
+                    None => management.handle(call).await,
+                };
+                pass.mark(response.headers_mut());
+                response
+            }
         })
         .await;
         clock.abort();
@@ -72,7 +93,7 @@ impl Management {
             return refuse(&ApiError::UnknownPath);
         }
         if call.method != Method::GET {
-            return refuse(&ApiError::MethodNotAllowed { allow: "GET" });
+            return refuse(&ApiError::MethodNotAllowed { allow: METHODS });
         }
         let ready = self.ready.load(Ordering::Relaxed);
         match call.path.as_str() {
@@ -136,6 +157,12 @@ fn refuse(error: &ApiError) -> Answer {
     let refusal = error.answer();
     let mut response = answer(refusal.status, "application/json", refusal.body);
     response.headers_mut().extend(refusal.headers);
+    response
+}
+
+fn preflight(headers: HeaderMap) -> Answer {
+    let mut response = no_content();
+    *response.headers_mut() = headers;
     response
 }
 

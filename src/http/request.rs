@@ -60,7 +60,7 @@ pub(super) async fn read_body(
     Ok(body)
 }
 
-/// The media type of a body that must be JSON.
+/// The media type of a body that must be JSON. None counts as JSON.
 pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     match media_type(headers) {
         MediaType::Json => Ok(()),
@@ -68,6 +68,20 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
             "This request takes JSON; send Content-Type: application/json".into(),
         )),
     }
+}
+
+/// The media type of a body that must say that it is JSON: what changes the server is not taken from a page that is
+/// not allowed to name a type. A browser asks before it lets a page of another origin send `application/json`, and not
+/// when it sends no type at all.
+pub(super) fn require_declared_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_declared =
+        headers.get(CONTENT_TYPE).is_some_and(|value| !value.as_bytes().trim_ascii().is_empty());
+    if is_declared {
+        return require_json(headers);
+    }
+    Err(ApiError::UnsupportedMediaType(
+        "This request takes JSON and has no content type; send Content-Type: application/json".into(),
+    ))
 }
 
 /// The content type of an invocation in raw mode; `None` means JSON.

@@ -78,6 +78,13 @@ pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<By
     response
 }
 
+/// Builds a 204.
+pub fn no_content() -> Answer {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// Builds a 200 whose body is too large to be kept as a whole.
 pub fn answer_in_chunks(content_type: &'static str, chunks: impl Iterator<Item = Bytes> + 'static) -> Answer {
     let mut response = Response::new(Either::Right(Chunks(Box::new(chunks))));
@@ -103,12 +110,15 @@ impl Drain {
 }
 
 /// Serves until drained. Runs on one thread, inside a tokio `LocalRuntime` or `LocalSet`.
-pub async fn serve<F, R>(listener: TcpListener, body_max: usize, drain: &Drain, handler: F)
+///
+/// `admit` looks at a request before its body is read: it answers it, or says what it found. `handler` gets both.
+pub async fn serve<A, P, F, R>(listener: TcpListener, body_max: usize, drain: &Drain, admit: A, handler: F)
 where
-    F: Fn(Call) -> R + 'static,
+    A: Fn(&hyper::Request<Incoming>) -> Result<P, Box<Answer>> + 'static,
+    F: Fn(P, Call) -> R + 'static,
     R: Future<Output = Answer> + 'static,
 {
-    let handler = Rc::new(handler);
+    let (admit, handler) = (Rc::new(admit), Rc::new(handler));
     let connections = Rc::new(RefCell::new(JoinSet::new()));
     let mut draining = drain.0.subscribe();
     loop {
@@ -126,14 +136,18 @@ where
             }
         };
         let _ = stream.set_nodelay(true);
-        let handler = Rc::clone(&handler);
+        let (admit, handler) = (Rc::clone(&admit), Rc::clone(&handler));
         let mut draining = drain.0.subscribe();
         let mut connections = connections.borrow_mut();
         while connections.try_join_next().is_some() {}
         connections.spawn_local(async move {
             let service = service_fn(move |request: hyper::Request<Incoming>| {
-                let handler = Rc::clone(&handler);
+                let (admit, handler) = (Rc::clone(&admit), Rc::clone(&handler));
                 async move {
+                    let admitted = match admit(&request) {
+                        Ok(admitted) => admitted,
+                        Err(refusal) => return Ok(*refusal),
+                    };
                     let (head, body) = request.into_parts();
                     let body = match Limited::new(body, body_max).collect().await {
                         Ok(whole) => Ok(whole.to_bytes()),
@@ -148,7 +162,7 @@ where
                         headers: head.headers,
                         body,
                     };
-                    Ok::<_, Infallible>(handler(call).await)
+                    Ok::<_, Infallible>(handler(admitted, call).await)
                 }
             });
             let mut connection = std::pin::pin!(

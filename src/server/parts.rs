@@ -17,6 +17,7 @@ use crate::{
         process::{ProcessBackend, ProcessOptions},
     },
     config::{self, Config, quantity::micros},
+    http::origin::OriginPolicy,
 };
 
 /// New work that may wait in one thread's mailbox.
@@ -55,6 +56,11 @@ pub(super) fn shape(config: &Config) -> Shape {
         seed: u64::from_ne_bytes(seed),
         plan,
     }
+}
+
+/// Who may talk to the listener at this address.
+pub(super) fn origin_policy(config: &Config, listener: SocketAddr) -> OriginPolicy {
+    OriginPolicy::new(listener, &config.server.allowed_hosts, &config.cors.allowed_origins)
 }
 
 pub(super) fn default_backend(config: &Config) -> Option<String> {

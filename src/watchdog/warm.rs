@@ -118,7 +118,7 @@ fn supervise(launcher: Launcher, options: &Options) -> Result<Supervised, Failur
 
 fn spawn_serving(listener: TcpListener, drain: Drain, service: Rc<Service>) -> JoinHandle<()> {
     tokio::task::spawn_local(async move {
-        serve(listener, BODY_MAX, &drain, move |call| Rc::clone(&service).handle(call)).await;
+        serve(listener, BODY_MAX, &drain, |_| Ok(()), move |(), call| Rc::clone(&service).handle(call)).await;
     })
 }
 

@@ -79,6 +79,8 @@ fn a_queue_is_served_in_arrival_order() {
     assert_eq!(*order.lock().expect("no panic"), (0..12).collect::<Vec<_>>());
 }
 
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
 #[test]
 fn of_many_registrations_of_a_name_one_wins() {
     const RIVALS: u32 = 10;
@@ -93,7 +95,8 @@ fn of_many_registrations_of_a_name_one_wins() {
                         let mut client = server.client();
                         let spec = json!({ "name": name, "executionMode": "LOCAL", "timeoutMs": rival });
                         barrier.wait();
-                        let response = client.send("POST", "/v1/functions", &[], spec.to_string().as_bytes());
+                        let response =
+                            client.send("POST", "/v1/functions", &JSON, spec.to_string().as_bytes());
                         (rival, response)
                     })
                 })
@@ -122,7 +125,7 @@ fn registering_and_deleting_at_the_same_time_leaves_one_or_none() {
                 for _ in 0..40 {
                     let spec = json!({ "name": "f", "executionMode": "LOCAL" }).to_string();
                     let status = match thread % 2 {
-                        0 => client.send("POST", "/v1/functions", &[], spec.as_bytes()).status,
+                        0 => client.send("POST", "/v1/functions", &JSON, spec.as_bytes()).status,
                         _ => client.send("DELETE", "/v1/functions/f", &[], b"").status,
                     };
                     let expected: &[u16] = if thread % 2 == 0 { &[201, 409] } else { &[204, 404] };

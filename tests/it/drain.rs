@@ -133,8 +133,8 @@ fn requests_that_never_came_whole_do_not_count() {
     let (mut server, _function, _open) = start(&["shutdown.timeout=1s"], 1);
     let mut halves = Vec::new();
     for bytes in [
-        &b"POST /v1/functions/f:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 100\r\n\r\n{\"input"[..],
-        b"POST /v1/functions/f:invoke HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"inp",
+        &b"POST /v1/functions/f:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{\"input"[..],
+        b"POST /v1/functions/f:invoke HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"inp",
         b"POST /v1/func",
         b"",
     ] {

@@ -8,6 +8,7 @@
 
 mod async_queue;
 mod autoscaler;
+mod browsers;
 mod callbacks;
 mod cli;
 mod clock;

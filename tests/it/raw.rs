@@ -186,7 +186,7 @@ fn a_callback_answers_a_raw_call_with_json() {
         Reply::new(202, "", b"").with("x-nanofaas-async", "true")
     });
     let mut client = server.client();
-    let head = "POST /v1/functions/f:invoke HTTP/1.1\r\nhost: h\r\ncontent-type: text/plain\r\ncontent-length: 1\r\n\r\nx";
+    let head = "POST /v1/functions/f:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 1\r\n\r\nx";
     client.write(head.as_bytes());
     let id = ids.recv_timeout(crate::support::PATIENCE).expect("a call").expect("an id");
     let path = format!("/v1/internal/executions/{id}:complete");

@@ -68,6 +68,7 @@ impl Api {
         headers: &HeaderMap,
         body: RequestBody,
     ) -> Result<HttpResponse, ApiError> {
+        request::require_declared_json(headers)?;
         let body = self.read_json(headers, body).await?;
         let spec =
             FunctionSpec::parse(&body, &self.settings.runtime_config.registration()).map_err(|error| {

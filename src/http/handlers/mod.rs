@@ -16,6 +16,7 @@ use shard_runtime::Node;
 
 use super::{
     io::ConnectionState,
+    origin::Pass,
     query::Query,
     request::RequestBody,
     respond::{self, HttpResponse},
@@ -73,9 +74,10 @@ impl Api {
         &self,
         door: Door,
         state: &Rc<ConnectionState>,
+        pass: &Pass,
         request: Request<Incoming>,
     ) -> HttpResponse {
-        match self.route(door, state, request).await {
+        match self.route(door, state, pass, request).await {
             Ok(response) => response,
             Err(error) => respond::error(&error),
         }
@@ -85,6 +87,7 @@ impl Api {
         &self,
         door: Door,
         state: &Rc<ConnectionState>,
+        pass: &Pass,
         request: Request<Incoming>,
     ) -> Result<HttpResponse, ApiError> {
         let (head, incoming) = request.into_parts();
@@ -98,6 +101,11 @@ impl Api {
             return Err(ApiError::UnknownPath);
         }
         if !route.allows(&head.method) {
+            if let Some(headers) = pass.preflight(&head.method, &head.headers, route.allow()) {
+                let mut response = respond::no_content();
+                *response.headers_mut() = headers;
+                return Ok(response);
+            }
             return Err(ApiError::MethodNotAllowed { allow: route.allow() });
         }
         let get = head.method == Method::GET;

@@ -9,7 +9,7 @@ use crate::{
         runtime_config::{self, Patch, Rejection},
     },
     http::{
-        request::RequestBody,
+        request::{self, RequestBody},
         respond::{self, HttpResponse},
     },
 };
@@ -50,6 +50,7 @@ impl Api {
     }
 
     async fn read_patch(&self, headers: &HeaderMap, body: RequestBody) -> Result<Patch, ApiError> {
+        request::require_declared_json(headers)?;
         Patch::parse(&self.read_json(headers, body).await?)
     }
 }

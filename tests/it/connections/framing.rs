@@ -5,61 +5,61 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{invoke, read_to_close, start};
-use crate::support::{Function, Reply, pace};
+use crate::support::{Client, Function, Reply, pace};
 
 /// Requests with two lengths. `{victim}` stands for a whole request that must never be executed.
 const SMUGGLERS: &[(&str, &str)] = &[
     (
         "length first",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\nb\r\n{\"input\":1}\r\n0\r\n\r\n{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\nb\r\n{\"input\":1}\r\n0\r\n\r\n{victim}",
     ),
     (
         "chunked first",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n{victim}",
     ),
     (
         "in the body, for those who believe the length",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 500\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
     ),
     (
         "same path behind it",
-        "POST /v1/functions/victim:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nPOST /v1/functions/victim:invoke HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\nb\r\n{\"input\":1}\r\n0\r\n\r\n",
+        "POST /v1/functions/victim:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nPOST /v1/functions/victim:invoke HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nb\r\n{\"input\":1}\r\n0\r\n\r\n",
     ),
     (
         "strange spelling",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncONTENT-lENGTH:4\r\ntRANSFER-eNCODING:\tchunked\r\n\r\n0\r\n\r\n{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ncONTENT-lENGTH:4\r\ntRANSFER-eNCODING:\tchunked\r\n\r\n0\r\n\r\n{victim}",
     ),
     (
         "an unknown path",
-        "POST /nowhere?a=b HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
+        "POST /nowhere?a=b HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
     ),
     (
         "a method without a body",
-        "GET /v1/functions HTTP/1.1\r\nhost: t\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
+        "GET /v1/functions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
     ),
     (
         "two different lengths",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 11\r\ncontent-length: 0\r\n\r\n{\"input\":1}{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 11\r\ncontent-length: 0\r\n\r\n{\"input\":1}{victim}",
     ),
     (
         "two lengths in one header",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 11, 0\r\n\r\n{\"input\":1}{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 11, 0\r\n\r\n{\"input\":1}{victim}",
     ),
     (
         "a length with a sign",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: +11\r\n\r\n{\"input\":1}{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: +11\r\n\r\n{\"input\":1}{victim}",
     ),
     (
         "not chunked in the end",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n{victim}",
     ),
     (
         "space before the colon",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ntransfer-encoding : chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding : chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n{victim}",
     ),
     (
         "a folded line",
-        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\nx: y\r\n transfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\nx: y\r\n transfer-encoding: chunked\r\n\r\n0\r\n\r\n{victim}",
     ),
     (
         "chunked in HTTP/1.0",
@@ -136,4 +136,65 @@ fn two_lengths_are_refused_and_nothing_behind_them_is_executed() {
     }
     assert_eq!(victim.calls(), 0, "a smuggled request was executed");
     assert_eq!(server.metric("function_invocation_total{function=\"victim\"}"), 0.0);
+}
+
+#[test]
+fn what_is_refused_for_its_head_says_why() {
+    let server = start(&[]);
+    let invoke = "POST /v1/functions/echo:invoke HTTP/1.1\r\n";
+    let body = "\r\n\r\n{\"input\":1}";
+    for (head, word) in [
+        ("GET /v1/functions HTTP/1.1\r\n\r\n".to_owned(), "Host"),
+        ("GET /v1/functions HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n\r\n".to_owned(), "Host"),
+        ("GET /v1/functions HTTP/1.1\r\nhost:\r\n\r\n".to_owned(), "Host"),
+        (
+            "GET http://localhost/v1/functions HTTP/1.1\r\nhost: evil.example\r\n\r\n".to_owned(),
+            "different servers",
+        ),
+        (
+            format!(
+                "{invoke}host: localhost\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+            ),
+            "Transfer-Encoding",
+        ),
+        (
+            format!("{invoke}host: localhost\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+            "Transfer-Encoding",
+        ),
+        (
+            format!("{invoke}host: localhost\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
+            "not HTTP/1.1",
+        ),
+        (
+            format!("{invoke}host: localhost\r\ncontent-length: 11\r\ncontent-length: 12{body}"),
+            "different lengths",
+        ),
+        (format!("{invoke}host: localhost\r\ncontent-length: 11, 12{body}"), "different lengths"),
+        ("nonsense\r\n\r\n".to_owned(), "not HTTP/1.1"),
+    ] {
+        for before in [&b""[..], &invoke_bytes()] {
+            let mut client = server.client();
+            client.write(&[before, head.as_bytes()].concat());
+            if !before.is_empty() {
+                assert_eq!(client.read().expect("the first answer").status, 200, "{head}");
+            }
+            let refusal = client.read().expect("a refusal").expect_error(400, "BAD_REQUEST");
+            let message = refusal["message"].as_str().expect("text");
+            assert!(message.contains(word), "{head}: {message}");
+        }
+    }
+    // The same on the management listener, whose bodies nobody reads.
+    for head in [
+        "\r\n",
+        "host: localhost\r\nhost: localhost\r\n\r\n",
+        "host: localhost\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+    ] {
+        let mut client = Client::connect(server.management);
+        client.write(format!("GET /actuator/health HTTP/1.1\r\n{head}").as_bytes());
+        client.read().expect("a refusal").expect_error(400, "BAD_REQUEST");
+    }
+}
+
+fn invoke_bytes() -> Vec<u8> {
+    invoke("/v1/functions/echo:invoke", &json!("first"))
 }

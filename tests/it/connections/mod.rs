@@ -53,7 +53,7 @@ fn a_slow_head_is_cut_off_however_it_is_dealt_out() {
     stalled.write(b"GET /v1/functions HTTP/1.1\r\nhost:");
     expect_closed_in_time(&mut stalled);
     let mut trickling = server.client();
-    trickling.write(b"GET /v1/functions HTTP/1.1\r\nhost: test\r\n");
+    trickling.write(b"GET /v1/functions HTTP/1.1\r\nhost: localhost\r\n");
     let started = Instant::now();
     while trickling.stream.get_mut().write_all(b"x-a: b\r\n").is_ok() {
         assert!(started.elapsed() < PATIENCE, "a head that never ends is not cut off");
@@ -73,8 +73,9 @@ fn idle_connections_and_bodies_that_stall_are_cut_off() {
     assert_eq!(idle.send("GET", "/v1/functions/echo", &[], b"").status, 200);
     expect_closed_in_time(&mut idle);
     let mut stalled = server.client();
-    stalled
-        .write(b"POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{\"in");
+    stalled.write(
+        b"POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{\"in",
+    );
     expect_closed_in_time(&mut stalled);
     assert_eq!(server.metric("function_invocation_total{function=\"echo\"}"), 0.0);
     // A call that takes longer than that is no idle connection.
@@ -129,7 +130,8 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn bodies_in_chunks() {
     let server = start(&["limits.request-bytes=1000"]);
-    let head = "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head =
+        "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut client = server.client();
     for chunks in [
         "b\r\n{\"input\":1}\r\n0\r\n\r\n",
@@ -192,18 +194,21 @@ fn what_is_not_http_is_refused_and_the_connection_closed() {
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), &[400, 505]),
         ("GET / HTTP/3.0\r\n\r\n".to_owned(), &[400, 505]),
         ("GET /v1/functions\r\n\r\n".to_owned(), &[400]),
-        ("GET /v1/\0functions HTTP/1.1\r\nhost: t\r\n\r\n".to_owned(), &[400]),
-        ("GET /v1/fun ctions HTTP/1.1\r\nhost: t\r\n\r\n".to_owned(), &[400]),
-        ("GET / HTTP/1.1\r\nhost: t\r\nbad header: x\r\n\r\n".to_owned(), &[400]),
-        ("GET / HTTP/1.1\r\nhost: t\r\nx: a\0b\r\n\r\n".to_owned(), &[400]),
-        ("GET / HTTP/1.1\r\nhost: t\r\n: x\r\n\r\n".to_owned(), &[400]),
-        ("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: x\r\n\r\n".to_owned(), &[400]),
-        ("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 18446744073709551616\r\n\r\n".to_owned(), &[400]),
-        (format!("GET /{} HTTP/1.1\r\nhost: t\r\n\r\n", long(100_000)), &[414, 431]),
+        ("GET /v1/\0functions HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(), &[400]),
+        ("GET /v1/fun ctions HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(), &[400]),
+        ("GET / HTTP/1.1\r\nhost: localhost\r\nbad header: x\r\n\r\n".to_owned(), &[400]),
+        ("GET / HTTP/1.1\r\nhost: localhost\r\nx: a\0b\r\n\r\n".to_owned(), &[400]),
+        ("GET / HTTP/1.1\r\nhost: localhost\r\n: x\r\n\r\n".to_owned(), &[400]),
+        ("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n".to_owned(), &[400]),
+        (
+            "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 18446744073709551616\r\n\r\n".to_owned(),
+            &[400],
+        ),
+        (format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", long(100_000)), &[414, 431]),
         (format!("GET /{}", long(1_000_000)), &[414, 431]),
-        (format!("GET / HTTP/1.1\r\nhost: t\r\nx: {}\r\n\r\n", long(17_000)), &[431]),
-        (format!("GET / HTTP/1.1\r\nhost: t\r\nx: {}", long(1_000_000)), &[431]),
-        (format!("GET / HTTP/1.1\r\nhost: t\r\n{}\r\n", "x: y\r\n".repeat(3000)), &[431]),
+        (format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", long(17_000)), &[431]),
+        (format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}", long(1_000_000)), &[431]),
+        (format!("GET / HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(3000)), &[431]),
         (format!("GET / HTTP/1.1\r\n{}", "x: y\r\n".repeat(200_000)), &[431]),
         (format!("{} / HTTP/1.1\r\n\r\n", long(100_000)), &[400, 431]),
         ("\r\n".repeat(100_000), &[400, 431]),
@@ -293,7 +298,7 @@ fn paths_and_methods_that_do_not_exist() {
     assert!(text.ends_with("\r\n\r\n"), "an answer to HEAD has no body: {text}");
     // A path of another method's must be taken in absolute form as well.
     let mut absolute = server.client();
-    absolute.write(b"GET http://test/v1/functions/echo HTTP/1.1\r\nhost: test\r\n\r\n");
+    absolute.write(b"GET http://localhost/v1/functions/echo HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert_eq!(absolute.read().expect("an answer").status, 200);
 }
 
@@ -304,7 +309,7 @@ fn expect_continue() {
     let body = br#"{"input":"patient"}"#;
     let head = |length: usize| {
         format!(
-            "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: t\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+            "POST /v1/functions/echo:invoke HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
         )
     };
     client.write(head(body.len()).as_bytes());

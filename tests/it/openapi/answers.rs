@@ -73,6 +73,9 @@ impl Probe {
         if !query.is_empty() {
             path = format!("{path}?{query}");
         }
+        let typed = [headers, &[("content-type", "application/json")]].concat();
+        let has_type = body.as_ref().is_empty() || headers.iter().any(|(name, _)| *name == "content-type");
+        let headers = if has_type { headers } else { &typed };
         let answer = self.document.send(&self.server, described, (method, &path), headers, body.as_ref());
         self.record(status, method, described, answer)
     }
@@ -107,6 +110,7 @@ fn every_described_answer_is_given_as_described() {
     dead_letters(&mut probe);
     runtime_config(&mut probe);
     about_the_server(&mut probe);
+    other_sites(&mut probe);
     let mut seen = probe.seen;
     let document = probe.document;
     seen.extend(without_modules());
@@ -355,6 +359,24 @@ fn about_the_server(probe: &mut Probe) {
         "/actuator/prometheus",
     ] {
         probe.expect(200, "GET", path, "", &[], "");
+    }
+}
+
+/// Requests of pages of other origins, and by another server's name.
+fn other_sites(probe: &mut Probe) {
+    for (path, method, status) in probe.document.answers() {
+        match status {
+            403 => {
+                let page = [("origin", "https://site.example")];
+                let refused = probe.expect(403, &method, &path, "nobody", &page, "{}");
+                refused.expect_error(403, "ORIGIN_NOT_ALLOWED");
+            }
+            421 => {
+                let refused = probe.expect(421, &method, &path, "nobody", &[("host", "site.example")], "{}");
+                refused.expect_error(421, "MISDIRECTED_REQUEST");
+            }
+            _ => {}
+        }
     }
 }
 

@@ -5,7 +5,11 @@
 
 use std::{collections::BTreeMap, collections::HashSet, fmt};
 
-use super::{Config, Key, check::check, file, keys, state_dir, suggest};
+use super::{
+    Config, Key,
+    check::{WITHOUT_EFFECT, check},
+    file, keys, state_dir, suggest,
+};
 
 /// Prefix of our environment names.
 const PREFIX: &str = "NANOFAAS_";
@@ -116,6 +120,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Problems> {
     draft.read_file(sources);
     draft.read_environment(sources);
     draft.read_flags(sources);
+    draft.refuse_what_has_no_effect();
     draft.check();
     if draft.problems.is_empty() {
         Ok(Loaded { config: draft.config, origins: draft.origins, warnings: draft.warnings })
@@ -215,6 +220,24 @@ impl Draft {
                 self.unread.insert(key.name.clone());
                 self.problems.push(Problem { origin, message: format!("{}: {error}", key.name) });
             }
+        }
+    }
+
+    /// A setting that nothing looks at must not be set to anything but its default. A variable of that name which
+    /// others set for purposes of their own (`POD_NAMESPACE`) is no wish of the user's.
+    fn refuse_what_has_no_effect(&mut self) {
+        let default = Config::default();
+        for (key, origin) in keys().iter().zip(&self.origins) {
+            let reason = WITHOUT_EFFECT.iter().find(|(group, _)| key.name.starts_with(group));
+            let Some((_, reason)) = reason else { continue };
+            let is_foreign =
+                matches!(origin, Origin::Environment(name) if Some(name) != key.environment.first());
+            if is_foreign || key.json(&self.config) == key.json(&default) {
+                continue;
+            }
+            let message = format!("{}: has no effect: {reason}; leave it unset", key.name);
+            self.problems.push(Problem { origin: origin.clone(), message });
+            self.unread.insert(key.name.clone());
         }
     }
 

@@ -33,17 +33,14 @@ pub use value::{Backend, Placement, PullPolicy, Secret, ValueError};
 const DEV_DATA_DIR: &str = ".nanofaas";
 
 impl Config {
-    /// What `nanofaas dev` starts from: every module on, the process backend, the console, loopback listeners
-    /// and a data directory in the current folder.
+    /// What `nanofaas dev` starts from: every module on that there is, the process backend, loopback
+    /// listeners and a data directory in the current folder.
     pub fn dev() -> Config {
         let mut config = Config { data_dir: PathBuf::from(DEV_DATA_DIR), ..Config::default() };
         config.async_queue.enabled = true;
         config.sync_queue.enabled = true;
         config.admin.runtime_config_enabled = true;
         config.autoscaler.enabled = true;
-        // Looks at images only where a Kubernetes backend would pull them.
-        config.image_validator.enabled = true;
-        config.console.enabled = true;
         config.deployment.backends = vec![Backend::Process];
         config.deployment.default_backend = Some(Backend::Process);
         config.delivery.secret = Secret::random();
@@ -118,7 +115,7 @@ mod tests {
     fn dev_means_everything_on_and_loopback() {
         let dev = Config::dev();
         assert!(dev.async_queue.enabled && dev.sync_queue.enabled && dev.autoscaler.enabled);
-        assert!(dev.console.enabled && dev.admin.runtime_config_enabled);
+        assert!(dev.admin.runtime_config_enabled);
         assert!(is_loopback(dev.server.host) && is_loopback(dev.management.host));
         assert_eq!(dev.deployment.backends_on(), [Backend::Process]);
         assert!(dev.delivery.secret.is_some());

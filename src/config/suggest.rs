@@ -11,7 +11,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clo
 }
 
 /// The only known name with the same last part, when the group is what went wrong.
-fn only_with_leaf<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn only_with_leaf<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let leaf = |name: &str| name.rsplit('.').next().unwrap_or_default().replace('_', "-");
     let wanted = leaf(name);
     let mut matching = known.filter(|candidate| leaf(candidate) == wanted);
@@ -20,7 +20,7 @@ fn only_with_leaf<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Optio
 }
 
 /// Levenshtein distance: insertions, deletions and replacements of characters.
-pub(super) fn distance(from: &str, to: &str) -> usize {
+pub(crate) fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (above, a) in from.chars().enumerate() {

@@ -17,7 +17,7 @@ pub(crate) fn raise_limit(connections_max: u32) {
         Ok(()) => limit.maximum,
         Err(error) => {
             let error = io::Error::from(error);
-            tracing::warn!(%error, from = ?limit.current, to = ?limit.maximum, "cannot raise the limit of open files");
+            tracing::warn!(%error, from = limit.current, to = limit.maximum, "cannot raise the limit of open files");
             limit.current
         }
     };

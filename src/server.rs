@@ -182,7 +182,7 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
         api = %api_address,
         management = %management_address,
         shards = server.fabric.shards(),
-        backends = ?server.deployments.ids(),
+        backends = server.deployments.ids().join(","),
         "serving"
     );
 
@@ -218,7 +218,8 @@ fn listen(
 ) -> Result<Socket, ServeError> {
     let handed = take_over(handed, place).map_err(|source| ServeError::Handed { place, setting, source })?;
     if let Some(socket) = handed {
-        tracing::info!(setting, address = ?socket.listener.local_addr().ok(), "listening on a socket that was handed over");
+        let address = socket.listener.local_addr().ok().map(tracing::field::display);
+        tracing::info!(setting, address, "listening on a socket that was handed over");
         return Ok(socket);
     }
     bind(address).map_err(|source| ServeError::Bind { address, setting, source })

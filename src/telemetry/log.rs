@@ -6,11 +6,13 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+use super::function_log::{Format, Shape};
+
 /// Variable with the filter.
 const VARIABLE: &str = "NANOFAAS_LOG";
 
 /// Variable that a server sets for its watchdogs: it makes every line that they write an event of its own log, so
-/// they write the bare message.
+/// they write them in the form that it reads ([`super::function_log`]).
 pub const WRAPPED: &str = "NANOFAAS_LOG_WRAPPED";
 
 /// Starts logging. A second call changes nothing.
@@ -23,14 +25,15 @@ pub fn init() {
     };
     let registry = tracing_subscriber::registry().with(filter);
     let started = if std::env::var_os(WRAPPED).is_some() {
-        let bare =
-            fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time().with_target(false);
-        registry.with(bare.compact()).try_init()
+        let wrapped = fmt::layer().json().flatten_event(true).without_time().with_writer(std::io::stderr);
+        registry.with(wrapped).try_init()
     } else if std::io::stderr().is_terminal() {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour)).try_init()
+        let text = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+        registry.with(text.map_event_format(|others| Format { others, shape: Shape::Text })).try_init()
     } else {
-        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        let json = fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
+        registry.with(json.map_event_format(|others| Format { others, shape: Shape::Json })).try_init()
     };
     if let (Ok(()), Some(error)) = (started, mistake) {
         tracing::warn!(%error, filter = wanted, "NANOFAAS_LOG is not a filter; logging from info up");

@@ -156,7 +156,9 @@ impl Server {
                     let _ = first.send(Err(failure));
                     return;
                 }
-                (Err(failure), None) => tracing::error!(%failure, "the program did not come back"),
+                (Err(failure), None) => {
+                    tracing::error!(reason = failure.without_output(), "the program did not come back")
+                }
             }
             pause = if begun.elapsed() >= STABLE { PAUSE_MIN } else { pause };
             tracing::warn!(pause_ms = pause.as_millis(), "starting the program again");

@@ -158,6 +158,22 @@ impl Failure {
         }
     }
 
+    /// The failure without what the program wrote.
+    pub fn without_output(&self) -> String {
+        match self {
+            Failure::EndedEarly { status, .. } => {
+                Failure::EndedEarly { status: *status, tail: String::new() }.to_string()
+            }
+            Failure::NotReady { limit, .. } => {
+                Failure::NotReady { limit: *limit, tail: String::new() }.to_string()
+            }
+            Failure::Exited { status, .. } => {
+                Failure::Exited { status: *status, stderr: String::new() }.to_string()
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// The status that the failure is answered with.
     pub fn status(&self) -> StatusCode {
         match self {

@@ -28,7 +28,7 @@ pub async fn run(options: &Options, one_shot: &OneShot, launcher: Launcher) -> u
     let completion = match &result {
         Ok(output) => format!(r#"{{"success":true,"output":{output},"error":null}}"#),
         Err(failure) => {
-            tracing::error!(execution_id, %failure, "execution failed");
+            tracing::error!(execution_id, reason = failure.without_output(), "execution failed");
             let error = error_object(failure.code(), &failure.to_string());
             format!(r#"{{"success":false,"output":null,"error":{error}}}"#)
         }

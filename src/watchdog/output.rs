@@ -8,19 +8,24 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
 
 use super::invocation::{BODY_MAX, Failure};
+use crate::telemetry::function_log::TARGET;
 
 /// How much of the end of stderr is kept for messages, in bytes.
 const TAIL_MAX: usize = 4096;
 
 /// Longest line in the log, in bytes; longer ones are cut into several.
-const LINE_MAX: usize = 8192;
+pub const LINE_MAX: usize = 8192;
+
+/// Bytes that are read at once.
+const CHUNK: usize = LINE_MAX;
 
 /// The last bytes of a stream.
 #[derive(Debug, Default)]
 pub struct Tail(VecDeque<u8>);
 
 impl Tail {
-    fn push(&mut self, bytes: &[u8]) {
+    /// Takes more of the stream.
+    pub fn push(&mut self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(TAIL_MAX)..];
         let surplus = (self.0.len() + bytes.len()).saturating_sub(TAIL_MAX);
         self.0.drain(..surplus);
@@ -44,33 +49,36 @@ pub async fn keep(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) ->
     if kept.len() > BODY_MAX { Err(Failure::TooLarge) } else { Ok(()) }
 }
 
-/// Logs a whole stream line by line and keeps its end. `name` is `stdout` or `stderr`.
+/// Logs a whole stream line by line and keeps its end. `name` is `stdout` or `stderr`; without an execution id the
+/// stream is that of a program which answers many calls.
 pub async fn log(
     stream: Option<impl AsyncRead + Unpin>,
     name: &'static str,
     execution_id: &str,
     tail: &RefCell<Tail>,
 ) {
-    read_lines(stream, tail, |line| {
-        tracing::info!(stream = name, execution_id, line, "program wrote");
-    })
-    .await;
+    let execution_id = Some(execution_id).filter(|id| !id.is_empty());
+    let keep = |bytes: &[u8]| tail.borrow_mut().push(bytes);
+    let log = |line: &str| tracing::info!(target: TARGET, stream = name, execution_id, "{line}");
+    read_lines(stream, LINE_MAX, keep, log).await;
 }
 
-/// Reads a whole stream and keeps its end. Gives every line that is not blank to `take`.
+/// Reads a whole stream. Gives everything to `keep`, and every line that is not blank to `take`; lines longer than
+/// `line_max` bytes are cut into several.
 pub async fn read_lines(
     stream: Option<impl AsyncRead + Unpin>,
-    tail: &RefCell<Tail>,
+    line_max: usize,
+    mut keep: impl FnMut(&[u8]),
     mut take: impl FnMut(&str),
 ) {
     let Some(mut stream) = stream else { return };
     let mut line = Vec::new();
-    let mut chunk = vec![0; LINE_MAX];
+    let mut chunk = vec![0; CHUNK];
     while let Ok(count @ 1..) = stream.read(&mut chunk).await {
-        tail.borrow_mut().push(&chunk[..count]);
+        keep(&chunk[..count]);
         for part in chunk[..count].split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
-            if part.ends_with(b"\n") || line.len() >= LINE_MAX {
+            if part.ends_with(b"\n") || line.len() >= line_max {
                 take_line(&mut line, &mut take);
             }
         }

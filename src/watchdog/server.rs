@@ -178,7 +178,9 @@ impl Service {
         };
         match &result {
             Some(Err(failure)) => {
-                tracing::warn!(execution_id = invocation.execution_id, %failure, "call failed");
+                // What the program wrote is in the log already.
+                let reason = failure.without_output();
+                tracing::warn!(execution_id = invocation.execution_id, reason, "call failed");
             }
             Some(Ok(_)) => {}
             None => tracing::warn!(execution_id = invocation.execution_id, "call interrupted"),

@@ -32,6 +32,7 @@ impl Supervisor {
         let first = self.handed.as_raw_fd();
         let server = Server::start_limited(&[], &format!("export LISTEN_FDS=1 LISTEN_FDS_FIRST_FD={first}"));
         assert_eq!(server.api, self.listener.local_addr().expect("an address"), "not a socket of its own");
+        server.logged(&["handed over", &format!("\"address\":\"{}\"", server.api)]);
         server
     }
 }

@@ -26,6 +26,7 @@ mod functions;
 mod handover;
 mod idempotency;
 mod invocation;
+mod log;
 mod metrics;
 mod openapi;
 mod overload;

@@ -88,8 +88,15 @@ impl<R: Fn(Report)> Replica<R> {
         let mut backoff = Backoff::default();
         while let Ending::Died { reason, ready_for } = self.run().await {
             let pause = backoff.pause_after(ready_for);
-            let pause_ms = pause.as_millis();
-            tracing::warn!(function = self.spec.name, reason, pause_ms, "a replica died, starting it again");
+            let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            // What it wrote follows in the reason, and is in the log already.
+            let cause = reason.lines().next().unwrap_or_default();
+            tracing::warn!(
+                function = self.spec.name,
+                reason = cause,
+                pause_ms,
+                "a replica died, starting it again"
+            );
             (self.report)(Report::Died(reason));
             tokio::select! {
                 () = sleep(pause) => {}
@@ -160,7 +167,7 @@ impl<R: Fn(Report)> Replica<R> {
     /// From ready to the end.
     async fn serve(&mut self, mut watchdog: Watchdog, address: SocketAddr) -> Ending {
         let ready_at = Instant::now();
-        tracing::info!(function = self.spec.name, pid = watchdog.id(), %address, "a replica is ready");
+        tracing::info!(function = self.spec.name, replica = watchdog.id(), %address, "a replica is ready");
         (self.report)(Report::Ready(endpoint(address)));
         let mut stop = self.stop.clone();
         let reason = tokio::select! {

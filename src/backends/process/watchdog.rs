@@ -1,7 +1,6 @@
 //! One watchdog process: starting it, hearing where it listens, seeing and making it end.
 //!
-//! What the process writes to standard error goes to the log, under the target `function`, and its end into
-//! error messages. Standard output carries one line, where the watchdog listens; after that it is read for its
+//! What the process writes to standard error goes to the log ([`function_log`]), and its end into error messages. Standard output carries one line, where the watchdog listens; after that it is read for its
 //! end, which comes when the last process of the watchdog is gone.
 
 use std::{
@@ -29,11 +28,16 @@ use super::{
 };
 use crate::{
     api::spec::{FunctionSpec, RuntimeMode},
-    watchdog::output::{Tail, read_lines},
+    telemetry::function_log,
+    watchdog::output::{self, Tail, read_lines},
 };
 
 /// What the watchdog prints before its address.
 const ANNOUNCEMENT: &str = "listening on ";
+
+/// Longest line of a watchdog's log: a program's longest line (twice the limit, when it came in two pieces) with every
+/// byte escaped, and its fields.
+const LINE_MAX: usize = 2 * 6 * output::LINE_MAX + 4096;
 
 /// Longest announcement, in bytes.
 const ANNOUNCEMENT_MAX: u64 = 256;
@@ -62,7 +66,7 @@ impl Watchdog {
     /// # Errors
     /// What the system lacks, for a person.
     pub fn start(spec: &FunctionSpec, context: &Context) -> Result<Watchdog, String> {
-        let is_http = matches!(spec.runtime_mode, None | Some(RuntimeMode::Http));
+        let is_http = spec.runtime_mode == RuntimeMode::Http;
         let port = is_http.then(|| context.ports.reserve()).transpose();
         let port = port.map_err(|error| format!("there is no free port for the program: {error}"))?;
         let mut command = command(spec, context, port.as_ref().map(Port::number));
@@ -79,14 +83,19 @@ impl Watchdog {
         };
         let tail = Rc::new(RefCell::new(Tail::default()));
         let (stderr, name, kept) = (child.stderr.take(), spec.name.clone(), Rc::clone(&tail));
+        let replica = group.as_raw_pid();
         let reader = tokio::task::spawn_local(async move {
-            read_lines(stderr, &kept, |line| tracing::info!(target: "function", function = name, "{line}"))
-                .await;
+            let log = |line: &str| {
+                let mut text = function_log::wrote(&name, replica, line);
+                text.push('\n');
+                kept.borrow_mut().push(text.as_bytes());
+            };
+            read_lines(stderr, LINE_MAX, |_| (), log).await;
         });
         Ok(Watchdog { child, group, stdout: BufReader::new(stdout), reader, tail, port })
     }
 
-    /// The process id, for the log.
+    /// The process id, which names the replica in the log.
     pub fn id(&self) -> i32 {
         self.group.as_raw_pid()
     }
@@ -171,7 +180,10 @@ impl Watchdog {
     pub async fn vanished(&mut self) {
         let mut sink = tokio::io::sink();
         if timeout(REST_MAX, tokio::io::copy(&mut self.stdout, &mut sink)).await.is_err() {
-            tracing::warn!(pid = self.id(), "something still holds the output of a replica that has ended");
+            tracing::warn!(
+                replica = self.id(),
+                "something still holds the output of a replica that has ended"
+            );
         }
     }
 

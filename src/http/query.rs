@@ -40,6 +40,18 @@ impl<'a> Query<'a> {
         }
     }
 
+    /// `true` or `false`; false when it is not there.
+    ///
+    /// # Errors
+    /// When it is there and is neither.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(bad(name, "must be true or false")),
+        }
+    }
+
     /// The last value of a parameter, decoded.
     fn get(&self, name: &str) -> Option<Cow<'a, str>> {
         let parameters = form_urlencoded::parse(self.0.as_bytes());

@@ -31,7 +31,7 @@ fn the_list_is_sorted_over_all_shards() {
 #[test]
 fn a_response_is_the_resolved_spec_without_nulls() {
     let server = Server::start(&["defaults.timeout-ms=1234", "defaults.concurrency=7"]);
-    let spec = json!({ "name": "f", "executionMode": "LOCAL", "image": null, "unknown": { "x": 1 } });
+    let spec = json!({ "name": "f", "executionMode": "LOCAL", "image": null });
     let expected = json!({
         "name": "f",
         "command": [],
@@ -43,6 +43,7 @@ fn a_response_is_the_resolved_spec_without_nulls() {
         "executionMode": "LOCAL",
         "requestedExecutionMode": "LOCAL",
         "effectiveExecutionMode": "LOCAL",
+        "runtimeMode": "HTTP",
     });
     assert_eq!(server.register(spec), expected);
     let by_alias = json!({ "name": "g", "executionMode": "LOCAL", "timeoutMillis": 77 });

@@ -39,7 +39,11 @@ fn what_a_function_writes_is_one_event_and_its_failure_another() {
     }
     assert!(written["replica"].is_u64() && written["timestamp"].is_string(), "{written}");
     let failure = &events[1];
-    assert_eq!((&failure["level"], &failure["message"]), (&json!("WARN"), &json!("call failed")), "{failure}");
+    assert_eq!(
+        (&failure["level"], &failure["message"]),
+        (&json!("WARN"), &json!("call failed")),
+        "{failure}"
+    );
     assert!(!failure.to_string().contains("forged"), "{failure}");
 }
 

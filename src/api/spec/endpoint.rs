@@ -1,7 +1,8 @@
 //! The addresses that functions are reached at: absolute http or https URLs.
 //!
-//! An address is stored as the user wrote it and made callable (default path, lower-case scheme, no fragment)
-//! only when calls are about to go there. Whether anybody listens is not a question for here.
+//! An address is made callable (default path, lower-case scheme, no fragment) when a function is registered, so that
+//! clients read back where calls go; documents of older versions hold what the user wrote, so it is done again when
+//! calls are about to go there. Whether anybody listens is not a question for here.
 
 use hyper::Uri;
 

@@ -1,8 +1,9 @@
 //! The description of a function, resolved: what a registration becomes, what clients read back, what backends run.
 //!
 //! [`parse`] turns a request body into it, with every violation reported at once; `resolved` turns it into what
-//! the core has to know. Beside them one file per kind of value that has rules of its own: `endpoint` (addresses),
-//! `quantity` (CPU and memory), `scaling` (scalingConfig), all on top of `fields` (reading JSON members).
+//! the core has to know, and `warnings` tells what a registration says in vain. Beside them one file per kind of value
+//! that has rules of its own: `endpoint` (addresses), `quantity` (CPU and memory), `scaling` (scalingConfig), all on
+//! top of `fields` (reading JSON members).
 //!
 //! Not here: anything that needs I/O (does the image exist, is there a backend), and the backends' own limits.
 
@@ -12,6 +13,7 @@ pub mod parse;
 pub mod quantity;
 mod resolved;
 mod scaling;
+mod warnings;
 
 pub use parse::{Registration, SpecError};
 pub(crate) use resolved::default_max_retries;
@@ -35,10 +37,11 @@ pub enum ExecutionMode {
 }
 
 /// How a program takes a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RuntimeMode {
     /// It serves HTTP.
+    #[default]
     Http,
     /// One process per call, JSON on its standard streams.
     Stdio,
@@ -183,9 +186,9 @@ pub struct FunctionSpec {
     /// Why the mode in force is not the one that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degradation_reason: Option<String>,
-    /// How its program takes a call; absent when the registration did not say (HTTP then).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub runtime_mode: Option<RuntimeMode>,
+    /// How its program takes a call. Documents of older versions lack it when it is the default.
+    #[serde(default)]
+    pub runtime_mode: RuntimeMode,
     /// The program, in shell-style words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_command: Option<String>,

@@ -1,8 +1,8 @@
 //! From the body of a registration to a resolved function.
 //!
 //! [`FunctionSpec::parse`] reads every field, collects every violation, and only then builds the function: who
-//! sends five mistakes learns of five. Fields that are not known are ignored, null counts as absent, of two
-//! equal keys the last one wins.
+//! sends five mistakes learns of five. Null counts as absent, of two equal keys the last one wins. What is said in
+//! vain (unknown fields, fields without effect) is in `warnings`.
 //!
 //! A response can be posted again. Most of what a response has on top of a request is not read at all, so the
 //! resolved values simply come out the same. One field has two meanings, `endpointUrl`: what the user gave, or, for
@@ -24,7 +24,7 @@ use super::{
     ExecutionMode, FunctionSpec, Resources, RuntimeMode, ScalingConfig, endpoint,
     fields::{Choices, Fields, Violations},
     quantity::Quantity,
-    scaling,
+    scaling, warnings,
 };
 
 /// Longest attempt that may be asked for: one day.
@@ -82,16 +82,30 @@ impl FunctionSpec {
     /// # Errors
     /// [`SpecError::Malformed`] when it is not a JSON object, else [`SpecError::Invalid`] with every violation.
     pub fn parse(body: &[u8], registration: &Registration) -> Result<FunctionSpec, SpecError> {
+        Self::parse_with_warnings(body, registration, false).map(|(spec, _)| spec)
+    }
+
+    /// The same, and what the body says in vain, one line each. `strict` makes violations of these lines.
+    ///
+    /// # Errors
+    /// As for [`parse`](Self::parse).
+    pub fn parse_with_warnings(
+        body: &[u8],
+        registration: &Registration,
+        strict: bool,
+    ) -> Result<(FunctionSpec, Vec<String>), SpecError> {
         let members = match serde_json::from_slice(body) {
             Ok(Value::Object(members)) => members,
             Ok(other) => return Err(not_an_object(&other)),
             Err(_) if body.trim_ascii().is_empty() => return Err(empty()),
             Err(error) => return Err(SpecError::Malformed(format!("The body is not valid JSON: {error}"))),
         };
-        let mut violations = Violations::default();
+        let (mut violations, mut warnings) = (Violations::default(), Violations::default());
         let spec = read(&Fields::new(&members), registration, &mut violations);
+        let mode = spec.as_ref().map(|spec| spec.requested_execution_mode);
+        warnings::collect(&members, mode, registration, if strict { &mut violations } else { &mut warnings });
         match spec {
-            Some(spec) if violations.is_empty() => Ok(spec),
+            Some(spec) if violations.is_empty() => Ok((spec, warnings.into_lines())),
             _ => Err(SpecError::Invalid(violations.into_lines())),
         }
     }
@@ -166,7 +180,7 @@ fn read(
         effective_execution_mode: mode?,
         deployment_backend: None,
         degradation_reason: None,
-        runtime_mode,
+        runtime_mode: runtime_mode.unwrap_or_default(),
         runtime_command,
         working_dir,
         scaling_config,
@@ -227,7 +241,8 @@ fn endpoint_url(
     if let Some(message) = endpoint::violation(url) {
         violations.push("endpointUrl", message);
     }
-    Some(url.to_owned())
+    // What clients read back is where calls go.
+    Some(endpoint::callable(url))
 }
 
 /// A blank command is no command.

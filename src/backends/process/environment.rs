@@ -71,6 +71,7 @@ fn told(spec: &FunctionSpec, injected: &Injected<'_>) -> impl Iterator<Item = (&
         ("FUNCTION_NAME", spec.name.clone()),
         ("WARM", "true".to_owned()),
         ("TIMEOUT_MS", spec.timeout_ms.to_string()),
+        ("EXECUTION_MODE", name_of(spec.runtime_mode).to_owned()),
         ("WATCHDOG_CONCURRENCY", spec.concurrency.clamp(1, CONCURRENCY_MAX).to_string()),
         ("WARM_HOST", "127.0.0.1".to_owned()),
         ("WARM_PORT", "0".to_owned()),
@@ -78,7 +79,6 @@ fn told(spec: &FunctionSpec, injected: &Injected<'_>) -> impl Iterator<Item = (&
         (WRAPPED, "1".to_owned()),
     ];
     let sometimes = [
-        ("EXECUTION_MODE", spec.runtime_mode.map(|mode| name_of(mode).to_owned())),
         ("WATCHDOG_CMD", command.cloned()),
         ("CALLBACK_URL", injected.callback_url.map(str::to_owned)),
         ("RUNTIME_URL", injected.runtime_port.map(|port| format!("http://127.0.0.1:{port}/invoke"))),
@@ -178,7 +178,6 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_injected() {
-        assert_eq!(value("EXECUTION_MODE", &[], &[], |spec, _| spec.runtime_mode = None), None);
         assert_eq!(value("WATCHDOG_CMD", &[], &[], |spec, _| spec.runtime_command = None), None);
         assert_eq!(value("WATCHDOG_CMD", &[], &[], |spec, _| spec.runtime_command = Some(" ".into())), None);
         assert_eq!(value("CALLBACK_URL", &[], &[], |_, injected| injected.callback_url = None), None);

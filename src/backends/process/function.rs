@@ -305,10 +305,10 @@ impl Function {
     fn not_ready(&self, reason: &str) -> BackendError {
         let command = self.spec.runtime_command.as_deref().unwrap_or_default();
         let expected = match self.spec.runtime_mode {
-            None | Some(RuntimeMode::Http) => {
+            RuntimeMode::Http => {
                 " listens on 127.0.0.1:$PORT and answers GET /health with status 200 in time"
             }
-            Some(RuntimeMode::Stdio | RuntimeMode::File) => " can be run",
+            RuntimeMode::Stdio | RuntimeMode::File => " can be run",
         };
         let directory = self.spec.working_dir.as_deref().map(|directory| format!(" in {directory}"));
         BackendError::Provisioning(format!(

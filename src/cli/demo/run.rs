@@ -79,7 +79,7 @@ pub(super) async fn run(api: &Api, example: &Example) -> Vec<Row> {
         return failed(&runtime, "not built", reason);
     }
     let started = Instant::now();
-    match apply::apply(api, &spec).await {
+    match apply::apply(api, &spec, true).await {
         Ok(applied) => note(&format!("{name}: {} in {} ms", applied.result, started.elapsed().as_millis())),
         Err(failure) => return failed(&runtime, "refused", failure.to_string()),
     }

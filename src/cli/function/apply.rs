@@ -1,7 +1,9 @@
 //! `nanofaas fn apply`: make a function what a file says.
 //!
-//! There is no way to change a function in place: replacing is deleting and registering. When the second half is
-//! refused, the old function is registered again, so that a mistake in a file takes nothing down for good.
+//! There is no way to change a function in place: replacing is deleting and registering. The server is asked to
+//! register it first, whether the function is there or not: it says what is wrong with a file before anything is
+//! deleted, also when nothing of what runs would change. When registering fails in spite of that, the old function
+//! is registered again, so that nothing is taken down for good.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -14,10 +16,13 @@ use super::{
     compare::compare,
     spec::{self, Spec},
 };
-use crate::cli::{
-    client::{Api, Session, function_path, parse, refused},
-    failure::Failure,
-    output::note,
+use crate::{
+    cli::{
+        client::{Api, Session, function_path, parse, refused},
+        failure::Failure,
+        output::note,
+    },
+    dispatch::client::Response,
 };
 
 /// How often the function may appear or vanish under our hands before we give up.
@@ -25,10 +30,18 @@ const RACES_MAX: usize = 3;
 
 /// Arguments of `fn apply`.
 #[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    nanofaas fn apply -f function.yaml\n  \
+    cat one.yaml two.yaml | nanofaas fn apply -f -\n\n\
+    A file may hold several functions, as YAML documents with --- between them. When one of them is refused, the \
+    others are applied all the same, and the exit code is 1.")]
 pub(in crate::cli) struct Apply {
     /// Function file, YAML or JSON; - is stdin
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
+    /// Only warn of fields that are unknown, or without effect on this server
+    #[arg(long)]
+    no_strict: bool,
 }
 
 /// What was necessary.
@@ -45,8 +58,30 @@ type Step = Result<Option<Applied>, Failure>;
 
 impl Apply {
     pub(in crate::cli) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
-        let spec = spec::read(&self.file)?;
-        let applied = apply(&session.api, &spec).await?;
+        let specs = spec::read_all(&self.file)?;
+        let is_one = specs.len() == 1;
+        let mut code = ExitCode::SUCCESS;
+        for spec in &specs {
+            match self.apply(&session, spec).await {
+                Ok(()) => {}
+                Err(Failure::Refused { code: refusal, message, details }) if !is_one => {
+                    let failure = Failure::Refused { code: refusal, message, details };
+                    note(&format!("error: {}: {failure}", spec.name));
+                    code = ExitCode::FAILURE;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(code)
+    }
+
+    async fn apply(&self, session: &Session, spec: &Spec) -> Result<(), Failure> {
+        let applied = apply(&session.api, spec, !self.no_strict).await.inspect_err(|failure| {
+            if matches!(failure, Failure::Refused { details, .. } if details.iter().any(|line| is_in_vain(line))) {
+                note("with --no-strict, fields that are unknown or without effect are only warned of");
+            }
+        })?;
+        applied.warnings().iter().for_each(|warning| note(&format!("warning: {}: {warning}", spec.name)));
         let summary = format!("{} {}", spec.name, applied.result);
         if session.output.is_json() {
             note(&summary);
@@ -54,17 +89,40 @@ impl Apply {
         } else {
             session.output.line(&summary)?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 
-/// Makes the function what the spec says.
-pub(in crate::cli) async fn apply(api: &Api, spec: &Spec) -> Result<Applied, Failure> {
+impl Applied {
+    /// What the server warned of when it registered the function.
+    fn warnings(&self) -> Vec<String> {
+        #[derive(serde::Deserialize, Default)]
+        struct Response {
+            #[serde(default)]
+            warnings: Vec<String>,
+        }
+        serde_json::from_slice::<Response>(&self.body).unwrap_or_default().warnings
+    }
+}
+
+/// Whether a violation is one only because it was asked for with `strict`.
+fn is_in_vain(detail: &str) -> bool {
+    detail.contains(": unknown") || detail.contains(" has no effect")
+}
+
+/// Makes the function what the spec says. `strict`: nothing in it may be unknown or without effect.
+pub(in crate::cli) async fn apply(api: &Api, spec: &Spec, strict: bool) -> Result<Applied, Failure> {
     let path = function_path(&spec.name, "");
     for _ in 0..RACES_MAX {
+        let registered = register(api, &spec.fields, strict).await?;
+        match registered.status {
+            StatusCode::CREATED => return Ok(Applied { result: "created", body: registered.body }),
+            StatusCode::CONFLICT => {}
+            _ => return Err(refused(&registered)),
+        }
         let response = api.ask(Method::GET, &path).await?;
         let step = match response.status {
-            StatusCode::NOT_FOUND => create(api, spec).await?,
+            StatusCode::NOT_FOUND => None,
             StatusCode::OK => {
                 let running = parse(&response)?.as_object().cloned().unwrap_or_default();
                 update(api, spec, &running, response.body).await?
@@ -76,15 +134,6 @@ pub(in crate::cli) async fn apply(api: &Api, spec: &Spec) -> Result<Applied, Fai
         }
     }
     Err(Failure::Failed(format!("{} keeps changing; somebody else applies it at the same time", spec.name)))
-}
-
-async fn create(api: &Api, spec: &Spec) -> Step {
-    let response = register(api, &spec.fields).await?;
-    match response.status {
-        StatusCode::CREATED => Ok(Some(Applied { result: "created", body: response.body })),
-        StatusCode::CONFLICT => Ok(None),
-        _ => Err(refused(&response)),
-    }
 }
 
 async fn update(api: &Api, spec: &Spec, running: &Map<String, Value>, body: Bytes) -> Step {
@@ -106,7 +155,8 @@ async fn replace(api: &Api, spec: &Spec, running: &Map<String, Value>) -> Step {
     if !matches!(removed.status, StatusCode::NO_CONTENT | StatusCode::NOT_FOUND) {
         return Err(refused(&removed));
     }
-    let failure = match register(api, &spec.fields).await {
+    // The server has said before that nothing is wrong with it.
+    let failure = match register(api, &spec.fields, false).await {
         Ok(response) if response.status == StatusCode::CREATED => {
             return Ok(Some(Applied { result: "replaced", body: response.body }));
         }
@@ -114,7 +164,7 @@ async fn replace(api: &Api, spec: &Spec, running: &Map<String, Value>) -> Step {
         Ok(response) => refused(&response),
         Err(failure) => failure,
     };
-    match register(api, running).await {
+    match register(api, running, false).await {
         Ok(restored) if restored.status == StatusCode::CREATED => {
             note(&format!("{}: the new version was refused; the old one is back", spec.name));
         }
@@ -126,11 +176,9 @@ async fn replace(api: &Api, spec: &Spec, running: &Map<String, Value>) -> Step {
     Err(failure)
 }
 
-async fn register(
-    api: &Api,
-    fields: &Map<String, Value>,
-) -> Result<crate::dispatch::client::Response, Failure> {
-    api.tell(Method::POST, "/v1/functions", &Value::Object(fields.clone())).await
+async fn register(api: &Api, fields: &Map<String, Value>, strict: bool) -> Result<Response, Failure> {
+    let path = if strict { "/v1/functions?strict=true" } else { "/v1/functions" };
+    api.tell(Method::POST, path, &Value::Object(fields.clone())).await
 }
 
 /// The server's runtime configuration, when the admin API is on.

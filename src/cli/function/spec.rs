@@ -18,8 +18,19 @@ pub(in crate::cli) struct Spec {
     pub(in crate::cli) fields: Map<String, Value>,
 }
 
-/// Reads a function file; `-` is stdin.
+/// Reads a function file that describes one function; `-` is stdin.
 pub(in crate::cli) fn read(path: &Path) -> Result<Spec, Failure> {
+    let mut specs = read_all(path)?;
+    match (specs.pop(), specs.len()) {
+        (Some(spec), 0) => Ok(spec),
+        (_, others) => {
+            Err(Failure::Failed(format!("{}: one function is needed, not {}", path.display(), others + 1)))
+        }
+    }
+}
+
+/// Reads a function file of one or more YAML documents, each a function; `-` is stdin.
+pub(in crate::cli) fn read_all(path: &Path) -> Result<Vec<Spec>, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", path.display()));
     let (text, folder) = if path == Path::new("-") {
         let mut text = String::new();
@@ -33,9 +44,28 @@ pub(in crate::cli) fn read(path: &Path) -> Result<Spec, Failure> {
 }
 
 /// Reads the text of a function file that lies in `folder`. JSON is YAML, too.
-fn parse(text: &str, folder: &Path) -> Result<Spec, String> {
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-    let Value::Object(mut fields) = value else {
+fn parse(text: &str, folder: &Path) -> Result<Vec<Spec>, String> {
+    // Empty documents, such as one after a `---` at the end, are left out.
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
+    let is_one = documents.len() == 1;
+    let mut specs: Vec<Spec> = Vec::with_capacity(documents.len());
+    for (index, document) in documents.into_iter().enumerate() {
+        let place = if is_one { String::new() } else { format!("document {}: ", index + 1) };
+        let spec = function(document, folder).map_err(|message| format!("{place}{message}"))?;
+        if specs.iter().any(|earlier| earlier.name == spec.name) {
+            return Err(format!("{place}there is a function {} already", spec.name));
+        }
+        specs.push(spec);
+    }
+    if specs.is_empty() {
+        return Err("a function file is an object with at least a name, and this one is empty".to_owned());
+    }
+    Ok(specs)
+}
+
+/// One function of a file.
+fn function(document: Value, folder: &Path) -> Result<Spec, String> {
+    let Value::Object(mut fields) = document else {
         return Err("a function file is an object with at least a name".to_owned());
     };
     fields.retain(|key, _| !TOOL_KEYS.contains(&key.as_str()));
@@ -66,7 +96,9 @@ mod tests {
     use super::*;
 
     fn fields(text: &str) -> Value {
-        Value::Object(parse(text, Path::new("/")).expect("a function file").fields)
+        let mut specs = parse(text, Path::new("/")).expect("a function file");
+        assert_eq!(specs.len(), 1);
+        Value::Object(specs.remove(0).fields)
     }
 
     #[test]
@@ -89,6 +121,23 @@ mod tests {
             assert_eq!(fields(&format!("name: f\nworkingDir: {given}\n"))["workingDir"], expected);
         }
         assert_eq!(fields("name: f\nruntimeCommand: python3 x.py\n").get("workingDir"), None);
+    }
+
+    #[test]
+    fn every_document_is_a_function() {
+        let names = |text: &str| -> Vec<String> {
+            parse(text, Path::new("/")).expect("functions").into_iter().map(|spec| spec.name).collect()
+        };
+        assert_eq!(names("name: f\n---\nname: g\n"), ["f", "g"]);
+        assert_eq!(names("# first\n---\nname: f\n---\n# nothing\n---\nname: g\n---\n"), ["f", "g"]);
+        for (text, message) in [
+            ("name: f\n---\nname: f\n", "document 2: there is a function f already"),
+            ("name: f\n---\nimage: i\n", "document 2: `name` is missing, or no text"),
+            ("name: f\n---\n- 1\n", "document 2: a function file is an object with at least a name"),
+            ("---\n---\n", "a function file is an object with at least a name, and this one is empty"),
+        ] {
+            assert_eq!(parse(text, Path::new("/")).expect_err("a mistake"), message, "{text:?}");
+        }
     }
 
     #[test]

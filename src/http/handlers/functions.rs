@@ -17,6 +17,7 @@ use crate::{
         spec::{FunctionSpec, parse::SpecError},
     },
     http::{
+        query::Query,
         request::{self, RequestBody},
         respond::{self, HttpResponse},
     },
@@ -65,17 +66,18 @@ impl Api {
     /// `POST /v1/functions`
     pub(super) async fn register_function(
         &self,
+        query: &Query<'_>,
         headers: &HeaderMap,
         body: RequestBody,
     ) -> Result<HttpResponse, ApiError> {
         request::require_declared_json(headers)?;
+        let strict = query.flag("strict")?;
         let body = self.read_json(headers, body).await?;
-        let spec =
-            FunctionSpec::parse(&body, &self.settings.runtime_config.registration()).map_err(|error| {
-                match error {
-                    SpecError::Malformed(message) => ApiError::BadRequest(message.into()),
-                    SpecError::Invalid(details) => ApiError::Validation(details),
-                }
+        let registration = self.settings.runtime_config.registration();
+        let (spec, warnings) =
+            FunctionSpec::parse_with_warnings(&body, &registration, strict).map_err(|error| match error {
+                SpecError::Malformed(message) => ApiError::BadRequest(message.into()),
+                SpecError::Invalid(details) => ApiError::Validation(details),
             })?;
         let name = spec.name.clone();
         let spec = Box::new(spec.core_spec());
@@ -83,7 +85,8 @@ impl Api {
             self.ask(spec.name.owner_hash(), None, |ticket| Input::Register { ticket, spec }).await?;
         match answer {
             Answer::Registered(document) => {
-                let mut response = respond::json(StatusCode::CREATED, document.to_vec());
+                let body = with_warnings(document.to_vec(), &warnings);
+                let mut response = respond::json(StatusCode::CREATED, body);
                 if let Ok(location) = HeaderValue::try_from(format!("/v1/functions/{name}")) {
                     response.headers_mut().insert(LOCATION, location);
                 }
@@ -171,6 +174,17 @@ impl Api {
         request::require_json(headers)?;
         request::read_body(headers, body, self.settings.request_bytes_max, "limits.request-bytes").await
     }
+}
+
+/// A function's document with one more member, when there is something to warn of. Only the answer to a registration
+/// has it: the function itself is not affected.
+fn with_warnings(mut document: Vec<u8>, warnings: &[String]) -> Vec<u8> {
+    if !warnings.is_empty() && document.pop() == Some(b'}') {
+        document.extend_from_slice(b",\"warnings\":");
+        document.extend_from_slice(serde_json::json!(warnings).to_string().as_bytes());
+        document.push(b'}');
+    }
+    document
 }
 
 pub(super) fn refused(answer: Answer, name: &str) -> ApiError {

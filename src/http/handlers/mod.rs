@@ -114,7 +114,7 @@ impl Api {
             Route::Invoke(name) => self.invoke(&name, &head.headers, body).await,
             Route::Enqueue(name) => self.enqueue(&name, &head.headers, body).await,
             Route::Functions if get => self.list_functions().await,
-            Route::Functions => self.register_function(&head.headers, body).await,
+            Route::Functions => self.register_function(&query, &head.headers, body).await,
             Route::Function(name) if get => self.get_function(&name).await,
             Route::Function(name) => self.delete_function(&name).await,
             Route::Replicas(name) if get => self.get_replicas(&name).await,

@@ -71,14 +71,11 @@ fn apply_creates_what_is_not_there() {
     let file = folder.write("function.yaml", &format!("{FILE}workingDir: .\n"));
     let answer = function(json!({})).to_string();
     let (run, fake) = with_server(
-        vec![
-            ("GET /v1/functions/f", 404, error("NOT_FOUND", "no")),
-            ("POST /v1/functions", 201, answer.clone()),
-        ],
+        vec![("POST /v1/functions?strict=true", 201, answer.clone())],
         &["fn", "apply", "-f", &file],
     );
     assert_eq!((run.code, run.stdout.as_str()), (0, "f created\n"), "{run:?}");
-    let posted: Value = serde_json::from_str(&fake.requests()[1].body).expect("JSON");
+    let posted: Value = serde_json::from_str(&fake.requests()[0].body).expect("JSON");
     let expected = json!({
         "name": "f", "image": "i", "executionMode": "POOL", "endpointUrl": "http://h:1",
         "workingDir": folder.path()
@@ -94,6 +91,7 @@ fn apply_leaves_alone_what_is_the_same() {
     }).to_string());
     let script = |function: &Value| {
         vec![
+            ("POST /v1/functions?strict=true", 409, error("CONFLICT", "f exists")),
             ("GET /v1/functions/f", 200, function.to_string()),
             ("GET /v1/admin/runtime-config", 404, error("NOT_FOUND", "off")),
         ]
@@ -117,6 +115,7 @@ fn apply_replaces_what_differs() {
     let running = function(json!({"env": {"A": "1"}, "timeoutMs": 5}));
     let script = |then: Vec<Exchange>| {
         let mut script = vec![
+            ("POST /v1/functions?strict=true", 409, error("CONFLICT", "f exists")),
             ("GET /v1/functions/f", 200, running.to_string()),
             ("GET /v1/admin/runtime-config", 200, json!({"defaultTimeoutMs": 30000}).to_string()),
             ("DELETE /v1/functions/f", 204, String::new()),
@@ -129,7 +128,7 @@ fn apply_replaces_what_differs() {
     assert_eq!((run.code, run.stdout.as_str()), (0, "f replaced\n"), "{run:?}");
     assert_eq!(run.stderr, "changed: env, timeoutMs\n");
     let lines: Vec<String> = fake.requests().into_iter().map(|request| request.line).collect();
-    assert_eq!(lines[2..], ["DELETE /v1/functions/f", "POST /v1/functions"]);
+    assert_eq!(lines[3..], ["DELETE /v1/functions/f", "POST /v1/functions"]);
 
     // Refused: the old one comes back.
     let details = json!({"error": "VALIDATION_ERROR", "message": "Request validation failed",
@@ -146,8 +145,48 @@ fn apply_replaces_what_differs() {
         "{}",
         run.stderr
     );
-    let restored: Value = serde_json::from_str(&fake.requests()[4].body).expect("JSON");
+    let restored: Value = serde_json::from_str(&fake.requests()[5].body).expect("JSON");
     assert_eq!(restored, running);
+}
+
+#[test]
+fn apply_is_strict_unless_told_otherwise() {
+    let folder = Folder::new();
+    let file = folder.write("function.yaml", &format!("{FILE}maxRetry: 1\n"));
+    let refusal = json!({"error": "VALIDATION_ERROR", "message": "Request validation failed",
+        "details": ["maxRetry: unknown, did you mean maxRetries?"]});
+    let (run, _) = with_server(
+        vec![("POST /v1/functions?strict=true", 400, refusal.to_string())],
+        &["fn", "apply", "-f", &file],
+    );
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+    assert!(run.stderr.contains("maxRetry: unknown, did you mean maxRetries?"), "{run:?}");
+    assert!(run.stderr.contains("--no-strict"), "{run:?}");
+
+    let answer = function(json!({"warnings": ["maxRetry: unknown, did you mean maxRetries?"]}));
+    let (run, _) = with_server(
+        vec![("POST /v1/functions", 201, answer.to_string())],
+        &["fn", "apply", "-f", &file, "--no-strict"],
+    );
+    assert_eq!((run.code, run.stdout.as_str()), (0, "f created\n"), "{run:?}");
+    assert_eq!(run.stderr, "warning: f: maxRetry: unknown, did you mean maxRetries?\n");
+}
+
+#[test]
+fn apply_takes_every_document_of_a_file() {
+    let folder = Folder::new();
+    let file = folder.write("functions.yaml", "name: f\n---\nname: g\n---\nname: h\n");
+    let refusal = json!({"error": "VALIDATION_ERROR", "message": "Request validation failed",
+        "details": ["image: is required"]});
+    let created = |name: &str| function(json!({"name": name})).to_string();
+    let path = "POST /v1/functions?strict=true";
+    let (run, fake) = with_server(
+        vec![(path, 201, created("f")), (path, 400, refusal.to_string()), (path, 201, created("h"))],
+        &["fn", "apply", "-f", &file],
+    );
+    assert_eq!((run.code, run.stdout.as_str()), (1, "f created\nh created\n"), "{run:?}");
+    assert_eq!(run.stderr, "error: g: Request validation failed (VALIDATION_ERROR)\n  image: is required\n");
+    assert_eq!(fake.requests()[1].body, "{\"name\":\"g\"}");
 }
 
 #[test]
@@ -156,8 +195,9 @@ fn apply_survives_a_race_and_reports_what_it_cannot_read() {
     let file = folder.write("function.yaml", FILE);
     let (run, _) = with_server(
         vec![
+            ("POST /v1/functions?strict=true", 409, error("CONFLICT", "f exists")),
             ("GET /v1/functions/f", 404, error("NOT_FOUND", "no")),
-            ("POST /v1/functions", 409, error("CONFLICT", "f exists")),
+            ("POST /v1/functions?strict=true", 409, error("CONFLICT", "f exists")),
             ("GET /v1/functions/f", 200, function(json!({})).to_string()),
             ("GET /v1/admin/runtime-config", 404, error("NOT_FOUND", "off")),
         ],

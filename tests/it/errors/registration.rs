@@ -200,3 +200,42 @@ fn replicas_need_a_deployment_and_a_number() {
     let text = [("content-type", "text/plain")];
     client.send("PUT", "/v1/functions/f/replicas", &text, b"1").expect_error(415, "UNSUPPORTED_MEDIA_TYPE");
 }
+
+/// What nobody knows and what this server cannot honour is told, and refused when the client asks for it.
+#[test]
+fn what_is_said_in_vain_is_a_warning_or_with_strict_a_violation() {
+    let server = Server::start(&["deployment.backends=process"]);
+    let spec = json!({ "name": "f", "executionMode": "LOCAL", "maxRetry": 1, "resources": { "cpu": "1" } });
+    let told = json!([
+        "maxRetry: unknown, did you mean maxRetries?",
+        "resources: has no effect: the server itself answers the calls of a LOCAL function",
+    ]);
+
+    let refused = server.send("POST", "/v1/functions?strict=true", &spec);
+    assert_eq!(refused.expect_error(400, "VALIDATION_ERROR")["details"], told);
+    assert_eq!(server.get("/v1/functions/f").status, 404);
+    let wrong = server.send("POST", "/v1/functions?strict=maybe", &spec);
+    wrong.expect_error(400, "BAD_REQUEST");
+
+    let taken = server.send("POST", "/v1/functions?strict=false", &spec);
+    assert_eq!(taken.status, 201, "{}", taken.text());
+    assert_eq!(taken.json()["warnings"], told);
+    // It is about that request, not about the function.
+    assert_eq!(server.get("/v1/functions/f").json().get("warnings"), None);
+
+    let clean =
+        server.send("POST", "/v1/functions?strict=true", &json!({ "name": "g", "executionMode": "LOCAL" }));
+    assert_eq!((clean.status, clean.json().get("warnings")), (201, None));
+}
+
+/// An answer shows where calls go and every default.
+#[test]
+fn an_answer_is_the_function_that_runs() {
+    let server = Server::start(&[]);
+    let spec = json!({ "name": "f", "executionMode": "POOL", "endpointUrl": "http://127.0.0.1:9" });
+    let answer = server.register(spec);
+    assert_eq!(
+        (&answer["endpointUrl"], &answer["runtimeMode"]),
+        (&json!("http://127.0.0.1:9/invoke"), &json!("HTTP"))
+    );
+}

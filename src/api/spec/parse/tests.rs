@@ -49,6 +49,7 @@ fn defaults_are_filled_in() {
         "name": "echo", "image": "img", "command": [], "env": {}, "timeoutMs": 30000, "concurrency": 4,
         "queueSize": 100, "retryBackoffMs": 100, "executionMode": "DEPLOYMENT",
         "requestedExecutionMode": "DEPLOYMENT", "effectiveExecutionMode": "DEPLOYMENT",
+        "runtimeMode": "HTTP",
         "scalingConfig": {
             "strategy": "INTERNAL", "minReplicas": 1, "maxReplicas": 10,
             "metrics": [{"type": "queue_depth", "target": "5", "query": null}],
@@ -107,7 +108,7 @@ fn lenient_where_the_contract_is() {
         (pool(&json!({"requestedExecutionMode": 5})), "requestedExecutionMode", json!("POOL")),
         (pool(&json!({"degradationReason": "because"})), "degradationReason", Value::Null),
         (pool(&json!({"deploymentBackend": "k8s"})), "deploymentBackend", Value::Null),
-        (pool(&json!({"deploymentBackend": "k8s"})), "endpointUrl", json!("http://h:1/")),
+        (pool(&json!({"deploymentBackend": "k8s"})), "endpointUrl", json!("http://h:1/invoke")),
     ];
     for (body, field, value) in bodies {
         assert_eq!(response(&parse(&body))[field], value, "{body}");

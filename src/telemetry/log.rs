@@ -6,13 +6,13 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::function_log::{Format, Shape};
+use crate::watchdog::function_log::{Format, Shape};
 
 /// Variable with the filter.
 const VARIABLE: &str = "NANOFAAS_LOG";
 
 /// Variable that a server sets for its watchdogs: it makes every line that they write an event of its own log, so
-/// they write them in the form that it reads ([`super::function_log`]).
+/// they write them in the form that it reads ([`crate::watchdog::function_log`]).
 pub const WRAPPED: &str = "NANOFAAS_LOG_WRAPPED";
 
 /// Starts logging. A second call changes nothing.

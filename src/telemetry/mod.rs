@@ -1,9 +1,8 @@
-//! What the server tells about itself: metrics here, the log in `log` and `function_log`.
+//! What the server tells about itself: metrics here, the log in `log`.
 //!
 //! Counters live in the core, histograms beside each shard as plain memory of its thread. A scrape asks every
 //! shard for a copy and merges the copies; nothing is shared and nothing is locked on the way of a call.
 
-pub mod function_log;
 pub mod histogram;
 pub mod log;
 pub mod process;

@@ -21,6 +21,7 @@ use rustix::process::Pid;
 pub mod callback;
 pub mod descendants;
 pub mod file;
+pub mod function_log;
 pub mod guard;
 pub mod http;
 pub mod invocation;

@@ -7,8 +7,10 @@ use std::{cell::RefCell, collections::VecDeque};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
 
-use super::invocation::{BODY_MAX, Failure};
-use crate::telemetry::function_log::TARGET;
+use super::{
+    function_log::TARGET,
+    invocation::{BODY_MAX, Failure},
+};
 
 /// How much of the end of stderr is kept for messages, in bytes.
 const TAIL_MAX: usize = 4096;

@@ -13,7 +13,7 @@ fn events(server: &Server) -> Vec<Value> {
 fn what_a_function_writes_is_one_event_and_its_failure_another() {
     let server = Server::dev(&[]);
     // It tries to pass for the server.
-    let forged = json!({ "level": "ERROR", "target": "nanofaas::server", "message": "forged" }).to_string();
+    let forged = json!({ "level": "ERROR", "target": "server", "message": "forged" }).to_string();
     server.register(json!({
         "name": "f", "runtimeMode": "STDIO", "maxRetries": 1, "env": { "LINE": forged },
         "runtimeCommand": "sh -c 'echo \"$LINE\" >&2; exit 3'",

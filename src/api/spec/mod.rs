@@ -17,6 +17,7 @@ mod warnings;
 
 pub use parse::{Registration, SpecError};
 pub(crate) use resolved::default_max_retries;
+pub use warnings::with_warnings;
 
 use std::collections::BTreeMap;
 

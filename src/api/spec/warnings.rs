@@ -98,6 +98,17 @@ const OF_PROGRAMS: &[&str] = &[
     "imagePullSecrets",
 ];
 
+/// A function's document with one more member, when there is something to warn of. Only the answer to a registration
+/// has it: the function itself is not affected.
+pub fn with_warnings(mut document: Vec<u8>, warnings: &[String]) -> Vec<u8> {
+    if !warnings.is_empty() && document.pop() == Some(b'}') {
+        document.extend_from_slice(b",\"warnings\":");
+        document.extend_from_slice(Value::from(warnings).to_string().as_bytes());
+        document.push(b'}');
+    }
+    document
+}
+
 /// Everything that `members` says in vain. `mode` is `None` when it could not be read: then only unknown fields can
 /// be told.
 pub(super) fn collect(

@@ -1,7 +1,8 @@
 //! One watchdog process: starting it, hearing where it listens, seeing and making it end.
 //!
-//! What the process writes to standard error goes to the log ([`function_log`]), and its end into error messages. Standard output carries one line, where the watchdog listens; after that it is read for its
-//! end, which comes when the last process of the watchdog is gone.
+//! What the process writes to standard error goes to the log ([`function_log`]), and its end into error messages.
+//! Standard output carries one line, where the watchdog listens; after that it is read for its end, which comes when
+//! the last process of the watchdog is gone.
 
 use std::{
     cell::RefCell,
@@ -28,8 +29,10 @@ use super::{
 };
 use crate::{
     api::spec::{FunctionSpec, RuntimeMode},
-    telemetry::function_log,
-    watchdog::output::{self, Tail, read_lines},
+    watchdog::{
+        function_log,
+        output::{self, Tail, read_lines},
+    },
 };
 
 /// What the watchdog prints before its address.

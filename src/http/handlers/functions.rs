@@ -14,7 +14,7 @@ use crate::{
     api::{
         error::ApiError,
         replicas, scaling,
-        spec::{FunctionSpec, parse::SpecError},
+        spec::{self, FunctionSpec, parse::SpecError},
     },
     http::{
         query::Query,
@@ -85,7 +85,7 @@ impl Api {
             self.ask(spec.name.owner_hash(), None, |ticket| Input::Register { ticket, spec }).await?;
         match answer {
             Answer::Registered(document) => {
-                let body = with_warnings(document.to_vec(), &warnings);
+                let body = spec::with_warnings(document.to_vec(), &warnings);
                 let mut response = respond::json(StatusCode::CREATED, body);
                 if let Ok(location) = HeaderValue::try_from(format!("/v1/functions/{name}")) {
                     response.headers_mut().insert(LOCATION, location);
@@ -174,17 +174,6 @@ impl Api {
         request::require_json(headers)?;
         request::read_body(headers, body, self.settings.request_bytes_max, "limits.request-bytes").await
     }
-}
-
-/// A function's document with one more member, when there is something to warn of. Only the answer to a registration
-/// has it: the function itself is not affected.
-fn with_warnings(mut document: Vec<u8>, warnings: &[String]) -> Vec<u8> {
-    if !warnings.is_empty() && document.pop() == Some(b'}') {
-        document.extend_from_slice(b",\"warnings\":");
-        document.extend_from_slice(serde_json::json!(warnings).to_string().as_bytes());
-        document.push(b'}');
-    }
-    document
 }
 
 pub(super) fn refused(answer: Answer, name: &str) -> ApiError {

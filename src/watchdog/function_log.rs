@@ -64,14 +64,14 @@ pub fn wrote(function: &str, replica: i32, line: &str) -> String {
 }
 
 /// How events are written: what functions wrote in a form of its own, all others as `others` does.
-pub(super) struct Format<F> {
-    pub(super) others: F,
-    pub(super) shape: Shape,
+pub(crate) struct Format<F> {
+    pub(crate) others: F,
+    pub(crate) shape: Shape,
 }
 
 /// The form of an event that a function wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// For people.
     Text,
     /// For programs.

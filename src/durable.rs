@@ -9,7 +9,7 @@ use crate::{
     host::ShardHost,
     store::{
         Ephemeral, Store, StoreError,
-        recovery::{self, Opened, Progress},
+        recovery::{self, Progress, Taken},
         writer::{Figures, Writer},
     },
 };
@@ -17,16 +17,19 @@ use crate::{
 /// Time between two log entries about recovery.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time before something that failed is tried again for the first time, and at most.
+const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+
 /// A store in use. Without one the server forgets everything when it ends.
 pub struct Durable {
-    opened: Opened,
+    directory: Taken,
     writer: Writer,
     /// How far recovery has come.
     pub progress: Arc<Progress>,
 }
 
 impl Durable {
-    /// Takes the data directory and starts writing, unless nothing is to be kept.
+    /// Takes the data directory, unless nothing is to be kept.
     ///
     /// # Errors
     /// When the directory is not to be had.
@@ -37,11 +40,11 @@ impl Durable {
         if config.ephemeral {
             return Ok(None);
         }
-        let opened = recovery::open(&config.data_dir)?;
+        let directory = recovery::take(&config.data_dir)?;
         let shards = Arc::clone(fabric);
-        let report = Box::new(move |shard, input| shards.post(shard, input));
-        let writer = opened.start_writer(fabric.shards(), report)?;
-        Ok(Some(Arc::new(Durable { opened, writer, progress: Arc::default() })))
+        let report = Arc::new(move |shard, input| shards.post(shard, input));
+        let writer = Writer::new(fabric.shards(), report);
+        Ok(Some(Arc::new(Durable { directory, writer, progress: Arc::default() })))
     }
 
     /// Where a shard writes to.
@@ -52,10 +55,11 @@ impl Durable {
         }
     }
 
-    /// Gives the shards back what was there before.
+    /// Starts writing, and gives the shards back what was there before. A disk that fails meanwhile is tried again: a server
+    /// that ended instead would only be started once more.
     ///
     /// # Errors
-    /// When the log is corrupt or cannot be read.
+    /// When the log is corrupt, or cannot be had for a reason that stays.
     pub async fn recover(self: &Arc<Durable>, fabric: &Arc<Fabric<ShardHost>>) -> Result<(), StoreError> {
         let progress = Arc::clone(&self.progress);
         let telling = tokio::task::spawn_local(async move {
@@ -64,12 +68,15 @@ impl Durable {
                 tracing::info!("{}", progress.text());
             }
         });
+        let durable = Arc::clone(self);
+        let opened = self.patiently(move || {
+            let opened = durable.directory.open()?;
+            opened.start(&durable.writer)?;
+            Ok(Arc::new(opened))
+        });
+        let opened = opened.await?;
         let (durable, shards) = (Arc::clone(self), fabric.shards());
-        let read = move || durable.opened.read(shards, &durable.progress);
-        let recovered = match tokio::task::spawn_blocking(read).await {
-            Ok(recovered) => recovered?,
-            Err(error) => return Err(StoreError::Thread(io::Error::other(error))),
-        };
+        let recovered = self.patiently(move || opened.read(shards, &durable.progress)).await?;
         self.writer.log_was_read();
         let functions: usize = recovered.iter().map(shard_core::Recovery::functions).sum();
         let executions: usize = recovered.iter().map(shard_core::Recovery::executions).sum();
@@ -77,6 +84,35 @@ impl Durable {
         telling.abort();
         tracing::info!(functions, executions, "recovered");
         Ok(())
+    }
+
+    /// Does something on a thread that may wait for the disk, until it does not fail.
+    async fn patiently<T: Send + 'static>(
+        &self,
+        work: impl Fn() -> Result<T, StoreError> + Send + Sync + 'static,
+    ) -> Result<T, StoreError> {
+        let work = Arc::new(work);
+        let [mut pause, pause_max] = RETRY_AFTER;
+        loop {
+            let doing = Arc::clone(&work);
+            let error = match tokio::task::spawn_blocking(move || doing()).await {
+                Ok(Err(error)) if error.is_passing() => error,
+                Ok(done) => {
+                    self.progress.set_obstacle(None);
+                    return done;
+                }
+                Err(error) => return Err(StoreError::Thread(io::Error::other(error))),
+            };
+            tracing::error!(%error, again_in = ?pause, "the store could not be opened");
+            self.progress.set_obstacle(Some(error.to_string()));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(pause_max);
+        }
+    }
+
+    /// What is wrong with the disk, for a person.
+    pub fn trouble(&self) -> Option<String> {
+        self.writer.trouble()
     }
 
     /// What was written so far. Without a store that is nothing.

@@ -75,7 +75,7 @@ fn verify(store: &Inspection, output: Output) -> Result<ExitCode, Failure> {
         let mut table = Table::new(&["FILE", "OFFSET", "FAULT", "CONSEQUENCE"]);
         for fault in &faults {
             let consequence = if fault.is_torn {
-                "torn: the next start cuts it off, nothing is lost"
+                "torn, as by a power failure while it was written: the next start cuts it off"
             } else {
                 "corrupt: the server does not start; see `nanofaas store repair`"
             };
@@ -111,7 +111,7 @@ fn repair(store: &Inspection, output: Output) -> Result<ExitCode, Failure> {
                 repair.fault.offset.to_string().into(),
                 repair.fault.what.into(),
                 repair.dropped_bytes.to_string().into(),
-                repair.backup.display().to_string().into(),
+                repair.backup.as_ref().map_or("-".to_owned(), |backup| backup.display().to_string()).into(),
             ]);
         }
         output.table(&table)?;

@@ -117,7 +117,14 @@ impl Management {
                 let body = about::health_with_details("OUT_OF_SERVICE", groups, &recovery.text());
                 answer(StatusCode::SERVICE_UNAVAILABLE, "application/json", body)
             }
-            None => health(ready, "OUT_OF_SERVICE", groups),
+            None => match self.durable.as_ref().and_then(|durable| durable.trouble()) {
+                // Synchronous calls are welcome.
+                Some(trouble) if ready => {
+                    let body = about::health_with_details("UP", groups_of(groups), &trouble);
+                    answer(StatusCode::OK, "application/json", body)
+                }
+                _ => health(ready, "OUT_OF_SERVICE", groups),
+            },
         }
     }
 

@@ -2,14 +2,15 @@
 //!
 //! Two passes over the closed segments, one frame in memory at a time. The first learns what is forgotten: executions
 //! by their `Forgotten` record, registrations by what replaced them. The second copies every other record as it is, in
-//! its order. The result takes the place of all of them with one rename; they are removed after that.
+//! its order. The result takes the place of all of them with one rename, and counts from then on, whatever follows; they are
+//! removed after that, or with the next compaction, or at the next start.
 //!
 //! A removal is kept while records of the function's executions stand before it: it says that they ended with it.
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
-    io::{self, BufWriter, Write},
+    io,
+    path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -18,9 +19,12 @@ use shard_core::{ExecutionId, Name};
 
 use super::{
     StoreError,
+    checksum::Key,
     codec::{self, Subject, kind},
-    directory::{self, Directory},
-    segment::{self, FRAME_HEADER_BYTES, HEADER_BYTES, ReadEnd, Segment},
+    directory::Directory,
+    files::{File, Files},
+    head,
+    segment::{self, Expected, FRAME_HEADER_BYTES, Header, Mark, Opened, ReadEnd, Segment},
 };
 
 /// Closed segments that are worth a compaction when they hold little.
@@ -107,25 +111,62 @@ pub(super) fn compact(directory: &Directory, segments: &[Segment]) -> Result<Seg
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
         return Err(StoreError::Missing { path: directory.store.clone() });
     };
-    let obsolete = survey(segments)?;
-    let path = directory.store.join(segment::file_name(first.first, last.last));
-    let failed = |source| StoreError::Unwritable { data_dir: directory.store.clone(), source };
-    let new = path.with_extension("log.new");
-    let bytes = copy(segments, obsolete, &new, first.first, last.last)?;
-    std::fs::rename(&new, &path).map_err(failed)?;
-    segment::sync_directory(&directory.store).map_err(failed)?;
-    for old in segments.iter().filter(|old| old.path != path) {
-        std::fs::remove_file(&old.path).map_err(failed)?;
+    let (files, store) = (&*directory.files, &directory.store);
+    let (obsolete, end) = survey(files, segments)?;
+    let path = store.join(segment::file_name(first.first, last.last));
+    let failed = |source| StoreError::Unwritable { data_dir: store.clone(), source };
+    let new = path.with_added_extension("new");
+    let header = Header {
+        first: first.first,
+        last: last.last,
+        key: files.key().map_err(failed)?,
+        before: match segment::open(files, first)? {
+            Opened::Keyed(_, header) => header.before,
+            Opened::Old(_) | Opened::Headless(_) => Mark::default(),
+        },
+        // The next segment names the end of the file that this one replaces; that may have been a replacement itself.
+        replaced: Some(match segment::open(files, last)? {
+            Opened::Keyed(_, Header { replaced: Some(replaced), .. }) => replaced,
+            _ => end,
+        }),
+        end: None,
+    };
+    let end = copy(files, segments, obsolete, &new, header)?;
+    files.rename(&new, &path).map_err(failed)?;
+    let segment = Segment {
+        path,
+        first: first.first,
+        last: last.last,
+        bytes: end.bytes,
+        expected: Expected::Exactly(end),
+        unlinked: false,
+    };
+    // From here on it is the log, whether what it replaces can be removed or not.
+    if let Err(error) = files.sync_directory(store).and_then(|()| remove_replaced(files, store, &segment)) {
+        tracing::warn!(%error, "files that compaction replaced could not be removed yet");
     }
     let before: u64 = segments.iter().map(|segment| segment.bytes).sum();
-    tracing::info!(segments = segments.len(), before, after = bytes, "store compacted");
-    Ok(Segment { path, first: first.first, last: last.last, bytes })
+    tracing::info!(segments = segments.len(), before, after = end.bytes, "store compacted");
+    Ok(segment)
 }
 
-fn survey(segments: &[Segment]) -> Result<Obsolete, StoreError> {
+/// Removes every other file that holds a part of what is in this one.
+fn remove_replaced(files: &dyn Files, store: &Path, by: &Segment) -> io::Result<()> {
+    for (name, _) in files.list(store)? {
+        let path = store.join(&name);
+        let replaced = head::numbers(&name).is_some_and(|(first, last)| first >= by.first && last <= by.last);
+        if replaced && path != by.path {
+            files.remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// What need not be copied, and where the last segment ends.
+fn survey(files: &dyn Files, segments: &[Segment]) -> Result<(Obsolete, Mark), StoreError> {
     let mut obsolete = Obsolete::default();
     let mut place = 0;
-    each_record(segments, |record| {
+    let end = each_record(files, segments, |record| {
         place += 1;
         match codec::subject(record) {
             Some((kind::FORGOTTEN, Subject::Execution(id))) => {
@@ -138,24 +179,24 @@ fn survey(segments: &[Segment]) -> Result<Obsolete, StoreError> {
         }
         Ok(())
     })?;
-    Ok(obsolete)
+    Ok((obsolete, end))
 }
 
+/// Writes what is left; on disk when it returns. Returns where that ends.
 fn copy(
+    files: &dyn Files,
     segments: &[Segment],
     obsolete: Obsolete,
-    new: &std::path::Path,
-    first: u64,
-    last: u64,
-) -> Result<u64, StoreError> {
+    new: &Path,
+    header: Header,
+) -> Result<Mark, StoreError> {
     let failed = |source| StoreError::Unwritable { data_dir: new.to_owned(), source };
-    let file = directory::private(File::options().create(true).truncate(true)).open(new).map_err(failed)?;
-    let mut target = Target { file: BufWriter::new(file), frame: Vec::new(), frames: 0, bytes: HEADER_BYTES };
-    target.file.write_all(&segment::header(first, last)).map_err(failed)?;
+    let file = files.create(new).map_err(failed)?;
+    let mut target = Target::new(file, header);
     // Functions of which executions were copied.
     let mut in_use: HashSet<Name> = HashSet::new();
     let mut place = 0;
-    each_record(segments, |record| {
+    each_record(files, segments, |record| {
         place += 1;
         let keep = match codec::subject(record) {
             Some((_, Subject::Execution(id))) if obsolete.forgotten.contains(&id) => false,
@@ -180,15 +221,22 @@ fn copy(
 }
 
 /// The file that a compaction writes.
-struct Target {
-    file: BufWriter<File>,
+pub(super) struct Target {
+    file: Box<dyn File>,
+    header: Header,
+    key: Key,
     frame: Vec<u8>,
-    frames: u64,
-    bytes: u64,
+    at: Mark,
 }
 
 impl Target {
-    fn put(&mut self, record: &[u8]) -> io::Result<()> {
+    /// Into an empty file.
+    pub(super) fn new(file: Box<dyn File>, header: Header) -> Target {
+        let (key, at) = (Key::new(&header.key), header.start());
+        Target { file, header, key, frame: Vec::new(), at }
+    }
+
+    pub(super) fn put(&mut self, record: &[u8]) -> io::Result<()> {
         if self.frame.is_empty() {
             self.frame.resize(FRAME_HEADER_BYTES, 0);
         }
@@ -199,30 +247,34 @@ impl Target {
 
     fn end_frame(&mut self) -> io::Result<()> {
         if !self.frame.is_empty() {
-            segment::seal(&mut self.frame, self.frames);
-            self.file.write_all(&self.frame)?;
-            self.bytes += self.frame.len() as u64;
-            self.frames += 1;
+            let next = segment::seal(&mut self.frame, &self.key, &self.at);
+            self.file.write_at(&self.frame, self.at.bytes)?;
+            self.at = next;
             self.frame.clear();
         }
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<u64> {
+    /// Writes the header last, which says where the segment ends.
+    pub(super) fn finish(mut self) -> io::Result<Mark> {
         self.end_frame()?;
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
-        Ok(self.bytes)
+        self.header.end = Some(self.at);
+        self.file.write_at(&self.header.bytes(), 0)?;
+        self.file.sync()?;
+        Ok(self.at)
     }
 }
 
-/// Goes through all records in their order. A closed segment that is not whole is not touched.
+/// Goes through all records in their order. A closed segment that is not whole is not touched. Returns where the last one
+/// ends.
 fn each_record(
+    files: &dyn Files,
     segments: &[Segment],
     mut take: impl FnMut(&[u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+) -> Result<Mark, StoreError> {
+    let mut last = Mark::default();
     for segment in segments {
-        let end = segment::read(segment, |offset, records| {
+        let end = segment::read(files, segment, |offset, records| {
             for record in codec::split(&records) {
                 let what = "a record";
                 let corrupt = || StoreError::Corrupt { path: segment.path.clone(), offset, what };
@@ -230,12 +282,12 @@ fn each_record(
             }
             Ok(())
         })?;
-        if let ReadEnd::Damaged(damage) = end {
-            let (path, offset, what) = (segment.path.clone(), damage.offset, damage.what);
-            return Err(StoreError::Corrupt { path, offset, what });
+        match end {
+            ReadEnd::Whole(end) => last = end,
+            ReadEnd::Damaged(damage, _) => return Err(damage.corrupt(segment)),
         }
     }
-    Ok(())
+    Ok(last)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use shard_core::{Failure, FunctionSpec, Output, Payload, Policy, Record, Recover
 
 use super::*;
 use crate::store::{
+    files::OsFiles,
+    head::Head,
     recovery::{self, Progress},
     segment::tests::{Scratch, write},
 };
@@ -56,7 +58,7 @@ fn spec(name: Name) -> Box<FunctionSpec> {
 
 /// What it adds up to; an execution's place only by its neighbours.
 fn sum(segments: &[Segment]) -> Vec<String> {
-    let recovered = recovery::read(segments, 1, &Progress::default()).expect("whole");
+    let recovered = recovery::read(&OsFiles, segments, 1, &Progress::default()).expect("whole");
     let stored = recovered.into_iter().flat_map(Recovery::into_stored);
     let said = stored.map(|stored| match stored {
         Stored::Function(spec) => format!("{spec:?}"),
@@ -82,9 +84,11 @@ fn sensible(records: Vec<Record>) -> Vec<Record> {
     records.into_iter().filter(keep).collect()
 }
 
-fn log(scratch: &Path, records: &[Record], parts: usize) -> Vec<Segment> {
+/// The segments, and what `HEAD` says of them.
+fn log(scratch: &Path, records: &[Record], parts: usize) -> (Vec<Segment>, Head) {
     let part = records.len().div_ceil(parts).max(1);
-    let segments = (1..).zip(records.chunks(part)).map(|(number, records)| {
+    let (mut segments, mut head) = (Vec::new(), Head { closed: true, ..Head::default() });
+    for (number, records) in (1..).zip(records.chunks(part)) {
         let frames: Vec<Vec<u8>> = records
             .chunks(3)
             .map(|records| {
@@ -94,9 +98,18 @@ fn log(scratch: &Path, records: &[Record], parts: usize) -> Vec<Segment> {
             })
             .collect();
         let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
-        write(scratch, number, &frames)
-    });
-    segments.collect()
+        let (segment, end) = write(scratch, number, head.mark, &frames);
+        segments.push(segment);
+        (head.newest, head.mark) = (number, end);
+    }
+    (segments, head)
+}
+
+/// The segments as the next start finds them.
+fn found(scratch: &Path, head: &Head) -> Vec<Segment> {
+    let mut segments = head::list(&OsFiles, scratch).expect("whole");
+    head::link(&OsFiles, scratch, &mut segments, Some(head)).expect("whole");
+    segments
 }
 
 proptest! {
@@ -109,17 +122,22 @@ proptest! {
         compacted in 1..5usize,
     ) {
         let scratch = Scratch::new("compaction");
-        let directory = Directory::open(&scratch.0, true).expect("a directory");
+        let directory = scratch.directory();
         let records = sensible(records);
-        let segments = log(&directory.store, &records, parts);
+        let (segments, head) = log(&directory.store, &records, parts);
         let expected = sum(&segments);
         // Of the closed segments, only those at the front may be compacted yet.
         let (front, back) = segments.split_at(compacted.min(segments.len()));
         let mut after = vec![compact(&directory, front).expect("whole")];
         after.extend_from_slice(back);
-        assert_eq!(segment::list(&directory.store).expect("whole"), after);
+        assert_eq!(found(&directory.store, &head), after);
         assert_eq!(sum(&after), expected);
         let all = compact(&directory, &after).expect("whole");
-        assert_eq!(sum(&[all]), expected);
+        assert_eq!(found(&directory.store, &head), std::slice::from_ref(&all));
+        assert_eq!(sum(std::slice::from_ref(&all)), expected);
+        // And once more, of what was compacted.
+        let again = compact(&directory, &[all]).expect("whole");
+        assert_eq!(found(&directory.store, &head), std::slice::from_ref(&again));
+        assert_eq!(sum(&[again]), expected);
     }
 }

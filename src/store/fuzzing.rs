@@ -1,10 +1,15 @@
 //! Readers of what a disk gives back, as fuzz targets: records, and the frames that they stand in.
 
+use std::io;
+
 use shard_core::{Record, Recovery};
 
 use super::{
+    checksum::Key,
     codec::{self, kind},
-    segment::{self, FRAME_HEADER_BYTES, Frame},
+    files::File,
+    segment::{self, FRAME_HEADER_BYTES, Frame, Mark},
+    torn::find_header,
 };
 
 /// What is read as a record is the same after it was written again, byte by byte, and may come after any other.
@@ -42,49 +47,65 @@ pub(crate) fn record(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Frames are as long as they say, are what they were when they are sealed again, and what is whole behind a damage is
-/// found. What is sealed is read.
+/// Whatever the bytes are, they pass for no frame under a key that they were not made with. As the records of a frame they
+/// come back; the frame is none at another place or under another key, and its header is found behind what is broken.
 pub(crate) fn frames(bytes: &[u8]) -> Result<(), String> {
-    let (mut at, mut number) = (0, 0);
-    loop {
-        let mut rest = bytes.get(at..).unwrap_or_default();
-        let left = rest.len() as u64;
-        match segment::read_frame(&mut rest, number, left).map_err(|error| error.to_string())? {
-            Frame::End => break,
-            Frame::Whole(records) => {
-                let end = at + FRAME_HEADER_BYTES + records.len();
-                if bytes.get(at..end) != Some(&sealed(&records, number)) {
-                    return Err(format!("frame {number} at {at} is not what was sealed"));
-                }
-                (at, number) = (end, number + 1);
-            }
-            Frame::Broken(what) => {
-                if let Some((found, next)) = segment::find_frame(bytes, at + 1, number + 1)
-                    && (found <= at || next <= number)
-                {
-                    return Err(format!(
-                        "{what} is broken at {at}, and frame {next} at {found} comes after it"
-                    ));
-                }
-                break;
-            }
-        }
+    let [key, other] = [Key::new(b"a key of a test!"), Key::new(b"and another key.")];
+    let start = Mark { bytes: 128, frames: 0, tag: 7 };
+    let read = |bytes: &[u8], key: &Key, at: &Mark| {
+        segment::read_frame(&mut &bytes[..], key, at, bytes.len() as u64).map_err(|error| error.to_string())
+    };
+    if let Frame::Whole(..) | Frame::Broken(_, Some(_)) = read(bytes, &key, &start)? {
+        return Err("the bytes pass for a frame".to_owned());
     }
-    let one = sealed(bytes, number);
-    match segment::read_frame(&mut &one[..], number, one.len() as u64) {
-        Ok(Frame::Whole(records)) if records == bytes => {}
+    if let Some((place, _)) = find(bytes, &key)? {
+        return Err(format!("bytes at {place} pass for a header"));
+    }
+    let mut frame = [&[0; FRAME_HEADER_BYTES][..], bytes].concat();
+    let next = segment::seal(&mut frame, &key, &start);
+    match read(&frame, &key, &start)? {
+        Frame::Whole(records, place) if records == bytes && place == next => {}
         _ => return Err("what was sealed cannot be read".to_owned()),
     }
-    // Behind something broken, and with the number of a later frame.
-    let behind = [&[0xff; 5][..], &one].concat();
-    match segment::find_frame(&behind, 0, number) {
-        Some((at, _)) if at <= 5 => Ok(()),
-        found => Err(format!("a whole frame behind broken bytes is found at {found:?}")),
+    for (key, at) in [(&key, &next), (&other, &start)] {
+        if let Frame::Whole(..) | Frame::Broken(_, Some(_)) = read(&frame, key, at)? {
+            return Err("a frame is one at another place as well".to_owned());
+        }
+    }
+    let behind = [&vec![0xff; start.bytes as usize][..], &frame].concat();
+    match find(&behind, &key)? {
+        Some((place, 0)) if place == start.bytes => Ok(()),
+        found => Err(format!("the header behind broken bytes is found at {found:?}")),
     }
 }
 
-fn sealed(records: &[u8], number: u64) -> Vec<u8> {
-    let mut frame = [&[0; FRAME_HEADER_BYTES][..], records].concat();
-    segment::seal(&mut frame, number);
-    frame
+/// The first header in these bytes: its place, and the number of its frame.
+fn find(bytes: &[u8], key: &Key) -> Result<Option<(u64, u64)>, String> {
+    let found =
+        find_header(&Bytes(bytes), key, 0..bytes.len() as u64, 0).map_err(|error| error.to_string())?;
+    Ok(found.map(|(place, header)| (place, header.number)))
+}
+
+/// Bytes as a file.
+struct Bytes<'a>(&'a [u8]);
+
+impl File for Bytes<'_> {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = self.0.get(offset as usize..).unwrap_or_default();
+        let length = rest.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+
+    fn write_at(&mut self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn set_len(&mut self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

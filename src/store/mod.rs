@@ -5,21 +5,31 @@
 //! come while one commit was on its way to the disk goes with the next one.
 //!
 //! - `codec`: a record as bytes
-//! - `segment`: the files of the log, and what is wrong with them
+//! - [`files`]: what is asked of a file system
+//! - `segment`, `torn`: the files of the log, and what is wrong with them; `format1`: those of earlier versions; `checksum`
+//! - `head`: which segment is the newest, and where each has to end
 //! - `directory`: the data directory, its lock and its format
-//! - [`writer`]: the thread that commits, and what it does when the disk fails
+//! - [`writer`]: the shards' end of it, and what happens when the disk fails or hangs; `committer`: the thread that commits; `log`:
+//!   the segment that it writes
 //! - [`recovery`]: from the log to the things that a shard takes back
 //! - `compaction`: makes one segment of many, without what is forgotten
 //! - `fuzzing`: what must hold of anything that is read from the log
 //! - [`inspect`]: what `nanofaas store` shows and mends
 
+mod checksum;
 mod codec;
+mod committer;
 mod compaction;
 mod directory;
+pub mod files;
+mod format1;
 mod fuzzing;
+mod head;
 pub mod inspect;
+mod log;
 pub mod recovery;
 mod segment;
+mod torn;
 pub mod writer;
 
 use std::{io, path::PathBuf};
@@ -77,7 +87,7 @@ pub enum StoreError {
     },
     /// It was written by another version.
     #[error(
-        "{} has format '{found}', and this version knows 'nanofaas-store {}' only; nothing was changed: use the version \
+        "{} has format '{found}', and this version knows 'nanofaas-store {}' and earlier ones only; nothing was changed: use the version \
          that wrote it, or another --data-dir",
         path.display(),
         directory::FORMAT
@@ -119,4 +129,25 @@ pub enum StoreError {
     /// The thread that writes cannot be had.
     #[error("cannot start the thread of the store: {0}")]
     Thread(io::Error),
+}
+
+impl StoreError {
+    /// Whether it may be over when it is tried again: a disk that failed to read or write something.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            StoreError::Unwritable { source, .. } | StoreError::Read { source, .. } => !is_final(source),
+            _ => false,
+        }
+    }
+}
+
+/// Whether it will not get better by itself: a directory that must not be written, or is not there.
+fn is_final(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        InvalidInput, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported,
+    };
+    matches!(
+        error.kind(),
+        InvalidInput | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem | Unsupported
+    )
 }

@@ -1,11 +1,11 @@
 //! From the log to what shards take back.
 //!
-//! [`open`] takes the data directory and cuts a torn frame off. [`Opened::read`] reads all segments: one thread reads
+//! [`take`] takes the data directory, [`Taken::open`] cuts a torn frame off. [`Opened::read`] reads all segments: one thread reads
 //! and checks frames, one per shard folds the records that are that shard's now, so that the number of shards may
 //! differ from the last time. [`give_back`] hands the results over, in batches, to the shards' threads.
 
 use std::{
-    fs::File,
+    io::{BufRead, BufReader},
     path::Path,
     sync::{
         Arc,
@@ -15,21 +15,27 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, bounded};
+use parking_lot::Mutex;
 use shard_core::{Input, Recovery, Stored, name::owner_of};
 use shard_runtime::{Fabric, Host};
 use tokio::sync::oneshot;
 
 use super::{
     StoreError, codec,
-    directory::Directory,
-    segment::{self, HEADER_BYTES, ReadEnd, Segment},
-    writer::{Report, Writer},
+    directory::{self, Directory},
+    files::{Files, Reader},
+    head::{self, Head},
+    log::{Log, Place},
+    segment::{self, Expected, HEADER_BYTES, Header, Mark, ReadEnd, Segment},
+    writer::Writer,
 };
 
 /// Things handed to a shard before it has its turn again.
 const BATCH: usize = 256;
 /// Runs of records that wait for a shard's fold.
 const RUNS_MAX: usize = 16;
+/// Where the last torn commit is kept.
+const TORN_FILE: &str = "TORN";
 
 /// How far recovery has come.
 #[derive(Debug, Default)]
@@ -38,6 +44,8 @@ pub struct Progress {
     log_bytes: AtomicU64,
     restored: AtomicU64,
     all: AtomicU64,
+    /// Why it does not go on.
+    obstacle: Mutex<Option<String>>,
     over: AtomicBool,
 }
 
@@ -47,8 +55,16 @@ impl Progress {
         self.over.load(Ordering::Relaxed)
     }
 
+    /// Something has to be tried again; or it goes on.
+    pub fn set_obstacle(&self, obstacle: Option<String>) {
+        *self.obstacle.lock() = obstacle;
+    }
+
     /// Says it for a person.
     pub fn text(&self) -> String {
+        if let Some(obstacle) = &*self.obstacle.lock() {
+            return format!("recovering, trying again: {obstacle}");
+        }
         let all = self.all.load(Ordering::Relaxed);
         if all == 0 {
             let [read, log] =
@@ -71,62 +87,129 @@ fn grouped(number: u64) -> String {
     groups.join(" ")
 }
 
-/// A data directory that is ours, with a log that ends with a whole frame.
+/// A data directory that is ours.
+pub struct Taken {
+    directory: Arc<Directory>,
+}
+
+/// The same, with a log that ends with a whole frame.
 pub struct Opened {
     directory: Arc<Directory>,
     segments: Vec<Segment>,
+    /// Where the next one begins.
+    place: Place,
 }
 
 /// Takes a data directory.
 ///
 /// # Errors
-/// When it is in use, cannot be written, has another format, or lacks a part of its log.
-pub fn open(data_dir: &Path) -> Result<Opened, StoreError> {
+/// When it is in use, cannot be written, or has another format.
+pub fn take(data_dir: &Path) -> Result<Taken, StoreError> {
     let directory = Directory::open(data_dir, true)?;
-    let mut segments = segment::list(&directory.store)?;
-    let failed = |source| StoreError::Unwritable { data_dir: data_dir.to_owned(), source };
-    segment::remove_leftovers(&directory.store, &segments).map_err(failed)?;
-    mend_end(&mut segments)?;
-    Ok(Opened { directory: Arc::new(directory), segments })
+    directory.format()?;
+    Ok(Taken { directory: Arc::new(directory) })
 }
 
-/// Cuts off what was being written when the power failed.
-fn mend_end(segments: &mut Vec<Segment>) -> Result<(), StoreError> {
-    let Some(last) = segments.last_mut() else { return Ok(()) };
+impl Taken {
+    /// Looks whether all files of the log are there, and cuts off what was being written when the power failed.
+    ///
+    /// # Errors
+    /// When the log cannot be read, lacks a part, or does not end with a whole frame.
+    pub fn open(&self) -> Result<Opened, StoreError> {
+        prepare(Arc::clone(&self.directory))
+    }
+}
+
+/// The same for any directory.
+pub(super) fn prepare(directory: Arc<Directory>) -> Result<Opened, StoreError> {
+    let is_old = directory.format()? < directory::FORMAT;
+    let (files, store) = (&*directory.files, &directory.store);
+    let head = if is_old { None } else { Some(Head::read(files, store)?) };
+    let mut segments = head::list(files, store)?;
+    head::link(files, store, &mut segments, head.as_ref())?;
+    let failed = |source| StoreError::Unwritable { data_dir: store.clone(), source };
+    let end = mend_end(&directory, &mut segments)?;
+    head::remove_leftovers(files, store, &segments).map_err(failed)?;
+    if is_old {
+        let newest = segments.last().map_or(0, |segment| segment.last);
+        directory.set_format(&Head { newest, mark: end, closed: true })?;
+        tracing::info!(store = %store.display(), "the store is continued in format {}", directory::FORMAT);
+    }
+    let mut place = Place { before: end, reuses_number: false };
+    // Starts that fail again and again must not leave a file each.
+    if let Some(last) = segments.last()
+        && (end.frames, last.bytes) == (0, HEADER_BYTES)
+        && let segment::Opened::Keyed(_, Header { before, end: None, .. }) = segment::open(files, last)?
+    {
+        place = Place { before, reuses_number: true };
+        segments.pop();
+    } else if let Some(last) = segments.last_mut() {
+        last.expected = Expected::Exactly(end);
+    }
+    Ok(Opened { directory: Arc::clone(&directory), segments, place })
+}
+
+/// Cuts off what was being written when the power failed. Returns where the log ends.
+fn mend_end(directory: &Directory, segments: &mut Vec<Segment>) -> Result<Mark, StoreError> {
+    let Some(last) = segments.last_mut() else { return Ok(Mark::default()) };
+    let files = &*directory.files;
     let failed = |source| StoreError::Unwritable { data_dir: last.path.clone(), source };
-    let ReadEnd::Damaged(damage) = segment::read(last, |_, _| Ok(()))? else {
-        if last.bytes == HEADER_BYTES && last.first == last.last {
-            // Nothing came of it: starts that fail again and again must not leave a file each.
-            std::fs::remove_file(&last.path).map_err(failed)?;
-            segments.pop();
-            return Ok(());
+    let (damage, end) = match segment::read(files, last, |_, _| Ok(()))? {
+        ReadEnd::Whole(end) => {
+            // A kill may have left what was written and never synced. Work goes on from it in another file: a power failure
+            // would tear it then where no end is.
+            files.open(&last.path, true).and_then(|mut file| file.sync()).map_err(failed)?;
+            return Ok(end);
         }
-        // A kill may have left what was written and never synced. Work goes on from it in another file: a power failure would
-        // tear it then where no end is.
-        return File::open(&last.path).and_then(|file| file.sync_all()).map_err(failed);
+        ReadEnd::Damaged(damage, end) => (damage, end),
     };
-    if !damage.is_last {
-        return Err(StoreError::Corrupt {
-            path: last.path.clone(),
-            offset: damage.offset,
-            what: damage.what,
-        });
+    if !damage.is_torn {
+        return Err(damage.corrupt(last));
+    }
+    let copy = directory.store.join(TORN_FILE);
+    if let Err(error) = keep(files, &last.path, damage.offset, &copy) {
+        tracing::warn!(%error, "the torn commit could not be copied");
     }
     tracing::warn!(
         file = %last.path.display(),
         offset = damage.offset,
         bytes = last.bytes - damage.offset,
-        "the last record was torn, it is cut off: nobody was promised anything with it"
+        copy = %copy.display(),
+        "the last commit is torn and is cut off: bytes of it are missing, as after a power failure while it was written, \
+         when nobody had been promised anything with it. Should something else have damaged the file since, calls that \
+         were accepted in that moment are lost"
     );
     if damage.offset == 0 {
-        std::fs::remove_file(&last.path).map_err(failed)?;
+        files.remove(&last.path).map_err(failed)?;
         segments.pop();
-        return Ok(());
+        let Some(last) = segments.last() else { return Ok(Mark::default()) };
+        return match segment::read(files, last, |_, _| Ok(()))? {
+            ReadEnd::Whole(end) => Ok(end),
+            ReadEnd::Damaged(damage, _) => Err(damage.corrupt(last)),
+        };
     }
-    let file = File::options().write(true).open(&last.path).map_err(failed)?;
-    file.set_len(damage.offset).and_then(|()| file.sync_all()).map_err(failed)?;
+    let mut file = files.open(&last.path, true).map_err(failed)?;
+    file.set_len(damage.offset).and_then(|()| file.sync()).map_err(failed)?;
     last.bytes = damage.offset;
-    Ok(())
+    Ok(end)
+}
+
+/// Copies what is behind a place of a file.
+pub(super) fn keep(files: &dyn Files, path: &Path, offset: u64, copy: &Path) -> std::io::Result<()> {
+    let source = files.open(path, false)?;
+    let mut reader = BufReader::with_capacity(1 << 20, Reader { file: &*source, offset });
+    let mut target = files.create(copy)?;
+    let mut at = 0;
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            return target.sync();
+        }
+        target.write_at(bytes, at)?;
+        let length = bytes.len();
+        at += length as u64;
+        reader.consume(length);
+    }
 }
 
 impl Opened {
@@ -134,8 +217,8 @@ impl Opened {
     ///
     /// # Errors
     /// When the directory cannot be written.
-    pub fn start_writer(&self, shards: u16, report: Report) -> Result<Writer, StoreError> {
-        Writer::start(Arc::clone(&self.directory), self.segments.clone(), shards, report)
+    pub fn start(&self, writer: &Writer) -> Result<(), StoreError> {
+        writer.start(Log::behind(Arc::clone(&self.directory), self.segments.clone(), self.place))
     }
 
     /// Reads everything that was there before the writer started; one fold per shard.
@@ -143,7 +226,7 @@ impl Opened {
     /// # Errors
     /// When a segment cannot be read or is corrupt.
     pub fn read(&self, shards: u16, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
-        read(&self.segments, shards, progress)
+        read(&*self.directory.files, &self.segments, shards, progress)
     }
 }
 
@@ -156,6 +239,7 @@ struct Run {
 }
 
 pub(super) fn read(
+    files: &dyn Files,
     segments: &[Segment],
     shards: u16,
     progress: &Progress,
@@ -170,7 +254,7 @@ pub(super) fn read(
             .unzip();
         let mut outcome = Ok(());
         'segments: for (place, segment) in segments.iter().enumerate() {
-            let end = segment::read(segment, |offset, frame| {
+            let end = segment::read(files, segment, |offset, frame| {
                 progress.read_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
                 let corrupt = || corrupt(segment, offset);
                 let frame = Arc::new(frame);
@@ -183,12 +267,8 @@ pub(super) fn read(
                 Ok(())
             });
             outcome = match end {
-                Ok(ReadEnd::Whole) => continue,
-                Ok(ReadEnd::Damaged(damage)) => Err(StoreError::Corrupt {
-                    path: segment.path.clone(),
-                    offset: damage.offset,
-                    what: damage.what,
-                }),
+                Ok(ReadEnd::Whole(_)) => continue,
+                Ok(ReadEnd::Damaged(damage, _)) => Err(damage.corrupt(segment)),
                 Err(error) => Err(error),
             };
             break 'segments;

@@ -1,6 +1,13 @@
 //! What is torn and what is corrupt.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::store::{
+    directory::Directory,
+    files::OsFiles,
+    head::{self, Head},
+};
 
 /// A directory of the test's own, removed with it.
 pub(in crate::store) struct Scratch(pub(in crate::store) PathBuf);
@@ -12,6 +19,11 @@ impl Scratch {
         std::fs::create_dir_all(&path).expect("a directory");
         Scratch(path)
     }
+
+    /// It as a store.
+    pub(in crate::store) fn directory(&self) -> Directory {
+        Directory::of(Arc::new(OsFiles), self.0.clone())
+    }
 }
 
 impl Drop for Scratch {
@@ -20,25 +32,58 @@ impl Drop for Scratch {
     }
 }
 
-/// A segment with these records, one frame each.
-pub(in crate::store) fn write(directory: &Path, number: u64, frames: &[&[u8]]) -> Segment {
-    let (mut file, path) = create(directory, number, number).expect("a segment");
-    let mut bytes = HEADER_BYTES;
-    for (frame_number, records) in (0..).zip(frames) {
+/// A segment with these records, one frame each, behind one that ends there.
+pub(in crate::store) fn write(
+    directory: &Path,
+    number: u64,
+    before: Mark,
+    frames: &[&[u8]],
+) -> (Segment, Mark) {
+    let key = OsFiles.key().expect("random bytes");
+    let header = Header { first: number, last: number, key, before, replaced: None, end: None };
+    let (mut file, path) = create(&OsFiles, directory, &header).expect("a segment");
+    let mut at = header.start();
+    for records in frames {
         let mut frame = vec![0; FRAME_HEADER_BYTES];
         frame.extend_from_slice(records);
-        seal(&mut frame, frame_number);
-        file.write_all(&frame).expect("written");
-        bytes += frame.len() as u64;
+        let next = seal(&mut frame, &Key::new(&key), &at);
+        file.write_at(&frame, at.bytes).expect("written");
+        at = next;
     }
-    Segment { path, first: number, last: number, bytes }
+    let expected = Expected::Exactly(at);
+    (Segment { path, first: number, last: number, bytes: at.bytes, expected, unlinked: false }, at)
+}
+
+/// A segment that is the newest; up to a place it is known to be on disk.
+fn newest(segment: &Segment, known: Mark) -> Segment {
+    let bytes = std::fs::metadata(&segment.path).expect("a file").len();
+    Segment { bytes, expected: Expected::AtLeast(known), ..segment.clone() }
+}
+
+/// The places behind the frames of a segment.
+fn marks(segment: &Segment) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    for frames in 0.. {
+        let Opened::Keyed(file, header) = open(&OsFiles, segment).expect("readable") else {
+            panic!("no header")
+        };
+        let (key, mut at) = (Key::new(&header.key), header.start());
+        for _ in 0..frames {
+            let mut reader = Reader { file: &*file, offset: at.bytes };
+            match read_frame(&mut reader, &key, &at, segment.bytes - at.bytes).expect("readable") {
+                Frame::Whole(_, next) => at = next,
+                _ => return marks,
+            }
+        }
+        marks.push(at);
+    }
+    marks
 }
 
 /// Frames that can be read, and how that ends.
 fn outcome(segment: &Segment) -> (usize, ReadEnd) {
     let mut frames = 0;
-    let bytes = std::fs::metadata(&segment.path).expect("a file").len();
-    let end = read(&Segment { bytes, ..segment.clone() }, |_, _| {
+    let end = read(&OsFiles, segment, |_, _| {
         frames += 1;
         Ok(())
     });
@@ -46,77 +91,179 @@ fn outcome(segment: &Segment) -> (usize, ReadEnd) {
 }
 
 #[test]
-fn a_cut_anywhere_is_torn() {
+fn the_newest_segment_may_be_cut_behind_what_is_known() {
     let scratch = Scratch::new("cut");
-    let segment = write(&scratch.0, 1, &[b"one", b"", b"three"]);
-    assert_eq!(outcome(&segment), (3, ReadEnd::Whole));
+    let (segment, _) = write(&scratch.0, 1, Mark::default(), &[b"one", b"", b"three"]);
+    let marks = marks(&segment);
+    assert_eq!(marks.len(), 4);
     let bytes = std::fs::read(&segment.path).expect("readable");
-    // Where a frame ends, nothing is missing that anybody could know of.
-    let ends = [HEADER_BYTES as usize, HEADER_BYTES as usize + 19, HEADER_BYTES as usize + 35, bytes.len()];
-    for length in 0..bytes.len() {
-        std::fs::write(&segment.path, &bytes[..length]).expect("writable");
-        let (frames, end) = outcome(&segment);
-        let whole = ends.iter().filter(|end| **end <= length).count();
-        assert_eq!(frames, whole.saturating_sub(1), "{length}");
-        match end {
-            ReadEnd::Whole => assert!(ends.contains(&length), "{length}"),
-            ReadEnd::Damaged(damage) => assert!(damage.is_last && damage.offset <= length as u64, "{length}"),
+    for known in &marks {
+        for length in 0..=bytes.len() {
+            std::fs::write(&segment.path, &bytes[..length]).expect("writable");
+            let (frames, end) = outcome(&newest(&segment, *known));
+            let whole = marks.iter().filter(|mark| mark.bytes <= length as u64).count();
+            assert_eq!(frames, whole.saturating_sub(1), "{length}");
+            let is_known = length as u64 >= known.bytes;
+            match end {
+                // Where a frame ends, nothing is missing that anybody could know of.
+                ReadEnd::Whole(end) => assert!(is_known && marks.contains(&end), "{length}"),
+                ReadEnd::Damaged(damage, _) => {
+                    // Its header was on disk before it had its name.
+                    let is_torn = is_known && length as u64 >= HEADER_BYTES;
+                    assert_eq!(damage.is_torn, is_torn, "{length} of {known:?}: {damage:?}");
+                    assert!(damage.offset <= length as u64);
+                }
+            }
         }
     }
 }
 
 #[test]
-fn a_flipped_bit_is_corrupt_unless_nothing_comes_after_it() {
-    let scratch = Scratch::new("flip");
-    let segment = write(&scratch.0, 1, &[b"one", b"two", b"three"]);
+fn a_segment_with_a_successor_may_not_be_cut_anywhere() {
+    let scratch = Scratch::new("closed");
+    let (segment, _) = write(&scratch.0, 1, Mark::default(), &[b"one", b"", b"three"]);
     let bytes = std::fs::read(&segment.path).expect("readable");
-    let last = HEADER_BYTES as usize + 2 * 19;
+    for length in 0..bytes.len() {
+        std::fs::write(&segment.path, &bytes[..length]).expect("writable");
+        let (_, end) = outcome(&Segment { bytes: length as u64, ..segment.clone() });
+        assert!(matches!(end, ReadEnd::Damaged(Damage { is_torn: false, .. }, _)), "{length}: {end:?}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_corrupt_wherever_it_is() {
+    let scratch = Scratch::new("flip");
+    let (segment, end) = write(&scratch.0, 1, Mark::default(), &[b"one", b"two", b"three"]);
+    let start = marks(&segment)[0];
+    let bytes = std::fs::read(&segment.path).expect("readable");
     for at in 0..bytes.len() {
         for bit in 0..8 {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << bit;
             std::fs::write(&segment.path, &changed).expect("writable");
-            if (8..12).contains(&at) {
-                let refused = read(&segment, |_, _| Ok(()));
-                assert!(matches!(refused, Err(StoreError::Format { .. })), "{refused:?}");
-                continue;
+            for segment in [segment.clone(), newest(&segment, start), newest(&segment, end)] {
+                let found = match read(&OsFiles, &segment, |_, _| Ok(())) {
+                    // A bit of the format makes it one of the future.
+                    Err(StoreError::Format { .. }) => continue,
+                    other => other.expect("readable"),
+                };
+                let ReadEnd::Damaged(damage, _) = found else {
+                    panic!("bit {bit} of byte {at} is not noticed")
+                };
+                // A length that became longer than the file has a header that says so no more.
+                assert!(!damage.is_torn, "bit {bit} of byte {at}: {damage:?}");
+                assert!(damage.offset <= at as u64);
             }
-            let (_, end) = outcome(&segment);
-            let ReadEnd::Damaged(damage) = end else { panic!("bit {bit} of byte {at} is not noticed") };
-            assert_eq!(damage.is_last, at >= last, "bit {bit} of byte {at}");
-            assert!(damage.offset <= at as u64);
         }
     }
 }
 
 #[test]
-fn a_segment_that_was_being_created_is_torn() {
-    let scratch = Scratch::new("created");
-    let segment = write(&scratch.0, 1, &[]);
-    // The length was on disk, what belongs there was not.
-    std::fs::write(&segment.path, [0; HEADER_BYTES as usize]).expect("writable");
-    let (_, end) = outcome(&segment);
-    assert!(matches!(end, ReadEnd::Damaged(Damage { offset: 0, is_last: true, .. })), "{end:?}");
-    std::fs::write(&segment.path, [0; HEADER_BYTES as usize + 1]).expect("writable");
-    let (_, end) = outcome(&segment);
-    assert!(matches!(end, ReadEnd::Damaged(Damage { offset: 0, is_last: false, .. })), "{end:?}");
+fn a_sector_that_was_not_written_is_torn_in_the_last_frame_only() {
+    let scratch = Scratch::new("sectors");
+    let long = vec![7; 3000];
+    let (segment, _) = write(&scratch.0, 1, Mark::default(), &[&long, &long]);
+    let marks = marks(&segment);
+    let bytes = std::fs::read(&segment.path).expect("readable");
+    for sector in 0..bytes.len() / 512 {
+        let mut changed = bytes.clone();
+        let end = (sector * 512 + 512).min(bytes.len());
+        changed[sector * 512..end].fill(0);
+        std::fs::write(&segment.path, &changed).expect("writable");
+        let (_, end) = outcome(&newest(&segment, marks[0]));
+        let ReadEnd::Damaged(damage, _) = end else { panic!("sector {sector} is not missed") };
+        // The one in which the last frame begins has the end of the frame before in it.
+        assert_eq!(damage.is_torn, sector as u64 > marks[1].bytes / 512, "sector {sector}: {damage:?}");
+        let (_, end) = outcome(&newest(&segment, marks[2]));
+        assert!(matches!(end, ReadEnd::Damaged(Damage { is_torn: false, .. }, _)), "{sector}: {end:?}");
+    }
+}
+
+#[test]
+fn frames_in_a_payload_are_none() {
+    let scratch = Scratch::new("forged");
+    // What a caller can know: a frame that is right in every way, under a key of its own.
+    let (foreign, _) = write(&scratch.0, 2, Mark::default(), &[b"zero", b"one", b"two"]);
+    let foreign = std::fs::read(&foreign.path).expect("readable");
+    let payload = foreign.repeat(200);
+    let (segment, end) = write(&scratch.0, 1, Mark::default(), &[b"first", &payload]);
+    let start = marks(&segment)[0];
+    let bytes = std::fs::read(&segment.path).expect("readable");
+    // Torn anywhere in it, in steps that meet every place of a frame in the payload.
+    for length in (start.bytes as usize + 60..bytes.len()).step_by(97) {
+        std::fs::write(&segment.path, &bytes[..length]).expect("writable");
+        let (frames, end) = outcome(&newest(&segment, start));
+        assert_eq!(frames, 1);
+        assert!(matches!(end, ReadEnd::Damaged(Damage { is_torn: true, .. }, _)), "{length}: {end:?}");
+    }
+    std::fs::write(&segment.path, &bytes).expect("writable");
+    let Opened::Keyed(file, header) = open(&OsFiles, &segment).expect("readable") else {
+        panic!("no header")
+    };
+    let behind = marks(&segment)[1].bytes + 1..end.bytes;
+    let found = find_header(&*file, &Key::new(&header.key), behind, 0).expect("readable");
+    assert!(found.is_none(), "{found:?}");
 }
 
 #[test]
 fn a_replaced_segment_is_left_out_and_a_missing_one_noticed() {
     let scratch = Scratch::new("list");
+    let mut before = Mark::default();
     for number in 1..=4 {
-        write(&scratch.0, number, &[b"x"]);
+        before = write(&scratch.0, number, before, &[b"x"]).1;
     }
     std::fs::copy(scratch.0.join(file_name(1, 1)), scratch.0.join(file_name(1, 3))).expect("copied");
     std::fs::write(scratch.0.join("0000000001-0000000004.log.new"), "half").expect("written");
-    let segments = list(&scratch.0).expect("nothing is missing");
+    let segments = head::list(&OsFiles, &scratch.0).expect("nothing is missing");
     let ranges = |segments: &[Segment]| -> Vec<(u64, u64)> {
         segments.iter().map(|segment| (segment.first, segment.last)).collect()
     };
     assert_eq!(ranges(&segments), [(1, 3), (4, 4)]);
-    remove_leftovers(&scratch.0, &segments).expect("removed");
+    head::remove_leftovers(&OsFiles, &scratch.0, &segments).expect("removed");
     assert_eq!(std::fs::read_dir(&scratch.0).expect("a directory").count(), 2);
-    write(&scratch.0, 6, &[b"x"]);
-    assert!(matches!(list(&scratch.0), Err(StoreError::Missing { path }) if path.ends_with(file_name(5, 5))));
+    write(&scratch.0, 6, before, &[b"x"]);
+    let listed = head::list(&OsFiles, &scratch.0);
+    assert!(matches!(listed, Err(StoreError::Missing { path }) if path.ends_with(file_name(5, 5))));
+}
+
+#[test]
+fn every_change_of_the_set_of_files_is_noticed() {
+    let scratch = Scratch::new("chain");
+    let (mut before, mut all) = (Mark::default(), Vec::new());
+    for number in 1..=3 {
+        let (segment, end) = write(&scratch.0, number, before, &[b"x", b"y"]);
+        all.push(segment);
+        before = end;
+    }
+    let head = Head { newest: 3, mark: before, closed: true };
+    let look = |head: Head| -> Result<bool, StoreError> {
+        let mut segments = head::list(&OsFiles, &scratch.0)?;
+        head::link(&OsFiles, &scratch.0, &mut segments, Some(&head))?;
+        let whole =
+            |segment: &Segment| Ok(matches!(read(&OsFiles, segment, |_, _| Ok(()))?, ReadEnd::Whole(_)));
+        segments.iter().map(whole).try_fold(true, |all, one: Result<bool, StoreError>| Ok(all && one?))
+    };
+    let open_head = Head { mark: marks(&all[2])[0], closed: false, ..head };
+    assert!(look(head).expect("readable") && look(open_head).expect("readable"));
+    for segment in &all {
+        let bytes = std::fs::read(&segment.path).expect("readable");
+        // Each file cut where a frame begins, to 32 bytes, and to nothing.
+        for length in marks(segment)[..2].iter().map(|mark| mark.bytes).chain([32, 0]) {
+            std::fs::write(&segment.path, &bytes[..length as usize]).expect("writable");
+            assert!(!look(head).expect("readable"), "{segment:?} cut to {length}");
+        }
+        std::fs::remove_file(&segment.path).expect("removed");
+        for head in [head, open_head] {
+            assert!(matches!(look(head), Err(StoreError::Missing { path }) if path == segment.path));
+        }
+        // Another file with the same number and the same records.
+        let other = write(&scratch.0, segment.first, Mark::default(), &[b"x", b"y"]).0;
+        assert!(!look(head).expect("readable"), "{other:?}");
+        std::fs::write(&segment.path, &bytes).expect("writable");
+    }
+    // One that `HEAD` does not know of: begun and never used, or with something in it.
+    write(&scratch.0, 4, before, &[]);
+    assert!(look(head).expect("readable"));
+    write(&scratch.0, 4, before, &[b"z"]);
+    assert!(matches!(look(head), Err(StoreError::Corrupt { path, .. }) if path.ends_with("HEAD")));
 }

@@ -1,19 +1,21 @@
 //! One thread writes for all shards: what is pending goes into one frame, with one write and one sync (group commit).
 //!
 //! A shard's end ([`ShardStore`]) encodes a record into a buffer of its own and goes on; it never waits for the
-//! disk. While the disk takes one commit, the next one gathers.
+//! disk. While the disk takes one commit, the next one gathers (`committer`).
 //!
 //! When a commit fails, all that was promised with it is taken back ([`Input::JournalFailed`]), and new executions are
 //! refused at once ([`Input::JournalRefused`]). Every other record is kept and tried again, so that what became of
 //! executions accepted earlier is not lost: these records are few, because nothing new is accepted. The file is cut
 //! back to its last whole frame before each try, and the try writes more than it needs, so that a disk with a few
 //! bytes left does not count as a good one. A start on a full disk is the same without a first success.
+//!
+//! A disk that hangs says nothing. So another thread looks at the clock: a commit that takes more than
+//! [`COMMIT_TIME_MAX`] counts as failed, with all that came behind it, until it is done. What was in it is on disk then,
+//! and what shards wrote down about its failure follows it.
 
 use std::{
-    fs::File,
-    io::{self, Seek, SeekFrom, Write},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle, Thread},
@@ -26,28 +28,24 @@ use shard_core::{Input, Record};
 use super::{
     Store, StoreError,
     codec::{self, kind},
-    compaction::Compactor,
-    directory::Directory,
-    segment::{self, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, HEADER_BYTES, Segment},
+    committer::Committer,
+    is_final,
+    log::Log,
 };
 
-/// A segment that has become this long is followed by another.
-const SEGMENT_BYTES: u64 = 64 << 20;
 /// Records of one shard that wait to be written; above, new executions are refused.
 const PENDING_BYTES_MAX: usize = 32 << 20;
-/// Records kept while the disk fails.
-const BACKLOG_BYTES_MAX: usize = 64 << 20;
-/// Commits start at least this far apart: under load, more goes with each, and fewer syncs take less time from calls.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
-/// Time between two tries while the disk fails.
-const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// Room that a failing disk must have again.
-const PROBE_BYTES: usize = 64 << 10;
+/// Above, everything is refused. Also the bound of what is kept while the disk fails.
+pub(super) const BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// A commit that takes longer counts as failed, until it is done.
+pub(super) const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// Time between two log entries about a failing disk.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Tells a shard what became of its records.
-pub type Report = Box<dyn Fn(u16, Input) + Send>;
+pub type Report = Arc<dyn Fn(u16, Input) + Send + Sync>;
 
 /// What the writer has done since the start, and how it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,92 +56,203 @@ pub struct Figures {
     pub written_bytes: u64,
     /// Bytes of the log. It shrinks with a compaction.
     pub bytes: u64,
-    /// Whether the last one failed: what has to be safe is refused.
+    /// Whether the last one failed, or does not come to an end: what has to be safe is refused.
     pub is_failing: bool,
 }
 
-/// What shards and the writer share.
-struct Shared {
-    lanes: Vec<Mutex<Lane>>,
-    /// The last commit failed.
-    failing: AtomicBool,
-    commits: AtomicU64,
-    written_bytes: AtomicU64,
-    bytes: AtomicU64,
-    stopping: AtomicBool,
+/// What shards, the writer and the one that watches it share.
+pub(super) struct Shared {
+    pub(super) lanes: Vec<Mutex<Lane>>,
+    /// The last commit failed, or has been on its way for too long.
+    pub(super) failing: AtomicBool,
+    pub(super) commits: AtomicU64,
+    pub(super) written_bytes: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) stopping: AtomicBool,
     /// Nothing may be compacted yet: the log is being read.
-    reading: AtomicBool,
+    pub(super) reading: AtomicBool,
+    pub(super) commit: Mutex<Commit>,
+    /// The thread that writes, once there is a log to write to.
+    thread: OnceLock<Thread>,
+    trouble: Mutex<Trouble>,
+    report: Report,
 }
 
 /// Records of one shard that wait to be written.
 #[derive(Default)]
-struct Lane {
-    records: Vec<u8>,
+pub(super) struct Lane {
+    pub(super) records: Vec<u8>,
     /// Number of the last one.
-    through: u64,
+    pub(super) through: u64,
+    /// Records that were not taken since there was room.
+    refused: u64,
 }
 
-/// The running writer. [`Writer::stop`] it, or what is pending is lost.
+/// The commit that is on its way.
+#[derive(Default)]
+pub(super) struct Commit {
+    pub(super) began: Option<Instant>,
+    /// The last number of each shard in it.
+    pub(super) throughs: Vec<Option<u64>>,
+    /// It counts as failed.
+    pub(super) given_up: bool,
+}
+
+/// What is wrong with the disk.
+#[derive(Default)]
+struct Trouble {
+    text: Option<String>,
+    told: Option<Instant>,
+}
+
+impl Shared {
+    pub(super) fn new(shards: u16, report: Report) -> Shared {
+        Shared {
+            lanes: (0..shards).map(|_| Mutex::default()).collect(),
+            failing: AtomicBool::new(false),
+            commits: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            reading: AtomicBool::new(true),
+            commit: Mutex::default(),
+            thread: OnceLock::new(),
+            trouble: Mutex::default(),
+            report,
+        }
+    }
+
+    /// Tells shards what became of their records.
+    pub(super) fn tell(&self, throughs: &[Option<u64>], input: impl Fn(u64) -> Input) {
+        for (shard, through) in (0..).zip(throughs) {
+            if let Some(through) = *through {
+                (self.report)(shard, input(through));
+            }
+        }
+    }
+
+    /// The disk takes nothing.
+    pub(super) fn fails(&self, error: &dyn std::fmt::Display, path: &std::path::Path) {
+        // First, so that what a shard is told comes after it refuses by itself.
+        self.failing.store(true, Ordering::Release);
+        let mut trouble = self.trouble.lock();
+        trouble.text = Some(format!("the store refuses what must be safe: {}: {error}", path.display()));
+        if trouble.told.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
+            trouble.told = Some(Instant::now());
+            let file = path.display().to_string();
+            tracing::error!(%error, file, "the store cannot be written: enqueues and registrations are refused");
+        }
+    }
+
+    /// It takes records.
+    pub(super) fn works(&self) {
+        if self.failing.swap(false, Ordering::AcqRel) {
+            *self.trouble.lock() = Trouble::default();
+            tracing::info!("the store takes records again");
+        }
+    }
+
+    /// Gives a commit up that has been on its way for too long, and with it all that waits behind it.
+    pub(super) fn give_up_overdue(&self, overdue: impl Fn(Instant) -> bool, path: &std::path::Path) {
+        let mut throughs = {
+            let mut commit = self.commit.lock();
+            if commit.given_up || !commit.began.is_some_and(overdue) {
+                return;
+            }
+            commit.given_up = true;
+            self.fails(&format!("a commit takes more than {} s", COMMIT_TIME_MAX.as_secs()), path);
+            commit.throughs.clone()
+        };
+        throughs.resize(self.lanes.len(), None);
+        for (lane, through) in self.lanes.iter().zip(&mut throughs) {
+            let mut lane = lane.lock();
+            if !lane.records.is_empty() {
+                *through = Some(lane.through);
+                lane.records = facts(&lane.records);
+            }
+        }
+        self.tell(&throughs, |through| Input::JournalFailed { through });
+    }
+}
+
+/// Of these records those that are not new executions, and no more than may be kept.
+pub(super) fn facts(records: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut lost = 0u64;
+    for record in codec::split(records).flatten() {
+        if record.first() == Some(&kind::ACCEPTED) {
+            continue;
+        }
+        if kept.len() + record.len() > BACKLOG_BYTES_MAX {
+            lost += 1;
+            continue;
+        }
+        kept.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        kept.extend_from_slice(record);
+    }
+    complain_of_loss(lost);
+    kept
+}
+
+fn complain_of_loss(records: u64) {
+    if records > 0 {
+        tracing::error!(
+            records,
+            "too much has happened while the store could not be written: executions may run again after a crash"
+        );
+    }
+}
+
+/// What is written for all shards, and who does it. [`Writer::stop`] it, or what is pending is lost.
 pub struct Writer {
     shared: Arc<Shared>,
-    waker: Thread,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Writer {
-    /// Starts writing behind the segments of a log, into one that is new.
-    pub(super) fn start(
-        directory: Arc<Directory>,
-        segments: Vec<Segment>,
-        shards: u16,
-        report: Report,
-    ) -> Result<Writer, StoreError> {
-        let first = segments.last().map_or(1, |segment| segment.last + 1);
-        let path = directory.store.join(segment::file_name(first, first));
-        let (file, full) = match segment::create(&directory.store, first, first) {
-            Ok((file, _)) => (Some(file), None),
-            // What is there can be served, and there may be room again at any time.
-            Err(error) if is_full(&error) => (None, Some(error)),
-            Err(source) => return Err(StoreError::Unwritable { data_dir: directory.store.clone(), source }),
-        };
-        let shared = Arc::new(Shared {
-            lanes: (0..shards).map(|_| Mutex::default()).collect(),
-            failing: AtomicBool::new(full.is_some()),
-            commits: AtomicU64::new(0),
-            written_bytes: AtomicU64::new(0),
-            bytes: AtomicU64::new(HEADER_BYTES + segments.iter().map(|segment| segment.bytes).sum::<u64>()),
-            stopping: AtomicBool::new(false),
-            reading: AtomicBool::new(true),
-        });
-        let log = Log {
-            file,
-            current: Segment { path, first, last: first, bytes: HEADER_BYTES },
-            frames: 0,
-            compactor: Compactor::new(Arc::clone(&directory), segments),
-            directory,
-        };
-        let mut committer = Committer {
-            shared: Arc::clone(&shared),
-            log,
-            report,
-            frame: Vec::new(),
-            backlog: Vec::new(),
-            complained: None,
-            looked: false,
-        };
-        if let Some(error) = &full {
-            committer.complain(error);
+    /// Takes records; they are written when there is a log.
+    pub fn new(shards: u16, report: Report) -> Writer {
+        Writer { shared: Arc::new(Shared::new(shards, report)), threads: Mutex::default() }
+    }
+
+    /// Starts writing at the end of a log. A disk that takes nothing at the moment does not keep it from starting: what
+    /// is there can be served, and it is tried again.
+    pub(super) fn start(&self, mut log: Log) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let path = log.path().to_owned();
+        match log.begin() {
+            Ok(()) => {}
+            Err(source) if is_final(&source) => {
+                let data_dir = path.parent().unwrap_or(&path).to_owned();
+                return Err(StoreError::Unwritable { data_dir, source });
+            }
+            Err(error) => shared.fails(&error, &path),
         }
-        let thread = thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || committer.run())
-            .map_err(StoreError::Thread)?;
-        Ok(Writer { shared, waker: thread.thread().clone(), thread: Mutex::new(Some(thread)) })
+        shared.bytes.store(log.bytes(), Ordering::Relaxed);
+        let committer = Committer::new(Arc::clone(shared), log);
+        let run = move || committer.run();
+        let writes =
+            thread::Builder::new().name("store".to_owned()).spawn(run).map_err(StoreError::Thread)?;
+        // There is one log in a process.
+        let _ = shared.thread.set(writes.thread().clone());
+        // Of what came before.
+        writes.thread().unpark();
+        let watched = Arc::clone(shared);
+        let watch = move || {
+            while !watched.stopping.load(Ordering::Acquire) {
+                thread::park_timeout(WATCH_INTERVAL);
+                watched.give_up_overdue(|began| began.elapsed() > COMMIT_TIME_MAX, &path);
+            }
+        };
+        let watches =
+            thread::Builder::new().name("store-watch".to_owned()).spawn(watch).map_err(StoreError::Thread)?;
+        self.threads.lock().extend([writes, watches]);
+        Ok(())
     }
 
     /// The end of one shard.
     pub fn shard(&self, shard: u16) -> ShardStore {
-        ShardStore { shard, shared: Arc::clone(&self.shared), thread: self.waker.clone() }
+        ShardStore { shard, shared: Arc::clone(&self.shared) }
     }
 
     /// What it has done so far.
@@ -156,6 +265,11 @@ impl Writer {
         }
     }
 
+    /// What is wrong with the disk, for a person.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().text.clone()
+    }
+
     /// The log has been read: from now on it may be compacted.
     pub fn log_was_read(&self) {
         self.shared.reading.store(false, Ordering::Release);
@@ -164,8 +278,8 @@ impl Writer {
     /// Writes what is pending and ends. Call it when no shard takes anything any more.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
-        self.waker.unpark();
-        if let Some(thread) = self.thread.lock().take() {
+        for thread in self.threads.lock().drain(..) {
+            thread.thread().unpark();
             // A panic was reported by the thread itself.
             let _ = thread.join();
         }
@@ -174,25 +288,36 @@ impl Writer {
 
 /// A shard's way to the writer.
 pub struct ShardStore {
-    shard: u16,
-    shared: Arc<Shared>,
-    thread: Thread,
+    pub(super) shard: u16,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Store for ShardStore {
     fn append(&mut self, number: u64, record: Record) -> Option<Input> {
-        let failing = self.shared.failing.load(Ordering::Acquire);
         let mut lane = self.shared.lanes.get(usize::from(self.shard))?.lock();
+        // Under the lock: whoever finds that the disk fails looks into the lanes after that.
+        let failing = self.shared.failing.load(Ordering::Acquire);
         let is_new = matches!(record, Record::Accepted { .. });
         if is_new && (failing || lane.records.len() > PENDING_BYTES_MAX) {
             return Some(Input::JournalRefused { number });
         }
-        let was_empty = lane.records.is_empty();
+        let before = lane.records.len();
         codec::encode(&record, &mut lane.records);
+        if before > 0 && lane.records.len() > BACKLOG_BYTES_MAX {
+            lane.records.truncate(before);
+            lane.refused += 1;
+            if lane.refused.is_power_of_two() {
+                complain_of_loss(lane.refused);
+            }
+            return Some(Input::JournalRefused { number });
+        }
+        lane.refused = 0;
         lane.through = number;
         drop(lane);
-        if was_empty {
-            self.thread.unpark();
+        if before == 0
+            && let Some(thread) = self.shared.thread.get()
+        {
+            thread.unpark();
         }
         let promises = matches!(
             record,
@@ -205,219 +330,6 @@ impl Store for ShardStore {
     }
 }
 
-/// The thread's own state.
-struct Committer {
-    shared: Arc<Shared>,
-    log: Log,
-    report: Report,
-    /// The frame being written.
-    frame: Vec<u8>,
-    /// Records of failed commits that are tried again.
-    backlog: Vec<u8>,
-    /// When the log was last told that the disk fails.
-    complained: Option<Instant>,
-    /// Whether what was there at the start is worth a compaction has been looked at.
-    looked: bool,
-}
-
-impl Committer {
-    fn run(mut self) {
-        let mut began = Instant::now() - COMMIT_INTERVAL;
-        loop {
-            let stopping = self.shared.stopping.load(Ordering::Acquire);
-            let failing = self.shared.failing.load(Ordering::Relaxed);
-            if !failing && !self.is_pending() {
-                if stopping {
-                    break;
-                }
-                thread::park();
-                continue;
-            }
-            if failing && !stopping {
-                thread::sleep(RETRY_INTERVAL);
-            } else {
-                thread::sleep(COMMIT_INTERVAL.saturating_sub(began.elapsed()));
-            }
-            began = Instant::now();
-            self.commit(failing);
-            if stopping && self.shared.failing.load(Ordering::Relaxed) {
-                break;
-            }
-        }
-    }
-
-    fn is_pending(&self) -> bool {
-        self.shared.lanes.iter().any(|lane| !lane.lock().records.is_empty())
-    }
-
-    /// Writes what is pending. `probing`: the disk failed before.
-    fn commit(&mut self, probing: bool) {
-        self.frame.clear();
-        self.frame.resize(FRAME_HEADER_BYTES, 0);
-        self.frame.extend_from_slice(&self.backlog);
-        let mut throughs = Vec::with_capacity(self.shared.lanes.len());
-        for lane in &self.shared.lanes {
-            let mut lane = lane.lock();
-            throughs.push((!lane.records.is_empty()).then_some(lane.through));
-            self.frame.extend_from_slice(&lane.records);
-            lane.records.clear();
-        }
-        match self.log.append(&mut self.frame, probing) {
-            Ok(()) => self.succeeded(&throughs, probing),
-            Err(error) => self.failed(&throughs, &error),
-        }
-        // One large commit must not hold its memory for ever.
-        self.frame.shrink_to(1 << 20);
-    }
-
-    fn succeeded(&mut self, throughs: &[Option<u64>], probing: bool) {
-        self.backlog = Vec::new();
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
-        self.shared.written_bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
-        if probing {
-            self.complained = None;
-            self.shared.failing.store(false, Ordering::Release);
-            tracing::info!("the store takes records again");
-        }
-        for (shard, through) in (0..).zip(throughs) {
-            if let Some(through) = *through {
-                (self.report)(shard, Input::Journaled { through });
-            }
-        }
-        let is_full = self.log.current.bytes >= SEGMENT_BYTES;
-        if is_full {
-            self.log.next_segment();
-        }
-        self.log.compactor.take_over();
-        let may_compact = !self.shared.reading.load(Ordering::Acquire);
-        // The first time for what earlier servers left.
-        if may_compact && (is_full || !self.looked) {
-            self.looked = true;
-            self.log.compactor.start_if_worthwhile();
-        }
-        self.shared.bytes.store(self.log.current.bytes + self.log.compactor.bytes(), Ordering::Relaxed);
-    }
-
-    fn failed(&mut self, throughs: &[Option<u64>], error: &io::Error) {
-        // First, so that what a shard is told comes after it refuses by itself.
-        self.shared.failing.store(true, Ordering::Release);
-        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
-            self.complain(error);
-        }
-        self.keep_facts();
-        for (shard, through) in (0..).zip(throughs) {
-            if let Some(through) = *through {
-                (self.report)(shard, Input::JournalFailed { through });
-            }
-        }
-    }
-
-    fn complain(&mut self, error: &io::Error) {
-        self.complained = Some(Instant::now());
-        let file = self.log.current.path.display().to_string();
-        tracing::error!(%error, file, "the store cannot be written: enqueues and registrations are refused");
-    }
-
-    /// Keeps of a failed frame what is not new executions.
-    fn keep_facts(&mut self) {
-        let mut kept = Vec::new();
-        let mut lost = 0u64;
-        for record in codec::split(&self.frame[FRAME_HEADER_BYTES..]).flatten() {
-            if record.first() == Some(&kind::ACCEPTED) {
-                continue;
-            }
-            if kept.len() + record.len() > BACKLOG_BYTES_MAX {
-                lost += 1;
-                continue;
-            }
-            kept.extend_from_slice(&(record.len() as u32).to_le_bytes());
-            kept.extend_from_slice(record);
-        }
-        if lost > 0 {
-            tracing::error!(
-                records = lost,
-                "too much has happened while the store could not be written: executions may run again after a crash"
-            );
-        }
-        self.backlog = kept;
-    }
-}
-
-/// The segment being written.
-struct Log {
-    directory: Arc<Directory>,
-    /// `None`: the disk has been full since the start.
-    file: Option<File>,
-    /// Its length is that of its whole frames.
-    current: Segment,
-    frames: u64,
-    compactor: Compactor,
-}
-
-impl Log {
-    /// Writes a frame; on disk when it returns. When it fails, nothing of it counts.
-    fn append(&mut self, frame: &mut [u8], probing: bool) -> io::Result<()> {
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => segment::create(&self.directory.store, self.current.first, self.current.last)?.0,
-        };
-        let written = self.write(&mut file, frame, probing);
-        self.file = Some(file);
-        written
-    }
-
-    fn write(&mut self, file: &mut File, frame: &mut [u8], probing: bool) -> io::Result<()> {
-        let whole = self.current.bytes;
-        if probing {
-            cut_back(file, whole)?;
-            file.write_all(&[0; PROBE_BYTES])?;
-            file.write_all(frame)?;
-            file.sync_data()?;
-            cut_back(file, whole)?;
-        }
-        if frame.len() as u64 > FRAME_BYTES_MAX {
-            return Err(io::Error::other("more is pending than one commit takes"));
-        }
-        segment::seal(frame, self.frames);
-        let written = file.write_all(frame).and_then(|()| file.sync_data());
-        if let Err(error) = written {
-            // Tried again before the next frame.
-            let _ = cut_back(file, whole);
-            return Err(error);
-        }
-        self.current.bytes += frame.len() as u64;
-        self.frames += 1;
-        Ok(())
-    }
-
-    /// Goes on in another segment. When there cannot be one, this one grows.
-    fn next_segment(&mut self) {
-        let number = self.current.last + 1;
-        match segment::create(&self.directory.store, number, number) {
-            Ok((file, path)) => {
-                let next = Segment { path, first: number, last: number, bytes: HEADER_BYTES };
-                let closed = std::mem::replace(&mut self.current, next);
-                self.file = Some(file);
-                self.frames = 0;
-                self.compactor.closed(closed);
-            }
-            Err(error) => {
-                let _ = std::fs::remove_file(self.directory.store.join(segment::file_name(number, number)));
-                tracing::warn!(%error, "no new segment could be begun, the last one grows");
-            }
-        }
-    }
-}
-
-/// Drops what was written behind the last whole frame.
-fn cut_back(file: &mut File, bytes: u64) -> io::Result<()> {
-    file.set_len(bytes)?;
-    file.seek(SeekFrom::Start(bytes))?;
-    file.sync_all()
-}
-
-/// Whether there is no room, which can change, in contrast to a directory that must not be written.
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

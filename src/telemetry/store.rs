@@ -17,7 +17,7 @@ pub fn render(text: &mut Exposition, figures: Figures) {
         (
             "nanofaas_store_refusing",
             Kind::Gauge,
-            "Whether (1) the disk takes nothing: what has to be safe is refused.",
+            "Whether (1) the disk takes nothing, or hangs: what has to be safe is refused.",
             u64::from(figures.is_failing),
         ),
     ] {

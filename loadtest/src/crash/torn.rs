@@ -1,8 +1,8 @@
 //! Tears the end of a log, as a power failure does: what a commit was writing is there in part, or as nonsense.
 //!
 //! Only bytes are appended. Everything up to the end of the newest file may have been acknowledged, and to cut that would be a
-//! loss that no store survives. What is appended begins like the next commit (docs/durability.md; a frame begins with
-//! its length, a checksum and its number), but is never whole.
+//! loss that no store survives. What is appended begins like the next commit (a frame begins with its length and its number),
+//! but is never whole.
 
 use std::{
     fs::{self, File},
@@ -13,9 +13,9 @@ use std::{
 use fastrand::Rng;
 
 /// Bytes in front of the first frame of a file.
-const HEADER_BYTES: usize = 32;
-/// Bytes in front of a frame's records: length, checksum (4 each), number (8).
-const FRAME_HEADER_BYTES: usize = 16;
+const HEADER_BYTES: usize = 128;
+/// Bytes in front of a frame's records: length (4, and 4 that are 0), number (8), checksums.
+const FRAME_HEADER_BYTES: usize = 40;
 /// Most of zeros or noise.
 const NONSENSE_BYTES_MAX: usize = 10_000;
 
@@ -90,15 +90,17 @@ mod tests {
         let mut random = Rng::with_seed(3);
         let mut bytes = vec![1; HEADER_BYTES];
         for number in 0..3u64 {
-            bytes.extend([&5u32.to_le_bytes()[..], &[9; 4], &number.to_le_bytes(), b"hello"].concat());
+            bytes.extend(
+                [&5u32.to_le_bytes()[..], &[0; 4], &number.to_le_bytes(), &[9; 24], b"hello"].concat(),
+            );
         }
         let (frame, number) = last_frame(&bytes);
-        assert_eq!((&frame[16..], number), (&b"hello"[..], 3));
+        assert_eq!((&frame[FRAME_HEADER_BYTES..], number), (&b"hello"[..], 3));
         assert_eq!(last_frame(&bytes[..HEADER_BYTES]).1, 0);
         for _ in 0..200 {
             let tail = tail(&bytes, &mut random);
             assert!(!tail.is_empty());
-            let whole = [&5u32.to_le_bytes()[..], &[9; 4], &3u64.to_le_bytes(), b"hello"].concat();
+            let whole = [&5u32.to_le_bytes()[..], &[0; 4], &3u64.to_le_bytes(), &[9; 24], b"hello"].concat();
             assert_ne!(tail, whole);
         }
     }

@@ -1,6 +1,6 @@
 //! Who may use a data directory, and what is said while it is being read.
 
-use std::{fs, io::Write};
+use std::fs;
 
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn another_format_is_refused_and_left_alone() {
     let data = DataDir::new();
     Server::durable(&data, &[ON]).kill();
     let path = data.path().join("store/FORMAT");
-    for other in ["nanofaas-store 2\n", "something else"] {
+    for other in ["nanofaas-store 3\n", "something else"] {
         fs::write(&path, other).expect("writable");
         let (code, log) = Server::start_up("serve", &[ON], "true", Some(&data)).end();
         assert!(code == Some(1) && log.contains(other.trim()), "{code:?}: {log}");
@@ -43,7 +43,7 @@ fn another_format_is_refused_and_left_alone() {
         assert_eq!(fs::read_to_string(&path).expect("it is there"), other);
     }
     // A file of the log says it too.
-    fs::write(&path, "nanofaas-store 1\n").expect("writable");
+    fs::write(&path, "nanofaas-store 2\n").expect("writable");
     let file = data.log_files().remove(0);
     let mut bytes = fs::read(&file).expect("readable");
     bytes[8] = 9;
@@ -54,9 +54,8 @@ fn another_format_is_refused_and_left_alone() {
 }
 
 #[test]
-fn readiness_says_how_far_recovery_is() {
+fn a_start_that_meets_a_failing_disk_goes_on_when_it_works_and_readiness_says_why() {
     let data = DataDir::new();
-    // Two files: one is read as far as its header, for a pipe has no length.
     let server = Server::durable(&data, &[ON]);
     server.register(json!({ "name": "other", "executionMode": "LOCAL" }));
     server.kill();
@@ -64,11 +63,11 @@ fn readiness_says_how_far_recovery_is() {
     server.register(json!({ "name": "f", "executionMode": "LOCAL" }));
     let id = enqueue(&server, "f", json!(1));
     server.kill();
-    // The first file comes to its end when the test lets it.
+    // What cannot be read now, but may be in a moment.
     let first = data.log_files().remove(0);
-    let bytes = fs::read(&first).expect("readable");
-    fs::remove_file(&first).expect("it is there");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &first, 0o600.into()).expect("a pipe");
+    let aside = data.path().join("aside");
+    fs::rename(&first, &aside).expect("it is there");
+    fs::create_dir(&first).expect("a directory");
 
     let starting = Server::start_up("serve", &[ON], "true", Some(&data));
     let mut management = None;
@@ -81,17 +80,21 @@ fn readiness_says_how_far_recovery_is() {
         management.is_some()
     });
     let management = management.expect("an address");
+    let name = first.display().to_string();
     for path in ["/actuator/health/readiness", "/actuator/health"] {
-        let response = Client::connect(management).send("GET", path, &[], b"");
-        let body = response.json();
-        assert_eq!((response.status, &body["status"]), (503, &json!("OUT_OF_SERVICE")));
-        assert!(body["details"].as_str().is_some_and(|text| text.starts_with("recovering, ")), "{body}");
+        eventually("it says what is in the way", || {
+            let response = Client::connect(management).send("GET", path, &[], b"");
+            let body = response.json();
+            assert_eq!((response.status, &body["status"]), (503, &json!("OUT_OF_SERVICE")));
+            let details = body["details"].as_str().unwrap_or_default();
+            assert!(details.starts_with("recovering, "), "{body}");
+            details.contains(&name) && details.contains("cannot be read")
+        });
     }
     let liveness = Client::connect(management).send("GET", "/actuator/health/liveness", &[], b"");
     assert_eq!(liveness.status, 200);
-    let mut pipe = fs::File::options().write(true).open(&first).expect("it is read");
-    pipe.write_all(&bytes[..32]).expect("it is read");
-    drop(pipe);
+    fs::remove_dir(&first).expect("it is empty");
+    fs::rename(&aside, &first).expect("it is there");
     let server = starting.ready();
     assert_eq!(server.manage("/actuator/health/readiness").json(), json!({ "status": "UP" }));
     assert_eq!(server.ended(&id)["status"], "success");

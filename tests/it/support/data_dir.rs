@@ -19,6 +19,18 @@ impl DataDir {
         DataDir(path)
     }
 
+    /// A copy of another one's store: of one that is kept, or that no server uses.
+    pub fn copy_of(folder: &Path) -> DataDir {
+        let data = DataDir::new();
+        let store = data.0.join("store");
+        std::fs::create_dir_all(&store).expect("a directory");
+        for file in std::fs::read_dir(folder.join("store")).expect("a store") {
+            let file = file.expect("readable");
+            std::fs::copy(file.path(), store.join(file.file_name())).expect("copied");
+        }
+        data
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0

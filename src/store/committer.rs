@@ -1,0 +1,163 @@
+//! What the writer's thread does: gathers what is pending, writes it, tells shards.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use shard_core::Input;
+
+use super::{
+    log::Log,
+    segment::FRAME_HEADER_BYTES,
+    writer::{Commit, Shared, facts},
+};
+
+/// Commits start at least this far apart: under load, more goes with each, and fewer syncs take less time from calls.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
+/// Time between two tries while the disk fails.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// Without records for so long, the log's `HEAD` is told how far everything is on disk.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// The thread's own state.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    pub(super) log: Log,
+    /// The frame being written.
+    frame: Vec<u8>,
+    /// Records of failed commits that are tried again.
+    backlog: Vec<u8>,
+    /// Whether what was there at the start is worth a compaction has been looked at.
+    looked: bool,
+    /// `HEAD` could not be written while nothing else was to be done: not tried again before the next commit.
+    restless: bool,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, log: Log) -> Committer {
+        Committer { shared, log, frame: Vec::new(), backlog: Vec::new(), looked: false, restless: false }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut began = Instant::now() - COMMIT_INTERVAL;
+        loop {
+            let stopping = self.shared.stopping.load(Ordering::Acquire);
+            let failing = self.is_failing();
+            if !failing && !self.is_pending() {
+                if stopping {
+                    self.close();
+                    break;
+                }
+                if self.log.is_ahead() && !self.restless {
+                    thread::park_timeout(REST_AFTER.saturating_sub(began.elapsed()));
+                    if began.elapsed() >= REST_AFTER && !self.is_pending() {
+                        self.rest();
+                    }
+                } else {
+                    thread::park();
+                }
+                continue;
+            }
+            if failing && !stopping {
+                thread::sleep(RETRY_INTERVAL);
+            } else {
+                thread::sleep(COMMIT_INTERVAL.saturating_sub(began.elapsed()));
+            }
+            began = Instant::now();
+            self.gather();
+            self.write(failing);
+            if stopping && self.is_failing() {
+                break;
+            }
+        }
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        self.shared.lanes.iter().any(|lane| !lane.lock().records.is_empty())
+    }
+
+    /// Takes what is pending.
+    pub(super) fn gather(&mut self) {
+        self.frame.clear();
+        self.frame.resize(FRAME_HEADER_BYTES, 0);
+        self.frame.append(&mut self.backlog);
+        let mut throughs = Vec::with_capacity(self.shared.lanes.len());
+        // What is in no lane any more is in the commit, for whoever looks for it.
+        let mut commit = self.shared.commit.lock();
+        for lane in &self.shared.lanes {
+            let mut lane = lane.lock();
+            throughs.push((!lane.records.is_empty()).then_some(lane.through));
+            self.frame.extend_from_slice(&lane.records);
+            lane.records.clear();
+        }
+        *commit = Commit { began: Some(Instant::now()), throughs, given_up: false };
+    }
+
+    /// Writes what was gathered. `probing`: the disk failed before.
+    pub(super) fn write(&mut self, probing: bool) {
+        match self.log.append(&mut self.frame, probing) {
+            Ok(()) => self.succeeded(),
+            Err(error) => self.failed(&error),
+        }
+        self.end_commit();
+        // One large commit must not hold its memory for ever.
+        self.frame.shrink_to(1 << 20);
+    }
+
+    fn succeeded(&mut self) {
+        self.restless = false;
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.written_bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
+        let throughs = std::mem::take(&mut self.shared.commit.lock().throughs);
+        self.shared.works();
+        self.shared.tell(&throughs, |through| Input::Journaled { through });
+        let is_full = self.log.is_full();
+        if is_full {
+            self.log.next_segment();
+        }
+        self.log.compactor.take_over();
+        let may_compact = !self.shared.reading.load(Ordering::Acquire);
+        // The first time for what earlier servers left.
+        if may_compact && (is_full || !self.looked) {
+            self.looked = true;
+            self.log.compactor.start_if_worthwhile();
+        }
+        self.shared.bytes.store(self.log.bytes(), Ordering::Relaxed);
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.shared.fails(error, self.log.path());
+        self.backlog = facts(&self.frame[FRAME_HEADER_BYTES..]);
+        let throughs = std::mem::take(&mut self.shared.commit.lock().throughs);
+        self.shared.tell(&throughs, |through| Input::JournalFailed { through });
+    }
+
+    fn end_commit(&self) {
+        *self.shared.commit.lock() = Commit::default();
+    }
+
+    /// Nothing happens for a while.
+    pub(super) fn rest(&mut self) {
+        *self.shared.commit.lock() = Commit { began: Some(Instant::now()), ..Commit::default() };
+        if let Err(error) = self.log.rest() {
+            self.restless = true;
+            tracing::warn!(%error, "the end of the log could not be written down");
+        }
+        self.end_commit();
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn close(&mut self) {
+        self.log.compactor.wait();
+        if let Err(error) = self.log.close() {
+            tracing::warn!(%error, "the end of the log could not be written down");
+        }
+    }
+}

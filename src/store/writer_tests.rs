@@ -1,0 +1,217 @@
+//! A disk that hangs, and one that fails after a rename.
+
+use std::{
+    io,
+    path::Path,
+    sync::mpsc::{Receiver, Sender, channel},
+};
+
+use parking_lot::Condvar;
+use shard_core::{
+    ExecutionId, Name, Output, Payload, Recovery,
+    journal::{End, EndResult},
+};
+
+use super::*;
+use crate::store::{
+    Store,
+    directory::Directory,
+    files::{File, Files, OsFiles},
+    recovery::{self, Progress},
+    segment::tests::Scratch,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A disk on which nothing comes to an end while it is held.
+#[derive(Debug, Default)]
+struct Disk {
+    held: Mutex<bool>,
+    released: Condvar,
+    arrived: Mutex<Option<Sender<()>>>,
+}
+
+impl Disk {
+    fn hold(&self) -> Receiver<()> {
+        let (sender, receiver) = channel();
+        *self.arrived.lock() = Some(sender);
+        *self.held.lock() = true;
+        receiver
+    }
+
+    fn release(&self) {
+        *self.held.lock() = false;
+        self.released.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut held = self.held.lock();
+        if *held && let Some(arrived) = self.arrived.lock().take() {
+            let _ = arrived.send(());
+        }
+        while *held {
+            self.released.wait(&mut held);
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Held(Arc<Disk>);
+
+struct HeldFile(Box<dyn File>, Arc<Disk>);
+
+impl Files for Held {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(HeldFile(OsFiles.create(path)?, Arc::clone(&self.0))))
+    }
+    fn open(&self, path: &Path, write: bool) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(HeldFile(OsFiles.open(path, write)?, Arc::clone(&self.0))))
+    }
+    fn list(&self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
+        OsFiles.list(directory)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsFiles.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsFiles.remove(path)
+    }
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        OsFiles.sync_directory(directory)
+    }
+    fn key(&self) -> io::Result<[u8; 16]> {
+        OsFiles.key()
+    }
+}
+
+impl File for HeldFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(bytes, offset)
+    }
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+    fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.1.pass();
+        self.0.sync()
+    }
+}
+
+fn id(number: u8) -> ExecutionId {
+    ExecutionId::new([number; 16], name().owner_hash())
+}
+
+fn name() -> Name {
+    Name::new("f").expect("a name")
+}
+
+fn accepted(number: u8) -> Record {
+    Record::Accepted {
+        id: id(number),
+        function: name(),
+        created_ms: 1,
+        payload: Payload::json("1"),
+        extra: None,
+        callback_url: None,
+    }
+}
+
+fn ended(number: u8, bytes: usize) -> Record {
+    let result = EndResult::Output(Output { body: vec![b'1'; bytes].into(), ..Output::null() });
+    let end = End { result, dispatched_ms: 1, finished_ms: 2, cold_start: false, init_ms: None };
+    Record::Ended { id: id(number), end: Box::new(end), dead: false }
+}
+
+/// What a shard is told.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Written(u64),
+    Failed(u64),
+    Refused(u64),
+}
+
+fn said(input: Input) -> Told {
+    match input {
+        Input::Journaled { through } => Told::Written(through),
+        Input::JournalFailed { through } => Told::Failed(through),
+        Input::JournalRefused { number } => Told::Refused(number),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A writer on a disk that can be held, and what it tells the one shard.
+fn writer(scratch: &Scratch, disk: &Arc<Disk>) -> (Writer, Receiver<Input>) {
+    let files = Arc::new(Held(Arc::clone(disk)));
+    let directory = Arc::new(Directory::of(files, scratch.0.clone()));
+    let opened = recovery::prepare(directory).expect("a store");
+    let (sender, receiver) = channel();
+    let writer = Writer::new(1, Arc::new(move |_, input| drop(sender.send(input))));
+    opened.start(&writer).expect("started");
+    (writer, receiver)
+}
+
+fn told(receiver: &Receiver<Input>) -> Told {
+    said(receiver.recv_timeout(PATIENCE).expect("it is told"))
+}
+
+#[test]
+fn a_commit_that_hangs_has_failed_until_it_is_done() {
+    let scratch = Scratch::new("hangs");
+    let disk = Arc::new(Disk::default());
+    let (writer, reports) = writer(&scratch, &disk);
+    let mut shard = writer.shard(0);
+    let mut append = |number, record| shard.append(number, record).map(said);
+    assert_eq!(append(1, accepted(1)), None);
+    assert_eq!(told(&reports), Told::Written(1));
+
+    let arrived = disk.hold();
+    assert_eq!(append(2, accepted(2)), None);
+    arrived.recv_timeout(PATIENCE).expect("it hangs");
+    // Behind it.
+    assert_eq!(append(3, accepted(3)), None);
+    assert_eq!(told(&reports), Told::Failed(3));
+    assert!(writer.figures().is_failing);
+    assert!(writer.trouble().is_some_and(|text| text.contains("more than 5 s")), "{:?}", writer.trouble());
+    assert_eq!(append(4, accepted(4)), Some(Told::Refused(4)));
+    // What follows from the failure, and what became of the first one.
+    assert_eq!(append(5, Record::Forgotten { id: id(2) }), None);
+    assert_eq!(append(6, Record::Forgotten { id: id(3) }), None);
+    assert_eq!(append(7, ended(1, 3)), None);
+    let removed = append(8, Record::Removed { name: name() });
+    assert_eq!(removed, Some(Told::Failed(8)));
+    // However much that is, it is bounded.
+    let refused = (9..200).filter(|number| append(*number, ended(9, 1 << 20)).is_some()).count();
+    assert!((120..140).contains(&refused), "{refused} of 191");
+
+    disk.release();
+    loop {
+        match told(&reports) {
+            Told::Written(through) if through >= 8 => break,
+            Told::Written(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    while writer.figures().is_failing {
+        thread::yield_now();
+    }
+    assert_eq!(writer.trouble(), None);
+    assert_eq!(append(200, accepted(5)), None);
+    while told(&reports) != (Told::Written(200)) {}
+    writer.stop();
+
+    let directory = Arc::new(scratch.directory());
+    let opened = recovery::prepare(directory).expect("whole");
+    let recovered = opened.read(1, &Progress::default()).expect("whole");
+    let ids: Vec<ExecutionId> = recovered
+        .into_iter()
+        .flat_map(Recovery::into_stored)
+        .filter_map(|stored| match stored {
+            shard_core::Stored::Execution(execution) => Some(execution.id),
+            shard_core::Stored::Function(_) => None,
+        })
+        .collect();
+    assert_eq!(ids, [id(1), id(5)]);
+}

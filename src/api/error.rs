@@ -161,10 +161,8 @@ impl ApiError {
                 Refusal::QueueFull { queue_depth, est_wait_us, retry_after_s } => {
                     retry_after(*retry_after_s);
                     headers.insert(REJECT_REASON, HeaderValue::from_static("depth"));
-                    let est_wait = *est_wait_us as f64 / 1e6;
-                    let context =
-                        json!({ "function": name, "queue_depth": queue_depth, "est_wait": est_wait });
-                    (429, "QUEUE_FULL", context)
+                    let context = json!({ "function": name, "queue_depth": queue_depth });
+                    (429, "QUEUE_FULL", with_wait(context, *est_wait_us))
                 }
                 Refusal::SyncQueueRejected { reason, queue_depth, est_wait_us, retry_after_s } => {
                     retry_after(*retry_after_s);
@@ -173,9 +171,8 @@ impl ApiError {
                         "function": name,
                         "reason": reason.as_str(),
                         "queue_depth": queue_depth,
-                        "est_wait": *est_wait_us as f64 / 1e6,
                     });
-                    (429, "SYNC_QUEUE_REJECTED", context)
+                    (429, "SYNC_QUEUE_REJECTED", with_wait(context, *est_wait_us))
                 }
                 Refusal::KeyReused => (422, "IDEMPOTENCY_KEY_REUSED", Value::Null),
                 Refusal::Overloaded { retry_after_s, .. } => {
@@ -215,6 +212,14 @@ impl ApiError {
     }
 }
 
+/// Adds how long the wait is expected to be, when that is known.
+fn with_wait(mut context: Value, est_wait_us: Option<u64>) -> Value {
+    if let Some(us) = est_wait_us {
+        context["est_wait"] = json!(us as f64 / 1e6);
+    }
+    context
+}
+
 fn refusal_message(refusal: &Refusal, name: &str) -> String {
     match refusal {
         Refusal::FunctionNotFound => {
@@ -238,14 +243,15 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
         ),
         Refusal::RateLimited { limit_per_second, .. } => {
             format!(
-                "The server takes {limit_per_second} calls per second; slow down, or raise `rate.max-per-second`"
+                "The server takes {limit_per_second} calls per second; slow down, or raise `rate.max-per-second` (0: no limit)"
             )
         }
         Refusal::QueueFull { queue_depth, .. } => format!(
             "The queue of function '{name}' is full with {queue_depth} waiting; retry later, or raise its queueSize or concurrency"
         ),
         Refusal::SyncQueueRejected { reason, queue_depth, est_wait_us, .. } => {
-            let seconds = *est_wait_us as f64 / 1e6;
+            // Without an estimate, none is the reason.
+            let seconds = est_wait_us.unwrap_or_default() as f64 / 1e6;
             match reason {
                 SyncQueueReason::Depth => format!(
                     "Function '{name}' has {queue_depth} calls waiting, which is sync-queue.max-depth; wait for Retry-After, or raise its concurrency"

@@ -177,7 +177,6 @@ impl Snapshot {
                 breaches.push(format!("{field} must be from {least} to {most}, got {value}"));
             }
         };
-        check("rateMaxPerSecond", self.rate_max_per_second.into(), 1..=u32::MAX.into());
         check("defaultTimeoutMs", self.default_timeout_ms.into(), 1..=DAY_MS);
         check("defaultConcurrency", self.default_concurrency.into(), 1..=u32::MAX.into());
         check("defaultQueueSize", self.default_queue_size.into(), 1..=u32::MAX.into());
@@ -384,8 +383,8 @@ mod tests {
             ),
             (r#"{"syncQueueMaxQueueWait":5}"#, r#"Duration { field: "syncQueueMaxQueueWait", value: "5" }"#),
             (
-                r#"{"syncQueueMaxQueueWait":"-PT1S","rateMaxPerSecond":0,"expectedRevision":1}"#,
-                "rateMaxPerSecond must be from 1 to 4294967295, got 0; syncQueueMaxQueueWait must be from PT0.001S to PT24H",
+                r#"{"syncQueueMaxQueueWait":"-PT1S","defaultConcurrency":0,"expectedRevision":1}"#,
+                "defaultConcurrency must be from 1 to 4294967295, got 0; syncQueueMaxQueueWait must be from PT0.001S to PT24H",
             ),
             (
                 r#"{"syncQueueMaxEstimatedWait":"PT3S"}"#,
@@ -399,6 +398,7 @@ mod tests {
                 r#"{"rateMaxPerSecond":4294967296,"defaultTimeoutMs":86400001,"defaultConcurrency":0,"defaultQueueSize":0,"defaultMaxRetries":101,"syncQueueRetryAfterSeconds":0}"#,
                 "rateMaxPerSecond must be a whole number from 0 to 4294967295, not 4294967296; defaultTimeoutMs must be from 1 to 86400000, got 86400001; defaultConcurrency must be from 1 to 4294967295, got 0; defaultQueueSize must be from 1 to 4294967295, got 0; defaultMaxRetries must be from 0 to 100, got 101; syncQueueRetryAfterSeconds must be from 1 to 86400, got 0",
             ),
+            (r#"{"rateMaxPerSecond":0}"#, "revision=8 rateMaxPerSecond=0 warnings=0"),
             (r#"{"expectedRevision":6}"#, "Revision { expected: 6, current: 7 }"),
             (r#"{"expectedRevision":7}"#, "revision=8 warnings=0"),
             (r#"{"expectedRevision":-1}"#, "expectedRevision must be a number, as read from `revision`"),

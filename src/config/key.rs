@@ -218,7 +218,7 @@ mod tests {
     fn ranges_are_enforced_and_leave_the_value_alone() {
         for (name, text) in [
             ("workers", "0"),
-            ("rate.max-per-second", "0"),
+            ("rate.max-per-second", "4294967296"),
             ("defaults.max-retries", "101"),
             ("defaults.timeout-ms", "25h"),
             ("limits.header-bytes", "1KiB"),

@@ -171,7 +171,8 @@ fn dev_is_a_base_that_others_override() {
     assert_eq!(loaded.value("async-queue.enabled"), (Some("true".into()), "dev".into()));
     assert_eq!(loaded.value("data-dir"), (Some(".nanofaas".into()), "dev".into()));
     assert_eq!(loaded.value("delivery.secret"), (Some("********".into()), "dev".into()));
-    assert_eq!(loaded.value("rate.max-per-second").1, "default");
+    assert_eq!(loaded.value("rate.max-per-second"), (Some("0".into()), "dev".into()));
+    assert_eq!(loaded.value("defaults.max-retries").1, "default");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub use value::{Backend, Placement, PullPolicy, Secret, ValueError};
 const DEV_DATA_DIR: &str = ".nanofaas";
 
 impl Config {
-    /// What `nanofaas dev` starts from: every module on that there is, the process backend, loopback
+    /// What `nanofaas dev` starts from: every module on that there is, the process backend, no rate limit, loopback
     /// listeners and a data directory in the current folder.
     pub fn dev() -> Config {
         let mut config = Config { data_dir: PathBuf::from(DEV_DATA_DIR), ..Config::default() };
@@ -44,6 +44,8 @@ impl Config {
         config.deployment.backends = vec![Backend::Process];
         config.deployment.default_backend = Some(Backend::Process);
         config.delivery.secret = Secret::random();
+        // Whoever tries out a load test means the function, not a limit of the server.
+        config.rate.max_per_second = 0;
         config
     }
 
@@ -119,6 +121,7 @@ mod tests {
         assert!(is_loopback(dev.server.host) && is_loopback(dev.management.host));
         assert_eq!(dev.deployment.backends_on(), [Backend::Process]);
         assert!(dev.delivery.secret.is_some());
+        assert_eq!(dev.rate.max_per_second, 0);
         assert_ne!(dev.delivery.secret, Config::dev().delivery.secret);
     }
 

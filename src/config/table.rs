@@ -75,8 +75,8 @@ settings! {
 
     /// The server's own rate limit.
     rate: Rate {
-        /// Invocations admitted per second, all functions together.
-        max_per_second: u32 = 1000, in 1..=u32::MAX.into();
+        /// Invocations admitted per second, all functions together; 0 is no limit.
+        max_per_second: u32 = 1000, in 0..=u32::MAX.into();
     }
 
     /// What a function gets when its spec is silent.

@@ -133,7 +133,7 @@ fn a_refused_change_reaches_no_shard() {
     block_on(async {
         let rig = Rig::start();
         let before = rig.expected();
-        for body in [r#"{"rateMaxPerSecond":0}"#, r#"{"rateMaxPerSecond":5,"expectedRevision":3}"#] {
+        for body in [r#"{"defaultConcurrency":0}"#, r#"{"rateMaxPerSecond":5,"expectedRevision":3}"#] {
             rig.config.change(&patch(body)).await.expect_err("refused");
             rig.config.validate(&patch(CHANGE)).expect("could be made");
             for shard in [0, 1] {

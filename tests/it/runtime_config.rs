@@ -48,7 +48,7 @@ fn what_is_wrong_changes_nothing() {
         (json!([]), 400, "BAD_REQUEST"),
         (json!({ "expectedRevision": 0, "rateMaxPerSecond": 5 }), 409, "REVISION_MISMATCH"),
         (json!({ "expectedRevision": 2, "rateMaxPerSecond": 5 }), 409, "REVISION_MISMATCH"),
-        (json!({ "expectedRevision": 0, "rateMaxPerSecond": 0 }), 422, "VALIDATION_ERROR"),
+        (json!({ "expectedRevision": 0, "defaultConcurrency": 0 }), 422, "VALIDATION_ERROR"),
         (json!({ "expectedRevision": 1, "rateMaxPerSecond": -5 }), 422, "VALIDATION_ERROR"),
         (json!({ "expectedRevision": 1, "rateMaxPerSecond": 5, "colour": 1 }), 422, "VALIDATION_ERROR"),
         (json!({ "expectedRevision": 1, "defaultTimeoutMs": 0 }), 422, "VALIDATION_ERROR"),
@@ -81,7 +81,7 @@ fn what_is_wrong_changes_nothing() {
         validate(json!({ "rateMaxPerSecond": 9, "expectedRevision": 0 })).json(),
         json!({ "valid": true })
     );
-    validate(json!({ "rateMaxPerSecond": 0 })).expect_error(422, "VALIDATION_ERROR");
+    validate(json!({ "defaultConcurrency": 0 })).expect_error(422, "VALIDATION_ERROR");
     assert_eq!(server.get(PATH).json(), before);
 }
 

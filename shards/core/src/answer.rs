@@ -169,8 +169,8 @@ pub enum Refusal {
     QueueFull {
         /// Executions that wait.
         queue_depth: u32,
-        /// Expected wait of the last one, in microseconds.
-        est_wait_us: u64,
+        /// Expected wait of the last one, in microseconds; `None` when nothing is known that it could follow from.
+        est_wait_us: Option<u64>,
         /// Seconds until a place is expected to be free, at least 1.
         retry_after_s: u32,
     },
@@ -180,8 +180,8 @@ pub enum Refusal {
         reason: SyncQueueReason,
         /// Executions that wait.
         queue_depth: u32,
-        /// Expected wait, in microseconds.
-        est_wait_us: u64,
+        /// Expected wait, in microseconds; `None` when nothing is known that it could follow from.
+        est_wait_us: Option<u64>,
         /// Seconds until trying again is expected to help, at least 1.
         retry_after_s: u32,
     },

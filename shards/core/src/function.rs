@@ -52,7 +52,7 @@ pub struct Counters {
     pub successes: u64,
     /// Executions whose instance had not just started.
     pub warm_starts: u64,
-    /// Executions put into the queue, retries included.
+    /// New executions that were accepted for later, once they were safe.
     pub enqueued: u64,
     /// Executions that ended as error.
     pub errors: u64,
@@ -247,7 +247,12 @@ impl Function {
         };
     }
 
-    /// Expected wait behind `ahead` executions, in microseconds.
+    /// The same, for those who are told: `None` when no attempt has ended yet, so that it would be a guess.
+    pub(crate) fn known_wait_us(&self, ahead: u32) -> Option<u64> {
+        (self.service_us > 0).then(|| self.estimated_wait_us(ahead))
+    }
+
+    /// Expected wait behind `ahead` executions, in microseconds; 0 without a history.
     pub(crate) fn estimated_wait_us(&self, ahead: u32) -> u64 {
         u64::from(ahead).saturating_mul(self.service_us) / u64::from(self.slots().max(1))
     }

@@ -3,7 +3,7 @@
 /// Settings of one shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Calls per second that the server admits. Only reported: the leases decide.
+    /// Calls per second that the server admits; 0: any number. Only reported: the leases decide.
     pub calls_per_second: u32,
     /// Accepted executions are dispatched on their own; else they wait for [`crate::Input::DrainOnce`].
     pub background_scheduler: bool,

@@ -18,7 +18,7 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Budgets of a server that admits so many calls per second, and lets so many bytes wait.
+    /// Budgets of a server that admits so many calls per second (0: any number), and lets so many bytes wait.
     pub fn new(calls_per_second: u32, queued_bytes_max: u64) -> Budgets {
         Budgets { calls: CallBudget::new(calls_per_second), bytes: ByteBudget::new(queued_bytes_max) }
     }
@@ -76,6 +76,7 @@ impl Budgets {
 /// Calls per second of the monotonic clock.
 #[derive(Debug)]
 struct CallBudget {
+    /// 0 is none.
     limit: AtomicU32,
     /// Second (upper 32 bits, enough for 136 years) and calls leased in it (lower 32).
     word: AtomicU64,
@@ -95,6 +96,10 @@ impl CallBudget {
     /// the second and how many, which is 0 when the limit is reached.
     fn lease(&self, second: u64) -> (u64, u32) {
         let limit = self.limit.load(Relaxed);
+        if limit == 0 {
+            // Not one lease for ever: another limit is to hold soon.
+            return (second, CALLS_CHUNK_MAX);
+        }
         let chunk = (limit / CALLS_CHUNK_PART).clamp(1, CALLS_CHUNK_MAX);
         // Relaxed: the word carries everything that the decision depends on.
         let mut word = self.word.load(Relaxed);
@@ -182,6 +187,18 @@ mod tests {
             assert_eq!(budget.lease(6), (7, 0), "a thread that is late stays in the newest window");
             assert_eq!(budget.lease(8).0, 8);
         }
+    }
+
+    #[test]
+    fn without_a_limit_there_are_always_calls_and_another_limit_holds_at_once() {
+        let budget = CallBudget::new(0);
+        for second in [7, 7, 8] {
+            assert_eq!(budget.lease(second), (second, CALLS_CHUNK_MAX));
+        }
+        budget.set_limit(1);
+        assert_eq!([budget.lease(8), budget.lease(8), budget.lease(9)], [(8, 1), (8, 0), (9, 1)]);
+        budget.set_limit(0);
+        assert_eq!(budget.lease(9), (9, CALLS_CHUNK_MAX));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(super) type CounterRow = (&'static str, Further, &'static str, fn(&Counters)
 
 pub(super) static COUNTERS: [CounterRow; 15] = [
     ("function_invocation_total", NONE, "New executions, without refusals and replays.", |c| c.invocations),
-    ("function_enqueue_total", NONE, "Executions put into the queue, retries included.", |c| c.enqueued),
+    ("function_enqueue_total", NONE, "New executions that :enqueue was answered 202 for.", |c| c.enqueued),
     ("function_dispatch_total", NONE, "Attempts dispatched.", |c| c.dispatches),
     ("function_success_total", NONE, "Executions that ended as success.", |c| c.successes),
     ("function_error_total", NONE, "Executions that ended as error.", |c| c.errors),

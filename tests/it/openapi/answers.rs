@@ -338,7 +338,7 @@ fn runtime_config(probe: &mut Probe) {
         probe.expect(400, method, path, "", &[], "{");
         let body = |field: &str| format!(r#"{{"expectedRevision":1,{field}}}"#);
         probe.expect(400, method, path, "", &[], body(r#""syncQueueMaxQueueWait":"5s""#));
-        probe.expect(422, method, path, "", &[], body(r#""rateMaxPerSecond":0"#));
+        probe.expect(422, method, path, "", &[], body(r#""defaultConcurrency":0"#));
         let form = [("content-type", "text/plain")];
         probe.expect(415, method, path, "", &form, "{}");
         probe.expect(413, method, path, "", &[], "x".repeat(REQUEST_BYTES_MAX + 1));

@@ -332,7 +332,7 @@ pub(super) fn queue_refusal(function: &Function) -> Option<Refusal> {
     let queue_depth = function.waiting_count();
     (queue_depth >= function.policy.queue_size).then(|| Refusal::QueueFull {
         queue_depth,
-        est_wait_us: function.estimated_wait_us(queue_depth + 1),
+        est_wait_us: function.known_wait_us(queue_depth + 1),
         retry_after_s: Limits::retry_after_s(function.estimated_wait_us(1)),
     })
 }

@@ -25,7 +25,6 @@ impl Shard {
         if let Some(function) = self.functions.get_mut(function_key) {
             let queue = if in_backlog { &mut function.backlog } else { &mut function.queue };
             queue.push(key);
-            function.counters.enqueued += 1;
         }
         self.start_sync_wait(key);
         self.ring(function_key);

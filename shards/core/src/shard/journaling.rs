@@ -143,6 +143,11 @@ impl Shard {
                         continue;
                     };
                     fx.reply(ticket, Answer::Accepted { id: execution.id });
+                    if matches!(promise, Promise::Accept(..))
+                        && let Some(function) = self.functions.get_mut(execution.function)
+                    {
+                        function.counters.enqueued += 1;
+                    }
                     if self.awaits_record(key, number) && self.unpark(key) {
                         self.dispatch_or_enqueue(key, fx);
                     }

@@ -75,7 +75,7 @@ impl Shard {
         if queue_depth >= function.policy.queue_size {
             function.counters.queue_rejections += 1;
             let retry_after_s = retry_after_s(function, settings, now_us);
-            let est_wait_us = function.estimated_wait_us(queue_depth + 1);
+            let est_wait_us = function.known_wait_us(queue_depth + 1);
             return Err(Refusal::QueueFull { queue_depth, est_wait_us, retry_after_s });
         }
         Ok(())
@@ -232,7 +232,7 @@ fn capacity(function: &mut Function, settings: &SyncQueue, now_us: u64) -> Optio
 fn rejection(function: &mut Function, settings: &SyncQueue, reason: SyncQueueReason, now_us: u64) -> Refusal {
     let retry_after_s = retry_after_s(function, settings, now_us);
     let ahead = function.queue.len() as u64 + promised(function, now_us);
-    let est_wait_us = capacity(function, settings, now_us).map_or(0, |capacity| capacity.wait_us(ahead));
+    let est_wait_us = capacity(function, settings, now_us).map(|capacity| capacity.wait_us(ahead));
     Refusal::SyncQueueRejected { reason, queue_depth: function.sync_waiting, est_wait_us, retry_after_s }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Rates {
 
 impl Rates {
     pub(super) fn new(swarm: &Swarm) -> Rates {
-        let limit = u64::from(swarm.calls_per_second);
+        let limit = limit_of(swarm.calls_per_second);
         Rates {
             server: Window::default(),
             limit,
@@ -57,7 +57,7 @@ impl Rates {
     }
 
     pub(super) fn configured(&mut self, calls_per_second: u32) {
-        self.limit = u64::from(calls_per_second);
+        self.limit = limit_of(calls_per_second);
         self.limit_of_window = self.limit_of_window.max(self.limit);
         self.least_of_window = self.least_of_window.min(self.limit);
         self.limit_max = self.limit_max.max(self.limit);
@@ -99,7 +99,7 @@ impl Rates {
         let chunk = (self.limit_max / 1024).clamp(1, 256);
         let spare = if self.wasted || chunk > 1 { chunk * self.shards } else { 0 };
         let (admitted, least) = (self.server.admitted, self.least_of_window);
-        if admitted + spare < least {
+        if admitted.saturating_add(spare) < least {
             return Err(format!("a call was refused after {admitted} in a second that allows {least}"));
         }
         next_second(retry_after_s)
@@ -138,6 +138,11 @@ impl Rates {
         }
         next_second(retry_after_s)
     }
+}
+
+/// 0 is no limit.
+fn limit_of(calls_per_second: u32) -> u64 {
+    if calls_per_second == 0 { u64::MAX } else { calls_per_second.into() }
 }
 
 /// Windows are seconds: the next one opens within one.

@@ -32,7 +32,8 @@ impl Clients {
             Kind::Configure => {
                 let mut settings = settings(random);
                 settings.calls_per_second = match random.chance(300) {
-                    true => random.between(1, 2000) as u32,
+                    // None at all, in some.
+                    true => Some(random.between(0, 2000) as u32).filter(|calls| *calls >= 200).unwrap_or(0),
                     false => swarm.calls_per_second,
                 };
                 return Some(Act::Configure(settings));

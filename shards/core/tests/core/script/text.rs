@@ -176,11 +176,12 @@ fn output_text(output: &Output) -> String {
 fn refusal_text(refusal: Refusal) -> String {
     match refusal {
         Refusal::QueueFull { queue_depth, est_wait_us, retry_after_s } => {
-            format!("QueueFull depth={queue_depth} wait={} retry={retry_after_s}", est_wait_us / 1000)
+            let wait = wait_ms(est_wait_us);
+            format!("QueueFull depth={queue_depth} wait={wait} retry={retry_after_s}")
         }
         Refusal::SyncQueueRejected { reason, queue_depth, est_wait_us, retry_after_s } => {
-            let (reason, wait_ms) = (reason.as_str(), est_wait_us / 1000);
-            format!("SyncQueue {reason} depth={queue_depth} wait={wait_ms} retry={retry_after_s}")
+            let (reason, wait) = (reason.as_str(), wait_ms(est_wait_us));
+            format!("SyncQueue {reason} depth={queue_depth} wait={wait} retry={retry_after_s}")
         }
         Refusal::RateLimited { function, limit_per_second, retry_after_s } => {
             let scope = if function { "function" } else { "server" };
@@ -253,4 +254,9 @@ fn fields_text(fields: &[(&str, u64)]) -> String {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     known.join(" ")
+}
+
+/// An expected wait, in milliseconds.
+fn wait_ms(est_wait_us: Option<u64>) -> String {
+    est_wait_us.map_or_else(|| "unknown".to_owned(), |us| (us / 1000).to_string())
 }

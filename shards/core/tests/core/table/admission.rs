@@ -70,7 +70,7 @@ fn a_full_queue_refuses_and_leaves_no_trace() {
         400 e enqueue f -> e: refused QueueFull depth=2 wait=1200 retry=1
         400 g get e -> g: refused ExecutionNotFound
         show totals -> functions=1 executions=4 finished=1 retained=4 attempts=1 timers=4 accepted=1
-        show f -> queued=2 running=1 invocations=4 enqueued=2 dispatches=2 successes=1 rejections=2 warm=1
+        show f -> queued=2 running=1 invocations=4 enqueued=1 dispatches=2 successes=1 rejections=2 warm=1
         ",
     );
 }
@@ -182,7 +182,7 @@ fn calls_with_one_key_share_one_execution() {
         401 h invoke f key=k digest=1 -> h: success a 7
         401 i enqueue f key=k digest=1 -> i: accepted a
         401 j invoke f key=k digest=2 -> j: refused KeyReused
-        show f -> running=1 invocations=2 enqueued=1 dispatches=2 successes=1 timeouts=1 warm=1
+        show f -> running=1 invocations=2 dispatches=2 successes=1 timeouts=1 warm=1
         ",
     );
 }
@@ -268,7 +268,7 @@ fn a_caller_that_leaves_the_queue_frees_its_place_unless_others_wait() {
         0 b invoke f key=k
         0 c invoke f key=k
         0 leave b
-        0 d invoke f -> d: refused QueueFull depth=1 wait=0 retry=1
+        0 d invoke f -> d: refused QueueFull depth=1 wait=unknown retry=1
         0 leave c
         0 d invoke f
         0 g get b -> g: refused ExecutionNotFound
@@ -310,7 +310,7 @@ fn only_what_waits_can_be_cancelled() {
         2 answer a#1 fail after=100 -> note retry a#1 FAILED
         3 x cancel a -> x: a error attempt=1 error=CANCELLED last=FAILED created=0 finished=3
         200 turn
-        show f -> invocations=2 enqueued=1 dispatches=1 errors=2 retries=1
+        show f -> invocations=2 enqueued=2 dispatches=1 errors=2 retries=1
         ",
     );
 }

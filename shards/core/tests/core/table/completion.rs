@@ -31,7 +31,7 @@ fn a_callback_that_overtakes_its_promise_is_not_late() {
         0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
         5 k callback a ok attempt=1 -> note 0+5 of 5 ms, k: applied
         6 answer a#1 promise
-        show f -> invocations=1 dispatches=1 successes=1 warm=1
+        show f -> invocations=1 enqueued=1 dispatches=1 successes=1 warm=1
         show totals -> functions=1 executions=1 finished=1 retained=4 timers=1
         ",
     );
@@ -162,7 +162,7 @@ fn a_retry_goes_to_the_tail_and_clears_what_the_attempt_left() {
         7 g get b -> g: b success attempt=1 output=null cold=4 created=0 dispatched=5 finished=7
         8 answer a#2 ok -> note 2+1 of 8 ms, a: success a
         8 g get a -> g: a success attempt=2 output=null last=FAILED created=0 dispatched=7 finished=8
-        show f -> invocations=2 enqueued=2 dispatches=3 successes=2 retries=1 cold=1 warm=1
+        show f -> invocations=2 dispatches=3 successes=2 retries=1 cold=1 warm=1
         ",
     );
 }
@@ -180,7 +180,7 @@ fn a_retry_without_a_place_in_the_queue_ends_with_the_failure() {
         2 d invoke f -> d: refused QueueFull depth=1 wait=2 retry=1
         3 answer c#1 fail after=50 -> note 0+1 of 1 ms, c: error c FAILED
         51 turn -> dispatch a#2 to F for 949
-        show f -> running=1 invocations=3 enqueued=2 dispatches=4 errors=2 retries=1 rejections=3 warm=2
+        show f -> running=1 invocations=3 dispatches=4 errors=2 retries=1 rejections=3 warm=2
         ",
     );
 }

@@ -20,7 +20,7 @@ fn a_dead_letter_is_tried_again_under_its_own_id() {
         10 answer a#4 ok -> note 0+1 of 5 ms
         11 g get a -> g: a success attempt=4 output=null last=FAILED created=0 dispatched=9 finished=10
         11 d dead f -> d: letters []
-        show f -> invocations=1 dispatches=4 successes=1 errors=1 retries=2 warm=2 late=1 dead=1
+        show f -> invocations=1 enqueued=1 dispatches=4 successes=1 errors=1 retries=2 warm=2 late=1 dead=1
         show totals -> functions=1 executions=1 finished=1 retained=19 timers=1
         ",
     );
@@ -155,7 +155,7 @@ fn what_waits_too_long_expires_and_is_a_dead_letter() {
         62 d dead f -> d: letters [a#1 EXPIRED at 60 of 0; b#0 EXPIRED at 20 of 0]
         63 x replay f b -> x: accepted b, dispatch b#1 to F for 1000
         64 answer b#1 ok -> note 0+1 of 1 ms
-        show f -> invocations=2 enqueued=1 dispatches=2 successes=1 errors=2 warm=2 dead=2 expired=2
+        show f -> invocations=2 enqueued=2 dispatches=2 successes=1 errors=2 warm=2 dead=2 expired=2
         ",
     );
 }

@@ -26,10 +26,10 @@ fn at_most_the_concurrency_is_in_flight() {
         0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
         0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
         0 c enqueue f -> c: accepted c
-        show f -> queued=1 running=2 invocations=3 enqueued=1 dispatches=2
+        show f -> queued=1 running=2 invocations=3 enqueued=3 dispatches=2
         5 answer a#1 promise
         6 answer b#1 refuse -> note 0+6 of 6 ms, dispatch c#1 to F for 1000
-        show f -> running=2 invocations=3 enqueued=1 dispatches=3 errors=1 warm=1 dead=1
+        show f -> running=2 invocations=3 enqueued=3 dispatches=3 errors=1 warm=1 dead=1
         ",
     );
 }
@@ -46,7 +46,7 @@ fn a_slot_is_given_back_once() {
         6 answer a#1 ok -> note late a
         6 answer a#1 ok
         7 k callback a ok -> note late a, k: ignored
-        show f -> queued=1 running=1 invocations=3 enqueued=2 dispatches=2 successes=1 warm=1 late=2
+        show f -> queued=1 running=1 invocations=3 enqueued=3 dispatches=2 successes=1 warm=1 late=2
         ",
     );
 }

@@ -14,7 +14,7 @@ fn one_execution_at_a_time_and_the_answer_comes_after_its_attempt() {
         2 x drain-once f -> dispatch a#1 to F for 1000
         3 y drain-once f -> y: drained false
         4 answer a#1 fail -> note retry a#1 FAILED, x: drained true
-        show f -> queued=2 running=1 invocations=3 enqueued=3 dispatches=2 retries=1
+        show f -> queued=2 running=1 invocations=3 enqueued=2 dispatches=2 retries=1
         5 y drain-once f -> dispatch b#1 to F for 1000
         6 answer b#1 promise
         7 k callback b ok -> note 5+2 of 7 ms, y: drained true, k: applied

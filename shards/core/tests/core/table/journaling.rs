@@ -159,7 +159,7 @@ fn the_place_of_what_is_being_written_counts() {
         0 store waits
         0 a enqueue f -> write accepted a of f
         0 b enqueue f -> write accepted b of f
-        0 c enqueue f -> c: refused QueueFull depth=2 wait=0 retry=1
+        0 c enqueue f -> c: refused QueueFull depth=2 wait=unknown retry=1
         1 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1, b: accepted b
         2 c enqueue f -> write accepted c of f
         ",

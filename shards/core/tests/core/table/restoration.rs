@@ -286,7 +286,7 @@ fn calls_that_waited_for_the_instances_of_before_wait_for_slots_from_then_on() {
         7 b invoke f
         100 provisioned f pool q -> open q, note sync 94 ms, dispatch a#1 to q for 8906
         149 turn
-        150 turn -> b: refused SyncQueue timeout depth=1 wait=0 retry=1
+        150 turn -> b: refused SyncQueue timeout depth=1 wait=unknown retry=1
         ",
     );
 }
@@ -321,7 +321,7 @@ fn what_is_held_back_runs_in_the_next_server() {
         2 answer a#1 fail -> dispatch s#1 to F for 998, note retry a#1 FAILED
         3 answer s#1 ok -> note 2+1 of 3 ms, s: success s
         4 d enqueue f -> d: accepted d
-        show f -> queued=4 invocations=5 enqueued=5 dispatches=2 successes=1 retries=1 warm=1
+        show f -> queued=4 invocations=5 enqueued=4 dispatches=2 successes=1 retries=1 warm=1
         5 crash -> open F, dispatch b#1 to F for 1000
         6 answer b#1 ok -> note 0+1 of 6 ms, dispatch c#1 to F for 1000
         7 answer c#1 ok -> note 1+1 of 7 ms, dispatch a#2 to F for 1000

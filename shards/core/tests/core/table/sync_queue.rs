@@ -10,7 +10,7 @@ fn with_the_sync_queue_off_callers_wait_to_their_own_deadlines() {
         0 a invoke f timeout=9000 -> dispatch a#1 to F for 1000
         0 b invoke f timeout=900
         900 turn -> b: timeout b queue 900
-        show f -> running=1 invocations=2 enqueued=1 dispatches=1 timeouts=1
+        show f -> running=1 invocations=2 dispatches=1 timeouts=1
         ",
     );
 }
@@ -25,9 +25,9 @@ fn at_most_so_many_wait() {
         0 b invoke f
         0 x enqueue f -> x: accepted x
         0 c invoke f
-        0 d invoke f -> d: refused SyncQueue depth depth=2 wait=0 retry=2
+        0 d invoke f -> d: refused SyncQueue depth depth=2 wait=unknown retry=2
         0 y enqueue f -> y: accepted y
-        show f -> queued=4 running=1 invocations=5 enqueued=4 dispatches=1 sync-queued=2 sync-admitted=3 sync-depth=1
+        show f -> queued=4 running=1 invocations=5 enqueued=2 dispatches=1 sync-queued=2 sync-admitted=3 sync-depth=1
         5 answer a#1 ok -> note 0+5 of 5 ms, a: success a, note sync 5 ms, dispatch b#1 to F for 995
         5 d invoke f
         6 e invoke f -> e: refused SyncQueue depth depth=2 wait=20 retry=2
@@ -43,8 +43,8 @@ fn the_function_s_own_queue_size_holds_as_well() {
         0 sync retry=3
         0 a invoke f -> note sync 0 ms, dispatch a#1 to F for 1000
         0 b invoke f
-        0 c invoke f -> c: refused QueueFull depth=1 wait=0 retry=3
-        show f -> queued=1 running=1 invocations=2 enqueued=1 dispatches=1 rejections=1 sync-queued=1 sync-admitted=2
+        0 c invoke f -> c: refused QueueFull depth=1 wait=unknown retry=3
+        show f -> queued=1 running=1 invocations=2 dispatches=1 rejections=1 sync-queued=1 sync-admitted=2
         ",
     );
 }
@@ -59,7 +59,7 @@ fn without_any_history_calls_are_admitted() {
         500 b invoke f
         500 c invoke f
         500 d invoke f
-        show f -> queued=3 running=1 invocations=4 enqueued=3 dispatches=1 sync-queued=3 sync-admitted=4
+        show f -> queued=3 running=1 invocations=4 dispatches=1 sync-queued=3 sync-admitted=4
         ",
     );
 }
@@ -80,7 +80,7 @@ fn with_few_samples_the_wait_is_what_is_ahead_times_service_time_by_slots() {
         200 g invoke f
         200 h invoke f
         200 i invoke f -> i: refused SyncQueue est_wait depth=4 wait=400 retry=1
-        show f -> queued=4 running=2 invocations=7 enqueued=4 dispatches=3 successes=1 warm=1 sync-queued=4 sync-admitted=7 sync-wait=1
+        show f -> queued=4 running=2 invocations=7 dispatches=3 successes=1 warm=1 sync-queued=4 sync-admitted=7 sync-wait=1
         ",
     );
 }
@@ -146,9 +146,9 @@ fn who_waited_too_long_is_refused_and_leaves_nothing() {
         20 c invoke f key=k
         30 d invoke f timeout=200
         230 turn -> d: timeout d queue 200
-        260 turn -> c: refused SyncQueue timeout depth=1 wait=0 retry=1, b: refused SyncQueue timeout depth=1 wait=0 retry=1
+        260 turn -> c: refused SyncQueue timeout depth=1 wait=unknown retry=1, b: refused SyncQueue timeout depth=1 wait=unknown retry=1
         260 r get b -> r: refused ExecutionNotFound
-        show f -> running=1 invocations=3 enqueued=2 dispatches=1 timeouts=1 sync-admitted=3 sync-timeout=1 sync-timeouts=1
+        show f -> running=1 invocations=3 dispatches=1 timeouts=1 sync-admitted=3 sync-timeout=1 sync-timeouts=1
         270 b invoke f key=k
         280 answer a#1 ok -> note 0+280 of 280 ms, a: success a, note sync 10 ms, dispatch b#1 to F for 990 key=k
         ",
@@ -178,7 +178,7 @@ fn what_was_accepted_waits_on_also_when_it_was_a_synchronous_call() {
         0 b invoke f key=k
         50 c enqueue f key=k -> c: accepted b
         60 d enqueue f -> d: accepted d
-        show f -> queued=2 running=1 invocations=3 enqueued=2 dispatches=1 sync-admitted=2
+        show f -> queued=2 running=1 invocations=3 enqueued=1 dispatches=1 sync-admitted=2
         200 turn
         300 answer a#1 ok -> note 0+300 of 300 ms, a: success a, dispatch b#1 to F for 1000 key=k
         ",
@@ -219,7 +219,7 @@ fn retries_were_admitted_before() {
         0 a invoke f -> note sync 0 ms, dispatch a#1 to F for 1000
         0 b invoke f
         10 answer a#1 fail -> note sync 10 ms, dispatch b#1 to F for 990, note retry a#1 FAILED
-        show f -> queued=1 running=1 invocations=2 enqueued=2 dispatches=2 retries=1 sync-admitted=2
+        show f -> queued=1 running=1 invocations=2 dispatches=2 retries=1 sync-admitted=2
         300 answer b#1 ok -> note 10+290 of 300 ms, b: success b, dispatch a#2 to F for 700
         ",
     );
@@ -235,13 +235,13 @@ fn it_is_switched_on_and_off_while_calls_wait() {
         100 c invoke f
         200 d enqueue f -> d: accepted d
         1000 sync queue-wait=1050
-        show f -> queued=3 running=1 invocations=4 enqueued=3 dispatches=1 sync-queued=2
-        1050 turn -> b: refused SyncQueue timeout depth=2 wait=0 retry=1
+        show f -> queued=3 running=1 invocations=4 enqueued=1 dispatches=1 sync-queued=2
+        1050 turn -> b: refused SyncQueue timeout depth=2 wait=unknown retry=1
         1060 sync off
-        show f -> queued=2 running=1 invocations=4 enqueued=3 dispatches=1 sync-timeout=1 sync-timeouts=1
+        show f -> queued=2 running=1 invocations=4 enqueued=1 dispatches=1 sync-timeout=1 sync-timeouts=1
         1150 turn
         1200 sync queue-wait=500
-        1200 turn -> c: refused SyncQueue timeout depth=1 wait=0 retry=1
+        1200 turn -> c: refused SyncQueue timeout depth=1 wait=unknown retry=1
         ",
     );
 }
@@ -256,7 +256,7 @@ fn callers_that_leave_and_functions_that_go_leave_nothing_behind() {
         0 b invoke f
         0 c invoke f
         10 leave b
-        show f -> queued=1 running=1 invocations=3 enqueued=2 dispatches=1 sync-queued=1 sync-admitted=3
+        show f -> queued=1 running=1 invocations=3 dispatches=1 sync-queued=1 sync-admitted=3
         20 r remove f -> c: error c FUNCTION_REMOVED, r: removed, close F, note gone
         200 turn
         show totals -> functions=1 executions=2 finished=1 retained=71 attempts=1 timers=3

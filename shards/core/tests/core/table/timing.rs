@@ -62,7 +62,7 @@ fn a_wait_ends_at_the_callers_deadline_wherever_the_execution_is() {
         400 turn -> b: timeout b queue 400
         401 g get a -> g: a timeout attempt=1 error=TIMEOUT created=0 dispatched=0 finished=300
         401 g get b -> g: b timeout attempt=0 error=TIMEOUT created=0 finished=400
-        show f -> running=1 invocations=2 enqueued=1 dispatches=1 timeouts=2
+        show f -> running=1 invocations=2 dispatches=1 timeouts=2
         ",
     );
 }
@@ -81,7 +81,7 @@ fn the_slot_of_a_caller_that_gave_up_is_held_until_the_answer_or_the_timeout() {
         1500 turn -> abort b#1, note retry b#1 FUNCTION_TIMEOUT, dispatch b#2 to F for 1000
         2500 turn -> b: timeout b function 2500, abort b#2
         2501 answer b#2 ok
-        show f -> invocations=3 enqueued=2 dispatches=3 retries=1 timeouts=3 late=1
+        show f -> invocations=3 dispatches=3 retries=1 timeouts=3 late=1
         ",
     );
 }
@@ -160,7 +160,7 @@ fn a_backoff_is_at_most_its_ceiling_which_doubles() {
         0 r register f timeout=200000 backoff=100 -> open F, r: registered
         0 a enqueue f -> a: accepted a, dispatch a#1 to F for 200000
         0 answer a#1 fail -> note retry a#1 FAILED
-        show f -> queued=1 invocations=1 dispatches=1 retries=1
+        show f -> queued=1 invocations=1 enqueued=1 dispatches=1 retries=1
         100 turn -> dispatch a#2 to F for 200000
         100 answer a#2 fail -> note retry a#2 FAILED
         300 turn -> dispatch a#3 to F for 200000

@@ -227,7 +227,7 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
         }
         Refusal::ExecutionNotFound => {
             format!(
-                "Execution '{name}' is unknown: it never existed, or it ended longer ago than `executions.ttl`"
+                "Execution '{name}' is unknown: it never existed, or it ended longer ago than `executions.ttl` (`executions.accepted-ttl` when it was enqueued)"
             )
         }
         Refusal::DeadLetterNotFound => {

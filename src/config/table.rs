@@ -111,9 +111,11 @@ settings! {
 
     /// How long finished executions can be read.
     executions: Executions {
-        /// Time a finished execution is kept.
+        /// Time a finished synchronous execution is kept.
         ttl: Duration = seconds(5 * 60), in 1..=YEAR_MS;
-        /// Time the payload of a finished execution is kept.
+        /// Time a finished execution that was accepted for later is kept, with its output.
+        accepted_ttl: Duration = seconds(24 * 3600), in 1..=YEAR_MS;
+        /// Time the output of a finished synchronous execution is kept.
         payload_ttl: Duration = seconds(2 * 60), in 0..=YEAR_MS;
         /// Finished executions kept at most.
         max_count: u64 = 1_000_000, in 1..=(1 << 40);

@@ -43,6 +43,7 @@ pub(super) fn shape(config: &Config) -> Shape {
             executions_max: share(config.executions.max_count),
             executions_bytes_max: config.executions.max_bytes.div_ceil(shards),
             executions_ttl_us: micros(config.executions.ttl),
+            accepted_ttl_us: micros(config.executions.accepted_ttl),
             payload_ttl_us: micros(config.executions.payload_ttl),
             dead_letters_bytes_max: DEAD_LETTERS_BYTES_MAX.div_ceil(shards),
             keys_max: share(config.idempotency.max_count),

@@ -226,3 +226,15 @@ fn a_server_that_ends_finishes_what_it_accepted_and_keeps_no_readers() {
     assert_eq!(server.wait(), Some(0));
     assert_eq!(function.calls(), 2);
 }
+
+#[test]
+fn an_accepted_result_outlives_synchronous_ones_with_its_output() {
+    let server = Server::start(&[ON, "executions.ttl=1ms", "executions.payload-ttl=0ms"]);
+    server.register(json!({ "name": "echo", "executionMode": "LOCAL" }));
+    let id = enqueue(&server, "echo", json!("kept"));
+    let ended = server.ended(&id);
+    let call = server.invoke("echo", json!(1));
+    let path = format!("/v1/executions/{}", call.header("x-execution-id").expect("an id"));
+    eventually("a synchronous one is forgotten", || server.get(&path).status == 404);
+    assert_eq!((server.execution(&id), &ended["output"]), (ended.clone(), &json!("kept")));
+}

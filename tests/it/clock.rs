@@ -169,7 +169,7 @@ fn deadlines_ages_and_keys_do_not_follow_a_clock_that_is_set() {
 #[test]
 fn a_result_is_kept_for_the_rest_of_its_time_after_a_restart() {
     let (clock, data) = (FakeClock::new(), DataDir::new());
-    let settings = [ON, "executions.ttl=1h", "executions.payload-ttl=1h"];
+    let settings = [ON, "executions.accepted-ttl=1h"];
     let server = Server::durable_limited(&data, &settings, &clock.prelude());
     server.register(json!({ "name": "reader", "executionMode": "LOCAL" }));
     let id = enqueue(&server, "reader");

@@ -19,15 +19,14 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         check_function(shard, key).map_err(|what| format!("{}: {what}", function.name))?;
     }
     let kept = |execution: &Execution| execution.state.is_terminal() && execution.dead.is_none();
-    let terminal = shard.executions.iter().filter(|(_, execution)| kept(execution)).count();
-    expect(terminal == shard.finished_count, "finished_count is not the number of finished executions")?;
-    let retained: u64 = shard
-        .executions
-        .iter()
-        .filter(|(_, execution)| kept(execution))
-        .map(|(_, execution)| execution.retained_bytes())
-        .sum();
-    expect(retained == shard.retained_bytes, "retained_bytes is not what finished executions hold")?;
+    for (retained, accepted) in shard.retained.iter().zip([false, true]) {
+        let executions = shard.executions.iter().map(|(_, execution)| execution);
+        let of_kind = executions.filter(|execution| kept(execution) && execution.accepted == accepted);
+        let (count, bytes) =
+            of_kind.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.retained_bytes()));
+        expect(count == retained.count, "the account of finished executions is off")?;
+        expect(bytes == retained.bytes, "the account of what finished executions hold is off")?;
+    }
     let queued: u64 = shard
         .executions
         .iter()

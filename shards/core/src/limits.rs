@@ -13,9 +13,11 @@ pub struct Limits {
     pub executions_max: usize,
     /// Bytes of outputs and error texts kept with finished executions.
     pub executions_bytes_max: u64,
-    /// How long a finished execution is kept, in microseconds.
+    /// How long a finished synchronous execution is kept, in microseconds.
     pub executions_ttl_us: u64,
-    /// How long its output is kept, in microseconds.
+    /// How long a finished execution that was accepted for later is kept, with its output, in microseconds.
+    pub accepted_ttl_us: u64,
+    /// How long the output of a synchronous one is kept, in microseconds.
     pub payload_ttl_us: u64,
     /// Time between two sweeps of finished executions, in microseconds.
     pub sweep_interval_us: u64,
@@ -46,6 +48,7 @@ impl Default for Limits {
             executions_max: 1_000_000,
             executions_bytes_max: 256 << 20,
             executions_ttl_us: 300_000_000,
+            accepted_ttl_us: 86_400_000_000,
             payload_ttl_us: 120_000_000,
             sweep_interval_us: 5_000_000,
             keys_max: 1_000_000,

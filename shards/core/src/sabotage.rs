@@ -22,6 +22,8 @@ pub enum Sabotage {
     RateIgnored,
     /// A function's calls per second are counted on the clock that people set.
     WindowFollowsWallClock,
+    /// The output of an accepted execution is dropped as early as that of a synchronous one.
+    OutputDroppedEarly,
     /// Bytes of what waits are not given back.
     BytesKept,
     /// The first caller of several is answered twice.
@@ -34,7 +36,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 13] = [
+    pub const ALL: [Sabotage; 14] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -44,6 +46,7 @@ impl Sabotage {
         Sabotage::KeyForgotten,
         Sabotage::RateIgnored,
         Sabotage::WindowFollowsWallClock,
+        Sabotage::OutputDroppedEarly,
         Sabotage::BytesKept,
         Sabotage::AnsweredTwice,
         Sabotage::PauseIgnored,

@@ -169,7 +169,7 @@ impl Swarm {
         let mut random = Random::of(seed, Stream::Swarm, 0);
         let random = &mut random;
         let shards = random.between(1, u64::from(SHARDS_MAX)) as u16;
-        Swarm {
+        let mut swarm = Swarm {
             shards,
             names: random.between(1, 12) as u32,
             gap_us: one_of(random, &[50, 200, 1000, 10_000]),
@@ -213,7 +213,10 @@ impl Swarm {
             turn_late_us: one_of(random, &[0, 100, 5000]),
             // Seconds, as when a time server corrects it, or a little more than an hour.
             clock_shift_ms_max: one_of(random, &[5000, 3_700_000]),
-        }
+        };
+        let ttl_us = swarm.limits.executions_ttl_us;
+        swarm.limits.accepted_ttl_us = one_of(random, &[ttl_us, 3 * ttl_us, ttl_us / 2]);
+        swarm
     }
 }
 
@@ -254,6 +257,8 @@ fn limits(random: &mut Random) -> Limits {
         executions_max: tight(random, 20, 1_000_000) as usize,
         executions_bytes_max: tight(random, 2000, 256 << 20),
         executions_ttl_us: tight(random, 2_000_000, 300_000_000),
+        // With the last of what is drawn.
+        accepted_ttl_us: 0,
         payload_ttl_us: tight(random, 500_000, 120_000_000),
         sweep_interval_us: tight(random, 100_000, 5_000_000),
         keys_max: tight(random, 10, 1_000_000) as usize,

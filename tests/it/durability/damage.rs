@@ -263,7 +263,7 @@ fn a_closed_file_that_was_cut_is_noticed() {
 #[test]
 fn a_store_is_counted_and_compacted() {
     let data = DataDir::new();
-    let settings = [ON, "executions.ttl=1ms", "background-scheduler.enabled=false"];
+    let settings = [ON, "executions.accepted-ttl=1ms", "background-scheduler.enabled=false"];
     let server = Server::durable(&data, &settings);
     server.register(json!({ "name": "kept", "executionMode": "LOCAL" }));
     server.register(json!({ "name": "gone", "executionMode": "LOCAL" }));

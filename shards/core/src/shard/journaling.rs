@@ -95,9 +95,9 @@ impl Shard {
         fx: &mut Effects,
     ) -> Option<ExecutionId> {
         let (end, _) = self.end_of(key)?;
+        self.retain_as_accepted(key);
         let execution = self.executions.get_mut(key)?;
         let function = Name::new(&execution.label)?;
-        execution.accepted = true;
         execution.unwritten = false;
         let id = execution.id;
         let letter = execution.dead.as_ref();

@@ -23,6 +23,7 @@ mod timing;
 mod watching;
 
 pub use progress::Readiness;
+pub(crate) use retention::Retained;
 pub(crate) use sync_queue::SyncHistory;
 
 use std::{
@@ -151,14 +152,12 @@ pub struct Shard {
     granted_bytes: u64,
     /// Of these, bytes beyond the server's budget.
     lent_bytes: u64,
-    /// Finished executions, oldest first; entries may be stale.
-    pub(crate) finished: VecDeque<ExecutionKey>,
+    /// Finished executions: synchronous ones, then those that were accepted for later.
+    pub(crate) retained: [Retained; 2],
     /// Those of them whose output is to be dropped earlier.
     payloads: VecDeque<ExecutionKey>,
-    pub(crate) finished_count: usize,
     /// Accepted executions that have not ended.
     pub(crate) accepted_count: usize,
-    pub(crate) retained_bytes: u64,
     sweep: Option<TimerKey>,
     /// The next decisions about replicas, and the functions whose turn has yet to come in this round.
     pub(crate) scaling_timer: Option<TimerKey>,
@@ -200,11 +199,9 @@ impl Shard {
             queued_bytes: 0,
             granted_bytes: 0,
             lent_bytes: 0,
-            finished: VecDeque::new(),
+            retained: Default::default(),
             payloads: VecDeque::new(),
-            finished_count: 0,
             accepted_count: 0,
-            retained_bytes: 0,
             sweep: None,
             scaling_timer: None,
             scaling_turn: VecDeque::new(),
@@ -362,10 +359,10 @@ impl Shard {
         Totals {
             functions: self.functions.len(),
             executions: self.executions.len(),
-            finished: self.finished_count,
+            finished: self.finished_count(),
             accepted: self.accepted_count,
             dead_letters: self.dead_letters.len(),
-            retained_bytes: self.retained_bytes,
+            retained_bytes: self.retained_bytes(),
             attempts: self.attempts.len(),
             timers: self.timers.len(),
             keys: self.keys.len(),

@@ -119,7 +119,7 @@ impl Shard {
             return;
         }
         let age_us = self.now.unix_ms.saturating_sub(stored.finished_ms()).saturating_mul(1000);
-        if stored.end.is_some() && !stored.dead && age_us >= self.limits.executions_ttl_us {
+        if stored.end.is_some() && !stored.dead && age_us >= self.limits.accepted_ttl_us {
             self.write(Record::Forgotten { id: stored.id }, fx);
             return;
         }

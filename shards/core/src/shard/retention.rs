@@ -1,10 +1,17 @@
 //! Finished executions are kept for a while, within bounds of age, number and bytes; the oldest go first.
+//!
+//! Those that were accepted for later are kept longer than synchronous ones, whose callers were told the result: they
+//! have a list of their own, so that each list is in the order of age and of expiry. The bounds are for both; neither
+//! kind pushes the other out of its half of them.
+
+use std::collections::VecDeque;
 
 use crate::{
     answer::State,
     effect::Effects,
     execution::{Ending, Execution},
     journal::Record,
+    sabotage::Sabotage,
     shard::{ExecutionKey, Shard},
     timers::Due,
 };
@@ -15,22 +22,58 @@ const EVICTIONS_PER_ENDING: usize = 2;
 /// Time between two batches of a sweep that has more to do: calls get through in between.
 const SWEEP_PAUSE_US: u64 = 1000;
 
+/// Finished executions of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Retained {
+    /// Oldest first; entries may be stale.
+    order: VecDeque<ExecutionKey>,
+    pub(crate) count: usize,
+    pub(crate) bytes: u64,
+}
+
+impl Retained {
+    /// Whether it holds more than its half of a bound that is exceeded.
+    fn gives_way(&self, executions_max: Option<usize>, bytes_max: Option<u64>) -> bool {
+        executions_max.is_some_and(|most| self.count > most / 2)
+            || bytes_max.is_some_and(|most| self.bytes > most / 2)
+    }
+}
+
 impl Shard {
+    /// Finished executions of a kind: accepted for later, or synchronous.
+    fn retained_mut(&mut self, accepted: bool) -> &mut Retained {
+        &mut self.retained[usize::from(accepted)]
+    }
+
+    /// Finished executions kept.
+    pub(crate) fn finished_count(&self) -> usize {
+        self.retained.iter().map(|retained| retained.count).sum()
+    }
+
+    /// Bytes kept with them.
+    pub(crate) fn retained_bytes(&self) -> u64 {
+        self.retained.iter().map(|retained| retained.bytes).sum()
+    }
+
     /// Starts the retention of an execution that just ended.
     pub(super) fn retain(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let Some(execution) = self.executions.get(key) else { return };
-        // The output of a keyed execution answers whoever repeats the key: it stays as long as the record.
+        let (accepted, bytes) = (execution.accepted, execution.retained_bytes());
+        // The output of a keyed execution answers whoever repeats the key: it stays as long as the record. That of an
+        // accepted one is what its caller has yet to fetch.
+        let stays = execution.keyed || accepted && !self.sabotaged.by(Sabotage::OutputDroppedEarly);
         let has_payload = match &execution.ending {
             Ending::Output(output) => output.is_some(),
             Ending::Failed(failure) => failure.body.is_some(),
             Ending::None | Ending::TimedOut { .. } => false,
         };
-        self.retained_bytes += execution.retained_bytes();
-        self.finished_count += 1;
-        if has_payload && !execution.keyed {
+        if has_payload && !stays {
             self.payloads.push_back(key);
         }
-        self.finished.push_back(key);
+        let retained = self.retained_mut(accepted);
+        retained.bytes += bytes;
+        retained.count += 1;
+        retained.order.push_back(key);
         let mut left = EVICTIONS_PER_ENDING;
         while left > 0 && self.evict_one(fx) {
             left -= 1;
@@ -41,6 +84,24 @@ impl Shard {
             left -= 1;
         }
         self.arm_sweep();
+    }
+
+    /// An execution that had ended was accepted after all: it is kept as long as others that were, from now on.
+    pub(super) fn retain_as_accepted(&mut self, key: ExecutionKey) {
+        let now_us = self.now.mono_us;
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        if std::mem::replace(&mut execution.accepted, true) || execution.dead.is_some() {
+            return;
+        }
+        execution.finished_us = now_us;
+        let bytes = execution.retained_bytes();
+        let retained = self.retained_mut(false);
+        retained.count -= 1;
+        retained.bytes -= bytes;
+        let retained = self.retained_mut(true);
+        retained.count += 1;
+        retained.bytes += bytes;
+        retained.order.push_back(key);
     }
 
     /// Looks through finished executions and keys, one batch; more follows soon when there is more, but not within
@@ -64,7 +125,8 @@ impl Shard {
 
     /// Makes sure that a sweep comes while there is something to sweep.
     pub(super) fn arm_sweep(&mut self) {
-        if self.sweep.is_none() && (!self.finished.is_empty() || self.keys.len() > 0) {
+        let retains = self.retained.iter().any(|retained| !retained.order.is_empty());
+        if self.sweep.is_none() && (retains || self.keys.len() > 0) {
             let at_us = self.now.mono_us + self.limits.sweep_interval_us;
             self.sweep = Some(self.timers.insert(at_us, Due::Sweep));
         }
@@ -92,31 +154,74 @@ impl Shard {
                 Ending::Failed(failure) => failure.body.take(),
                 Ending::None | Ending::TimedOut { .. } => None,
             };
-            self.retained_bytes -= output.map_or(0, |output| output.bytes());
+            let accepted = execution.accepted;
+            self.retained_mut(accepted).bytes -= output.map_or(0, |output| output.bytes());
         }
         self.payloads.pop_front();
         true
     }
 
-    /// Forgets the oldest finished execution if a bound asks for it.
+    /// Forgets the oldest finished execution of a kind if a bound asks for it.
     fn evict_one(&mut self, fx: &mut Effects) -> bool {
-        let Some(&key) = self.finished.front() else { return false };
-        let limits = &self.limits;
-        let crowded =
-            self.finished_count > limits.executions_max || self.retained_bytes > limits.executions_bytes_max;
-        let finished = |execution: &&Execution| execution.state.is_terminal() && execution.dead.is_none();
-        let Some(execution) = self.executions.get(key).filter(finished) else {
-            self.finished.pop_front();
+        if [false, true].into_iter().any(|accepted| self.drop_stale(accepted)) {
             return true;
-        };
-        if !crowded && execution.finished_us + limits.executions_ttl_us > self.now.mono_us {
-            return false;
         }
-        self.finished.pop_front();
-        self.finished_count -= 1;
-        self.retained_bytes -= execution.retained_bytes();
+        let Some(accepted) = self.crowded_kind().or_else(|| self.expired_kind()) else { return false };
+        let Some(key) = self.retained_mut(accepted).order.pop_front() else { return false };
+        let bytes = self.executions.get(key).map_or(0, |execution| execution.retained_bytes());
+        let retained = self.retained_mut(accepted);
+        retained.count -= 1;
+        retained.bytes -= bytes;
         self.forget(key, true, fx);
         true
+    }
+
+    /// Drops the oldest entry of a kind if it stands for nothing that is kept there any more.
+    fn drop_stale(&mut self, accepted: bool) -> bool {
+        let Some(&key) = self.retained_mut(accepted).order.front() else { return false };
+        let stays = |execution: &Execution| {
+            execution.state.is_terminal() && execution.dead.is_none() && execution.accepted == accepted
+        };
+        let stale = !self.executions.get(key).is_some_and(stays);
+        if stale {
+            self.retained_mut(accepted).order.pop_front();
+        }
+        stale
+    }
+
+    /// When the oldest of a kind ended.
+    fn oldest_us(&self, accepted: bool) -> Option<u64> {
+        let key = self.retained[usize::from(accepted)].order.front()?;
+        self.executions.get(*key).map(|execution| execution.finished_us)
+    }
+
+    /// The kind that has to make room, if one has to.
+    fn crowded_kind(&self) -> Option<bool> {
+        let limits = &self.limits;
+        let executions_max = Some(limits.executions_max).filter(|most| self.finished_count() > *most);
+        let bytes_max = Some(limits.executions_bytes_max).filter(|most| self.retained_bytes() > *most);
+        if executions_max.is_none() && bytes_max.is_none() {
+            return None;
+        }
+        let [synchronous, accepted] =
+            [false, true].map(|kind| self.retained[usize::from(kind)].gives_way(executions_max, bytes_max));
+        Some(match synchronous == accepted {
+            false => accepted,
+            true => match (self.oldest_us(false), self.oldest_us(true)) {
+                (Some(synchronous_us), Some(accepted_us)) => accepted_us < synchronous_us,
+                (_, accepted_us) => accepted_us.is_some(),
+            },
+        })
+    }
+
+    /// The kind whose oldest was kept for its time.
+    fn expired_kind(&self) -> Option<bool> {
+        let limits = &self.limits;
+        let is_over = |accepted: &bool| {
+            let ttl_us = if *accepted { limits.accepted_ttl_us } else { limits.executions_ttl_us };
+            self.oldest_us(*accepted).is_some_and(|ended_us| ended_us + ttl_us <= self.now.mono_us)
+        };
+        [false, true].into_iter().find(is_over)
     }
 
     /// Forgets an execution that ends without a record: its only caller left before anything was done.

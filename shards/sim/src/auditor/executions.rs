@@ -32,7 +32,7 @@ impl Executions {
             keyed: BTreeMap::new(),
             late_us_max: swarm.turn_late_us,
             pause_us_max: swarm.limits.retry_wait_us_max,
-            kept_us: swarm.limits.executions_ttl_us,
+            kept_us: swarm.limits.accepted_ttl_us,
             clock_steps_us_max: swarm.clock_steps_us_max(),
             crowded: is_crowded(swarm),
         }
@@ -224,9 +224,21 @@ impl Executions {
             (Some(output), _) => End::Output(output.body.clone()),
             (None, Some(failure)) if view.state == State::Error => End::failed(failure),
             (None, Some(_)) => End::TimedOut,
-            (None, None) => return Ok(()),
+            (None, None) => return self.output_is_dropped(now_us, id),
         };
         self.ended(now_us, id, end)
+    }
+
+    /// It is told without an output: of an accepted one, that stays as long as the record.
+    fn output_is_dropped(&self, now_us: u64, id: ExecutionId) -> Verdict {
+        let accepted = self.runs.get(&id).filter(|run| run.promised && !run.is_muddy());
+        let kept = accepted.filter(|run| now_us < run.kept_until_us(self.kept_us, self.clock_steps_us_max));
+        match kept.and_then(|run| run.ended.as_ref()) {
+            Some(End::Output(body)) if body != "null" => {
+                Err(format!("{id} has lost its output before its time"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Nobody finds it.

@@ -20,7 +20,7 @@ impl Keys {
     pub(super) fn new(swarm: &Swarm) -> Keys {
         let limits = &swarm.limits;
         Keys {
-            ttl_us: limits.keys_ttl_us.min(limits.executions_ttl_us),
+            ttl_us: limits.keys_ttl_us.min(limits.executions_ttl_us).min(limits.accepted_ttl_us),
             crowded: is_crowded(swarm),
             newest: BTreeMap::new(),
         }

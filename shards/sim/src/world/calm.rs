@@ -65,7 +65,10 @@ impl World {
         let limits = &self.swarm.limits;
         let sweeps_us = 3 * limits.sweep_interval_us + 1_000_000;
         // Limits may be shorter than the pause after which instances are tried again, which has its timer.
-        self.pass(limits.executions_ttl_us.max(limits.keys_ttl_us).max(RECONCILE_US) + sweeps_us)?;
+        self.pass(
+            limits.executions_ttl_us.max(limits.accepted_ttl_us).max(limits.keys_ttl_us).max(RECONCILE_US)
+                + sweeps_us,
+        )?;
         for (number, seat) in self.seats.iter().enumerate() {
             let totals = seat.shard.totals();
             let rest = (totals.keys, totals.timers, totals.retained_bytes);

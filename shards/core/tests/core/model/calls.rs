@@ -85,8 +85,13 @@ impl Oracle {
     }
 
     fn join(&mut self, ticket: u64, call: &Call, execution: u64) {
+        let now_ms = self.now_ms;
         let joined = self.get(execution);
         if call.accepted {
+            // Its time among the accepted ones starts now.
+            if joined.is_terminal() && !joined.accepted {
+                joined.kept_from_ms = now_ms;
+            }
             joined.accepted = true;
             return self.reply(ticket, &format!("accepted {execution}"));
         }

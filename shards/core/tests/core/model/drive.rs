@@ -9,7 +9,7 @@ use shard_core::{
 };
 
 use super::{
-    oracle::{DEAD_MAX, KEYS_TTL_MS, Oracle, RETRY_WAIT_MS_MAX, SWEEP_MS, TTL_MS},
+    oracle::{ACCEPTED_TTL_MS, DEAD_MAX, KEYS_TTL_MS, Oracle, RETRY_WAIT_MS_MAX, SWEEP_MS, TTL_MS},
     registry::{Counts, Life, PENDING_MAX},
     step::{Op, Result, Step, resolve},
     words::{addresses, answer_text, backend_failure, id, invoke, name, outcome, provisioned, ticket_of},
@@ -44,6 +44,7 @@ impl Drive {
             pending_max: PENDING_MAX,
             executions_max: EXECUTIONS_MAX,
             executions_ttl_us: TTL_MS * 1000,
+            accepted_ttl_us: ACCEPTED_TTL_MS * 1000,
             payload_ttl_us: TTL_MS * 500,
             sweep_interval_us: SWEEP_MS * 1000,
             keys_ttl_us: KEYS_TTL_MS * 1000,
@@ -135,7 +136,7 @@ impl Drive {
     /// After their time, finished executions, their keys and their timers are gone; dead letters stay.
     fn forget_all(&mut self) {
         for _ in 0..4 {
-            self.pass(TTL_MS.max(KEYS_TTL_MS) + SWEEP_MS, 0);
+            self.pass(TTL_MS.max(ACCEPTED_TTL_MS).max(KEYS_TTL_MS) + SWEEP_MS, 0);
             self.step(Step::Turn);
         }
         let totals = self.shard.totals();
@@ -391,27 +392,41 @@ impl Drive {
         self.expect(open == self.open.len(), &format!("{} endpoints are open, not {open}", self.open.len()));
     }
 
-    /// The oldest records go first, not before their time unless there are too many, and not long after it.
+    /// The oldest records of a kind go first, not before their time unless there are too many, and not long after it.
     fn compare_retention(&mut self) {
+        let kept: usize = [(false, TTL_MS), (true, ACCEPTED_TTL_MS)]
+            .into_iter()
+            .map(|(accepted, ttl_ms)| self.compare_kind(accepted, ttl_ms))
+            .sum();
+        self.expect(kept <= EXECUTIONS_MAX, "more records than allowed");
+    }
+
+    /// Of synchronous executions, or of those that were accepted; how many are kept.
+    fn compare_kind(&mut self, accepted: bool, ttl_ms: u64) -> usize {
+        let executions = &self.oracle.executions;
+        let of_kind = |ticket: &&u64| executions[*ticket].accepted == accepted;
         let finished: Vec<(u64, u64)> = self
             .oracle
             .finished
             .iter()
-            .map(|ticket| (*ticket, self.oracle.executions[ticket].kept_from_ms))
+            .filter(of_kind)
+            .map(|ticket| (*ticket, executions[ticket].kept_from_ms))
             .collect();
         let (kept, gone): (Vec<_>, Vec<_>) =
             finished.iter().partition(|(ticket, _)| self.probe(*ticket).is_some());
-        self.expect(kept.len() <= EXECUTIONS_MAX, "more records than allowed");
         let now_ms = self.oracle.now_ms;
-        let late = kept.iter().any(|(_, ended_ms)| now_ms - ended_ms >= TTL_MS + SWEEP_MS);
+        let late = kept.iter().any(|(_, ended_ms)| now_ms - ended_ms >= ttl_ms + SWEEP_MS);
         self.expect(!late, "a record was kept too long");
         // Of those that ended at the same time any may go first.
-        let Some(youngest_gone_ms) = gone.iter().map(|(_, ended_ms)| *ended_ms).max() else { return };
-        let in_order = kept.iter().all(|(_, ended_ms)| *ended_ms >= youngest_gone_ms);
-        self.expect(in_order, "a younger record went before an older one");
-        let not_older = finished.iter().filter(|(_, ended_ms)| *ended_ms >= youngest_gone_ms).count();
-        let in_time = now_ms - youngest_gone_ms >= TTL_MS || not_older > EXECUTIONS_MAX;
-        self.expect(in_time, "a record went before its time");
+        if let Some(youngest_gone_ms) = gone.iter().map(|(_, ended_ms)| *ended_ms).max() {
+            let in_order = kept.iter().all(|(_, ended_ms)| *ended_ms >= youngest_gone_ms);
+            self.expect(in_order, "a younger record went before an older one");
+            let not_older = finished.iter().filter(|(_, ended_ms)| *ended_ms >= youngest_gone_ms).count();
+            // Half of the bound is for each kind, whatever the other one needs.
+            let in_time = now_ms - youngest_gone_ms >= ttl_ms || not_older > EXECUTIONS_MAX / 2;
+            self.expect(in_time, "a record went before its time");
+        }
+        kept.len()
     }
 
     /// One timer for each caller, attempt and back-off, and one for the next sweep; with the sync queue on, up to

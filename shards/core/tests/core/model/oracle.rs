@@ -7,6 +7,8 @@ use super::{registry::Function, step::Step};
 
 /// The limits that the model knows of; milliseconds.
 pub(super) const TTL_MS: u64 = 60_000;
+/// The same for those that were accepted for later.
+pub(super) const ACCEPTED_TTL_MS: u64 = 100_000;
 pub(super) const SWEEP_MS: u64 = 5_000;
 pub(super) const KEYS_TTL_MS: u64 = 30_000;
 pub(super) const RETRY_WAIT_MS_MAX: u64 = 60_000;

@@ -191,6 +191,7 @@ pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
             "executions" => limits.executions_max = number as usize,
             "retained" => limits.executions_bytes_max = number,
             "ttl" => limits.executions_ttl_us = number * 1000,
+            "accepted-ttl" => limits.accepted_ttl_us = number * 1000,
             "payload-ttl" => limits.payload_ttl_us = number * 1000,
             "sweep" => limits.sweep_interval_us = number * 1000,
             "dead" => limits.dead_letters_max = number as usize,

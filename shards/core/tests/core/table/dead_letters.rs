@@ -107,7 +107,7 @@ fn the_oldest_are_dropped_when_there_are_too_many_or_they_are_too_large() {
 fn a_letter_that_is_given_up_is_kept_like_other_records() {
     check(
         "
-        limits ttl=1000 sweep=100
+        limits accepted-ttl=1000 sweep=100
         0 r register f attempts=1 -> open F, r: registered
         0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
         1 answer a#1 fail -> note 0+1 of 1 ms

@@ -60,7 +60,7 @@ fn what_was_not_safe_is_gone() {
 fn what_had_ended_keeps_its_result_for_the_rest_of_its_time() {
     check(
         "
-        limits ttl=1000 sweep=100
+        limits accepted-ttl=1000 sweep=100
         0 r register f local -> r: registered
         0 a enqueue f body=7 -> a: accepted a, dispatch a#1 to local for 1000 body=7
         5 answer a#1 ok out=9 -> note 0+5 of 5 ms
@@ -80,7 +80,7 @@ fn what_had_ended_keeps_its_result_for_the_rest_of_its_time() {
 fn a_result_whose_time_is_over_is_not_taken_back() {
     check(
         "
-        limits ttl=1000
+        limits accepted-ttl=1000
         0 r register f local -> r: registered
         0 a enqueue f key=k -> a: accepted a, dispatch a#1 to local for 1000 key=k
         5 answer a#1 ok -> note 0+5 of 5 ms

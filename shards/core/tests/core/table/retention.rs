@@ -22,6 +22,68 @@ fn records_are_kept_for_their_time_and_outputs_for_less() {
 }
 
 #[test]
+fn accepted_executions_are_kept_longer_and_with_their_outputs() {
+    check(
+        "
+        limits ttl=1000 accepted-ttl=10000 payload-ttl=500 sweep=100
+        0 r register f slots=2 -> open F, r: registered
+        0 a invoke f -> dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        1 answer b#1 ok out=22 -> note 0+1 of 1 ms
+        2 answer a#1 ok out=1 -> note 0+2 of 2 ms, a: success a 1
+        1200 g get a -> g: refused ExecutionNotFound
+        1200 g get b -> g: b success attempt=1 output=22 created=0 dispatched=0 finished=1
+        9999 g get b -> g: b success attempt=1 output=22 created=0 dispatched=0 finished=1
+        10200 g get b -> g: refused ExecutionNotFound
+        show totals -> functions=1
+        show next -> None
+        ",
+    );
+}
+
+#[test]
+fn what_is_accepted_after_its_end_is_kept_like_others_that_were() {
+    check(
+        "
+        limits ttl=1000 accepted-ttl=5000 payload-ttl=500 sweep=100
+        0 r register f -> open F, r: registered
+        0 a invoke f key=k -> dispatch a#1 to F for 1000 key=k
+        1 answer a#1 ok out=7 -> note 0+1 of 1 ms, a: success a 7
+        600 b enqueue f key=k -> b: accepted a
+        5500 g get a -> g: a success attempt=1 output=7 created=0 dispatched=0 finished=1
+        5800 g get a -> g: refused ExecutionNotFound
+        show totals -> functions=1 timers=1 keys=1
+        ",
+    );
+}
+
+#[test]
+fn neither_kind_pushes_the_other_out_of_its_half() {
+    check(
+        "
+        limits executions=4
+        0 r register f slots=9 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        0 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
+        1 answer a#1 ok -> note 0+1 of 1 ms
+        1 answer b#1 ok -> note 0+1 of 1 ms
+        2 answer c#1 ok -> note 0+2 of 2 ms
+        3 d invoke f -> dispatch d#1 to F for 1000
+        3 answer d#1 ok -> note 0+0 of 0 ms, d: success d
+        4 e invoke f -> dispatch e#1 to F for 1000
+        4 answer e#1 ok -> note 0+0 of 0 ms, e: success e
+        4 g get a -> g: refused ExecutionNotFound
+        5 h invoke f -> dispatch h#1 to F for 1000
+        5 answer h#1 ok -> note 0+0 of 0 ms, h: success h
+        5 g get d -> g: refused ExecutionNotFound
+        5 g get b -> g: b success attempt=1 output=null created=0 dispatched=0 finished=1
+        show totals -> functions=1 executions=4 finished=4 retained=16 timers=1
+        ",
+    );
+}
+
+#[test]
 fn the_oldest_go_first_when_there_are_too_many() {
     check(
         "

@@ -234,7 +234,7 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
             format!("Function or execution '{name}': no such dead letter; `nanofaas dlq list` shows what there is")
         }
         Refusal::StoreUnavailable => {
-            "The call could not be written to disk, so it was not accepted; look at the server's log and its disk"
+            "What was asked for could not be written to disk, so nothing is promised; look at the server's log and its disk"
                 .to_owned()
         }
         Refusal::FunctionExists => ApiError::FunctionExists(name.to_owned()).to_string(),

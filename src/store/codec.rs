@@ -1,7 +1,7 @@
 //! Records as bytes: version 1 of the store's format.
 //!
 //! A record is its length (4 bytes), its kind (1 byte), its key (the 16 bytes of an execution's id, or a function's
-//! name) and what belongs to the kind. Numbers are little endian; texts and bodies have their length (4 bytes) in
+//! name; none when it concerns the server) and what belongs to the kind. Numbers are little endian; texts and bodies have their length (4 bytes) in
 //! front; what may be absent has a byte 0 or 1 in front. A function is stored as the document that clients read,
 //! which says everything about it but one number.
 //!
@@ -33,6 +33,7 @@ pub(super) mod kind {
     pub(in crate::store) const DELIVERED: u8 = 10;
     pub(in crate::store) const FORGOTTEN: u8 = 11;
     pub(in crate::store) const KEPT: u8 = 12;
+    pub(in crate::store) const STARTED: u8 = 13;
 }
 
 /// What a record is about.
@@ -40,14 +41,17 @@ pub(super) mod kind {
 pub(super) enum Subject {
     Function(Name),
     Execution(ExecutionId),
+    /// The server itself.
+    Server,
 }
 
 impl Subject {
-    /// Picks the shard that owns it.
-    pub(super) fn owner_hash(&self) -> u16 {
+    /// Picks the shard that owns it. `None`: it concerns all of them.
+    pub(super) fn owner_hash(&self) -> Option<u16> {
         match self {
-            Subject::Function(name) => name.owner_hash(),
-            Subject::Execution(id) => id.owner_hash(),
+            Subject::Function(name) => Some(name.owner_hash()),
+            Subject::Execution(id) => Some(id.owner_hash()),
+            Subject::Server => None,
         }
     }
 }
@@ -110,6 +114,10 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
             option(out, delivery.last_error.as_deref(), text);
         }
         Record::Forgotten { id } => execution(out, kind::FORGOTTEN, *id),
+        Record::Started { start } => {
+            out.push(kind::STARTED);
+            number(out, *start);
+        }
     }
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
@@ -151,6 +159,7 @@ pub(super) fn decode(record: &[u8]) -> Option<Record> {
             _ => Record::Removed { name },
         },
         Subject::Execution(id) => reader.of_execution(kind, id)?,
+        Subject::Server => Record::Started { start: reader.number()? },
     };
     reader.0.is_empty().then_some(record)
 }
@@ -335,6 +344,7 @@ impl<'a> Reader<'a> {
                 // Other bytes than those of an id would become another one.
                 (id.bytes() == bytes).then_some(Subject::Execution(id))
             }
+            kind::STARTED => Some(Subject::Server),
             _ => None,
         }
     }

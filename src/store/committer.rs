@@ -87,13 +87,16 @@ impl Committer {
     pub(super) fn gather(&mut self) {
         self.frame.clear();
         self.frame.resize(FRAME_HEADER_BYTES, 0);
+        // What failed before is written with this: shards hear of it, also when nothing has come since.
+        let behind = !self.backlog.is_empty();
         self.frame.append(&mut self.backlog);
         let mut throughs = Vec::with_capacity(self.shared.lanes.len());
         // What is in no lane any more is in the commit, for whoever looks for it.
         let mut commit = self.shared.commit.lock();
         for lane in &self.shared.lanes {
             let mut lane = lane.lock();
-            throughs.push((!lane.records.is_empty()).then_some(lane.through));
+            let tells = !lane.records.is_empty() || (behind && lane.through > 0);
+            throughs.push(tells.then_some(lane.through));
             self.frame.extend_from_slice(&lane.records);
             lane.records.clear();
         }

@@ -61,6 +61,7 @@ fn sum(segments: &[Segment]) -> Vec<String> {
     let recovered = recovery::read(&OsFiles, segments, 1, &Progress::default()).expect("whole");
     let stored = recovered.into_iter().flat_map(Recovery::into_stored);
     let said = stored.map(|stored| match stored {
+        Stored::Start(starts) => format!("started {starts}"),
         Stored::Function(spec) => format!("{spec:?}"),
         Stored::Execution(execution) => {
             let text = format!("{execution:?}");

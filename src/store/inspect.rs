@@ -145,6 +145,7 @@ impl Inspection {
             recovery::read(&*self.directory.files, &self.whole_segments()?, 1, &Progress::default())?;
         for stored in recovered.into_iter().flat_map(shard_core::Recovery::into_stored) {
             match stored {
+                Stored::Start(_) => {}
                 Stored::Function(_) => stats.functions += 1,
                 Stored::Execution(execution) if execution.end.is_none() => {
                     stats.queued += 1;

@@ -299,7 +299,10 @@ fn by_owner(frame: &[u8], shards: u16) -> Option<Vec<Vec<(usize, usize)>>> {
         let (_, subject) = codec::subject(record)?;
         let start = at + 4;
         at = start + record.len();
-        all.get_mut(usize::from(owner_of(subject.owner_hash(), shards)))?.push((start, at));
+        match subject.owner_hash() {
+            Some(owner_hash) => all.get_mut(usize::from(owner_of(owner_hash, shards)))?.push((start, at)),
+            None => all.iter_mut().for_each(|records| records.push((start, at))),
+        }
     }
     (at == frame.len()).then_some(all)
 }

@@ -325,6 +325,7 @@ impl Store for ShardStore {
                 | Record::Removed { .. }
                 | Record::Replayed { .. }
                 | Record::Kept { .. }
+                | Record::Purged { .. }
         );
         (failing && promises).then_some(Input::JournalFailed { through: number })
     }

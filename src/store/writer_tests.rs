@@ -209,6 +209,7 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
         .into_iter()
         .flat_map(Recovery::into_stored)
         .filter_map(|stored| match stored {
+            shard_core::Stored::Start(_) => None,
             shard_core::Stored::Execution(execution) => Some(execution.id),
             shard_core::Stored::Function(_) => None,
         })

@@ -16,6 +16,8 @@ pub(crate) struct DeadLetter {
     pub(crate) dead_ms: u64,
     /// Bytes that it holds of the budget for dead letters.
     pub(crate) bytes: u64,
+    /// Somebody gives it up, and that is being written down: it is not tried again meanwhile.
+    pub(crate) is_given_up: bool,
 }
 
 /// See the module.

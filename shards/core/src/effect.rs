@@ -113,7 +113,7 @@ pub struct Dispatch {
     pub payload: Payload,
     /// How long the function may take, in milliseconds.
     pub remaining_ms: u32,
-    /// Trace context, and the idempotency key on attempt 1.
+    /// Trace context, and the idempotency key on the first attempt that anybody knows of.
     pub extra: Option<Box<Extra>>,
 }
 

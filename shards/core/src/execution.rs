@@ -40,16 +40,19 @@ pub(crate) struct Live {
     pub(crate) waiter: Option<Waiter>,
     /// Callers that joined by an idempotency key.
     pub(crate) joined: Vec<Waiter>,
-    /// Readers that wait for its end.
+    /// Readers that wait for its end, and those who cancelled it and wait for the record of that: they have no timer.
     pub(crate) watchers: Vec<Watcher>,
     /// It waits in its function's backlog, not in the queue.
     pub(crate) in_backlog: bool,
     /// When it may no longer wait, and the timer for that; 0 is never. Monotonic.
     pub(crate) expires_us: u64,
     pub(crate) expiry: TimerKey,
+    /// An attempt was made, as far as anybody knows: the idempotency key went with that one.
+    pub(crate) is_tried: bool,
     /// Attempts made before it was replayed: they do not count against the attempts it may have.
     pub(crate) attempts_before: u32,
-    /// The record that has to be safe before it is dispatched, as long as it is beside its queue for that.
+    /// The record that has to be safe before it is dispatched, as long as it is beside its queue for that; the record
+    /// of its end once it has ended.
     pub(crate) record: u64,
     /// How it had ended before it was replayed, should that come to nothing.
     pub(crate) died: Option<Box<Death>>,
@@ -81,6 +84,7 @@ impl Live {
             in_backlog: false,
             expires_us: 0,
             expiry: TimerKey::NONE,
+            is_tried: false,
             attempts_before: 0,
             record: 0,
             died: None,
@@ -164,6 +168,8 @@ pub(crate) struct Execution {
     pub(crate) function: FunctionKey,
     pub(crate) label: Arc<str>,
     pub(crate) state: State,
+    /// It ended, and is shown as this until the record of that is safe.
+    pub(crate) shown: Option<State>,
     /// Number of the current attempt; 0 before the first.
     pub(crate) attempt: u32,
     /// Accepted with 202: no waiter ends it.
@@ -188,7 +194,7 @@ pub(crate) struct Execution {
     pub(crate) dead: Option<Box<DeadLetter>>,
     /// The current attempt, from its dispatch until nothing can come of it any more.
     pub(crate) in_flight: Option<AttemptKey>,
-    /// `None` once it has ended.
+    /// `None` once it has ended, and that is shown.
     pub(crate) live: Option<Box<Live>>,
 }
 
@@ -213,8 +219,11 @@ impl Execution {
         ending + self.last_failure.as_ref().map_or(0, |failure| failure.bytes())
     }
 
-    /// What a caller of a finished execution is told. `None` while it lives.
+    /// What a caller of a finished execution is told. `None` while it lives, or its end is not shown.
     pub(crate) fn answer(&self) -> Option<Answer> {
+        if self.shown.is_some() {
+            return None;
+        }
         let id = self.id;
         Some(match &self.ending {
             Ending::None => return None,
@@ -231,7 +240,8 @@ impl Execution {
     /// What a reader is told.
     pub(crate) fn view(&self) -> ExecutionView {
         let known = |ms: u64| (ms != 0).then_some(ms);
-        let (output, error) = match &self.ending {
+        let ending = if self.shown.is_some() { &Ending::None } else { &self.ending };
+        let (output, error) = match ending {
             Ending::None => (None, None),
             Ending::Output(output) => (output.clone(), None),
             Ending::Failed(failure) => (None, Some((**failure).clone())),
@@ -242,7 +252,7 @@ impl Execution {
         ExecutionView {
             id: self.id,
             function: Box::from(&*self.label),
-            state: self.state,
+            state: self.shown_state(),
             attempt: self.attempt,
             output,
             error,
@@ -251,7 +261,7 @@ impl Execution {
             init_ms: self.init_ms,
             created_ms: self.created_ms,
             dispatched_ms: known(self.dispatched_ms),
-            finished_ms: known(self.finished_ms),
+            finished_ms: known(self.finished_ms).filter(|_| self.shown.is_none()),
             delivery: self.delivery.as_deref().map(|delivery| delivery.state.clone()),
         }
     }

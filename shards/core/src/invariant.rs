@@ -18,7 +18,9 @@ pub fn check(shard: &Shard) -> Result<(), String> {
     for (key, function) in shard.functions.iter() {
         check_function(shard, key).map_err(|what| format!("{}: {what}", function.name))?;
     }
-    let kept = |execution: &Execution| execution.state.is_terminal() && execution.dead.is_none();
+    let kept = |execution: &Execution| {
+        execution.state.is_terminal() && execution.dead.is_none() && execution.shown.is_none()
+    };
     for (retained, accepted) in shard.retained.iter().zip([false, true]) {
         let executions = shard.executions.iter().map(|(_, execution)| execution);
         let of_kind = executions.filter(|execution| kept(execution) && execution.accepted == accepted);
@@ -38,10 +40,12 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         let id = execution.id;
         let known = shard.find(id).is_some_and(|found| found.id == id);
         expect(known, "an execution cannot be found by its id")?;
+        let concealed = execution.shown.is_some();
         expect(
-            execution.live.is_some() != execution.state.is_terminal(),
+            execution.live.is_some() == (concealed || !execution.state.is_terminal()),
             "an execution is terminal and alive, or neither",
         )?;
+        expect(!concealed || execution.state.is_terminal(), "what goes on is shown as something else")?;
         let Some(live) = execution.live.as_ref() else { continue };
         expect(
             live.waiter_count() > 0 || execution.accepted,
@@ -73,6 +77,20 @@ fn check_accepted(shard: &Shard) -> Result<(), String> {
     expect(all().filter(alive).count() == shard.accepted_count, "the account of accepted is off")?;
     let dead = || shard.executions.iter().filter_map(|(_, execution)| execution.dead.as_ref());
     expect(dead().count() == shard.dead_letters.len(), "the account of dead letters is off")?;
+    let concealed = || shard.executions.iter().filter(|(_, execution)| execution.shown.is_some());
+    let bytes: u64 = concealed().map(|(_, execution)| execution.retained_bytes()).sum();
+    expect(bytes == shard.concealed_bytes, "the account of what ended and is not shown is off")?;
+    for (key, execution) in concealed() {
+        let shown_later =
+            shard.journal.promises().any(|promise| matches!(promise, Promise::End(of) if *of == key));
+        expect(execution.accepted && shown_later, "nothing will show how an execution ended")?;
+    }
+    expect(
+        !shard.starting
+            || shard.is_restoring()
+            || shard.journal.promises().any(|promise| matches!(promise, Promise::Start)),
+        "nothing will let go what was there before the server started",
+    )?;
     let bytes: u64 = dead().map(|letter| letter.bytes).sum();
     expect(bytes == shard.dead_letters.bytes, "the account of their bytes is off")?;
     for (name, count) in shard.dead_letters.functions() {
@@ -84,8 +102,8 @@ fn check_accepted(shard: &Shard) -> Result<(), String> {
     expect(bytes <= shard.limits.dead_letters_bytes_max, "dead letters hold too many bytes")?;
     let promised = |key| {
         let about = |promise: &Promise| match promise {
-            Promise::Accept(of, _) | Promise::Replay(of, _) => *of == key,
-            Promise::Answer(..) | Promise::Register(_) | Promise::Remove(_) => false,
+            Promise::Accept(of, _) | Promise::Replay(of, _) | Promise::Retry(of) => *of == key,
+            _ => false,
         };
         shard.journal.promises().any(about)
     };

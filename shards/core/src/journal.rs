@@ -4,6 +4,10 @@
 //! ([`crate::Input::Journaled`]); whoever was promised something with a record hears of it then, not before. The
 //! other records are written without anybody waiting: should they be lost in a crash, what they say happens again.
 //!
+//! Records other than acceptances are *facts*. A store that could not write them keeps them and writes them before
+//! anything else once it can: the next `Journaled` is about them as well. What waits for a fact, such as the end of an
+//! execution that is shown when it is safe, therefore waits on when a commit fails.
+//!
 //! A record that cannot be written may still turn up after a crash: a disk that fails does not say how far it came.
 //! What follows from the failure is therefore written down too ([`Record::Forgotten`], [`Record::Removed`],
 //! [`Record::Reinstated`], another [`Record::Ended`]), for a store to take when it can again.
@@ -120,6 +124,11 @@ pub enum Record {
         /// Which execution.
         id: ExecutionId,
     },
+    /// A server took over what was there before. From now on it may make attempts whose records a crash takes away.
+    Started {
+        /// How many servers have, with this one.
+        start: u64,
+    },
 }
 
 /// The end of an execution.
@@ -177,6 +186,16 @@ pub(crate) enum Promise {
     Register(FunctionKey),
     /// A function waits for it to be taken down.
     Remove(FunctionKey),
+    /// A dead letter waits for it to be given up.
+    Purge(ExecutionKey, Ticket),
+    /// Who asked for an attempt waits for what came of it.
+    Drain(Ticket),
+    /// What an execution came to is shown when it is safe.
+    End(ExecutionKey),
+    /// An attempt is made when it is certain that no other one will have its number.
+    Retry(ExecutionKey),
+    /// The same for all accepted executions that were there before the server started.
+    Start,
 }
 
 impl Promise {
@@ -185,8 +204,19 @@ impl Promise {
         match self {
             Promise::Accept(of, _) | Promise::Replay(of, _) => *of == key,
             Promise::Answer(of, _) => *of == id,
-            Promise::Register(_) | Promise::Remove(_) => false,
+            Promise::Register(_)
+            | Promise::Remove(_)
+            | Promise::Purge(..)
+            | Promise::Drain(_)
+            | Promise::End(_)
+            | Promise::Retry(_)
+            | Promise::Start => false,
         }
+    }
+
+    /// Whether it is kept when a commit fails: what it waits for happened, and will be written.
+    fn waits_on(&self) -> bool {
+        matches!(self, Promise::End(_) | Promise::Retry(_) | Promise::Start)
     }
 }
 
@@ -195,7 +225,11 @@ impl Promise {
 pub(crate) struct Journal {
     /// Number of the newest record; the first one is 1.
     written: u64,
+    /// Number of the newest one that is safe, and all facts before it.
+    safe: u64,
     promises: VecDeque<(u64, Promise)>,
+    /// What waits for facts whose commit failed, oldest first.
+    delayed: VecDeque<(u64, Promise)>,
 }
 
 impl Journal {
@@ -223,9 +257,55 @@ impl Journal {
         true
     }
 
-    /// The oldest promise that a record up to `through` decides, with the number of that.
-    pub(crate) fn pop(&mut self, through: u64) -> Option<(u64, Promise)> {
+    /// Number of the newest record.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Takes note that everything up to this record is safe.
+    pub(crate) fn is_safe_through(&mut self, through: u64) {
+        self.safe = self.safe.max(through);
+    }
+
+    /// Whether this record is safe, if it is a fact.
+    pub(crate) fn is_safe(&self, number: u64) -> bool {
+        number <= self.safe
+    }
+
+    /// The oldest promise that is kept, with the number of the record that decided it.
+    pub(crate) fn pop_kept(&mut self) -> Option<(u64, Promise)> {
+        let safe = self.safe;
+        let kept = |(number, _): &mut (u64, Promise)| *number <= safe;
+        self.delayed.pop_front_if(kept).or_else(|| self.promises.pop_front_if(kept))
+    }
+
+    /// The oldest promise that cannot be kept because records up to `through` were not written. What waits for a fact
+    /// waits on.
+    pub(crate) fn pop_broken(&mut self, through: u64) -> Option<(u64, Promise)> {
         self.promises.pop_front_if(|(number, _)| *number <= through)
+    }
+
+    /// Something waits on for a fact whose commit failed. Returns it again when it is nothing of the kind.
+    pub(crate) fn delay(&mut self, number: u64, promise: Promise) -> Option<Promise> {
+        if promise.waits_on() {
+            self.delayed.push_back((number, promise));
+            return None;
+        }
+        Some(promise)
+    }
+
+    /// Whether the commit of this record failed, and it was not written since.
+    pub(crate) fn is_delayed(&self, number: u64) -> bool {
+        self.delayed.back().is_some_and(|(newest, _)| number <= *newest) && !self.is_safe(number)
+    }
+
+    /// The end of an execution that has waited longest for a disk that fails.
+    pub(crate) fn pop_delayed_end(&mut self) -> Option<(u64, ExecutionKey)> {
+        let place = self.delayed.iter().position(|(_, promise)| matches!(promise, Promise::End(_)))?;
+        match self.delayed.remove(place)? {
+            (number, Promise::End(key)) => Some((number, key)),
+            _ => None,
+        }
     }
 
     /// The newest promise that this very record decides. It is among the newest of all.
@@ -237,11 +317,11 @@ impl Journal {
 
     /// Whether something waits for this record.
     pub(crate) fn decides(&self, number: u64) -> bool {
-        self.promises.iter().any(|(of, _)| *of == number)
+        self.delayed.iter().chain(&self.promises).any(|(of, _)| *of == number)
     }
 
     /// Promises that are open, oldest first.
     pub(crate) fn promises(&self) -> impl Iterator<Item = &Promise> {
-        self.promises.iter().map(|(_, promise)| promise)
+        self.delayed.iter().chain(&self.promises).map(|(_, promise)| promise)
     }
 }

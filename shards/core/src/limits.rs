@@ -13,6 +13,8 @@ pub struct Limits {
     pub executions_max: usize,
     /// Bytes of outputs and error texts kept with finished executions.
     pub executions_bytes_max: u64,
+    /// Bytes of outputs and error texts of executions that ended while the disk fails, and are not shown for that.
+    pub concealed_bytes_max: u64,
     /// How long a finished synchronous execution is kept, in microseconds.
     pub executions_ttl_us: u64,
     /// How long a finished execution that was accepted for later is kept, with its output, in microseconds.
@@ -47,6 +49,7 @@ impl Default for Limits {
             waiters_max: 4096,
             executions_max: 1_000_000,
             executions_bytes_max: 256 << 20,
+            concealed_bytes_max: 32 << 20,
             executions_ttl_us: 300_000_000,
             accepted_ttl_us: 86_400_000_000,
             payload_ttl_us: 120_000_000,

@@ -5,7 +5,10 @@
 //! A store that was told to give a record up may keep what followed of it.
 //!
 //! An attempt without an end was interrupted. It does not count against the attempts that its execution may have,
-//! but its number is not used again.
+//! but its number is not used again. Neither is one that may have been used without a record: a server makes an attempt
+//! when it is safe that the one before failed, and the first one when its acceptance is; that record is the last that
+//! it waits for. So there may be one more attempt than recorded, and one for every server that started since
+//! ([`Record::Started`]) and has written nothing about the execution.
 //!
 //! Not here: how records are kept, and what a shard does with what they add up to (`shard/restoration`).
 
@@ -23,6 +26,8 @@ use crate::{
 /// One thing that was kept.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
+    /// How many servers have started so far. Comes first, if it comes.
+    Start(u64),
     /// A function, as it was asked for.
     Function(Box<FunctionSpec>),
     /// An accepted execution.
@@ -54,6 +59,8 @@ pub struct StoredExecution {
     pub attempts_before: u32,
     /// The last attempt did not come to an end.
     pub is_interrupted: bool,
+    /// Attempts that may have been made without a record. They do not count, and their numbers are not used again.
+    pub unrecorded: u32,
     /// Why the attempt before failed.
     pub last_failure: Option<Box<Failure>>,
     /// How it ended, if it did.
@@ -66,6 +73,8 @@ pub struct StoredExecution {
     order: u64,
     /// When it was accepted, in the same count.
     accepted: u64,
+    /// Servers that had started when the last record about it was written.
+    starts: u64,
 }
 
 impl StoredExecution {
@@ -77,6 +86,7 @@ impl StoredExecution {
         payload: Payload,
         extra: Option<Box<Extra>>,
         order: u64,
+        starts: u64,
     ) -> StoredExecution {
         StoredExecution {
             id,
@@ -90,12 +100,14 @@ impl StoredExecution {
             attempt: 0,
             attempts_before: 0,
             is_interrupted: false,
+            unrecorded: 0,
             last_failure: None,
             end: None,
             dead: false,
             is_removed: false,
             order,
             accepted: order,
+            starts,
         }
     }
 }
@@ -107,7 +119,18 @@ pub struct Recovery {
     /// When a name was removed, last and before that.
     removals: BTreeMap<Name, [u64; 2]>,
     executions: BTreeMap<ExecutionId, Box<StoredExecution>>,
+    /// Attempts of executions that are not accepted, as far as the records go: that may come behind them.
+    early: BTreeMap<ExecutionId, Early>,
+    starts: u64,
     count: u64,
+}
+
+/// An attempt that was made before its execution was accepted.
+#[derive(Debug)]
+struct Early {
+    attempt: u32,
+    /// How it failed, if it has come to an end.
+    failure: Option<Box<Failure>>,
 }
 
 impl Recovery {
@@ -131,15 +154,30 @@ impl Recovery {
             }
             Record::Accepted { id, function, created_ms, payload, extra, callback_url } => {
                 // Written once more, because it was not certain whether it had been written.
+                let early = self.early.remove(&id);
                 self.executions.entry(id).or_insert_with(|| {
-                    let execution = StoredExecution::new(id, function, created_ms, payload, extra, count);
-                    Box::new(StoredExecution { callback_url, ..execution })
+                    let starts = self.starts;
+                    let execution =
+                        StoredExecution::new(id, function, created_ms, payload, extra, count, starts);
+                    let Some(Early { attempt, failure }) = early else {
+                        return Box::new(StoredExecution { callback_url, ..execution });
+                    };
+                    let (is_interrupted, last_failure) = (failure.is_none(), failure);
+                    Box::new(StoredExecution {
+                        callback_url,
+                        attempt,
+                        is_interrupted,
+                        last_failure,
+                        ..execution
+                    })
                 });
             }
             Record::Kept { id, function, created_ms, attempt, payload, extra, last_failure, end, dead } => {
                 // Of one that is there already its end is there as well, or is what is said here.
                 let kept = self.executions.entry(id).or_insert_with(|| {
-                    let execution = StoredExecution::new(id, function, created_ms, payload, extra, count);
+                    let starts = self.starts;
+                    let execution =
+                        StoredExecution::new(id, function, created_ms, payload, extra, count, starts);
                     Box::new(StoredExecution { attempt, last_failure, ..execution })
                 });
                 if kept.end.is_none() {
@@ -148,7 +186,9 @@ impl Recovery {
             }
             Record::Forgotten { id } => {
                 self.executions.remove(&id);
+                self.early.remove(&id);
             }
+            Record::Started { start } => self.starts = self.starts.max(start),
             Record::Attempted { id, .. }
             | Record::Requeued { id, .. }
             | Record::Ended { id, .. }
@@ -156,7 +196,20 @@ impl Recovery {
             | Record::Purged { id }
             | Record::Delivered { id, .. } => {
                 if let Some(execution) = self.executions.get_mut(&id) {
+                    execution.starts = self.starts;
                     execution.apply(record, count);
+                    return;
+                }
+                match record {
+                    Record::Attempted { attempt, .. } => {
+                        self.early.insert(id, Early { attempt, failure: None });
+                    }
+                    Record::Requeued { failure, .. } => {
+                        if let Some(early) = self.early.get_mut(&id) {
+                            early.failure = Some(Box::new(failure));
+                        }
+                    }
+                    _ => {}
                 }
             }
         }
@@ -175,13 +228,15 @@ impl Recovery {
     /// Everything that is kept, in the order in which a shard is to be given it: functions by name, executions as
     /// they were put into their queues, or ended.
     pub fn into_stored(self) -> impl Iterator<Item = Stored> {
-        let removals = self.removals;
+        let (removals, starts) = (self.removals, self.starts);
         let mut executions: Vec<_> = self.executions.into_values().collect();
         executions.sort_unstable_by_key(|execution| execution.order);
         let functions = self.functions.into_values().map(Stored::Function);
-        functions.chain(executions.into_iter().map(move |mut execution| {
+        let start = (starts > 0).then_some(Stored::Start(starts));
+        start.into_iter().chain(functions).chain(executions.into_iter().map(move |mut execution| {
             let [removed, _] = removals.get(&execution.function).copied().unwrap_or_default();
             execution.is_removed = removed > execution.accepted;
+            execution.count_unrecorded(starts);
             Stored::Execution(execution)
         }))
     }
@@ -191,7 +246,10 @@ impl StoredExecution {
     fn apply(&mut self, record: Record, count: u64) {
         match record {
             Record::Attempted { attempt, .. } if self.end.is_none() => {
-                self.attempts_before = self.attempts_before.saturating_add(u32::from(self.is_interrupted));
+                // Numbers between them were left out, because they may have been used.
+                let left_out = attempt.saturating_sub(self.attempt.saturating_add(1));
+                let uncounted = left_out.saturating_add(u32::from(self.is_interrupted));
+                self.attempts_before = self.attempts_before.saturating_add(uncounted);
                 self.attempt = self.attempt.max(attempt);
                 self.is_interrupted = true;
             }
@@ -225,13 +283,23 @@ impl StoredExecution {
                 self.accepted = count;
             }
             Record::Purged { .. } => {
+                // With its payload: a purge that could not be written down is taken back with another end.
                 self.dead = false;
                 self.order = count;
-                self.drop_payload();
             }
             Record::Delivered { delivery, .. } => self.delivery = Some(delivery),
             _ => {}
         }
+    }
+
+    /// Counts attempts that may have been made without a record.
+    fn count_unrecorded(&mut self, starts: u64) {
+        if self.end.is_some() {
+            self.drop_payload();
+            return;
+        }
+        let servers = u32::try_from(starts.saturating_sub(self.starts)).unwrap_or(u32::MAX);
+        self.unrecorded = servers.saturating_add(u32::from(!self.is_interrupted));
     }
 
     /// What has ended is not sent again, unless it is a dead letter.

@@ -32,11 +32,17 @@ pub enum Sabotage {
     PauseIgnored,
     /// What waits for a function that is removed goes on waiting.
     RemovalForgetsQueue,
+    /// How an accepted execution ended is shown before that is written down.
+    EndShownBeforeWrite,
+    /// A cancellation or a purge is answered before it is written down.
+    GivenUpBeforeWrite,
+    /// Another attempt is made before the record of the one before is safe.
+    RetriedBeforeWrite,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 14] = [
+    pub const ALL: [Sabotage; 17] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -51,6 +57,9 @@ impl Sabotage {
         Sabotage::AnsweredTwice,
         Sabotage::PauseIgnored,
         Sabotage::RemovalForgetsQueue,
+        Sabotage::EndShownBeforeWrite,
+        Sabotage::GivenUpBeforeWrite,
+        Sabotage::RetriedBeforeWrite,
     ];
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Disk {
     /// The last group failed: this may have come of it.
     failed: Option<Vec<Record>>,
     full_until_us: u64,
+    /// Number of the newest record that was taken.
+    newest: u64,
 }
 
 /// What a shard is told of its records, and whether they are safe.
@@ -69,6 +71,7 @@ impl Disk {
             writing: None,
             failed: None,
             full_until_us: 0,
+            newest: 0,
         }
     }
 
@@ -96,8 +99,14 @@ impl Disk {
         if fails && is_new(&record) {
             return Some(Told::Refused(number));
         }
-        let promises =
-            matches!(record, Record::Registered { .. } | Record::Removed { .. } | Record::Replayed { .. });
+        let promises = matches!(
+            record,
+            Record::Registered { .. }
+                | Record::Removed { .. }
+                | Record::Replayed { .. }
+                | Record::Purged { .. }
+        );
+        self.newest = number;
         self.pending.push_back((number, record));
         self.write(agenda);
         (fails && promises).then_some(Told::Failed(number))
@@ -114,12 +123,18 @@ impl Disk {
         if fails {
             self.backlog = group.iter().filter(|record| !is_new(record)).cloned().collect();
             self.failed = Some(group);
-        } else {
-            self.log.extend(group);
-            self.failed = None;
+            self.write(agenda);
+            return (through > 0).then_some(Told::Failed(through));
         }
+        self.log.extend(group);
+        let failed = self.failed.take().is_some();
+        // What failed before is safe with it, also when nothing has come since.
+        let written = match self.pending.front() {
+            Some((next, _)) => next - 1,
+            None => self.newest,
+        };
         self.write(agenda);
-        (through > 0).then_some(if fails { Told::Failed(through) } else { Told::Written(through) })
+        (through > 0 || failed).then_some(Told::Written(written.max(through)))
     }
 
     /// The server ends and waits for it.
@@ -147,6 +162,7 @@ impl Disk {
         self.pending.clear();
         self.backlog.clear();
         self.failed = None;
+        self.newest = 0;
     }
 
     fn take_group(&mut self, through: u64) -> Vec<Record> {

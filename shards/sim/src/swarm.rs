@@ -251,6 +251,7 @@ fn limits(random: &mut Random) -> Limits {
         if roomy { large } else { one_of(random, &[small, large]) }
     };
     Limits {
+        concealed_bytes_max: 1 << 20,
         functions_max: tight(random, 5, 1000) as usize,
         pending_max: tight(random, 2, 64) as usize,
         waiters_max: tight(random, 2, 4096) as usize,

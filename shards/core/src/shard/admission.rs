@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::{
     answer::{Answer, Refusal, State},
     effect::Effects,
-    execution::{Ending, Execution, Live, ResultDelivery, Waiter},
+    execution::{Ending, Execution, Live, ResultDelivery, Waiter, Watcher},
     function::Function,
     id::ExecutionId,
     id_table::TableNumber,
@@ -124,7 +124,7 @@ impl Shard {
         let Some(claim) = claim else { return Ok(None) };
         let Some(execution) = self.executions.get_mut(claim.execution) else { return Ok(None) };
         // The sweep comes only now and then. While its execution runs, a key does not expire.
-        if execution.state.is_terminal() && claim.is_expired(self.now.mono_us, self.limits.keys_ttl_us) {
+        if execution.live.is_none() && claim.is_expired(self.now.mono_us, self.limits.keys_ttl_us) {
             return Ok(None);
         }
         if claim.digest != sent.digest {
@@ -189,6 +189,7 @@ impl Shard {
             function: function_key,
             label: Arc::clone(&label),
             state: State::Queued,
+            shown: None,
             attempt: 0,
             accepted,
             unwritten: false,
@@ -273,22 +274,41 @@ impl Shard {
         }
     }
 
-    /// Ends an execution that still waits.
+    /// Ends an execution that still waits. Of one that was accepted the answer comes when that is written down.
     pub(super) fn cancel(&mut self, ticket: Ticket, id: ExecutionId, fx: &mut Effects) {
-        let answer = match self.find_key(id).and_then(|key| Some((key, self.executions.get(key)?.state))) {
-            None => Answer::Refused(Refusal::ExecutionNotFound),
-            Some((key, State::Queued)) => {
-                let failure =
-                    Failure::new(code::CANCELLED, "The execution was cancelled while it was queued");
-                self.finish(key, State::Error, Ending::Failed(Box::new(failure)), fx);
-                match self.executions.get(key) {
-                    Some(execution) => Answer::Execution(Box::new(execution.view())),
-                    None => Answer::Refused(Refusal::ExecutionNotFound),
-                }
-            }
-            Some((_, state)) => Answer::Refused(Refusal::NotCancellable(state)),
+        let Some(key) = self.find_key(id) else {
+            return fx.reply(ticket, Answer::Refused(Refusal::ExecutionNotFound));
         };
-        fx.reply(ticket, answer);
+        if self.executions.get(key).is_some_and(|execution| execution.state == State::Queued) {
+            let failure = Failure::new(code::CANCELLED, "The execution was cancelled while it was queued");
+            self.finish(key, State::Error, Ending::Failed(Box::new(failure)), fx);
+        } else if !self.is_being_cancelled(key) {
+            let state = self.executions.get(key).map_or(State::Error, Execution::shown_state);
+            return fx.reply(ticket, Answer::Refused(Refusal::NotCancellable(state)));
+        }
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let view = Answer::Execution(Box::new(execution.view()));
+        let Some(live) = execution.live.as_mut() else { return fx.reply(ticket, view) };
+        if self.journal.is_delayed(live.record) {
+            return fx.reply(ticket, Answer::Refused(Refusal::StoreUnavailable));
+        }
+        if live.watchers.len() >= self.limits.waiters_max {
+            let what = "callers that wait for the end of one execution";
+            return fx.reply(ticket, Answer::Refused(Refusal::Overloaded { what, retry_after_s: 1 }));
+        }
+        if self.sabotaged.by(Sabotage::GivenUpBeforeWrite) {
+            return fx.reply(ticket, view);
+        }
+        live.watchers.push(Watcher { ticket, timer: TimerKey::NONE });
+    }
+
+    /// Whether it was cancelled, and that is being written down.
+    fn is_being_cancelled(&self, key: ExecutionKey) -> bool {
+        let concealed = self.executions.get(key).filter(|execution| execution.shown.is_some());
+        concealed.is_some_and(|execution| match &execution.ending {
+            Ending::Failed(failure) => failure.code == code::CANCELLED,
+            _ => false,
+        })
     }
 
     /// Refuses what comes, and with `finally` what still waits for a caller.

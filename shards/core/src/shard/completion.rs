@@ -11,7 +11,7 @@ use crate::{
     function::{Function, Life},
     id::ExecutionId,
     input::{Outcome, Report, Ticket},
-    journal::{End, EndResult, Record},
+    journal::{End, EndResult},
     payload::{Failure, Output, code},
     sabotage::Sabotage,
     shard::{AttemptKey, ExecutionKey, FunctionKey, Shard},
@@ -51,7 +51,7 @@ impl Shard {
             self.conclude(execution, report, fx);
         }
         self.forget_function_if_gone(function);
-        Self::tell_drainer(drainer, fx);
+        self.tell_drainer(drainer, fx);
     }
 
     /// A function reports by callback.
@@ -98,7 +98,7 @@ impl Shard {
             self.late(function, id, reason, fx);
         }
         self.forget_function_if_gone(function);
-        Self::tell_drainer(drainer, fx);
+        self.tell_drainer(drainer, fx);
         fx.reply(ticket, Answer::Callback { applied });
     }
 
@@ -117,7 +117,7 @@ impl Shard {
             self.nobody_reported(execution, function, promised, current, fx);
         }
         self.forget_function_if_gone(function);
-        Self::tell_drainer(drainer, fx);
+        self.tell_drainer(drainer, fx);
     }
 
     /// An attempt was given up. Whoever `promised` a callback for it and sent none left an orphan.
@@ -279,16 +279,43 @@ impl Shard {
         }
     }
 
-    /// Ends an execution: callers are answered, timers and places given back, the record kept.
+    /// Ends an execution: timers and places are given back, and what it came to is shown: of one that was accepted when
+    /// that is written down, else at once.
     pub(super) fn finish(&mut self, key: ExecutionKey, state: State, ending: Ending, fx: &mut Effects) {
+        let Some(before) = self.end(key, state, ending, fx) else { return };
+        // Of one whose acceptance could not be written down nobody knows.
+        if self.executions.get(key).is_some_and(|execution| execution.accepted && !execution.unwritten) {
+            self.conceal_end(key, before, fx);
+        } else {
+            self.write_and_show_end(key, fx);
+        }
+    }
+
+    /// The same when what is safe by now says that it ended like this: then it is shown at once.
+    pub(super) fn finish_at_once(
+        &mut self,
+        key: ExecutionKey,
+        state: State,
+        ending: Ending,
+        fx: &mut Effects,
+    ) {
+        if self.end(key, state, ending, fx).is_some() {
+            self.write_and_show_end(key, fx);
+        }
+    }
+
+    /// Ends an execution, and leaves it to the caller to say so. Returns its state before.
+    fn end(&mut self, key: ExecutionKey, state: State, ending: Ending, fx: &mut Effects) -> Option<State> {
         let now = self.now;
-        let ran = self.leave_queue(key, state) == Some(State::Running);
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(live) = execution.live.take() else { return };
+        let before = self.leave_queue(key, state)?;
+        let ran = before == State::Running;
+        let execution = self.executions.get_mut(key)?;
+        let live = execution.live.as_mut()?;
         execution.ending = ending;
         execution.finished_ms = now.unix_ms;
         execution.finished_us = now.mono_us;
         self.timers.remove(live.expiry);
+        let (dispatched_us, queued_us, accepted_us) = (live.dispatched_us, live.queued_us, live.accepted_us);
         self.accepted_count -= usize::from(execution.accepted);
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.accounting.finished += 1;
@@ -297,65 +324,26 @@ impl Shard {
             if ran && state != State::Timeout && function.life != Life::Gone {
                 fx.push(Effect::Note(Note::Finished {
                     function: execution.function,
-                    queue_wait_us: live.dispatched_us.saturating_sub(live.queued_us),
-                    latency_us: now.mono_us - live.dispatched_us,
-                    e2e_us: now.mono_us - live.accepted_us,
+                    queue_wait_us: dispatched_us.saturating_sub(queued_us),
+                    latency_us: now.mono_us - dispatched_us,
+                    e2e_us: now.mono_us - accepted_us,
                     init_ms: execution.init_ms,
                 }));
             }
         }
-        if let Some(answer) = execution.answer() {
-            // The first caller takes the answer itself; those that joined, if any, a copy.
-            for waiter in live.joined {
-                self.timers.remove(waiter.timer);
-                self.joined.remove(&waiter.ticket);
-                if !waiter.gone {
-                    fx.reply(waiter.ticket, answer.clone());
-                }
-            }
-            if let Some(waiter) = live.waiter {
-                self.timers.remove(waiter.timer);
-                if !waiter.gone {
-                    if self.sabotaged.by(Sabotage::AnsweredTwice) {
-                        fx.reply(waiter.ticket, answer.clone());
-                    }
-                    fx.reply(waiter.ticket, answer);
-                }
-            }
-        }
-        let dead = self.write_ended(key, fx);
-        self.deliver(key, fx);
-        self.tell(key, live.watchers, fx);
-        if dead {
-            self.bury(key, live.payload, live.extra, fx);
-        } else {
-            self.retain(key, fx);
-        }
-    }
-
-    /// Writes down how an accepted execution ended. Returns whether it is a dead letter now.
-    fn write_ended(&mut self, key: ExecutionKey, fx: &mut Effects) -> bool {
-        let Some(execution) = self.executions.get(key).filter(|execution| execution.accepted) else {
-            return false;
-        };
-        let id = execution.id;
-        let Some((end, dead)) = self.end_of(key) else { return false };
-        self.write(Record::Ended { id, end: Box::new(end), dead }, fx);
-        dead
+        Some(before)
     }
 
     /// How an execution ended, for the record, and whether it would be a dead letter if it was accepted.
     pub(super) fn end_of(&self, key: ExecutionKey) -> Option<(End, bool)> {
         let execution = self.executions.get(key)?;
-        let (result, dead) = match &execution.ending {
+        let dead = execution.ending.is_for_another_try();
+        let result = match &execution.ending {
             Ending::None => return None,
-            Ending::Output(output) => (EndResult::Output(output.clone().unwrap_or_else(Output::null)), false),
-            Ending::Failed(failure) => {
-                let given_up = failure.code == code::CANCELLED || failure.code == code::FUNCTION_REMOVED;
-                (EndResult::Failed(failure.clone()), !given_up)
-            }
+            Ending::Output(output) => EndResult::Output(output.clone().unwrap_or_else(Output::null)),
+            Ending::Failed(failure) => EndResult::Failed(failure.clone()),
             Ending::TimedOut { stage, limit_ms } => {
-                (EndResult::TimedOut { stage: *stage, limit_ms: *limit_ms }, true)
+                EndResult::TimedOut { stage: *stage, limit_ms: *limit_ms }
             }
         };
         let end = End {

@@ -1,7 +1,7 @@
 //! Accepted executions that ended badly are kept, listed, tried again or given up.
 
 use crate::{
-    answer::{Answer, DeadLetterView, Refusal, State},
+    answer::{Answer, DeadLetterView, DeliveryStatus, Refusal, State},
     dead_letters::DeadLetter,
     effect::{Effect, Effects, Note},
     execution::{Death, Ending, Execution, Live},
@@ -12,6 +12,7 @@ use crate::{
     limits::Limits,
     name::Name,
     payload::{Failure, Payload, code},
+    sabotage::Sabotage,
     shard::{ExecutionKey, Shard},
 };
 
@@ -26,7 +27,8 @@ impl Shard {
     ) {
         let Some(execution) = self.executions.get_mut(key) else { return };
         let bytes = payload.bytes() + execution.retained_bytes();
-        execution.dead = Some(Box::new(DeadLetter { payload, extra, dead_ms: self.now.unix_ms, bytes }));
+        let dead_ms = execution.finished_ms;
+        execution.dead = Some(Box::new(DeadLetter { payload, extra, dead_ms, bytes, is_given_up: false }));
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.counters.dead_letters += 1;
         }
@@ -45,9 +47,7 @@ impl Shard {
             || self.dead_letters.bytes > self.limits.dead_letters_bytes_max
         {
             let Some(oldest) = self.dead_letters.oldest(&name) else { break };
-            let Some(id) = self.executions.get(oldest).map(|execution| execution.id) else { break };
-            fx.push(Effect::Note(Note::DeadLetterDropped { id }));
-            self.give_up(oldest, fx);
+            self.drop_dead_letter(oldest, fx);
         }
     }
 
@@ -66,21 +66,49 @@ impl Shard {
         fx.reply(ticket, Answer::DeadLetters(letters.collect()));
     }
 
-    /// Gives a dead letter up. Its record stays for as long as those of other finished executions.
+    /// Gives a dead letter up, when that is safe. Its record stays for as long as those of other finished executions.
     pub(super) fn purge(&mut self, ticket: Ticket, name: &Name, id: ExecutionId, fx: &mut Effects) {
-        let answer = match self.dead_letter(name, id) {
-            Ok(key) => {
-                self.give_up(key, fx);
-                Answer::Removed
-            }
-            Err(refusal) => Answer::Refused(refusal),
+        let key = match self.dead_letter(name, id) {
+            Ok(key) => key,
+            Err(refusal) => return fx.reply(ticket, Answer::Refused(refusal)),
         };
-        fx.reply(ticket, answer);
+        // Who gives it up as well writes that once more, and hears of its own record.
+        if let Some(letter) = self.executions.get_mut(key).and_then(|execution| execution.dead.as_mut()) {
+            letter.is_given_up = true;
+        }
+        self.write(Record::Purged { id }, fx);
+        self.journal.promise(Promise::Purge(key, ticket));
+        if self.sabotaged.by(Sabotage::GivenUpBeforeWrite) {
+            self.journaled(u64::MAX, fx);
+        }
     }
 
-    fn give_up(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(id) = self.exhume(key).map(|(id, _)| id) else { return };
+    /// A purge that could not be written down: the dead letter is one as before. The disk may say otherwise.
+    pub(super) fn purge_failed(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(letter) = execution.dead.as_mut() else { return };
+        letter.is_given_up = false;
+        let delivery = execution.delivery.as_ref().map(|delivery| delivery.state.clone());
+        let id = execution.id;
+        self.write_ended(key, fx);
+        if let Some(delivery) = delivery.filter(|delivery| delivery.status != DeliveryStatus::Pending) {
+            self.write(Record::Delivered { id, delivery }, fx);
+        }
+    }
+
+    /// A dead letter is one too many.
+    fn drop_dead_letter(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(id) = self.executions.get(key).map(|execution| execution.id) else { return };
+        fx.push(Effect::Note(Note::DeadLetterDropped { id }));
         self.write(Record::Purged { id }, fx);
+        self.give_up(key, fx);
+    }
+
+    /// A dead letter is none any more.
+    pub(super) fn give_up(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        if self.exhume(key).is_none() {
+            return;
+        }
         if let Some(execution) = self.executions.get_mut(key) {
             // The oldest records go first: its time starts now.
             execution.finished_us = self.now.mono_us;
@@ -105,6 +133,10 @@ impl Shard {
             return Err(Refusal::ShuttingDown);
         }
         let key = self.dead_letter(name, id)?;
+        let letter = self.executions.get(key).and_then(|execution| execution.dead.as_ref());
+        if letter.is_some_and(|letter| letter.is_given_up) {
+            return Err(Refusal::DeadLetterNotFound);
+        }
         let (function_key, function) = self.live_function(name).ok_or(Refusal::FunctionNotFound)?;
         if let Some(refusal) = super::admission::queue_refusal(function) {
             return Err(refusal);
@@ -139,6 +171,7 @@ impl Shard {
         execution.finished_us = 0;
         let old_function = std::mem::replace(&mut execution.function, function_key);
         let live = Live {
+            is_tried: execution.attempt > 0,
             attempts_before: execution.attempt,
             died: Some(Box::new(died)),
             ..Live::new(letter.payload, letter.extra, self.now.mono_us)
@@ -182,7 +215,8 @@ impl Shard {
         execution.dispatched_ms = died.dispatched_ms;
         execution.cold_start = died.cold_start;
         execution.init_ms = died.init_ms;
-        self.finish(key, died.state, died.ending, fx);
+        // Shown at once: that it died of this was safe before.
+        self.finish_at_once(key, died.state, died.ending, fx);
     }
 
     fn dead_letter(&self, name: &Name, id: ExecutionId) -> Result<ExecutionKey, Refusal> {

@@ -105,7 +105,7 @@ impl Shard {
 
     /// Whether an execution waits to be drained when it waits.
     pub(super) fn is_backlogged(&self, execution: &Execution) -> bool {
-        execution.accepted && (self.held || !self.settings.background_scheduler)
+        execution.accepted && (self.held || self.starting || !self.settings.background_scheduler)
     }
 
     /// Takes a slot and sends the next attempt of a queued execution.
@@ -137,7 +137,7 @@ impl Shard {
         execution.attempt += 1;
         execution.dispatched_ms = now.unix_ms;
         let mut extra = live.extra.clone();
-        if execution.attempt > 1
+        if std::mem::replace(&mut live.is_tried, true)
             && let Some(extra) = extra.as_mut()
         {
             // A function that deduplicates by the key would answer a retry with the failure it remembers.

@@ -5,6 +5,7 @@ use crate::{
     answer::{Answer, Refusal, State},
     effect::Effects,
     input::Ticket,
+    journal::Promise,
     name::Name,
     settings::Settings,
     shard::{AttemptKey, Shard},
@@ -17,21 +18,26 @@ impl Shard {
             fx.reply(ticket, Answer::Refused(Refusal::FunctionNotFound));
             return;
         };
-        let attempt = self.dispatch_from_backlog(key, fx);
+        let attempt = if self.starting { None } else { self.dispatch_from_backlog(key, fx) };
         match attempt.and_then(|attempt| self.attempts.get_mut(attempt)) {
             Some(attempt) => attempt.drainer = Some(ticket),
             None => fx.reply(ticket, Answer::Drained { dispatched: false }),
         }
     }
 
-    /// Who asked for this attempt. To be told when all that it causes has been recorded.
-    pub(super) fn take_drainer(&mut self, key: AttemptKey) -> Option<Ticket> {
-        self.attempts.get_mut(key)?.drainer.take()
+    /// Who asked for this attempt, and the newest record from before what it causes.
+    pub(super) fn take_drainer(&mut self, key: AttemptKey) -> Option<(Ticket, u64)> {
+        let ticket = self.attempts.get_mut(key)?.drainer.take()?;
+        Some((ticket, self.journal.written()))
     }
 
-    pub(super) fn tell_drainer(drainer: Option<Ticket>, fx: &mut Effects) {
-        if let Some(ticket) = drainer {
+    /// Tells who asked for an attempt that it is over, when all that it caused is safe.
+    pub(super) fn tell_drainer(&mut self, drainer: Option<(Ticket, u64)>, fx: &mut Effects) {
+        let Some((ticket, before)) = drainer else { return };
+        if self.journal.written() == before {
             fx.reply(ticket, Answer::Drained { dispatched: true });
+        } else {
+            self.journal.promise(Promise::Drain(ticket));
         }
     }
 
@@ -63,9 +69,13 @@ impl Shard {
         let before = std::mem::replace(&mut self.settings, settings);
         self.reconfigure_sync_queue(before.sync_queue);
         self.reconfigure_scaling(before.autoscaler.as_ref());
-        if !released {
-            return;
+        if released && !self.starting {
+            self.release_backlogs();
         }
+    }
+
+    /// What waited to be drained waits for slots.
+    pub(super) fn release_backlogs(&mut self) {
         let functions: Vec<_> = self.functions.iter().map(|(key, _)| key).collect();
         for key in functions {
             let Some(function) = self.functions.get_mut(key) else { continue };

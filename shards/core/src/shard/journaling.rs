@@ -15,10 +15,11 @@ use crate::{
 };
 
 impl Shard {
-    /// Has something written down.
-    pub(super) fn write(&mut self, record: Record, fx: &mut Effects) {
+    /// Has something written down. Returns the record's number.
+    pub(super) fn write(&mut self, record: Record, fx: &mut Effects) -> u64 {
         let number = self.journal.number();
         fx.push(Effect::Journal { number, record });
+        number
     }
 
     /// Has a new execution written down. Until it is safe it waits beside its queue, where it has its place.
@@ -66,12 +67,17 @@ impl Shard {
         execution.accepted = true;
         execution.unwritten = false;
         let attempt = execution.attempt;
-        self.end_sync_wait(key);
-        self.write_accepted(key, fx);
-        self.journal.promise(Promise::Answer(id, ticket));
+        // Before the acceptance: a crash between them must not have a number used again.
+        let failure = execution.last_failure.as_deref().filter(|_| execution.state == State::Queued).cloned();
         if attempt > 0 {
             self.write(Record::Attempted { id, attempt }, fx);
         }
+        if let Some(failure) = failure {
+            self.write(Record::Requeued { id, failure }, fx);
+        }
+        self.write_accepted(key, fx);
+        self.journal.promise(Promise::Answer(id, ticket));
+        self.end_sync_wait(key);
     }
 
     /// Accepts an execution that has ended without a record, and answers when there is one. One record says all of it:
@@ -134,7 +140,8 @@ impl Shard {
 
     /// Everything up to this record is safe: what was promised with it happens.
     pub(super) fn journaled(&mut self, through: u64, fx: &mut Effects) {
-        while let Some((number, promise)) = self.journal.pop(through) {
+        self.journal.is_safe_through(through);
+        while let Some((number, promise)) = self.journal.pop_kept() {
             match promise {
                 Promise::Accept(key, ticket) | Promise::Replay(key, ticket) => {
                     // It may have been cancelled in the meantime, and forgotten: it was accepted all the same.
@@ -166,15 +173,29 @@ impl Shard {
                 }
                 Promise::Register(key) => self.registration_is_safe(key, fx),
                 Promise::Remove(key) => self.removal_is_safe(key, fx),
+                Promise::Purge(key, ticket) => {
+                    self.give_up(key, fx);
+                    fx.reply(ticket, Answer::Removed);
+                }
+                Promise::Drain(ticket) => fx.reply(ticket, Answer::Drained { dispatched: true }),
+                Promise::End(key) => self.end_is_safe(key, number, fx),
+                Promise::Retry(key) => self.retry_is_due(key, number, fx),
+                Promise::Start => self.release_restored(),
             }
         }
     }
 
     /// Records up to this one cannot be written: nothing may be promised.
     pub(super) fn journal_failed(&mut self, through: u64, fx: &mut Effects) {
-        while let Some((number, promise)) = self.journal.pop(through) {
-            self.break_promise(number, promise, fx);
+        while let Some((number, promise)) = self.journal.pop_broken(through) {
+            if let Promise::End(key) = promise {
+                self.end_is_delayed(key, number, fx);
+            }
+            if let Some(promise) = self.journal.delay(number, promise) {
+                self.break_promise(number, promise, fx);
+            }
         }
+        self.show_delayed_ends(fx);
     }
 
     /// One record was not taken.
@@ -189,7 +210,22 @@ impl Shard {
                 execution.accepted = false;
                 self.accepted_count -= 1;
             }
-            self.break_promise(number, promise, fx);
+            match promise {
+                // A fact that a store had no room for: it will never be written, and nothing more can be waited for.
+                Promise::End(key) => self.end_is_safe(key, number, fx),
+                Promise::Retry(key) => self.retry_is_due(key, number, fx),
+                Promise::Start => self.release_restored(),
+                promise => self.break_promise(number, promise, fx),
+            }
+        }
+    }
+
+    /// Another attempt may be made, unless its pause lasts.
+    fn retry_is_due(&mut self, key: ExecutionKey, number: u64, fx: &mut Effects) {
+        let live = self.executions.get(key).and_then(|execution| execution.live.as_ref());
+        let is_due = live.is_some_and(|live| live.backoff.is_none());
+        if is_due && self.awaits_record(key, number) && self.unpark(key) {
+            self.dispatch_or_enqueue(key, fx);
         }
     }
 
@@ -219,6 +255,13 @@ impl Shard {
             }
             Promise::Register(key) => self.registration_failed(key, fx),
             Promise::Remove(key) => self.removal_failed(key, fx),
+            Promise::Purge(key, ticket) => {
+                self.purge_failed(key, fx);
+                fx.reply(ticket, refused);
+            }
+            Promise::Drain(ticket) => fx.reply(ticket, refused),
+            // They wait on.
+            Promise::End(_) | Promise::Retry(_) | Promise::Start => {}
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
 //! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
-//! execution ends), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
+//! execution ends), `ending` (what it came to is shown), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
 //! forgotten). `sync_queue` refuses synchronous calls early. `restoration` takes back what was there before the server started.
 
 mod admission;
@@ -11,6 +11,7 @@ mod dead_letters;
 mod delivery;
 mod dispatch;
 mod drain_once;
+mod ending;
 mod journaling;
 mod progress;
 mod registry;
@@ -158,6 +159,8 @@ pub struct Shard {
     payloads: VecDeque<ExecutionKey>,
     /// Accepted executions that have not ended.
     pub(crate) accepted_count: usize,
+    /// Bytes of what ended and is not shown yet.
+    pub(crate) concealed_bytes: u64,
     sweep: Option<TimerKey>,
     /// The next decisions about replicas, and the functions whose turn has yet to come in this round.
     pub(crate) scaling_timer: Option<TimerKey>,
@@ -167,6 +170,10 @@ pub struct Shard {
     pub(crate) sabotaged: Sabotaged,
     /// What was there before is still being taken back: nothing is dispatched.
     restoring: bool,
+    /// That this server has started is being written down: what was accepted by another one does not run before.
+    pub(crate) starting: bool,
+    /// How many servers have started.
+    starts: u64,
     /// Nobody waits for the end of an execution to read it any more.
     watches_ended: bool,
     /// Accepted executions wait for another server.
@@ -202,6 +209,7 @@ impl Shard {
             retained: Default::default(),
             payloads: VecDeque::new(),
             accepted_count: 0,
+            concealed_bytes: 0,
             sweep: None,
             scaling_timer: None,
             scaling_turn: VecDeque::new(),
@@ -209,6 +217,8 @@ impl Shard {
             random: seed,
             sabotaged: Sabotaged::default(),
             restoring: false,
+            starting: false,
+            starts: 0,
             watches_ended: false,
             held: false,
             draining: false,
@@ -250,7 +260,7 @@ impl Shard {
             Input::JournalFailed { through } => self.journal_failed(through, fx),
             Input::JournalRefused { number } => self.journal_refused(number, fx),
             Input::Restore(stored) => self.restore(stored, fx),
-            Input::Restored => self.restored(),
+            Input::Restored => self.restored(fx),
             Input::EndWatches => self.end_watches(fx),
             Input::Hold => self.hold(),
             Input::GetFunction { ticket, name } => {

@@ -198,7 +198,8 @@ impl Shard {
             }
             let message = format!("Function '{name}' was removed before the execution could run");
             let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));
-            self.finish(execution, State::Error, Ending::Failed(failure), fx);
+            // Its record says that what waits ends with it.
+            self.finish_at_once(execution, State::Error, Ending::Failed(failure), fx);
         }
         if managed {
             fx.push(Effect::Teardown { function: key, name });

@@ -13,7 +13,7 @@ use crate::{
     function::Function,
     id_table::TableNumber,
     input::{FunctionSpec, Provisioned, Target},
-    journal::{End, EndResult, Record},
+    journal::{End, EndResult, Promise, Record},
     payload::{Failure, code},
     recovery::{Stored, StoredExecution},
     shard::{ExecutionKey, FunctionKey, Shard},
@@ -28,14 +28,20 @@ impl Shard {
     pub(super) fn restore(&mut self, stored: Stored, fx: &mut Effects) {
         self.restoring = true;
         match stored {
+            Stored::Start(starts) => self.starts = starts,
             Stored::Function(spec) => self.restore_function(spec, fx),
             Stored::Execution(execution) => self.restore_execution(*execution, fx),
         }
     }
 
-    /// Everything is back: what waits may run.
-    pub(super) fn restored(&mut self) {
+    /// Everything is back: what waits may run. What was accepted does so when it is written down that there is another
+    /// server: whoever comes after this one must know which attempts it may have made.
+    pub(super) fn restored(&mut self, fx: &mut Effects) {
         self.restoring = false;
+        if self.starting {
+            self.write(Record::Started { start: self.starts + 1 }, fx);
+            self.journal.promise(Promise::Start);
+        }
         let functions: Vec<FunctionKey> = self.functions.iter().map(|(key, _)| key).collect();
         for key in functions {
             if let Some(function) = self.functions.get_mut(key) {
@@ -44,6 +50,14 @@ impl Shard {
             self.ring(key);
         }
         self.arm_sweep();
+    }
+
+    /// It is written down that there is another server.
+    pub(super) fn release_restored(&mut self) {
+        self.starting = false;
+        if self.settings.background_scheduler && !self.held {
+            self.release_backlogs();
+        }
     }
 
     /// A function is visible at once. Its instances are gone: its calls wait for new ones.
@@ -146,6 +160,7 @@ impl Shard {
         function_key: FunctionKey,
         end: Option<&End>,
     ) -> ExecutionKey {
+        let unrecorded = if end.is_none() { stored.unrecorded } else { 0 };
         let mut label = None;
         if let Some(function) = self.functions.get_mut(function_key) {
             function.accounting.accepted += 1;
@@ -161,7 +176,8 @@ impl Shard {
             function: function_key,
             label: label.unwrap_or_else(|| Arc::from(stored.function.as_str())),
             state: end.map_or(State::Queued, |end| end.result.state()),
-            attempt: stored.attempt,
+            shown: None,
+            attempt: stored.attempt + unrecorded,
             accepted: true,
             unwritten: false,
             keyed: stored.extra.as_ref().is_some_and(|extra| extra.idempotency.is_some()),
@@ -194,7 +210,9 @@ impl Shard {
     /// What had not ended waits again: at the tail, for those before it are there already.
     fn restore_live(&mut self, key: ExecutionKey, stored: StoredExecution) {
         let now = self.now;
-        let before = stored.attempts_before.saturating_add(u32::from(stored.is_interrupted));
+        self.starting = true;
+        let uncounted = u32::from(stored.is_interrupted) + stored.unrecorded;
+        let before = stored.attempts_before.saturating_add(uncounted);
         let age_us = |since_ms: u64| now.unix_ms.saturating_sub(since_ms).saturating_mul(1000);
         let max_age_ms = stored.extra.as_ref().and_then(|extra| extra.max_age_ms);
         // One that is over by now ends in the next step.
@@ -203,7 +221,8 @@ impl Shard {
             (now.mono_us + left_us).max(1)
         });
         let live = Live {
-            attempts_before: before.min(stored.attempt),
+            is_tried: stored.attempt > 0,
+            attempts_before: before.min(stored.attempt + stored.unrecorded),
             accepted_us: now.mono_us.saturating_sub(age_us(stored.created_ms)),
             ..Live::new(stored.payload, stored.extra, now.mono_us)
         };
@@ -221,7 +240,7 @@ impl Shard {
         let name = &execution.label;
         let message = format!("Function '{name}' was removed before the execution could run");
         let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));
-        self.finish(key, State::Error, Ending::Failed(failure), fx);
+        self.finish_at_once(key, State::Error, Ending::Failed(failure), fx);
     }
 
     /// What had ended is kept for the rest of its time; a result that was not delivered yet is delivered.
@@ -242,8 +261,13 @@ impl Shard {
         };
         if stored.dead {
             let bytes = stored.payload.bytes() + execution.retained_bytes();
-            let letter =
-                DeadLetter { payload: stored.payload, extra: stored.extra, dead_ms: end.finished_ms, bytes };
+            let letter = DeadLetter {
+                payload: stored.payload,
+                extra: stored.extra,
+                dead_ms: end.finished_ms,
+                bytes,
+                is_given_up: false,
+            };
             execution.dead = Some(Box::new(letter));
         }
         match (&mut execution.delivery, stored.delivery) {

@@ -5,7 +5,7 @@ use crate::{
     effect::{Effect, Effects, Note},
     execution::Ending,
     function::Function,
-    journal::Record,
+    journal::{Promise, Record},
     payload::Failure,
     sabotage::Sabotage,
     shard::{ExecutionKey, Shard},
@@ -32,7 +32,8 @@ impl Shard {
         let retry_after_ms = retry_after_ms.filter(|_| !self.sabotaged.by(Sabotage::PauseIgnored));
         let wait_us = retry_wait_us(function, made, retry_after_ms, self.limits.retry_wait_us_max, random);
         let at_once = wait_us == 0 && !backlogged && function.can_dispatch() && function.queue.is_empty();
-        if !at_once && function.waiting_count() >= function.places() {
+        // It counts against the queue until it is dispatched, also when that is at once.
+        if function.waiting_count() >= function.places() {
             function.counters.queue_rejections += 1;
             if self.sabotaged.by(Sabotage::RetryDropped) {
                 return;
@@ -46,7 +47,9 @@ impl Shard {
         fx.push(Effect::Note(Note::Retry { id, attempt: number, code: failure.code.clone() }));
         // Of an earlier attempt only code and message are ever shown.
         let failure = Failure { body: None, ..*failure };
+        let must_be_safe = accepted && !self.sabotaged.by(Sabotage::RetriedBeforeWrite);
         if accepted {
+            // The next number is used when it is certain that no other server uses it once more.
             self.write(Record::Requeued { id, failure: failure.clone() }, fx);
         }
         let Some(execution) = self.executions.get_mut(key) else { return };
@@ -60,6 +63,9 @@ impl Shard {
             // The first attempt may have gone out without a wait, with its payload in the read buffer.
             live.payload.detach();
         }
+        if must_be_safe {
+            self.await_record(key, Promise::Retry(key));
+        }
         if wait_us > 0 {
             let timer = self.timers.insert(self.now.mono_us + wait_us, Due::Backoff(key));
             if let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) {
@@ -67,6 +73,8 @@ impl Shard {
             }
             self.park(key);
             // A replica may start while the back-off lasts.
+            self.wake(function_key, fx);
+        } else if must_be_safe {
             self.wake(function_key, fx);
         } else if at_once {
             self.dispatch(key, fx);

@@ -56,7 +56,7 @@ impl Shard {
         let attempt = execution.in_flight.and_then(|attempt| self.attempts.get(attempt));
         match (execution.state, attempt) {
             (State::Running, Some(attempt)) if attempt.connecting => Stage::Dispatch,
-            (State::Running, _) => Stage::Function,
+            (State::Running | State::Success | State::Error | State::Timeout, _) => Stage::Function,
             _ => match self.functions.get(execution.function) {
                 Some(function) if !function.has_instance() => Stage::Instance,
                 _ => Stage::Queue,
@@ -109,6 +109,10 @@ impl Shard {
         let Some(execution) = self.executions.get_mut(key) else { return };
         if let Some(live) = execution.live.as_mut() {
             live.backoff = None;
+            if !self.journal.is_safe(live.record) && self.journal.decides(live.record) {
+                // Queued when its record is safe.
+                return;
+            }
         }
         let function = execution.function;
         if let Some(function) = self.functions.get_mut(function) {

@@ -7,7 +7,7 @@ use crate::{
     id::ExecutionId,
     input::Ticket,
     shard::{ExecutionKey, Shard},
-    timers::Due,
+    timers::{Due, TimerKey},
 };
 
 impl Shard {
@@ -65,7 +65,9 @@ impl Shard {
             .collect();
         for key in watched {
             let live = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut());
-            let watchers = live.map(|live| std::mem::take(&mut live.watchers)).unwrap_or_default();
+            // Who cancelled it hears of the record of that.
+            let reads = |watcher: &mut Watcher| watcher.timer != TimerKey::NONE;
+            let watchers = live.map(|live| live.watchers.extract_if(.., reads).collect()).unwrap_or_default();
             self.tell(key, watchers, fx);
         }
     }

@@ -16,6 +16,10 @@ pub(super) enum Asked {
     Read { id: ExecutionId, due_us: u64 },
     /// To try a dead letter again.
     Replay(ExecutionId),
+    /// To give a dead letter up.
+    Purge(ExecutionId),
+    /// To cancel an execution.
+    Cancel,
     /// To register a function.
     Register,
     /// To remove a function.

@@ -29,6 +29,8 @@ pub(super) struct OnRecord {
 struct Ledger {
     functions: BTreeMap<Name, Policy>,
     executions: BTreeMap<ExecutionId, OnRecord>,
+    /// Attempts made before their execution was accepted, and whether they go on.
+    early: BTreeMap<ExecutionId, (u32, bool)>,
 }
 
 impl Auditor {
@@ -66,10 +68,17 @@ impl Ledger {
             Record::Removed { name } => {
                 self.functions.remove(name);
             }
+            Record::Started { .. } => {}
             Record::Accepted { id, function, .. } => {
                 let on_record = self.executions.entry(*id).or_default();
                 if std::mem::take(&mut on_record.forgotten) {
                     *on_record = OnRecord::default();
+                }
+                if let Some((attempts, interrupted)) = self.early.remove(id)
+                    && on_record.function.is_none()
+                    && on_record.end.is_none()
+                {
+                    (on_record.attempts, on_record.interrupted) = (attempts, interrupted);
                 }
                 on_record.function = Some(*function);
             }
@@ -89,8 +98,17 @@ impl Ledger {
             | Record::Delivered { id, .. }
             | Record::Forgotten { id } => {
                 let known = self.executions.get_mut(id).filter(|on_record| !on_record.forgotten);
-                if let Some(on_record) = known {
-                    on_record.read(record);
+                match (known, record) {
+                    (Some(on_record), _) => on_record.read(record),
+                    (None, Record::Attempted { attempt, .. }) => {
+                        self.early.insert(*id, (*attempt, true));
+                    }
+                    (None, Record::Requeued { .. }) => {
+                        if let Some((_, goes_on)) = self.early.get_mut(id) {
+                            *goes_on = false;
+                        }
+                    }
+                    _ => {}
                 }
             }
         }
@@ -101,7 +119,9 @@ impl OnRecord {
     fn read(&mut self, record: &Record) {
         match record {
             Record::Attempted { attempt, .. } if self.end.is_none() => {
-                self.uncounted += u32::from(self.interrupted);
+                // Numbers may be left out.
+                let left_out = attempt.saturating_sub(self.attempts + 1);
+                self.uncounted += left_out + u32::from(self.interrupted);
                 self.attempts = self.attempts.max(*attempt);
                 self.interrupted = true;
             }

@@ -1,8 +1,8 @@
 //! What a step caused, taken into the accounts in its order.
 
 use shard_core::{
-    Answer, Dispatch, Effect, ExecutionId, Note, Now, Record, Refusal, Ticket, journal::EndResult,
-    payload::code,
+    Answer, Dispatch, Effect, ExecutionId, ExecutionView, Note, Now, Record, Refusal, Ticket,
+    journal::EndResult, payload::code,
 };
 
 use super::{Asked, Auditor, Cause, Verdict, run::End};
@@ -25,6 +25,7 @@ impl Auditor {
                 }
                 Effect::Deliver { id, .. } => {
                     self.stats.delivered += 1;
+                    self.is_told(*id)?;
                     self.executions.delivers(*id)?;
                 }
                 Effect::Note(Note::Retry { id, attempt, code }) => {
@@ -32,6 +33,7 @@ impl Auditor {
                     let reported = code != code::FUNCTION_TIMEOUT;
                     self.retried(now, *id, *attempt, reported)?;
                 }
+                Effect::Note(Note::DeadLetterDropped { id }) => self.executions.get_mut(*id)?.dead = false,
                 Effect::Note(Note::Late { .. }) => self.stats.late += 1,
                 _ => {}
             }
@@ -81,7 +83,7 @@ impl Auditor {
                     _ => self.rates.admitted_to(epoch, limit, now),
                 }
             }
-            Cause::Replay(_) | Cause::DrainOnce | Cause::Other => Ok(()),
+            Cause::Replay(_) | Cause::DrainOnce | Cause::Purge(_) | Cause::Other => Ok(()),
         }
     }
 
@@ -124,6 +126,9 @@ impl Auditor {
             self.queues.leave(id);
         }
         let (epoch, policy) = (registration.epoch, &registration.policy);
+        if run.accepted {
+            self.records.may_be_tried_again(id)?;
+        }
         self.executions.dispatched(now.mono_us, dispatch, policy)?;
         self.slots.taken((shard, dispatch.attempt), (id, dispatch.number), (epoch, policy), now.mono_us)
     }
@@ -149,6 +154,7 @@ impl Auditor {
                     return Err(format!("{id} was accepted twice"));
                 }
                 run.on_record = true;
+                run.is_unsure = false;
                 self.records.accepts(shard, number, *id);
                 let (name, bytes) = (run.name, run.payload.len() as u64);
                 // A call that another one joined was there before, and waits or runs already.
@@ -165,8 +171,21 @@ impl Auditor {
                     false => Err(format!("attempt {attempt} of {id} is on record, not {}", run.attempts)),
                 }
             }
-            Record::Requeued { .. } => Ok(()),
-            Record::Ended { id, end, dead } => self.end_of_accepted(now, *id, &end.result, *dead),
+            Record::Requeued { id, .. } => {
+                // What went before its acceptance is written down with that.
+                if self.executions.get_mut(*id)?.accepted && !self.records.is_unwritten(*id) {
+                    self.records.requeues(shard, number, *id);
+                }
+                Ok(())
+            }
+            Record::Ended { id, end, dead } => {
+                let run = self.executions.get_mut(*id)?;
+                // It ends as if it had not been accepted.
+                run.is_unsure |= self.records.is_unwritten(*id);
+                let known = run.is_known_to_end(&End::of(&end.result));
+                self.records.ends(shard, number, *id, known);
+                self.end_of_accepted(now, *id, &end.result, *dead)
+            }
             Record::Kept { id, end, dead, .. } => {
                 let run = self.executions.get_mut(*id)?;
                 if std::mem::replace(&mut run.accepted, true) && !self.records.is_doubtful(*id) {
@@ -192,14 +211,18 @@ impl Auditor {
                 self.executions.replayed(now.mono_us, *id, epoch, asker)?;
                 self.queues.enter(*id, (epoch, queue_size), true, 0, true)
             }
-            Record::Purged { id } => {
-                self.executions.get_mut(*id)?.dead = false;
+            Record::Purged { .. } => {
+                // Else it was one too many, which a note says.
+                if let Cause::Purge(asker) = self.cause {
+                    self.records.purges(shard, number, asker);
+                }
                 Ok(())
             }
             Record::Forgotten { id } => self.executions.forgotten(*id),
             Record::Registered { .. }
             | Record::Removed { .. }
             | Record::Reinstated { .. }
+            | Record::Started { .. }
             | Record::Delivered { .. } => Ok(()),
         }
     }
@@ -207,6 +230,11 @@ impl Auditor {
     fn end_of_accepted(&mut self, now: Now, id: ExecutionId, result: &EndResult, dead: bool) -> Verdict {
         self.queues.leave(id);
         let run = self.executions.get_mut(id)?;
+        let again = run.dead && run.ended.as_ref().is_some_and(|end| *end == End::of(result));
+        if again && dead {
+            // A purge of it could not be written down: it is a dead letter as before.
+            return Ok(());
+        }
         if !std::mem::replace(&mut run.on_record, false) {
             return Err(format!("{id} ends on record, and was not alive on record"));
         }
@@ -220,6 +248,7 @@ impl Auditor {
         match answer {
             Answer::Finished { id, result } => {
                 self.belongs(&asked, *id)?;
+                self.is_told(*id)?;
                 self.queues.leave(*id);
                 let end = match result {
                     Ok(output) => End::Output(output.body.clone()),
@@ -258,6 +287,12 @@ impl Auditor {
                     self.stats.removed += 1;
                     self.registrations.removed(&name)
                 }
+                Asked::Purge(id) => {
+                    self.records.is_purged(ticket)?;
+                    let run = self.executions.get_mut(id)?;
+                    (run.dead, run.is_given_up) = (false, true);
+                    Ok(())
+                }
                 _ => Ok(()),
             },
             Answer::Callback { applied } => {
@@ -265,12 +300,51 @@ impl Auditor {
                 self.slots.called_back();
                 Ok(())
             }
-            Answer::Execution(view) => self.executions.viewed(now.mono_us, view),
+            Answer::Execution(view) => {
+                if matches!(asked, Asked::Cancel) && !view.state.is_terminal() {
+                    return Err(format!("{} was cancelled, and is {}", view.id, view.state.as_str()));
+                }
+                self.viewed(now, view)
+            }
             Answer::DeadLetters(letters) => {
-                letters.iter().try_for_each(|letter| self.executions.viewed(now.mono_us, &letter.execution))
+                letters.iter().try_for_each(|letter| self.viewed(now, &letter.execution))
             }
             Answer::Refused(refusal) => self.refused(now, ticket, &asked, refusal),
             _ => Ok(()),
+        }
+    }
+
+    /// Somebody read an execution. How it ended is read when that is safe, and not before.
+    fn viewed(&mut self, now: Now, view: &ExecutionView) -> Verdict {
+        let id = view.id;
+        let run = self.executions.get_mut(id)?;
+        let is_written = run.accepted && !run.is_unsure && !self.records.is_unwritten(id);
+        if run.ended.is_some()
+            && run.accepted
+            && !self.records.end_is_known_to_be_safe(id)
+            && !view.state.is_terminal()
+        {
+            return match &view.output.is_some() {
+                true => Err(format!("{id} reads wrong: it goes on, and has an output")),
+                false => Ok(()),
+            };
+        }
+        if view.state.is_terminal() && is_written {
+            self.is_told(id)?;
+        }
+        self.executions.viewed(now.mono_us, view)
+    }
+
+    /// Somebody is told how an execution ended.
+    fn is_told(&mut self, id: ExecutionId) -> Verdict {
+        let run = self.executions.get_mut(id)?;
+        if !run.accepted || run.is_unsure || self.records.is_unwritten(id) {
+            return Ok(());
+        }
+        run.is_told = true;
+        match self.records.end_is_safe(id) {
+            true => Ok(()),
+            false => Err(format!("how {id} ended was told before that was safe")),
         }
     }
 
@@ -319,7 +393,13 @@ impl Auditor {
             Asked::Read { id, .. } if *refusal == Refusal::ExecutionNotFound => {
                 self.executions.missed(now.mono_us, *id)
             }
-            Asked::Replay(_) | Asked::Read { .. } | Asked::Remove(_) | Asked::Other => Ok(()),
+            Asked::Replay(id) => {
+                if let Ok(run) = self.executions.get_mut(*id) {
+                    run.is_unsure |= *refusal == Refusal::StoreUnavailable;
+                }
+                Ok(())
+            }
+            Asked::Read { .. } | Asked::Remove(_) | Asked::Purge(_) | Asked::Cancel | Asked::Other => Ok(()),
         }
     }
 

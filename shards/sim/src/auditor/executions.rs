@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{Dispatch, ExecutionId, ExecutionView, Name, Now, Outcome, Policy, State, Ticket};
+use shard_core::{
+    Dispatch, ExecutionId, ExecutionView, Name, Now, Outcome, Policy, State, Ticket, payload::code,
+};
 
 use super::{
     Verdict,
@@ -103,9 +105,14 @@ impl Executions {
         if run.running {
             return fail("the one before goes on".to_owned());
         }
-        if dispatch.number != run.attempts + 1 {
-            return fail(format!("comes after {}", run.attempts));
+        // Every crash may leave one out, for it may have been used.
+        if !(run.attempts + 1..=run.attempts + 1 + run.crashes).contains(&dispatch.number) {
+            return fail(format!("comes after {}, and {} crashes", run.attempts, run.crashes));
         }
+        if let Some(counted) = run.counted.take() {
+            run.attempts_before = dispatch.number - 1 - counted;
+        }
+        run.crashes = 0;
         // Once it is on record as accepted it may have as many as those have; a record that could not be written changes
         // nothing about that.
         let allowed = policy.attempts_of(run.accepted);
@@ -116,7 +123,7 @@ impl Executions {
             return fail(format!("it has another payload: {:?}", dispatch.payload.input));
         }
         let key = dispatch.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
-        if key.is_some() && dispatch.number > 1 {
+        if key.is_some() && run.is_tried {
             return fail("a retry carries the idempotency key".to_owned());
         }
         if now_us < run.not_before_us {
@@ -127,7 +134,7 @@ impl Executions {
             return fail("it is older than it may become".to_owned());
         }
         run.attempts = dispatch.number;
-        run.running = true;
+        (run.running, run.is_tried) = (true, true);
         Ok(())
     }
 
@@ -168,6 +175,7 @@ impl Executions {
         }
         run.dead = false;
         run.on_record = true;
+        run.is_told = false;
         run.died = run.ended.take().map(|end| (asker, end));
         run.epoch = epoch;
         run.attempts_before = run.attempts;
@@ -207,7 +215,7 @@ impl Executions {
         if *view.function != *run.name.as_str() {
             return fail(format!("it is of {}", view.function));
         }
-        if view.attempt != run.attempts {
+        if !(run.attempts..=run.attempts + run.crashes).contains(&view.attempt) {
             return fail(format!("attempt {} instead of {}", view.attempt, run.attempts));
         }
         match (&run.ended, view.state.is_terminal()) {
@@ -262,6 +270,14 @@ impl Executions {
             let may_be_gone = run.ended.is_some() && on_record.get(id).is_some_and(|kept| kept.forgotten);
             if run.promised && kept.is_none() && !may_be_gone {
                 return Err(format!("{id} was accepted, and the crash has undone that"));
+            }
+            let is_removed =
+                matches!(&run.ended, Some(End::Failed(words)) if words.starts_with(code::FUNCTION_REMOVED));
+            if run.is_told && !is_removed && kept.is_some_and(|kept| kept.end.is_none()) {
+                return Err(format!("how {id} ended was told, and the crash has undone that"));
+            }
+            if run.is_given_up && kept.is_some_and(|kept| kept.dead) {
+                return Err(format!("{id} was given up, and the crash has made it a dead letter again"));
             }
             let changed = kept.and_then(|kept| kept.end.as_ref()).zip(run.ended.as_ref());
             let undone = |kept| run.died.as_ref().is_some_and(|(_, died)| same(kept, died));

@@ -44,6 +44,7 @@ enum Cause {
     Call { ticket: Ticket, id: ExecutionId, name: Name, accepted: bool },
     Replay(Ticket),
     DrainOnce,
+    Purge(Ticket),
     Other,
 }
 
@@ -95,6 +96,11 @@ impl Auditor {
             Input::GetExecution { ticket, id, wait_ms } => {
                 let due_us = now.mono_us + u64::from(*wait_ms) * 1000;
                 self.callers.asked(*ticket, Asked::Read { id: *id, due_us })?;
+            }
+            Input::Cancel { ticket, .. } => self.callers.asked(*ticket, Asked::Cancel)?,
+            Input::Purge { ticket, id, .. } => {
+                self.cause = Cause::Purge(*ticket);
+                self.callers.asked(*ticket, Asked::Purge(*id))?;
             }
             Input::Replay { ticket, id, .. } => {
                 self.cause = Cause::Replay(*ticket);

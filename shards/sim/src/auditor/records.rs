@@ -16,6 +16,12 @@ pub(super) struct Records {
     /// The one that says that a dead letter is tried again, by who asked for that: an execution may die again, and be tried again,
     /// before the first of them is told.
     replays: BTreeMap<Ticket, (u16, u64)>,
+    /// The newest one that says how an execution ended, unless it has been safe since a crash.
+    ends: BTreeMap<ExecutionId, (u16, u64)>,
+    /// The newest one that says that another attempt follows.
+    requeues: BTreeMap<ExecutionId, (u16, u64)>,
+    /// The one that says that a dead letter is given up, by who asked for that.
+    purges: BTreeMap<Ticket, (u16, u64)>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -23,6 +29,10 @@ struct Numbers {
     written: u64,
     /// Up to here it is known what became of records.
     decided: u64,
+    /// Up to here all is safe that is no acceptance: what could not be written is, before anything that comes after.
+    facts: u64,
+    /// The same before the shard was told last.
+    facts_before: u64,
     /// Groups that could not be written: first and last number.
     failed: Vec<(u64, u64)>,
 }
@@ -33,6 +43,9 @@ impl Records {
             shards: vec![Numbers::default(); usize::from(shards)],
             acceptance: BTreeMap::new(),
             replays: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            requeues: BTreeMap::new(),
+            purges: BTreeMap::new(),
         }
     }
 
@@ -60,7 +73,11 @@ impl Records {
     pub(super) fn told(&mut self, shard: u16, told: Told) {
         let numbers = &mut self.shards[usize::from(shard)];
         match told {
-            Told::Written(through) => numbers.decided = numbers.decided.max(through),
+            Told::Written(through) => {
+                numbers.decided = numbers.decided.max(through);
+                numbers.facts_before = numbers.facts;
+                numbers.facts = numbers.facts.max(through);
+            }
             Told::Failed(through) => {
                 numbers.failed.push((numbers.decided + 1, through));
                 numbers.decided = numbers.decided.max(through);
@@ -74,6 +91,58 @@ impl Records {
         self.shards.iter_mut().for_each(|numbers| *numbers = Numbers::default());
         self.acceptance.values_mut().for_each(|(_, number)| *number = 0);
         self.replays.clear();
+        self.ends.clear();
+        self.requeues.clear();
+        self.purges.clear();
+    }
+
+    /// It says how an execution ended. `known`: that was safe before.
+    pub(super) fn ends(&mut self, shard: u16, number: u64, id: ExecutionId, known: bool) {
+        if !known {
+            self.ends.insert(id, (shard, number));
+        }
+    }
+
+    /// It says that another attempt follows.
+    pub(super) fn requeues(&mut self, shard: u16, number: u64, id: ExecutionId) {
+        self.requeues.insert(id, (shard, number));
+    }
+
+    /// It says that a dead letter is given up, as this caller wants it.
+    pub(super) fn purges(&mut self, shard: u16, number: u64, ticket: Ticket) {
+        self.purges.insert(ticket, (shard, number));
+    }
+
+    /// Whether a crash leaves it ended as it did.
+    pub(super) fn end_is_safe(&self, id: ExecutionId) -> bool {
+        self.ends.get(&id).is_none_or(|record| self.fact_is_safe(*record))
+    }
+
+    /// Whether its shard has known that for more than this step.
+    pub(super) fn end_is_known_to_be_safe(&self, id: ExecutionId) -> bool {
+        self.ends
+            .get(&id)
+            .is_none_or(|(shard, number)| *number <= self.shards[usize::from(*shard)].facts_before)
+    }
+
+    /// Checks that nobody will use the number of an attempt that goes out once more.
+    pub(super) fn may_be_tried_again(&self, id: ExecutionId) -> Verdict {
+        match self.requeues.get(&id).filter(|record| !self.fact_is_safe(**record)) {
+            Some((_, number)) => Err(format!("{id} is tried again before its record {number} is safe")),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the purge that this caller asked for survives a crash.
+    pub(super) fn is_purged(&self, ticket: Ticket) -> Verdict {
+        match self.purges.get(&ticket) {
+            Some(record) if self.fact_is_safe(*record) => Ok(()),
+            _ => Err("a dead letter was given up before that was safe".to_owned()),
+        }
+    }
+
+    fn fact_is_safe(&self, (shard, number): (u16, u64)) -> bool {
+        number <= self.shards[usize::from(shard)].facts
     }
 
     /// Whether its acceptance may be written down once more: nobody knows what became of the record before, or of a later
@@ -81,6 +150,12 @@ impl Records {
     pub(super) fn is_doubtful(&self, id: ExecutionId) -> bool {
         let Some((shard, number)) = self.acceptance.get(&id) else { return true };
         self.shards[usize::from(*shard)].failed.iter().any(|(_, to)| to >= number)
+    }
+
+    /// Whether its acceptance could not be written: nobody was told of it.
+    pub(super) fn is_unwritten(&self, id: ExecutionId) -> bool {
+        let Some((shard, number)) = self.acceptance.get(&id) else { return true };
+        self.shards[usize::from(*shard)].failed.iter().any(|(from, to)| (from..=to).contains(&number))
     }
 
     /// Checks that an execution's acceptance survives a crash.

@@ -1,7 +1,7 @@
 //! One execution, as the auditor knows it.
 
 use bytes::Bytes;
-use shard_core::{ExecutionId, Failure, Invoke, Name, State, Ticket, journal::EndResult};
+use shard_core::{ExecutionId, Failure, Invoke, Name, State, Ticket, journal::EndResult, payload::code};
 
 use super::{Verdict, crash::OnRecord};
 use crate::functions::{BROKEN, origin};
@@ -28,6 +28,17 @@ pub(super) struct Run {
     pub(super) attempts: u32,
     /// Attempts that do not count against those that it may have.
     pub(super) attempts_before: u32,
+    /// Crashes since the last one, and attempts that count by then, until it is known which number comes next.
+    pub(super) crashes: u32,
+    pub(super) counted: Option<u32>,
+    /// An attempt was made, as far as records say.
+    pub(super) is_tried: bool,
+    /// Somebody was told how it ended.
+    pub(super) is_told: bool,
+    /// It was a dead letter, and whoever gave it up was told that it is none any more.
+    pub(super) is_given_up: bool,
+    /// A record that says that it is there may be missing.
+    pub(super) is_unsure: bool,
     /// When it was accepted for this life, and how old it may become, in microseconds.
     pub(super) queued_us: u64,
     pub(super) max_age_us: Option<u64>,
@@ -97,6 +108,12 @@ impl Run {
             died: None,
             attempts: 0,
             attempts_before: 0,
+            crashes: 0,
+            counted: None,
+            is_tried: false,
+            is_told: false,
+            is_given_up: false,
+            is_unsure: false,
             queued_us: now_us,
             max_age_us: extra.and_then(|extra| extra.max_age_ms).map(|ms| u64::from(ms) * 1000),
             running: false,
@@ -130,6 +147,15 @@ impl Run {
         self.died.take_if(|(of, _)| *of == asker);
     }
 
+    /// Whether it is safe already that it ends like this: it had died of that before it was tried again, or its function is
+    /// removed.
+    pub(super) fn is_known_to_end(&self, end: &End) -> bool {
+        let died = self.died.as_ref().is_some_and(|(_, died)| died == end);
+        let dead = self.dead && self.ended.as_ref() == Some(end);
+        let removed = matches!(end, End::Failed(words) if words.starts_with(code::FUNCTION_REMOVED));
+        died || dead || removed
+    }
+
     /// Whether it was a dead letter at that time, and is tried again.
     pub(super) fn is_replayed_since(&self, at_us: u64) -> bool {
         self.queued_us > at_us.max(self.offered_us)
@@ -150,8 +176,18 @@ impl Run {
         self.ends = self.ends.max(u32::from(kept.end.is_some()));
         self.dead = kept.dead;
         self.died = None;
-        self.attempts = kept.attempts;
-        self.attempts_before = kept.uncounted();
+        self.is_tried = kept.attempts > 0;
+        self.is_unsure = false;
+        // What was sent, on record or not.
+        self.attempts = self.attempts.max(kept.attempts);
+        if kept.end.is_some() {
+            self.attempts = kept.attempts;
+            self.attempts_before = kept.uncounted();
+            (self.crashes, self.counted) = (0, None);
+        } else {
+            self.crashes += 1;
+            self.counted = Some(kept.attempts - kept.uncounted());
+        }
         self.running = false;
         self.withdrawn = false;
         self.muddy = false;

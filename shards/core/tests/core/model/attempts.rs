@@ -124,8 +124,9 @@ impl Oracle {
             return self.expire(ticket);
         }
         self.dispatch_next(at);
+        let accepted = self.executions[&ticket].accepted;
         let at_once = wait_ms == 0 && self.can_dispatch(at) && self.functions[at].queue.is_empty();
-        if !at_once && self.waiting(at).len() >= self.functions[at].policy.queue_size as usize {
+        if self.waiting(at).len() >= self.functions[at].policy.queue_size as usize {
             self.functions[at].counts.rejections += 1;
             self.functions[at].counts.lost_retries += 1;
             return self.finish(ticket, State::Error, code);
@@ -136,10 +137,13 @@ impl Oracle {
         let execution = self.get(ticket);
         execution.state = State::Queued;
         execution.last_code = code;
-        if at_once {
-            self.dispatch(ticket);
-        } else if wait_ms > 0 {
+        if wait_ms > 0 {
             execution.backoff = Some((until_ms, order));
+        } else if accepted {
+            // When the record of the attempt is safe, after everything else that this step causes.
+            self.recorded.push(ticket);
+        } else if at_once {
+            self.dispatch(ticket);
         } else {
             self.functions[at].queue.push(ticket);
         }
@@ -154,21 +158,32 @@ impl Oracle {
         execution.kept_from_ms = now_ms;
         execution.backoff = None;
         execution.expiry = None;
-        let answer = execution.answer(ticket);
-        let function = execution.function;
-        for waiter in std::mem::take(&mut execution.waiters) {
-            if !waiter.gone {
-                self.reply(waiter.ticket, &answer);
-            }
-        }
+        let (function, accepted) = (execution.function, execution.accepted);
         self.leave_queue(function);
-        if !self.bury(ticket) {
-            self.finished.push(ticket);
+        if accepted && code != "FUNCTION_REMOVED" {
+            // When the record of its end is safe, after everything else that this step causes.
+            self.recorded.push(ticket);
+        } else {
+            self.show(ticket);
         }
         match state {
             State::Success => self.functions[function].counts.successes += 1,
             State::Error => self.functions[function].counts.errors += 1,
             _ => {}
+        }
+    }
+
+    /// Who waits for an execution that ended is told so.
+    pub(super) fn show(&mut self, ticket: u64) {
+        let execution = self.get(ticket);
+        let answer = execution.answer(ticket);
+        for waiter in std::mem::take(&mut execution.waiters) {
+            if !waiter.gone {
+                self.reply(waiter.ticket, &answer);
+            }
+        }
+        if !self.bury(ticket) {
+            self.finished.push(ticket);
         }
     }
 
@@ -236,8 +251,8 @@ impl Oracle {
         let attempt = self.attempt_at(ticket, execution.attempt).map(|at| &self.attempts[at]);
         match (execution.state, attempt) {
             (State::Running, Some(attempt)) if attempt.connecting => "dispatch",
-            (State::Running, _) => "function",
-            _ => "queue",
+            (State::Queued, _) => "queue",
+            _ => "function",
         }
     }
 

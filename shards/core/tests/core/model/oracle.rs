@@ -91,6 +91,8 @@ pub(super) struct Oracle {
     pub(super) dead: BTreeMap<u8, Vec<u64>>,
     /// Executions in the order in which their records go.
     pub(super) finished: Vec<u64>,
+    /// Executions that wait for a record: of the attempt before, or of their end.
+    pub(super) recorded: Vec<u64>,
     pub(super) drained: bool,
     pub(super) order: u64,
     pub(super) out: Vec<String>,
@@ -124,10 +126,31 @@ impl Oracle {
             Step::Drain { .. } => self.give_up(),
             registry => self.registry_step(registry),
         }
+        self.dispatch_all();
+        for ticket in std::mem::take(&mut self.recorded) {
+            let execution = &self.executions[&ticket];
+            let at = execution.function;
+            if execution.is_terminal() {
+                self.show(ticket);
+                continue;
+            }
+            if execution.state != State::Queued || execution.discarded {
+                continue;
+            }
+            if self.can_dispatch(at) && self.functions[at].queue.is_empty() {
+                self.dispatch(ticket);
+            } else {
+                self.functions[at].queue.push(ticket);
+            }
+        }
+        self.dispatch_all();
+        std::mem::take(&mut self.out)
+    }
+
+    fn dispatch_all(&mut self) {
         for function in 0..self.functions.len() {
             while self.dispatch_next(function) {}
         }
-        std::mem::take(&mut self.out)
     }
 
     /// Executions that still live or ended lately, with their attempt.

@@ -38,6 +38,11 @@ impl Run {
             }
             ["store", "refuses"] => Input::JournalRefused { number: self.written },
             ["store", "fails"] => Input::JournalFailed { through: self.written },
+            // The disk holds what it reported as failed.
+            ["store", "fails", "keeping"] => {
+                self.safe = self.records.len();
+                Input::JournalFailed { through: self.written }
+            }
             ["autoscaler", "off"] => Input::Configure(Settings::default()),
             ["autoscaler", rest @ ..] => Input::Configure(Settings {
                 autoscaler: Some(Autoscaler {
@@ -188,6 +193,7 @@ pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
             "functions" => limits.functions_max = number as usize,
             "pending" => limits.pending_max = number as usize,
             "waiters" => limits.waiters_max = number as usize,
+            "concealed" => limits.concealed_bytes_max = number,
             "executions" => limits.executions_max = number as usize,
             "retained" => limits.executions_bytes_max = number,
             "ttl" => limits.executions_ttl_us = number * 1000,

@@ -136,8 +136,12 @@ impl Run {
                 self.safe = self.records.len() - (self.written - through) as usize;
             }
             Input::JournalFailed { through } => {
+                // Facts are written before anything that comes after.
                 let decided = self.records.len() - (self.written - through) as usize;
-                self.records.drain(self.safe..decided);
+                let newer = self.records.split_off(decided);
+                let failed = self.records.split_off(self.safe);
+                let is_fact = |record: &Record| !matches!(record, Record::Accepted { .. });
+                self.records.extend(failed.into_iter().filter(is_fact).chain(newer));
             }
             Input::JournalRefused { .. } => drop(self.records.pop()),
             _ => {}
@@ -219,6 +223,10 @@ impl Run {
                         | Record::Replayed { .. }
                         | Record::Registered { .. }
                         | Record::Removed { .. }
+                        | Record::Ended { .. }
+                        | Record::Requeued { .. }
+                        | Record::Purged { .. }
+                        | Record::Started { .. }
                 );
             }
             Effect::Provision { function, spec } => {

@@ -157,6 +157,7 @@ impl Run {
             }
             Record::Replayed { id, .. } => format!("replayed {}", self.name_of(id)),
             Record::Purged { id } => format!("purged {}", self.name_of(id)),
+            Record::Started { start } => format!("started {start}"),
         }
     }
 

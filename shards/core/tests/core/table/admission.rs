@@ -178,7 +178,7 @@ fn calls_with_one_key_share_one_execution() {
         1 d invoke f key=other digest=1
         2 e enqueue f key=k digest=1 -> e: accepted a
         301 turn -> b: timeout a function 300
-        400 answer a#1 ok out=7 -> note 0+400 of 400 ms, a: success a 7, dispatch d#1 to F for 601 key=other
+        400 answer a#1 ok out=7 -> note 0+400 of 400 ms, dispatch d#1 to F for 601 key=other, a: success a 7
         401 h invoke f key=k digest=1 -> h: success a 7
         401 i enqueue f key=k digest=1 -> i: accepted a
         401 j invoke f key=k digest=2 -> j: refused KeyReused

@@ -239,7 +239,7 @@ fn a_failure_callback_is_retried_like_a_failed_answer() {
         0 r register f attempts=2 -> open F, r: registered
         0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
         1 answer a#1 promise
-        2 k callback a fail -> note retry a#1 FAILED, dispatch a#2 to F for 1000, k: applied
+        2 k callback a fail -> note retry a#1 FAILED, k: applied, dispatch a#2 to F for 1000
         3 answer a#2 promise
         4 k callback a fail -> note 0+2 of 4 ms, k: applied
         5 g get a -> g: a error attempt=2 error=FAILED last=FAILED created=0 dispatched=2 finished=4

@@ -17,7 +17,7 @@ fn one_execution_at_a_time_and_the_answer_comes_after_its_attempt() {
         show f -> queued=2 running=1 invocations=3 enqueued=2 dispatches=2 retries=1
         5 y drain-once f -> dispatch b#1 to F for 1000
         6 answer b#1 promise
-        7 k callback b ok -> note 5+2 of 7 ms, y: drained true, k: applied
+        7 k callback b ok -> note 5+2 of 7 ms, k: applied, y: drained true
         8 x drain-once f -> dispatch a#2 to F for 1000
         1008 turn -> s: timeout s function 1000, abort s#1, abort a#2, note 4+1000 of 1008 ms, x: drained true
         1009 x drain-once f -> x: drained false

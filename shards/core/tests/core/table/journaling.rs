@@ -15,11 +15,16 @@ fn an_accepted_execution_waits_for_its_record() {
         3 store safe -> a: accepted a, b: accepted b
         4 answer c#1 ok -> note 0+2 of 2 ms, c: success c, dispatch a#1 to F for 1000, write attempted a#1
         5 answer a#1 fail -> dispatch b#1 to F for 1000, write attempted b#1, note retry a#1 FAILED, write requeued a FAILED
-        6 answer b#1 ok -> note 2+1 of 5 ms, write ended b success, dispatch a#2 to F for 1000, write attempted a#2
-        7 answer a#2 fail -> note 1+1 of 7 ms, write ended a error dead
-        8 x replay f a -> write replayed a
-        9 store safe -> x: accepted a, dispatch a#3 to F for 1000, write attempted a#3
-        10 answer a#3 ok -> note 1+1 of 2 ms, write ended a success
+        6 answer b#1 ok -> note 2+1 of 5 ms, write ended b success
+        6 g get b -> g: b running attempt=1 created=1 dispatched=5
+        7 store safe -> dispatch a#2 to F for 1000, write attempted a#2
+        7 g get b -> g: b success attempt=1 output=null created=1 dispatched=5 finished=6
+        8 answer a#2 fail -> note 2+1 of 8 ms, write ended a error dead
+        8 x replay f a -> x: refused DeadLetterNotFound
+        9 store safe
+        9 x replay f a -> write replayed a
+        10 store safe -> x: accepted a, dispatch a#3 to F for 1000, write attempted a#3
+        11 answer a#3 ok -> note 1+1 of 2 ms, write ended a success
         ",
     );
 }
@@ -83,14 +88,17 @@ fn what_is_tried_again_waits_for_the_record_of_that() {
         0 store waits
         0 a enqueue f max-age=5 -> write accepted a of f
         5 turn -> write ended a error dead
-        6 x replay f a -> write replayed a
-        7 store safe but 1 -> a: accepted a
+        6 x replay f a -> x: refused DeadLetterNotFound
+        7 store safe -> a: accepted a
+        7 x replay f a -> write replayed a
         8 store safe -> x: accepted a, dispatch a#1 to F for 1000, write attempted a#1
-        9 answer a#1 refuse -> note 2+1 of 3 ms, write ended a error dead
+        9 answer a#1 refuse -> note 1+1 of 2 ms, write ended a error dead
+        10 store safe
         10 x replay f a -> write replayed a
         15 turn -> write ended a error dead
-        16 y replay f a -> write replayed a
-        17 store safe but 2 -> x: accepted a
+        16 y replay f a -> y: refused DeadLetterNotFound
+        17 store safe -> x: accepted a
+        17 y replay f a -> write replayed a
         18 store fails -> y: refused StoreUnavailable, write ended a error dead
         19 d dead f -> d: letters [a#1 EXPIRED at 18 of 0]
         ",
@@ -142,9 +150,9 @@ fn what_ends_before_its_record_is_safe_was_accepted_all_the_same() {
         0 store waits
         0 a enqueue f -> write accepted a of f
         0 b enqueue f max-age=5 -> write accepted b of f
-        1 x cancel a -> write ended a error, x: a error attempt=0 error=CANCELLED created=0 finished=1
+        1 x cancel a -> write ended a error
         5 turn -> write ended b error dead
-        6 store safe -> a: accepted a, b: accepted b
+        6 store safe -> a: accepted a, b: accepted b, x: a error attempt=0 error=CANCELLED created=0 finished=1
         7 g get a -> g: a error attempt=0 error=CANCELLED created=0 finished=1
         7 g get b -> g: b error attempt=0 error=EXPIRED created=0 finished=5
         ",
@@ -246,11 +254,11 @@ fn who_joins_what_could_not_be_written_is_not_told_otherwise() {
         0 r register f slots=1 -> open F, r: registered
         0 store waits
         0 s invoke f key=k -> dispatch s#1 to F for 1000 key=k
-        1 a enqueue f key=k -> write accepted s of f, write attempted s#1
+        1 a enqueue f key=k -> write attempted s#1, write accepted s of f
         2 store fails -> a: refused StoreUnavailable
-        3 b enqueue f key=k -> write accepted s of f, write attempted s#1
+        3 b enqueue f key=k -> write attempted s#1, write accepted s of f
         4 store safe -> b: accepted s
-        5 answer s#1 ok -> note 0+5 of 5 ms, s: success s, write ended s success
+        5 answer s#1 ok -> note 0+5 of 5 ms, write ended s success
         ",
     );
 }
@@ -281,8 +289,8 @@ fn what_was_cancelled_and_could_not_be_written_is_written_for_the_next_caller() 
         0 r register f slots=1 -> open F, r: registered
         0 store waits
         0 a enqueue f key=k -> write accepted a of f
-        1 x cancel a -> write ended a error, x: a error attempt=0 error=CANCELLED created=0 finished=1
-        2 store fails -> a: refused StoreUnavailable
+        1 x cancel a -> write ended a error
+        2 store fails -> a: refused StoreUnavailable, x: refused StoreUnavailable
         3 b enqueue f key=k -> write kept a of f error
         4 store safe -> b: accepted a
         ",
@@ -311,9 +319,9 @@ fn a_dead_letter_that_is_on_no_record_gets_one_before_it_is_tried_again() {
         0 r register f slots=1 attempts=1 -> open F, r: registered
         0 s invoke f key=k -> dispatch s#1 to F for 1000 key=k
         1 store waits
-        1 a enqueue f key=k -> write accepted s of f, write attempted s#1
+        1 a enqueue f key=k -> write attempted s#1, write accepted s of f
         2 store fails -> a: refused StoreUnavailable
-        3 answer s#1 fail -> note 0+3 of 3 ms, s: error s FAILED, write ended s error dead
+        3 answer s#1 fail -> note 0+3 of 3 ms, write ended s error dead, s: error s FAILED
         4 x replay f s -> write kept s of f error dead, write replayed s
         5 store safe -> x: accepted s, dispatch s#2 to F for 1000, write attempted s#2
         ",
@@ -327,9 +335,9 @@ fn a_dead_letter_whose_record_failed_with_its_replay_gets_another_one() {
         0 r register f slots=1 attempts=1 -> open F, r: registered
         0 s invoke f key=k -> dispatch s#1 to F for 1000 key=k
         1 store waits
-        1 a enqueue f key=k -> write accepted s of f, write attempted s#1
+        1 a enqueue f key=k -> write attempted s#1, write accepted s of f
         2 store fails -> a: refused StoreUnavailable
-        3 answer s#1 fail -> note 0+3 of 3 ms, s: error s FAILED, write ended s error dead
+        3 answer s#1 fail -> note 0+3 of 3 ms, write ended s error dead, s: error s FAILED
         4 x replay f s -> write kept s of f error dead, write replayed s
         5 store fails -> x: refused StoreUnavailable, write ended s error dead
         6 y replay f s -> write kept s of f error dead, write replayed s

@@ -7,6 +7,7 @@ mod dead_letters;
 mod delivery;
 mod dispatch;
 mod drain_once;
+mod ending;
 mod journaling;
 mod keys;
 mod recovery;

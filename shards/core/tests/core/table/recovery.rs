@@ -108,8 +108,9 @@ fn a_replay_is_as_old_as_its_replay() {
         100 turn
         150 x replay f a -> x: accepted a
         200 crash -> open F, dispatch z#2 to F for 1000
-        249 g get a -> g: a queued attempt=0 last=EXPIRED created=0
-        250 g get a -> g: a error attempt=0 error=EXPIRED last=EXPIRED created=0 finished=250
+        249 g get a -> g: a queued attempt=1 last=EXPIRED created=0
+        250 turn
+        250 g get a -> g: a error attempt=1 error=EXPIRED last=EXPIRED created=0 finished=250
         ",
     );
 }
@@ -125,8 +126,8 @@ fn a_replay_waits_behind_what_waited_before_it() {
         3 b enqueue f -> b: accepted b
         4 x replay f a -> x: accepted a
         5 crash -> open F, dispatch z#2 to F for 1000
-        6 answer z#2 ok -> note 0+1 of 4 ms, dispatch b#1 to F for 1000
-        7 answer b#1 ok -> note 1+1 of 4 ms, dispatch a#2 to F for 1000
+        6 answer z#2 ok -> note 0+1 of 4 ms, dispatch b#2 to F for 1000
+        7 answer b#2 ok -> note 1+1 of 4 ms, dispatch a#3 to F for 1000
         ",
     );
 }
@@ -141,8 +142,9 @@ fn an_attempt_that_failed_counts_after_a_crash_in_its_pause() {
         1 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1
         2 answer a#1 fail after=500 -> note retry a#1 FAILED, write requeued a FAILED
         3 store safe
-        4 crash -> open F, dispatch a#2 to F for 1000, write attempted a#2
-        5 answer a#2 fail -> note 0+1 of 5 ms, write ended a error dead
+        4 crash -> open F, write started 1
+        5 store safe -> dispatch a#3 to F for 1000, write attempted a#3
+        6 answer a#3 fail -> note 1+1 of 6 ms, write ended a error dead
         ",
     );
 }

@@ -12,10 +12,10 @@ fn what_had_not_ended_is_queued_again_in_its_order() {
         2 c enqueue f body=3 -> c: accepted c
         3 answer a#1 fail -> dispatch b#1 to F for 1000 body=2, note retry a#1 FAILED
         4 crash -> open F, dispatch b#2 to F for 1000 body=2
-        5 answer b#2 ok -> note 0+1 of 4 ms, dispatch c#1 to F for 1000 body=3
-        6 answer c#1 ok -> note 1+1 of 4 ms, dispatch a#2 to F for 1000 body=1
-        7 answer a#2 fail -> note 2+1 of 7 ms
-        8 g get a -> g: a error attempt=2 error=FAILED last=FAILED created=0 dispatched=6 finished=7
+        5 answer b#2 ok -> note 0+1 of 4 ms, dispatch c#2 to F for 1000 body=3
+        6 answer c#2 ok -> note 1+1 of 4 ms, dispatch a#3 to F for 1000 body=1
+        7 answer a#3 fail -> note 2+1 of 7 ms
+        8 g get a -> g: a error attempt=3 error=FAILED last=FAILED created=0 dispatched=6 finished=7
         ",
     );
 }
@@ -125,8 +125,8 @@ fn keys_of_asynchronous_calls_are_bound_again() {
         2 c enqueue f key=k digest=1 -> c: accepted a
         2 c enqueue f key=k digest=2 -> c: refused KeyReused
         2 c enqueue f key=l -> c: accepted b
-        3 answer a#2 ok out=5 -> note 0+2 of 3 ms, dispatch b#1 to F for 1000 key=l
-        4 crash -> open F, dispatch b#2 to F for 1000
+        3 answer a#2 ok out=5 -> note 0+2 of 3 ms, dispatch b#2 to F for 1000 key=l
+        4 crash -> open F, dispatch b#3 to F for 1000
         4 c invoke f key=k digest=1 -> c: success a 5
         4 s invoke f key=m
         ",
@@ -202,8 +202,8 @@ fn a_removal_that_came_to_nothing_ends_nothing() {
         1 x remove f -> write removed f
         2 store fails -> write reinstated f, x: refused StoreUnavailable
         3 store safe
-        4 crash -> open F, dispatch a#2 to F for 1000, write attempted a#2
-        4 g get b -> g: b queued attempt=0 created=0
+        4 crash -> open F, write started 1
+        4 g get b -> g: b queued attempt=1 created=0
         ",
     );
 }
@@ -217,7 +217,7 @@ fn more_may_be_taken_back_than_a_queue_holds() {
         0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
         0 c enqueue f -> c: accepted c
         1 crash -> open F, dispatch a#2 to F for 1000, dispatch b#2 to F for 1000
-        2 answer a#2 fail after=9 -> dispatch c#1 to F for 1000, note retry a#2 FAILED
+        2 answer a#2 fail after=9 -> dispatch c#2 to F for 1000, note retry a#2 FAILED
         3 answer b#2 fail after=9 -> note retry b#2 FAILED
         4 d enqueue f -> d: refused QueueFull depth=2 wait=1 retry=1
         ",
@@ -233,9 +233,10 @@ fn age_limits_count_on() {
         0 a enqueue f max-age=100 -> a: accepted a
         0 b enqueue f max-age=50 -> b: accepted b
         60 crash -> open F, dispatch z#2 to F for 1000
-        60 g get b -> g: b error attempt=0 error=EXPIRED created=0 finished=60
-        99 g get a -> g: a queued attempt=0 created=0
-        100 g get a -> g: a error attempt=0 error=EXPIRED created=0 finished=100
+        60 g get b -> g: b error attempt=1 error=EXPIRED created=0 finished=60
+        99 g get a -> g: a queued attempt=1 created=0
+        100 turn
+        100 g get a -> g: a error attempt=1 error=EXPIRED created=0 finished=100
         ",
     );
 }
@@ -250,11 +251,11 @@ fn over_a_restart_ages_follow_a_clock_that_was_set() {
         0 b enqueue f max-age=5000000 -> b: accepted b
         10 clock -3600000
         60 crash -> open F, dispatch z#2 to F for 1000
-        159 g get a -> g: a queued attempt=0 created=0
+        159 g get a -> g: a queued attempt=1 created=0
         160 clock 3600000
         160 crash -> open F, dispatch z#3 to F for 1000
-        160 g get a -> g: a error attempt=0 error=EXPIRED created=0 finished=3600160
-        160 g get b -> g: b queued attempt=0 created=0
+        160 g get a -> g: a error attempt=2 error=EXPIRED created=0 finished=3600160
+        160 g get b -> g: b queued attempt=2 created=0
         ",
     );
 }
@@ -322,10 +323,66 @@ fn what_is_held_back_runs_in_the_next_server() {
         3 answer s#1 ok -> note 2+1 of 3 ms, s: success s
         4 d enqueue f -> d: accepted d
         show f -> queued=4 invocations=5 enqueued=4 dispatches=2 successes=1 retries=1 warm=1
-        5 crash -> open F, dispatch b#1 to F for 1000
-        6 answer b#1 ok -> note 0+1 of 6 ms, dispatch c#1 to F for 1000
-        7 answer c#1 ok -> note 1+1 of 7 ms, dispatch a#2 to F for 1000
-        8 answer a#2 ok -> note 2+1 of 8 ms, dispatch d#1 to F for 1000
+        5 crash -> open F, dispatch b#2 to F for 1000
+        6 answer b#2 ok -> note 0+1 of 6 ms, dispatch c#2 to F for 1000
+        7 answer c#2 ok -> note 1+1 of 7 ms, dispatch a#3 to F for 1000
+        8 answer a#3 ok -> note 2+1 of 8 ms, dispatch d#2 to F for 1000
+        ",
+    );
+}
+
+#[test]
+fn no_number_of_an_attempt_is_used_again_over_several_crashes() {
+    check(
+        "
+        0 r register f slots=1 attempts=2 -> open F, r: registered
+        0 store waits
+        0 a enqueue f key=k -> write accepted a of f
+        1 store safe -> a: accepted a, dispatch a#1 to F for 1000 key=k, write attempted a#1
+        2 crash -> open F, write started 1
+        3 crash -> open F, write started 1
+        4 store safe -> dispatch a#2 to F for 1000 key=k, write attempted a#2
+        5 crash -> open F, write started 2
+        5 p callback a ok attempt=2 -> note late a, p: ignored
+        6 store safe -> dispatch a#3 to F for 1000 key=k, write attempted a#3
+        7 store safe
+        8 answer a#3 fail -> note retry a#3 FAILED, write requeued a FAILED
+        9 store safe -> dispatch a#4 to F for 1000, write attempted a#4
+        10 crash -> open F, write started 3
+        11 store safe -> dispatch a#5 to F for 1000, write attempted a#5
+        12 answer a#5 fail -> note 1+1 of 12 ms, write ended a error dead
+        13 store safe
+        13 d dead f -> d: letters [a#5 FAILED at 12 of 0]
+        ",
+    );
+}
+
+#[test]
+fn what_was_accepted_waits_while_the_disk_does_not_take_that_there_is_another_server() {
+    check(
+        "
+        0 r register f slots=2 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 store waits
+        1 crash -> open F, write started 1
+        2 store fails
+        3 s invoke f -> dispatch s#1 to F for 1000
+        4 x drain-once f -> x: drained false
+        5 store safe -> dispatch a#2 to F for 1000, write attempted a#2
+        ",
+    );
+}
+
+#[test]
+fn a_retry_that_an_enqueue_joined_leaves_its_number_out() {
+    check(
+        "
+        0 r register f slots=1 attempts=3 -> open F, r: registered
+        0 s invoke f key=k retries -> dispatch s#1 to F for 1000 key=k
+        1 answer s#1 fail after=5 -> note retry s#1 FAILED
+        2 a enqueue f key=k -> a: accepted s
+        6 turn -> dispatch s#2 to F for 1000
+        7 crash -> open F, dispatch s#3 to F for 1000
         ",
     );
 }

@@ -1,0 +1,146 @@
+//! What an execution came to is shown: read, answered to those who wait for it, delivered, listed as a dead letter.
+//!
+//! Of one that was accepted it is shown when the record of its end is safe. Until then it is *concealed*: it holds no
+//! slot and no place any more, and to everybody outside it is what it was before. Were it shown earlier, a crash would
+//! run it again, and it might come to something else.
+//!
+//! While the disk fails, ends wait until it takes records again. They are bounded in bytes: beyond, the oldest are
+//! shown all the same, for nobody could keep them.
+
+use crate::{
+    answer::{Answer, Refusal, State},
+    effect::Effects,
+    execution::{Ending, Execution},
+    journal::{Promise, Record},
+    payload::code,
+    sabotage::Sabotage,
+    shard::{ExecutionKey, Shard},
+    timers::TimerKey,
+};
+
+impl Shard {
+    /// Writes down how an accepted execution ended. It is shown as what it was `before` until that is safe.
+    pub(super) fn conceal_end(&mut self, key: ExecutionKey, before: State, fx: &mut Effects) {
+        let Some(number) = self.write_ended(key, fx) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        execution.shown = Some(before);
+        self.concealed_bytes += execution.retained_bytes();
+        if let Some(live) = execution.live.as_mut() {
+            live.record = number;
+        }
+        self.journal.promise(Promise::End(key));
+        if self.sabotaged.by(Sabotage::EndShownBeforeWrite) {
+            self.show_end(key, fx);
+        }
+    }
+
+    /// Shows how an execution ended, and has it written down if it was accepted.
+    pub(super) fn write_and_show_end(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        if self.executions.get(key).is_some_and(|execution| execution.accepted) {
+            self.write_ended(key, fx);
+        }
+        self.show_end(key, fx);
+    }
+
+    /// Writes down how an execution ended. Returns the record's number.
+    pub(super) fn write_ended(&mut self, key: ExecutionKey, fx: &mut Effects) -> Option<u64> {
+        let id = self.executions.get(key)?.id;
+        let (end, dead) = self.end_of(key)?;
+        Some(self.write(Record::Ended { id, end: Box::new(end), dead }, fx))
+    }
+
+    /// The record of its end is safe.
+    pub(super) fn end_is_safe(&mut self, key: ExecutionKey, number: u64, fx: &mut Effects) {
+        if self.is_concealed_for(key, number) {
+            self.show_end(key, fx);
+        }
+    }
+
+    /// It may have been shown, and be tried again since.
+    fn is_concealed_for(&self, key: ExecutionKey, number: u64) -> bool {
+        let execution = self.executions.get(key).filter(|execution| execution.shown.is_some());
+        execution.and_then(|execution| execution.live.as_ref()).is_some_and(|live| live.record == number)
+    }
+
+    /// Everybody who waits for an execution is told how it ended.
+    pub(super) fn show_end(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(live) = execution.live.take() else { return };
+        if execution.shown.take().is_some() {
+            self.concealed_bytes -= execution.retained_bytes();
+        }
+        let dead = execution.accepted && execution.ending.is_for_another_try();
+        if let Some(answer) = execution.answer() {
+            // The first caller takes the answer itself; those that joined, if any, a copy.
+            for waiter in live.joined {
+                self.timers.remove(waiter.timer);
+                self.joined.remove(&waiter.ticket);
+                if !waiter.gone {
+                    fx.reply(waiter.ticket, answer.clone());
+                }
+            }
+            if let Some(waiter) = live.waiter {
+                self.timers.remove(waiter.timer);
+                if !waiter.gone {
+                    if self.sabotaged.by(Sabotage::AnsweredTwice) {
+                        fx.reply(waiter.ticket, answer.clone());
+                    }
+                    fx.reply(waiter.ticket, answer);
+                }
+            }
+        }
+        self.deliver(key, fx);
+        self.tell(key, live.watchers, fx);
+        if dead {
+            self.bury(key, live.payload, live.extra, fx);
+        } else {
+            self.retain(key, fx);
+        }
+    }
+
+    /// The commit with the record of its end failed. It is written when the disk can; who cancelled it is told that
+    /// nothing is certain.
+    pub(super) fn end_is_delayed(&mut self, key: ExecutionKey, number: u64, fx: &mut Effects) {
+        if !self.is_concealed_for(key, number) {
+            return;
+        }
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(live) = execution.live.as_mut() else { return };
+        let is_unwritten = execution.unwritten;
+        for watcher in live.watchers.extract_if(.., |watcher| watcher.timer == TimerKey::NONE) {
+            fx.reply(watcher.ticket, Answer::Refused(Refusal::StoreUnavailable));
+        }
+        if is_unwritten {
+            // Nobody was told that it is accepted: it ends like a synchronous call, which does not wait for the disk.
+            self.show_end(key, fx);
+        }
+    }
+
+    /// Keeps what is concealed while the disk fails within its bound.
+    pub(super) fn show_delayed_ends(&mut self, fx: &mut Effects) {
+        while self.concealed_bytes > self.limits.concealed_bytes_max {
+            let Some((number, key)) = self.journal.pop_delayed_end() else { break };
+            self.end_is_safe(key, number, fx);
+        }
+    }
+}
+
+impl Execution {
+    /// What it is, for those outside.
+    pub(crate) fn shown_state(&self) -> State {
+        self.shown.unwrap_or(self.state)
+    }
+}
+
+impl Ending {
+    /// Whether an accepted execution that ended like this is a dead letter.
+    pub(crate) fn is_for_another_try(&self) -> bool {
+        match self {
+            Ending::None | Ending::Output(_) => false,
+            Ending::Failed(failure) => {
+                failure.code != code::CANCELLED && failure.code != code::FUNCTION_REMOVED
+            }
+            Ending::TimedOut { .. } => true,
+        }
+    }
+}

@@ -3,20 +3,23 @@
 #   docker build -t nanofaas .
 #   docker run -p 8080:8080 -p 8081:8081 -v nanofaas:/data nanofaas
 #
-# There is no authentication: publish the ports to places that may use them, or put a proxy in front. The image has no
-# interpreters: functions with mode POOL run elsewhere, local processes need an image built on this one.
+# There is no authentication: publish the ports to places that may use them, or put a proxy in front.
+#
+# What it can run: functions with mode LOCAL, and with mode POOL, whose programs run elsewhere. The process backend refuses to
+# start beside a listener that others can reach, as in here, and the image has no interpreters. The same binary is the
+# watchdog of function images: copy /usr/local/bin/nanofaas into one, with ENTRYPOINT ["nanofaas", "watchdog"].
 #
 # It answers to localhost and to IP addresses. When others call it by a name (a service of Compose or Kubernetes, a
 # domain), say so: docker run -e NANOFAAS_SERVER_ALLOWED_HOSTS=nanofaas,faas.example.org …
 
-FROM rust:1-slim-bookworm AS build
+FROM docker.io/library/rust:1-slim-bookworm AS build
 WORKDIR /build
 COPY . .
 ARG NANOFAAS_COMMIT=unknown
 ENV NANOFAAS_COMMIT=$NANOFAAS_COMMIT
 RUN cargo build --release --locked --bin nanofaas
 
-FROM debian:bookworm-slim
+FROM docker.io/library/debian:bookworm-slim
 # Roots for functions behind https.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \

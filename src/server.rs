@@ -111,15 +111,26 @@ std::thread_local! {
 
 /// Serves until a signal ends it. Exit code 0 after a clean end, 1 when something was cut off.
 ///
+/// `serving` is called once, when calls are taken.
+///
 /// # Errors
 /// When it cannot start.
-pub fn run(config: Config) -> Result<ExitCode, ServeError> {
+pub fn run(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitCode, ServeError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, serving))
 }
 
-async fn serve(config: Config) -> Result<ExitCode, ServeError> {
+/// Where a server listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening {
+    /// The API.
+    pub api: SocketAddr,
+    /// Health and metrics.
+    pub management: SocketAddr,
+}
+
+async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitCode, ServeError> {
     // Signals first: one that comes during the start must not end the process halfway.
     let mut signals = Signals::listen(&[SignalKind::terminate(), SignalKind::interrupt()])?;
     survive_large_files()?;
@@ -185,6 +196,7 @@ async fn serve(config: Config) -> Result<ExitCode, ServeError> {
         backends = server.deployments.ids().join(","),
         "serving"
     );
+    serving(&Listening { api: api_address, management: management_address });
 
     signals.next().await;
     let code = tokio::select! {

@@ -155,7 +155,7 @@ impl Server {
         config.async_queue.enabled = true;
         config.rate.max_per_second = 100_000_000;
         config.executions.max_count = REMEMBERED as u64;
-        let thread = thread::spawn(|| server::run(config));
+        let thread = thread::spawn(|| server::run(config, |_| ()));
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, ports[0]));
         wait_until("the server listens", || thread.is_finished() || TcpStream::connect(api).is_ok());
         assert!(!thread.is_finished(), "the server ended: {:?}", thread.join());

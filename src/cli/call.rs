@@ -18,14 +18,17 @@ const INVOKE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How much later than the server we give up: it should be the one that says why.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Header of an answer that belongs to an execution: how that ended.
+const EXECUTION_STATUS: &str = "x-execution-status";
+
 /// What to send.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     /// Name of the function.
     pub(super) function: &'a str,
-    /// The input, byte for byte.
-    pub(super) input: &'a RawValue,
-    /// Headers besides the content type.
+    /// An [`envelope`], or the bytes of a raw call.
+    pub(super) body: Bytes,
+    /// Headers; an envelope needs no content type.
     pub(super) headers: HeaderMap,
     /// `X-Timeout-Ms`
     pub(super) timeout_ms: Option<u64>,
@@ -42,6 +45,8 @@ pub(super) struct Outcome {
     pub(super) output: String,
     /// Code and message of a failure.
     pub(super) error: Option<CallError>,
+    /// The execution's id.
+    pub(super) id: Option<String>,
 }
 
 /// A call that the server has taken over.
@@ -69,12 +74,19 @@ struct Envelope<'a> {
     output: Option<&'a RawValue>,
     #[serde(default)]
     error: Option<CallError>,
+    #[serde(rename = "executionId", default)]
+    execution_id: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Receipt {
     #[serde(rename = "executionId")]
     execution_id: String,
+}
+
+/// The body of a call with this input, byte for byte.
+pub(super) fn envelope(input: &RawValue) -> Bytes {
+    format!("{{\"input\":{}}}", input.get()).into()
 }
 
 impl Outcome {
@@ -109,8 +121,18 @@ impl Api {
             status: envelope.status,
             output: envelope.output.map_or("null", RawValue::get).to_owned(),
             error: envelope.error,
+            id: envelope.execution_id,
             body: response.body,
         })
+    }
+
+    /// Calls a function with bytes as they are; the answer is the function's, with the status and headers of an
+    /// execution. A call that was not admitted is a [`Failure`].
+    pub(super) async fn invoke_raw(&self, call: Call<'_>) -> Result<Response, Failure> {
+        let timeout = call.timeout_ms.map_or(INVOKE_TIMEOUT, |ms| Duration::from_millis(ms) + GRACE);
+        let response = self.post(call, ":invoke", timeout).await?;
+        let has_run = response.headers.contains_key(EXECUTION_STATUS);
+        if response.status != StatusCode::OK && !has_run { Err(refused(&response)) } else { Ok(response) }
     }
 
     /// Hands a call over; its result is fetched later.
@@ -130,8 +152,7 @@ impl Api {
         if let Some(ms) = call.timeout_ms {
             headers.insert("x-timeout-ms", HeaderValue::from(ms));
         }
-        let body = format!("{{\"input\":{}}}", call.input.get());
         let path = function_path(call.function, action);
-        self.send(Method::POST, &path, headers, body.into(), timeout).await
+        self.send(Method::POST, &path, headers, call.body, timeout).await
     }
 }

@@ -9,7 +9,7 @@ use hyper::{
 };
 use serde_json::Value;
 
-use super::{Shared, contexts, failure::Failure, json::shorten, output::Output};
+use super::{Target, contexts, failure::Failure, json::shorten, output::Output};
 use crate::dispatch::client::{Bounds, Client, Response};
 
 /// Time for anything but an invocation. Registering waits for images and first instances.
@@ -30,40 +30,37 @@ pub(super) struct Session {
 pub(super) struct Api {
     client: Client,
     endpoint: String,
+    /// Sent with every request.
+    headers: HeaderMap,
 }
 
 impl Session {
     /// Finds out which server is meant. Connects to nothing yet.
-    pub(super) fn open(shared: &Shared, output: Output) -> Result<Session, Failure> {
-        let endpoint = with_contexts(shared, contexts::endpoint)?;
-        Ok(Session { api: Api::new(endpoint), output })
+    pub(super) fn open(target: &Target, output: Output) -> Result<Session, Failure> {
+        let server = with_contexts(target, contexts::endpoint)?;
+        Ok(Session { api: Api::of(server)?, output })
     }
 
     /// The server's management listener, as `--management` or whatever else says. Connects to nothing yet.
-    pub(super) fn management(shared: &Shared, flag: Option<&str>) -> Result<Api, Failure> {
-        with_contexts(shared, |wanted| contexts::management(wanted, flag)).map(Api::new)
+    pub(super) fn management(target: &Target, flag: Option<&str>) -> Result<Api, Failure> {
+        with_contexts(target, |wanted| contexts::management(wanted, flag)).and_then(Api::of)
     }
 }
 
 /// Reads what says where servers are.
 fn with_contexts<T>(
-    shared: &Shared,
+    target: &Target,
     find: impl FnOnce(&contexts::Wanted<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let environment = |name: &str| std::env::var(name).ok();
-    let path = contexts::file_path(&environment);
-    let text = match path.as_ref().map(std::fs::read_to_string) {
-        Some(Ok(text)) => Some(text),
-        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-            let path = path.unwrap_or_default();
-            return Err(Failure::Connection(format!("{}: {error}", path.display())));
-        }
-        _ => None,
-    };
-    let name = path.unwrap_or_default().display().to_string();
+    let path = contexts::file_path(&environment).unwrap_or_default();
+    let text = contexts::text(&path)?;
+    let name = path.display().to_string();
     find(&contexts::Wanted {
-        endpoint: shared.endpoint.as_deref(),
-        context: shared.context.as_deref(),
+        endpoint: target.endpoint.as_deref(),
+        context: target.context.as_deref(),
+        headers: &target.header,
+        cacert: target.cacert.as_deref(),
         environment: &environment,
         file: text.as_deref().map(|text| (name.as_str(), text)),
     })
@@ -77,7 +74,22 @@ impl Api {
 
     /// The API at an address without a slash at its end.
     pub(super) fn new(endpoint: String) -> Api {
-        Api { client: Client::default(), endpoint }
+        Api { client: Client::default(), endpoint, headers: HeaderMap::new() }
+    }
+
+    /// The API of a server, with what has to be said to it.
+    fn of(server: contexts::Server) -> Result<Api, Failure> {
+        let client = match &server.cacert {
+            None => Client::default(),
+            Some(path) => {
+                let failed = |reason: &dyn std::fmt::Display| {
+                    Failure::Connection(format!("certificates of {}: {reason}", path.display()))
+                };
+                let pem = std::fs::read(path).map_err(|error| failed(&error))?;
+                Client::trusting(&pem).map_err(|reason| failed(&reason))?
+            }
+        };
+        Ok(Api { client, endpoint: server.address, headers: server.headers })
     }
 
     /// Sends a request; whatever the server says is an answer.
@@ -90,7 +102,10 @@ impl Api {
         timeout: Duration,
     ) -> Result<Response, Failure> {
         if !body.is_empty() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        }
+        for (name, value) in &self.headers {
+            headers.entry(name).or_insert_with(|| value.clone());
         }
         let bounds = Bounds { timeout, body_max: BODY_MAX };
         let address = format!("{}{path}", self.endpoint);
@@ -147,7 +162,9 @@ pub(super) fn refused(response: &Response) -> Failure {
     let body: Value = serde_json::from_slice(&response.body).unwrap_or(Value::Null);
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
     let status = response.status.as_u16();
-    let details = body.get("details").and_then(Value::as_array).into_iter().flatten();
+    // The admin API calls them errors.
+    let details = body.get("details").or_else(|| body.get("errors"));
+    let details = details.and_then(Value::as_array).into_iter().flatten();
     Failure::Refused {
         code: text("error").unwrap_or_else(|| format!("HTTP {status}")),
         message: text("message").unwrap_or_else(|| fallback(response)),

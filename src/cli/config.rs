@@ -1,4 +1,5 @@
-//! `nanofaas config`: the effective configuration with the origin of every value. Secrets are masked.
+//! `nanofaas config`: the effective configuration with the origin of every value. Secrets are masked. `--running` asks a
+//! server instead for what can be changed while it runs, as `nanofaas runtime-config get` does.
 
 use std::process::ExitCode;
 
@@ -18,11 +19,19 @@ pub(super) struct Show {
     /// Show what `nanofaas dev` would run with
     #[arg(long)]
     dev: bool,
+    /// Ask a running server for what can be changed while it runs
+    #[arg(long, conflicts_with_all = ["dev", "config", "set", "port", "management_port", "data_dir", "ephemeral", "workers"])]
+    running: bool,
     #[command(flatten)]
     settings: Settings,
 }
 
 impl Show {
+    /// A server is to be asked.
+    pub(super) fn is_running(&self) -> bool {
+        self.running
+    }
+
     pub(super) fn run(self, output: Output) -> Result<ExitCode, Failure> {
         let loaded = self.settings.load(if self.dev { Base::Dev } else { Base::Serve })?;
         if output.is_json() {

@@ -3,16 +3,28 @@
 //! where it is, it is taken to be on the same host, at its default port.
 //!
 //! The file: `current-context = "name"` and, per context, `[contexts.name]` with `endpoint = "http://…"` and, if need
-//! be, `management = "http://…"`. Keys it does not know are ignored, so that an older program can read a newer file.
+//! be, `management = "http://…"`, `headers = ["Name: value"]` and `cacert = "/path/to/roots.pem"`. Keys it does not know
+//! are ignored, so that an older program can read a newer file.
+//!
+//! A user name and a password in an address become an `Authorization` header; no message shows them. Headers and
+//! certificates of a context go to its server only, not to one that is named in another way.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hyper::{
+    HeaderMap,
+    header::{AUTHORIZATION, HeaderName, HeaderValue},
+};
 use serde::Deserialize;
 
 use super::failure::Failure;
 
 /// Where `nanofaas serve` and `dev` listen unless told otherwise.
-const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8080";
+pub(super) const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8080";
 
 /// Port of the management listener unless told otherwise.
 const DEFAULT_MANAGEMENT_PORT: u16 = 8081;
@@ -23,25 +35,47 @@ pub(super) struct Wanted<'a> {
     pub(super) endpoint: Option<&'a str>,
     /// `--context`
     pub(super) context: Option<&'a str>,
+    /// `--header`
+    pub(super) headers: &'a [String],
+    /// `--cacert`
+    pub(super) cacert: Option<&'a Path>,
     /// Looks up a variable of the environment.
     pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
     /// Name and text of the file, when there is one.
     pub(super) file: Option<(&'a str, &'a str)>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "kebab-case")]
-struct File {
-    #[serde(alias = "currentContext")]
-    current_context: Option<String>,
-    #[serde(default)]
-    contexts: BTreeMap<String, Context>,
+/// A server and how to talk to it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Server {
+    /// Its address, without a slash at its end and without a password.
+    pub(super) address: String,
+    /// Headers of every request.
+    pub(super) headers: HeaderMap,
+    /// File with the certificates to trust; `None` for the machine's own.
+    pub(super) cacert: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
-struct Context {
-    endpoint: Option<String>,
-    management: Option<String>,
+/// The file, as far as this program understands it.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct File {
+    /// The context that is used when none is named.
+    #[serde(alias = "currentContext")]
+    pub(super) current_context: Option<String>,
+    /// All contexts.
+    #[serde(default)]
+    pub(super) contexts: BTreeMap<String, Context>,
+}
+
+/// One context.
+#[derive(Deserialize, Default)]
+pub(super) struct Context {
+    pub(super) endpoint: Option<String>,
+    pub(super) management: Option<String>,
+    #[serde(default)]
+    pub(super) headers: Vec<String>,
+    pub(super) cacert: Option<PathBuf>,
 }
 
 /// Place of the file with the contexts.
@@ -52,29 +86,50 @@ pub(super) fn file_path(environment: &dyn Fn(&str) -> Option<String>) -> Option<
     Some(base.join("nanofaas/config.toml"))
 }
 
-/// The endpoint, without a slash at its end.
-pub(super) fn endpoint(wanted: &Wanted<'_>) -> Result<String, Failure> {
+/// The text of the file; `None` when there is none.
+pub(super) fn text(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::Connection(format!("{}: {error}", path.display()))),
+    }
+}
+
+/// The server's API.
+pub(super) fn endpoint(wanted: &Wanted<'_>) -> Result<Server, Failure> {
     if let Some(endpoint) = present(wanted.endpoint.map(str::to_owned)) {
-        return checked(&endpoint).map_err(|message| Failure::Usage(format!("--endpoint: {message}")));
+        let server = server(&endpoint, &[], None);
+        return with_flags(
+            wanted,
+            server.map_err(|message| Failure::Usage(format!("--endpoint: {message}")))?,
+        );
     }
     if wanted.context.is_none()
         && let Some(endpoint) = present((wanted.environment)("NANOFAAS_ENDPOINT"))
     {
-        return checked(&endpoint)
-            .map_err(|message| Failure::Connection(format!("NANOFAAS_ENDPOINT: {message}")));
+        let server = server(&endpoint, &[], None);
+        let server =
+            server.map_err(|message| Failure::Connection(format!("NANOFAAS_ENDPOINT: {message}")))?;
+        return with_flags(wanted, server);
     }
     from_context(wanted)
 }
 
-/// The management address, without a slash at its end. `flag` is `--management`.
-pub(super) fn management(wanted: &Wanted<'_>, flag: Option<&str>) -> Result<String, Failure> {
+/// The server's management listener. `flag` is `--management`.
+pub(super) fn management(wanted: &Wanted<'_>, flag: Option<&str>) -> Result<Server, Failure> {
     if let Some(address) = present(flag.map(str::to_owned)) {
-        return checked(&address).map_err(|message| Failure::Usage(format!("--management: {message}")));
+        let server = server(&address, &[], None);
+        return with_flags(
+            wanted,
+            server.map_err(|message| Failure::Usage(format!("--management: {message}")))?,
+        );
     }
     let variable = |name: &str| present((wanted.environment)(name)).filter(|_| wanted.context.is_none());
     if let Some(address) = variable("NANOFAAS_MANAGEMENT") {
-        return checked(&address)
-            .map_err(|message| Failure::Connection(format!("NANOFAAS_MANAGEMENT: {message}")));
+        let server = server(&address, &[], None);
+        let server =
+            server.map_err(|message| Failure::Connection(format!("NANOFAAS_MANAGEMENT: {message}")))?;
+        return with_flags(wanted, server);
     }
     // The context of another server than the one that is asked says nothing about this one.
     let is_by_context = wanted.endpoint.is_none() && variable("NANOFAAS_ENDPOINT").is_none();
@@ -82,21 +137,107 @@ pub(super) fn management(wanted: &Wanted<'_>, flag: Option<&str>) -> Result<Stri
         && let Some((place, context)) = context(wanted)?
         && let Some(address) = present(context.management)
     {
-        return checked(&address).map_err(|message| Failure::Connection(format!("{place}: {message}")));
+        let server = server(&address, &context.headers, context.cacert);
+        let server = server.map_err(|message| Failure::Connection(format!("{place}: {message}")))?;
+        return with_flags(wanted, server);
     }
-    let endpoint = endpoint(wanted)?;
-    let host = endpoint.parse::<hyper::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-    Ok(format!("http://{}:{DEFAULT_MANAGEMENT_PORT}", host.as_deref().unwrap_or("127.0.0.1")))
+    let mut server = endpoint(wanted)?;
+    let host = server.address.parse::<hyper::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+    server.address = format!("http://{}:{DEFAULT_MANAGEMENT_PORT}", host.as_deref().unwrap_or("127.0.0.1"));
+    Ok(server)
 }
 
-fn from_context(wanted: &Wanted<'_>) -> Result<String, Failure> {
-    let Some((place, context)) = context(wanted)? else { return Ok(DEFAULT_ENDPOINT.to_owned()) };
-    match present(context.endpoint) {
-        Some(endpoint) => {
-            checked(&endpoint).map_err(|message| Failure::Connection(format!("{place}: {message}")))
-        }
-        None => Err(Failure::Connection(format!("{place} has no endpoint"))),
+fn from_context(wanted: &Wanted<'_>) -> Result<Server, Failure> {
+    let Some((place, context)) = context(wanted)? else {
+        return with_flags(wanted, Server { address: DEFAULT_ENDPOINT.to_owned(), ..Server::default() });
+    };
+    let Some(endpoint) = present(context.endpoint) else {
+        return Err(Failure::Connection(format!("{place} has no endpoint")));
+    };
+    let server = server(&endpoint, &context.headers, context.cacert);
+    with_flags(wanted, server.map_err(|message| Failure::Connection(format!("{place}: {message}")))?)
+}
+
+/// What the flags say beside the address holds for every server.
+fn with_flags(wanted: &Wanted<'_>, mut server: Server) -> Result<Server, Failure> {
+    for text in wanted.headers {
+        let (name, value) = header(text).map_err(|message| Failure::Usage(format!("--header: {message}")))?;
+        server.headers.insert(name, value);
     }
+    if let Some(path) = wanted.cacert {
+        server.cacert = Some(path.to_owned());
+    }
+    Ok(server)
+}
+
+/// A server from its address and what a context says about it.
+pub(super) fn server(address: &str, headers: &[String], cacert: Option<PathBuf>) -> Result<Server, String> {
+    let (address, credentials) = without_credentials(address)?;
+    let mut server = Server { address: checked(&address)?, headers: HeaderMap::new(), cacert };
+    server.headers.extend(credentials.map(|credentials| (AUTHORIZATION, credentials)));
+    for text in headers {
+        let (name, value) = header(text)?;
+        server.headers.insert(name, value);
+    }
+    Ok(server)
+}
+
+/// An address as messages and lists may show it.
+pub(super) fn shown(address: &str) -> String {
+    let start = address.find("://").map_or(0, |start| start + 3);
+    let end = address[start..].find(['/', '?', '#']).map_or(address.len(), |end| start + end);
+    match address[start..end].rfind('@') {
+        Some(at) => format!("{}***{}", &address[..start], &address[start + at..]),
+        None => address.to_owned(),
+    }
+}
+
+/// Takes a user name and a password out of an address, as the header that they mean.
+fn without_credentials(address: &str) -> Result<(String, Option<HeaderValue>), String> {
+    let Some((scheme, rest)) = address.split_once("://") else { return Ok((address.to_owned(), None)) };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let Some(at) = rest[..end].rfind('@') else { return Ok((address.to_owned(), None)) };
+    let (user, password) = rest[..at].split_once(':').unwrap_or((&rest[..at], ""));
+    let mut plain = decoded(user);
+    plain.push(b':');
+    plain.extend(decoded(password));
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(plain)))
+        .map_err(|_| format!("{}: the password cannot be sent", shown(address)))?;
+    value.set_sensitive(true);
+    Ok((format!("{scheme}://{}", &rest[at + 1..]), Some(value)))
+}
+
+/// The bytes that a text with `%41` in it stands for.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, others @ ..] = rest {
+        let hex = others.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &others[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = others;
+            }
+        }
+    }
+    bytes
+}
+
+/// A header as a user writes it: `Name: value`. What is wrong with it is said without its value.
+pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let Some((name, value)) = text.split_once(':') else {
+        return Err("a header is written as 'Name: value'".to_owned());
+    };
+    let name =
+        HeaderName::try_from(name.trim()).map_err(|_| format!("{name:?} is not the name of a header"))?;
+    let mut value = HeaderValue::try_from(value.trim())
+        .map_err(|_| format!("the value of {name} cannot be sent in a header"))?;
+    value.set_sensitive(true);
+    Ok((name, value))
 }
 
 /// The context that is meant, and how to name its place; `None` when none is.
@@ -104,8 +245,7 @@ fn context(wanted: &Wanted<'_>) -> Result<Option<(String, Context)>, Failure> {
     let named =
         wanted.context.map(str::to_owned).or_else(|| present((wanted.environment)("NANOFAAS_CONTEXT")));
     let (name, text) = wanted.file.unwrap_or(("~/.config/nanofaas/config.toml", ""));
-    let mut file: File = toml::from_str(text)
-        .map_err(|error| Failure::Connection(format!("{name}: {}", error.to_string().trim_end())))?;
+    let mut file = parse(name, text)?;
     let Some(context) = named.or_else(|| present(file.current_context)) else {
         return Ok(None);
     };
@@ -117,6 +257,16 @@ fn context(wanted: &Wanted<'_>) -> Result<Option<(String, Context)>, Failure> {
     Ok(Some((format!("{name}: context {context:?}"), found)))
 }
 
+/// Reads the text of the file `name`.
+pub(super) fn parse(name: &str, text: &str) -> Result<File, Failure> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        // With the place, but without the line itself, which may hold a password.
+        let line =
+            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        Failure::Connection(format!("{name}:{line}: {}", error.message()))
+    })
+}
+
 /// Blank counts as unset.
 fn present(value: Option<String>) -> Option<String> {
     value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
@@ -125,11 +275,8 @@ fn present(value: Option<String>) -> Option<String> {
 fn checked(endpoint: &str) -> Result<String, String> {
     let uri: Result<hyper::Uri, _> = endpoint.parse();
     match uri.as_ref().map(|uri| (uri.scheme_str(), uri.authority(), uri.query())) {
-        Ok((Some("http"), Some(_), None)) => Ok(endpoint.trim_end_matches('/').to_owned()),
-        Ok((Some("https"), ..)) => {
-            Err(format!("{endpoint}: https is not supported; use http through a proxy"))
-        }
-        _ => Err(format!("{endpoint:?} is not an address like http://127.0.0.1:8080")),
+        Ok((Some("http" | "https"), Some(_), None)) => Ok(endpoint.trim_end_matches('/').to_owned()),
+        _ => Err(format!("{:?} is not an address like http://127.0.0.1:8080", shown(endpoint))),
     }
 }
 
@@ -150,11 +297,14 @@ mod tests {
         endpoint(&Wanted {
             endpoint: flag,
             context,
+            headers: &[],
+            cacert: None,
             environment: &|name| {
                 environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
             },
             file: file.map(|text| ("config.toml", text)),
         })
+        .map(|server| server.address)
         .map_err(|failure| failure.to_string())
     }
 
@@ -178,6 +328,8 @@ mod tests {
                 &Wanted {
                     endpoint: by_flag,
                     context: name,
+                    headers: &[],
+                    cacert: None,
                     environment: &|name| {
                         environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
                     },
@@ -186,7 +338,7 @@ mod tests {
                 flag,
             );
             match (found, expected) {
-                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+                (Ok(found), Ok(expected)) => assert_eq!(found.address, expected),
                 (Err(failure), Err(expected)) => {
                     assert!(failure.to_string().starts_with(expected), "{failure}")
                 }
@@ -217,13 +369,65 @@ mod tests {
     fn mistakes_are_named() {
         for (flag, name, file, expected) in [
             (Some("localhost:8080"), None, None, "--endpoint: \"localhost:8080\" is not an address"),
-            (Some("https://x"), None, None, "--endpoint: https://x: https is not supported"),
+            (Some("ftp://u:secret@x"), None, None, "--endpoint: \"ftp://x\" is not an address"),
+            (Some("u:secret@x:80"), None, None, "--endpoint: \"***@x:80\" is not an address"),
+            (None, None, Some("[contexts.a]\nendpoint = secret"), "config.toml:2: "),
             (None, Some("z"), Some(FILE), "config.toml: there is no context \"z\"; known: a, b, c, d, e"),
             (None, Some("c"), Some(FILE), "config.toml: context \"c\" has no endpoint"),
-            (None, None, Some("current-context = "), "config.toml: TOML parse error at line 1"),
+            (None, None, Some("current-context = "), "config.toml:1: "),
         ] {
             let message = resolve(flag, name, &[], file).expect_err("a mistake");
             assert!(message.starts_with(expected), "{message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn credentials_become_a_header_and_are_never_shown() {
+        for (given, address, authorization) in [
+            ("http://h:1", "http://h:1", None),
+            ("https://h/", "https://h", None),
+            ("http://u:p@h:1/x", "http://h:1/x", Some("Basic dTpw")),
+            ("http://u@h", "http://h", Some("Basic dTo=")),
+            ("http://u:p%40%zz@h", "http://h", Some("Basic dTpwQCV6eg==")),
+            ("http://u:p@q@h", "http://h", Some("Basic dTpwQHE=")),
+        ] {
+            let server = server(given, &[], None).expect("an address");
+            let found = server.headers.get(AUTHORIZATION).map(|value| value.to_str().expect("text"));
+            assert_eq!((server.address.as_str(), found), (address, authorization), "{given}");
+        }
+        assert_eq!(shown("http://u:p@h:1/a@b"), "http://***@h:1/a@b");
+        assert_eq!(shown("http://h:1/a@b"), "http://h:1/a@b");
+    }
+
+    #[test]
+    fn headers_of_a_context_go_to_its_server_only() {
+        let file = "current-context = 'a'\n[contexts.a]\nendpoint = 'http://a:1'\nheaders = ['X-Team: blue']\n\
+                    cacert = '/roots.pem'\n";
+        let resolve = |endpoint, headers: &[String]| {
+            super::endpoint(&Wanted {
+                endpoint,
+                context: None,
+                headers,
+                cacert: None,
+                environment: &|_| None,
+                file: Some(("config.toml", file)),
+            })
+        };
+        let server = resolve(None, &[]).expect("a server");
+        assert_eq!(server.headers["x-team"], "blue");
+        assert_eq!(server.cacert, Some(PathBuf::from("/roots.pem")));
+        let flags = ["X-Team: red".to_owned(), "X-Other:1".to_owned()];
+        let server = resolve(None, &flags).expect("a server");
+        assert_eq!(
+            (&server.headers["x-team"], &server.headers["x-other"]),
+            (&"red".parse().unwrap(), &"1".parse().unwrap())
+        );
+        let server = resolve(Some("http://b:2"), &[]).expect("a server");
+        assert!(server.headers.is_empty() && server.cacert.is_none());
+        for wrong in ["x", "a b: c", "x: a\nb"] {
+            let failure = resolve(None, &[wrong.to_owned()]).expect_err("no header");
+            assert!(matches!(failure, Failure::Usage(_)), "{failure}");
         }
     }
 }

@@ -46,8 +46,7 @@ pub(super) struct Enqueue {
 
 impl Enqueue {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
-        let input = self.call.input()?;
-        let mut call = Call { timeout_ms: self.timeout_ms, ..self.call.call(&input)? };
+        let mut call = Call { timeout_ms: self.timeout_ms, ..self.call.call()? };
         let max_age_ms = self.max_age.map(|age| age.as_millis().to_string());
         set(&mut call.headers, "--callback-url", "x-callback-url", self.callback_url.as_deref())?;
         set(&mut call.headers, "--max-age", "x-max-age-ms", max_age_ms.as_deref())?;

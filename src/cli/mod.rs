@@ -8,6 +8,7 @@ mod call;
 mod client;
 mod completions;
 mod config;
+mod context;
 mod contexts;
 mod dead_letters;
 mod demo;
@@ -22,13 +23,14 @@ mod json;
 mod output;
 mod payload;
 mod progress;
+mod runtime_config;
 mod serve;
 mod settings;
 mod signals;
 mod store;
 mod top;
 
-use std::{future::Future, process::ExitCode};
+use std::{future::Future, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -42,24 +44,95 @@ use self::{
 #[derive(Parser)]
 #[command(name = "nanofaas", version, subcommand_required = true, arg_required_else_help = true)]
 struct Arguments {
+    /// Options of a command, written before its name.
     #[command(flatten)]
-    shared: Shared,
+    before: Before,
     #[command(subcommand)]
     command: Command,
 }
 
+/// What may stand before the command as well, where it is not shown: whether it means anything depends on the command.
+#[derive(Args, Default)]
+struct Before {
+    #[arg(long = "endpoint", id = "endpoint-before", hide = true, value_name = "URL")]
+    endpoint: Option<String>,
+    #[arg(long = "context", id = "context-before", hide = true, value_name = "NAME")]
+    context: Option<String>,
+    #[arg(
+        short = 'o',
+        long = "output",
+        id = "output-before",
+        hide = true,
+        value_enum,
+        value_name = "FORMAT"
+    )]
+    output: Option<Format>,
+}
+
 /// Options of every command that talks to a server.
 #[derive(Args)]
-struct Shared {
-    /// Address of the server [default: NANOFAAS_ENDPOINT, else the context's, else http://127.0.0.1:8080]
+struct Target {
+    /// Address of the server, http or https; a user and a password in it are sent in a header [default:
+    /// NANOFAAS_ENDPOINT, else the context's, else http://127.0.0.1:8080]
     #[arg(long, global = true, value_name = "URL")]
     endpoint: Option<String>,
     /// Context of ~/.config/nanofaas/config.toml to use [default: NANOFAAS_CONTEXT, else current-context]
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
-    /// Format of what is printed
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
-    output: Format,
+    /// Header of every request; may be repeated
+    #[arg(long, global = true, value_name = "NAME: VALUE")]
+    header: Vec<String>,
+    /// Certificates (PEM) that an https server is checked with, instead of the machine's own
+    #[arg(long, global = true, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+}
+
+/// Options of every command whose output programs can read.
+#[derive(Args)]
+struct Printing {
+    /// Format of what is printed [default: table]
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+/// A command that asks a server.
+#[derive(Args)]
+struct Asking<C: Args> {
+    #[command(flatten)]
+    command: C,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    printing: Printing,
+}
+
+/// A group of commands that ask a server.
+#[derive(Args)]
+struct AskingGroup<C: Subcommand> {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    printing: Printing,
+    #[command(subcommand)]
+    command: C,
+}
+
+/// A command that prints something, and asks nobody.
+#[derive(Args)]
+struct Telling<C: Args> {
+    #[command(flatten)]
+    command: C,
+    #[command(flatten)]
+    printing: Printing,
+}
+
+/// A group of commands that print something, and ask nobody.
+#[derive(Args)]
+struct TellingGroup<C: Subcommand> {
+    #[command(flatten)]
+    printing: Printing,
+    #[command(subcommand)]
+    command: C,
 }
 
 #[derive(Subcommand)]
@@ -72,26 +145,29 @@ enum Command {
     Demo(demo::Demo),
     /// Run a program as a function; configured by its environment
     Watchdog,
-    /// Print the effective configuration and where each value comes from
-    Config(config::Show),
+    /// Print the effective configuration and where each value comes from, or what a running server can change
+    Config(Asking<config::Show>),
     /// Register, look at, scale, test and delete functions
-    #[command(name = "fn", subcommand)]
-    Function(function::Command),
+    #[command(name = "fn")]
+    Function(AskingGroup<function::Command>),
     /// Call a function and wait for its output
-    Invoke(invoke::Invoke),
+    Invoke(Asking<invoke::Invoke>),
     /// Hand a call to a function and get its output later
-    Enqueue(enqueue::Enqueue),
+    Enqueue(Asking<enqueue::Enqueue>),
     /// Look at executions, wait for them, cancel them
-    #[command(name = "exec", subcommand)]
-    Execution(execution::Command),
+    #[command(name = "exec")]
+    Execution(AskingGroup<execution::Command>),
     /// Look at executions that failed for good, run them again, or drop them
-    #[command(name = "dlq", subcommand)]
-    DeadLetters(dead_letters::Command),
+    #[command(name = "dlq")]
+    DeadLetters(AskingGroup<dead_letters::Command>),
+    /// Look at and change what can be changed while a server runs
+    RuntimeConfig(AskingGroup<runtime_config::Command>),
     /// Look at and mend a data directory that no server uses
-    #[command(subcommand)]
-    Store(store::Command),
+    Store(TellingGroup<store::Command>),
     /// Show live what a server is doing
-    Top(top::Top),
+    Top(Asking<top::Top>),
+    /// Name servers, and choose the one that commands talk to
+    Context(TellingGroup<context::Command>),
     /// Print the completion script of a shell
     Completions(completions::Completions),
 }
@@ -110,22 +186,109 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Arguments { shared, command } = arguments;
-    let output = Output::stdout(shared.output);
+    let Arguments { before, command } = arguments;
     match command {
-        Command::Serve(serve) => serve.run(),
-        Command::Dev(dev) => dev.run(),
-        Command::Demo(demo) => block_on(demo.run(output)),
-        Command::Watchdog => Ok(crate::watchdog::run()),
-        Command::Config(show) => show.run(output),
-        Command::Store(command) => command.run(output),
-        Command::Completions(completions) => completions.run(output),
-        Command::Function(command) => block_on(command.run(Session::open(&shared, output)?)),
-        Command::Invoke(invoke) => block_on(invoke.run(Session::open(&shared, output)?)),
-        Command::Enqueue(enqueue) => block_on(enqueue.run(Session::open(&shared, output)?)),
-        Command::Execution(command) => block_on(command.run(Session::open(&shared, output)?)),
-        Command::Top(top) => block_on(top.run(&shared, output)),
-        Command::DeadLetters(command) => block_on(command.run(Session::open(&shared, output)?)),
+        Command::Serve(serve) => before.nothing_for("serve").and_then(|()| serve.run()),
+        Command::Dev(dev) => before.nothing_for("dev").and_then(|()| dev.run()),
+        Command::Demo(demo) => {
+            before.nothing_for("demo").and_then(|()| block_on(demo.run(Output::stdout(Format::Table))))
+        }
+        Command::Watchdog => before.nothing_for("watchdog").map(|()| crate::watchdog::run()),
+        Command::Completions(completions) => {
+            before.nothing_for("completions").and_then(|()| completions.run(Output::stdout(Format::Table)))
+        }
+        Command::Store(group) => group.command.run(before.printing("store", group.printing)?),
+        Command::Context(group) => group.command.run(&before.printing("context", group.printing)?),
+        Command::Config(Asking { command, target, printing }) => {
+            let (target, output) = before.asking(target, printing);
+            if command.is_running() {
+                block_on(runtime_config::get(Session::open(&target, output)?))
+            } else {
+                target.nothing_for("config without --running").and_then(|()| command.run(output))
+            }
+        }
+        Command::Top(Asking { command, target, printing }) => {
+            let (target, output) = before.asking(target, printing);
+            block_on(command.run(&target, output))
+        }
+        Command::Function(group) => {
+            let session = before.session(group.target, group.printing)?;
+            block_on(group.command.run(session))
+        }
+        Command::Execution(group) => {
+            let session = before.session(group.target, group.printing)?;
+            block_on(group.command.run(session))
+        }
+        Command::DeadLetters(group) => {
+            let session = before.session(group.target, group.printing)?;
+            block_on(group.command.run(session))
+        }
+        Command::RuntimeConfig(group) => {
+            let session = before.session(group.target, group.printing)?;
+            block_on(group.command.run(session))
+        }
+        Command::Invoke(Asking { command, target, printing }) => {
+            let session = before.session(target, printing)?;
+            block_on(command.run(session))
+        }
+        Command::Enqueue(Asking { command, target, printing }) => {
+            let session = before.session(target, printing)?;
+            block_on(command.run(session))
+        }
+    }
+}
+
+impl Before {
+    /// Refuses what means nothing to a command.
+    fn nothing_for(&self, command: &str) -> Result<(), Failure> {
+        let given = [
+            ("--output", self.output.is_some()),
+            ("--endpoint", self.endpoint.is_some()),
+            ("--context", self.context.is_some()),
+        ];
+        refuse_given(&given, command)
+    }
+
+    /// Where a command prints that asks nobody.
+    fn printing(self, command: &str, printing: Printing) -> Result<Output, Failure> {
+        let output = printing.output.or(self.output).unwrap_or(Format::Table);
+        Before { output: None, ..self }.nothing_for(command)?;
+        Ok(Output::stdout(output))
+    }
+
+    /// Whom a command asks and where it prints; what stands after the command wins.
+    fn asking(self, target: Target, printing: Printing) -> (Target, Output) {
+        let target = Target {
+            endpoint: target.endpoint.or(self.endpoint),
+            context: target.context.or(self.context),
+            ..target
+        };
+        (target, Output::stdout(printing.output.or(self.output).unwrap_or(Format::Table)))
+    }
+
+    fn session(self, target: Target, printing: Printing) -> Result<Session, Failure> {
+        let (target, output) = self.asking(target, printing);
+        Session::open(&target, output)
+    }
+}
+
+impl Target {
+    /// Refuses what means nothing to a command.
+    fn nothing_for(&self, command: &str) -> Result<(), Failure> {
+        let given = [
+            ("--endpoint", self.endpoint.is_some()),
+            ("--context", self.context.is_some()),
+            ("--header", !self.header.is_empty()),
+            ("--cacert", self.cacert.is_some()),
+        ];
+        refuse_given(&given, command)
+    }
+}
+
+fn refuse_given(given: &[(&str, bool)], command: &str) -> Result<(), Failure> {
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(Failure::Usage(format!("{flag} means nothing to {command}"))),
+        None => Ok(()),
     }
 }
 

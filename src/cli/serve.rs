@@ -7,7 +7,8 @@ use clap::Args;
 use super::{failure::Failure, settings::Settings};
 use crate::{
     config::{Base, Config},
-    server, telemetry,
+    server::{self, Listening},
+    telemetry,
 };
 
 /// Arguments of `serve`.
@@ -19,12 +20,12 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        start(self.settings.load(Base::Serve)?.config)
+        start(self.settings.load(Base::Serve)?.config, |_| ())
     }
 }
 
 /// Serves until the end; shared with `dev`.
-pub(super) fn start(config: Config) -> Result<ExitCode, Failure> {
+pub(super) fn start(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitCode, Failure> {
     telemetry::log::init();
-    server::run(config).map_err(|error| Failure::Failed(error.to_string()))
+    server::run(config, serving).map_err(|error| Failure::Failed(error.to_string()))
 }

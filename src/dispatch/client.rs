@@ -3,15 +3,22 @@
 //!
 //! It keeps idle connections per authority and retries once, on a fresh connection, a request that a closed
 //! idle connection refused before anything was written. Invocations do not pass here: they have their own
-//! pools in [`super`]. Redirects are never followed. Plain `http` only.
+//! pools in [`super`]. Redirects are never followed. `https` is for the command line: with the machine's own roots, or
+//! with the certificates that a user names.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, io, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{HeaderMap, Method, Request, StatusCode, Uri, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use super::tls;
 
 /// Idle connections kept per authority; more are closed when they come back.
 const IDLE_PER_AUTHORITY_MAX: usize = 64;
@@ -30,8 +37,8 @@ pub struct Response {
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The address is not `http://host[:port]/path`.
-    #[error("{0} is not an http:// address")]
+    /// The address is not `http[s]://host[:port]/path`.
+    #[error("{0} is not an http:// or https:// address")]
     BadAddress(String),
     /// Nothing was written: name resolution or connecting failed.
     #[error("cannot connect to {authority}: {reason}")]
@@ -73,8 +80,17 @@ type Sender = http1::SendRequest<Full<Bytes>>;
 /// inside a tokio `LocalRuntime` (or a `LocalSet`).
 #[derive(Clone, Default)]
 pub struct Client {
-    /// Idle connections by authority, newest last.
-    idle: Rc<RefCell<HashMap<String, Vec<Sender>>>>,
+    /// Idle connections by scheme and authority, newest last.
+    idle: Rc<RefCell<HashMap<Origin, Vec<Sender>>>>,
+    /// Secures connections; `None` for the machine's own roots.
+    connector: Option<TlsConnector>,
+}
+
+/// Where connections lead.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Origin {
+    is_secure: bool,
+    authority: String,
 }
 
 /// Bounds of one exchange.
@@ -93,6 +109,14 @@ impl Default for Bounds {
 }
 
 impl Client {
+    /// A client that trusts the certificates of a PEM text and no others.
+    ///
+    /// # Errors
+    /// Why it holds none that can be trusted.
+    pub fn trusting(pem: &[u8]) -> Result<Client, String> {
+        Ok(Client { connector: Some(tls::trusting(pem)?), ..Client::default() })
+    }
+
     /// Sends one request and reads the whole answer.
     ///
     /// # Errors
@@ -106,14 +130,19 @@ impl Client {
         bounds: Bounds,
     ) -> Result<Response, ClientError> {
         let uri: Uri = address.parse().map_err(|_| ClientError::BadAddress(address.to_owned()))?;
-        let authority = match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(authority)) => authority.as_str().to_owned(),
+        let origin = match (uri.scheme_str(), uri.authority()) {
+            (Some(scheme @ ("http" | "https")), Some(authority)) => {
+                Origin { is_secure: scheme == "https", authority: authority.as_str().to_owned() }
+            }
             _ => return Err(ClientError::BadAddress(address.to_owned())),
         };
-        let exchange = self.exchange(method, &uri, &authority, headers, body, bounds.body_max);
+        let exchange = self.exchange(method, &uri, &origin, headers, body, bounds.body_max);
         match tokio::time::timeout(bounds.timeout, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(ClientError::TimedOut { authority, limit_ms: bounds.timeout.as_millis() }),
+            Err(_) => Err(ClientError::TimedOut {
+                authority: origin.authority,
+                limit_ms: bounds.timeout.as_millis(),
+            }),
         }
     }
 
@@ -121,11 +150,12 @@ impl Client {
         &self,
         method: Method,
         uri: &Uri,
-        authority: &str,
+        origin: &Origin,
         headers: HeaderMap,
         body: Bytes,
         body_max: usize,
     ) -> Result<Response, ClientError> {
+        let authority = origin.authority.as_str();
         let broken = |reason: hyper::Error| ClientError::Broken {
             authority: authority.to_owned(),
             reason: reason.to_string(),
@@ -139,9 +169,9 @@ impl Client {
             request.headers_mut().insert(hyper::header::HOST, host);
         }
         let (mut sender, mut response) = loop {
-            let (mut sender, reused) = match self.take_idle(authority) {
+            let (mut sender, reused) = match self.take_idle(origin) {
                 Some(sender) => (sender, true),
-                None => (connect(authority).await?, false),
+                None => (self.connect(origin).await?, false),
             };
             match sender.try_send_request(request).await {
                 Ok(response) => break (sender, response),
@@ -156,14 +186,39 @@ impl Client {
         let headers = std::mem::take(response.headers_mut());
         let body = read(response.into_body(), body_max, authority).await?;
         if sender.ready().await.is_ok() {
-            self.give_back(authority, sender);
+            self.give_back(origin, sender);
         }
         Ok(Response { status, headers, body })
     }
 
-    fn take_idle(&self, authority: &str) -> Option<Sender> {
+    async fn connect(&self, origin: &Origin) -> Result<Sender, ClientError> {
+        let Origin { is_secure, authority } = origin;
+        let failed = |error: io::Error| ClientError::Connect {
+            authority: authority.clone(),
+            reason: error.to_string(),
+        };
+        let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let with_port = match port {
+            Some(_) => authority.clone(),
+            None => format!("{authority}:{}", if *is_secure { 443 } else { 80 }),
+        };
+        let stream = TcpStream::connect(&with_port).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        if !is_secure {
+            return handshake(stream).await.map_err(failed);
+        }
+        let host = with_port.rsplit_once(':').map_or(with_port.as_str(), |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let secured = match &self.connector {
+            Some(connector) => tls::connect_with(connector, host, stream).await,
+            None => tls::connect(host, stream).await,
+        };
+        handshake(secured.map_err(failed)?).await.map_err(failed)
+    }
+
+    fn take_idle(&self, origin: &Origin) -> Option<Sender> {
         let mut idle = self.idle.borrow_mut();
-        let senders = idle.get_mut(authority)?;
+        let senders = idle.get_mut(origin)?;
         while let Some(sender) = senders.pop() {
             if sender.is_ready() {
                 return Some(sender);
@@ -172,26 +227,18 @@ impl Client {
         None
     }
 
-    fn give_back(&self, authority: &str, sender: Sender) {
+    fn give_back(&self, origin: &Origin, sender: Sender) {
         let mut idle = self.idle.borrow_mut();
-        let senders = idle.entry(authority.to_owned()).or_default();
+        let senders = idle.entry(origin.clone()).or_default();
         if senders.len() < IDLE_PER_AUTHORITY_MAX {
             senders.push(sender);
         }
     }
 }
 
-async fn connect(authority: &str) -> Result<Sender, ClientError> {
-    let failed = |reason: String| ClientError::Connect { authority: authority.to_owned(), reason };
-    let with_port = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        authority.to_owned()
-    } else {
-        format!("{authority}:80")
-    };
-    let stream = TcpStream::connect(&with_port).await.map_err(|error| failed(error.to_string()))?;
-    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
+/// Begins to speak HTTP on a connection.
+async fn handshake(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> io::Result<Sender> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     // Ends with the connection; its error reaches the sender as well.
     tokio::task::spawn_local(async move { drop(connection.await) });
     Ok(sender)

@@ -7,7 +7,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::examples::Example;
 use crate::cli::{
-    call::{Call, Outcome},
+    call::{Call, Outcome, envelope},
     client::Api,
     failure::Failure,
     function::{apply, spec},
@@ -134,7 +134,7 @@ async fn call(api: &Api, function: &str, runtime: &str, file: &Path, first: bool
 
 async fn timed(api: &Api, function: &str, input: &RawValue) -> (Result<Outcome, Failure>, f64) {
     let started = Instant::now();
-    let call = Call { function, input, headers: HeaderMap::new(), timeout_ms: None };
+    let call = Call { function, body: envelope(input), headers: HeaderMap::new(), timeout_ms: None };
     let result = api.invoke(call).await;
     (result, started.elapsed().as_secs_f64() * 1000.0)
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::examples::Example;
 use crate::cli::{
-    call::Call,
+    call::{Call, envelope},
     client::{Api, function_path, refused},
     execution::watch,
     failure::Failure,
@@ -199,7 +199,7 @@ impl Stage<'_> {
 
     /// The example's first payload.
     fn call<'a>(&'a self, function: &'a str) -> Call<'a> {
-        Call { function, input: &self.payload.input, headers: HeaderMap::new(), timeout_ms: None }
+        Call { function, body: envelope(&self.payload.input), headers: HeaderMap::new(), timeout_ms: None }
     }
 
     /// Checks how an execution ended, and its output. Returns its attempts.

@@ -10,7 +10,7 @@ use hyper::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::cli::{
-    call::Call,
+    call::{Call, envelope},
     client::{Api, Session},
     failure::Failure,
     json::equal,
@@ -69,7 +69,7 @@ impl Test {
         };
         let call = Call {
             function: &self.name,
-            input: &payload.input,
+            body: envelope(&payload.input),
             headers: HeaderMap::new(),
             timeout_ms: self.timeout_ms,
         };

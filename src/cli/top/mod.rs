@@ -27,7 +27,7 @@ use std::{
 use clap::Args;
 
 use self::{source::Source, view::Look};
-use super::{Shared, client::Session, failure::Failure, output::Output};
+use super::{Target, client::Session, failure::Failure, output::Output};
 
 /// Arguments of `top`.
 #[derive(Args)]
@@ -53,9 +53,9 @@ pub(super) struct Top {
 }
 
 impl Top {
-    pub(super) async fn run(self, shared: &Shared, output: Output) -> Result<ExitCode, Failure> {
-        let session = Session::open(shared, output)?;
-        let management = Session::management(shared, self.management.as_deref())?;
+    pub(super) async fn run(self, target: &Target, output: Output) -> Result<ExitCode, Failure> {
+        let session = Session::open(target, output)?;
+        let management = Session::management(target, self.management.as_deref())?;
         let is_seen = io::stdin().is_terminal() && io::stdout().is_terminal();
         let look = Look::new(management.address(), session.output.is_coloured());
         let source = Source::new(management, session.api);

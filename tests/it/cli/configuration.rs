@@ -22,10 +22,62 @@ fn wrong_usage_is_exit_code_2() {
         &["invoke", "f", "-d", "1", "--trace-id", "a\nb"],
         &["fn", "list", "-o", "xml"],
         &["fn", "list", "--endpoint", "localhost:8080"],
+        &["fn", "list", "--header", "x"],
+        &["context", "set", "a"],
+        &["context", "set", "a", "--endpoint", "b"],
+        &["context", "list", "--endpoint", "http://a"],
+        &["runtime-config", "set"],
+        &["runtime-config", "set", "a"],
+        &["config", "--endpoint", "http://a"],
+        &["config", "--running", "--dev"],
     ] {
-        let run = run(&mut program(arguments));
+        let run = run(program(arguments).env("HOME", "/does/not/exist"));
         assert_eq!(run.code, 2, "{arguments:?} {run:?}");
         assert!(!run.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+/// Where to ask and how to print means something to some commands; to the others it is a mistake.
+#[test]
+fn endpoint_and_output_belong_to_the_commands_that_use_them() {
+    let (endpoint, output) = (["--endpoint", "http://127.0.0.1:1"], ["-o", "json"]);
+    for (command, takes_endpoint, takes_output) in [
+        (&["serve"][..], false, false),
+        (&["dev"], false, false),
+        (&["demo"], false, false),
+        (&["watchdog"], false, false),
+        (&["completions", "bash"], false, false),
+        (&["store", "stats"], false, true),
+        (&["config"], false, true),
+        (&["context", "list"], false, true),
+        (&["fn", "list"], true, true),
+        (&["fn", "scale", "f", "1"], true, true),
+        (&["invoke", "f", "-d", "1"], true, true),
+        (&["enqueue", "f", "-d", "1"], true, true),
+        (&["exec", "get", "x"], true, true),
+        (&["dlq", "list", "f"], true, true),
+        (&["runtime-config", "get"], true, true),
+        (&["top"], true, true),
+    ] {
+        for (flag, is_taken) in [(endpoint, takes_endpoint), (output, takes_output)] {
+            // Before the command, after it.
+            let front = [&flag, command].concat();
+            let back = [command, &flag].concat();
+            for arguments in [front, back] {
+                if is_taken {
+                    let help = run(&mut program(&[&arguments[..], &["--help"]].concat()));
+                    assert_eq!(help.code, 0, "{arguments:?} {help:?}");
+                    assert!(help.stdout.contains(flag[0]), "{arguments:?} {help:?}");
+                } else {
+                    let mistake = run(&mut program(&arguments));
+                    assert_eq!(mistake.code, 2, "{arguments:?} {mistake:?}");
+                }
+            }
+        }
+    }
+    for command in ["serve", "dev", "demo", "completions"] {
+        let help = run(&mut program(&[command, "--help"])).stdout;
+        assert!(!help.contains("--endpoint") && !help.contains("--output"), "{help}");
     }
 }
 

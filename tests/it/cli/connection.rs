@@ -1,5 +1,10 @@
 //! Which server is asked, and what happens when there is none.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
 use super::{
     fake::Fake,
     program::{Folder, program, run},
@@ -56,4 +61,43 @@ fn something_else_than_our_server_is_shown() {
     let (run, _) = with_server(vec![("GET /v1/functions", 200, "hello".into())], &["fn", "list"]);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("is not JSON"), "{run:?}");
+}
+
+/// A server behind TLS; ends with the test.
+struct Secure(Child);
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn https_is_spoken_and_certificates_are_checked() {
+    let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/cli/tls");
+    let python = Command::new("python3")
+        .args([format!("{tls}/server.py"), format!("{tls}/server.pem")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut server = Secure(python.expect("python3 starts"));
+    let mut port = String::new();
+    let stdout = server.0.stdout.take().expect("a pipe");
+    BufReader::new(stdout).read_line(&mut port).expect("it says its port");
+    let (ca, port) = (format!("{tls}/ca.pem"), port.trim());
+    for host in ["localhost", "127.0.0.1"] {
+        let endpoint = format!("https://{host}:{port}");
+        let trusted = run(&mut program(&["fn", "list", "--endpoint", &endpoint, "--cacert", &ca]));
+        assert_eq!((trusted.code, trusted.stdout.lines().count()), (0, 1), "{trusted:?}");
+        let unknown = run(&mut program(&["fn", "list", "--endpoint", &endpoint]));
+        assert_eq!(unknown.code, 1, "{unknown:?}");
+        assert!(unknown.stderr.contains(&format!("cannot connect to {host}:{port}")), "{unknown:?}");
+    }
+    let endpoint = format!("https://localhost:{port}");
+    for no_certificates in [format!("{tls}/server.py"), "/does/not/exist".to_owned()] {
+        let wrong = run(&mut program(&["fn", "list", "--endpoint", &endpoint, "--cacert", &no_certificates]));
+        assert_eq!(wrong.code, 64, "{wrong:?}");
+        assert!(wrong.stderr.contains(&no_certificates), "{wrong:?}");
+    }
 }

@@ -40,9 +40,46 @@ fn invoke_prints_the_output_and_sends_the_input_as_it_is() {
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(fake.requests()[0].body, "{\"input\":\"in\"}");
 
-    for data in ["hello", "", "@/does/not/exist", "{\"a\":"] {
+    let file = folder.write("input.txt", "hello");
+    let by_file = format!("@{file}");
+    for (data, code) in
+        [("hello", 2), ("", 2), ("{\"a\":", 2), ("@/does/not/exist", 1), (by_file.as_str(), 1)]
+    {
         let (run, _) = with_server(vec![], &["invoke", "f", "-d", data]);
-        assert_eq!(run.code, 1, "{data:?} {run:?}");
+        assert_eq!(run.code, code, "{data:?} {run:?}");
+    }
+}
+
+#[test]
+fn raw_data_goes_out_and_comes_back_as_it_is() {
+    let path = "POST /v1/functions/f:invoke";
+    let folder = Folder::new();
+    let file = folder.write("data.txt", "a, b\n");
+    let data = format!("@{file}");
+    let (run, fake) = with_server(
+        vec![(path, 200, "no JSON".to_owned())],
+        &["invoke", "f", "-d", &data, "--raw", "--content-type", "text/csv", "--timeout-ms", "5"],
+    );
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, "no JSON", ""), "{run:?}");
+    let request = &fake.requests()[0];
+    assert_eq!(request.body, "a, b\n");
+    assert!(request.has("content-type: text/csv") && request.has("x-timeout-ms: 5"), "{request:?}");
+    let (_, fake) = with_server(vec![(path, 200, String::new())], &["invoke", "f", "-d", "x", "--raw"]);
+    assert!(fake.requests()[0].has("content-type: application/octet-stream"));
+    let accepted = json!({"executionId": "x", "status": "queued", "output": null, "error": null}).to_string();
+    let (run, fake) = with_server(
+        vec![("POST /v1/functions/f:enqueue", 202, accepted)],
+        &["enqueue", "f", "-d", "x", "--raw"],
+    );
+    assert_eq!((run.code, fake.requests()[0].body.as_str()), (0, "x"));
+    for wrong in [
+        &["invoke", "f", "-d", "x", "--content-type", "text/csv"][..],
+        &["invoke", "f", "-d", "x", "--raw", "-o", "json"],
+        &["invoke", "f", "-d", "1", "--raw", "--content-type", "application/json; charset=utf-8"],
+        &["invoke", "f", "-d", "x", "--raw", "--content-type", "a\nb"],
+    ] {
+        let (run, _) = with_server(vec![], wrong);
+        assert_eq!(run.code, 2, "{wrong:?} {run:?}");
     }
 }
 
@@ -54,11 +91,15 @@ fn invoke_fails_when_the_function_does() {
             .to_string()
     };
     for (status, body, stderr) in [
-        (200, envelope("error", "FUNCTION_ERROR", "boom"), "error: boom (FUNCTION_ERROR)\n"),
+        (
+            200,
+            envelope("error", "FUNCTION_ERROR", "boom"),
+            "error: boom (FUNCTION_ERROR)\nexecution x; see: nanofaas exec get x\n",
+        ),
         (
             408,
             envelope("timeout", "TIMEOUT", "no answer in 30000 ms"),
-            "error: no answer in 30000 ms (TIMEOUT)\n",
+            "error: no answer in 30000 ms (TIMEOUT)\nexecution x; see: nanofaas exec get x\n",
         ),
         (429, error("QUEUE_FULL", "the queue of f is full"), "error: the queue of f is full (QUEUE_FULL)\n"),
         (404, error("NOT_FOUND", "there is no function f"), "error: there is no function f (NOT_FOUND)\n"),

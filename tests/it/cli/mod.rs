@@ -2,6 +2,7 @@
 
 mod configuration;
 mod connection;
+mod contexts;
 mod dead_letters;
 mod demo;
 mod enqueue;
@@ -10,6 +11,7 @@ mod fake;
 mod functions;
 mod invocations;
 mod program;
+mod runtime_config;
 mod scaling;
 mod top;
 

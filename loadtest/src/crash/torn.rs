@@ -47,13 +47,17 @@ pub(super) fn newest(data: &Path) -> io::Result<PathBuf> {
 
 fn tail(bytes: &[u8], random: &mut Rng) -> Vec<u8> {
     let (mut frame, number) = last_frame(bytes);
-    frame[8..FRAME_HEADER_BYTES].copy_from_slice(&number.to_le_bytes());
+    frame[8..16].copy_from_slice(&number.to_le_bytes());
     match random.u8(0..4) {
         // The middle of a record.
         0 => frame.truncate(random.usize(1..frame.len())),
         // The length was written, and not all that belongs there; the checksum is another frame's.
         1 => {
             let from = random.usize(FRAME_HEADER_BYTES..frame.len());
+            if frame[from..].iter().all(|byte| *byte == 0) {
+                frame.pop();
+            }
+            let from = from.min(frame.len());
             frame[from..].fill(0);
         }
         2 => frame = vec![0; random.usize(1..NONSENSE_BYTES_MAX)],

@@ -41,7 +41,7 @@ pub(super) enum Behaviour {
     Fails,
     /// Promises a callback, and calls back after this time.
     CallsBack(Duration),
-    /// The same after the next kill, when its attempt is made again, if there is one soon.
+    /// The first time it does so after the next kill, when its attempt is made again, if there is one soon.
     CallsBackLate,
 }
 
@@ -189,7 +189,9 @@ impl Endpoint {
     fn call_back(&self, promised: &Attempt, behaviour: Behaviour) {
         match behaviour {
             Behaviour::CallsBack(after) => thread::sleep(after),
-            _ => self.wait_for_the_next(promised),
+            // Once only: a server that is killed again and again could never end it.
+            _ if promised.run == 1 => self.wait_for_the_next(promised),
+            _ => {}
         }
         let end = Instant::now() + CALLBACK_PATIENCE;
         while !self.has_called_back(promised) && Instant::now() < end {

@@ -10,7 +10,12 @@ pub(super) const INTERRUPTED: &str = "interrupted: the numbers are those of the 
 
 /// The summary as text, with a line end at its end.
 pub fn text(summary: &Summary) -> String {
-    let mut parts = vec![format!("{}: {}\n", summary.name, setup(summary).join("\n  "))];
+    let verdict_on_all = verdict(summary);
+    let mark = if verdict_on_all.is_good { "ok" } else { "NOT OK" };
+    let mut parts = vec![
+        format!("{mark}: {}\n", verdict_on_all.words),
+        format!("{}: {}\n", summary.name, setup(summary).join("\n  ")),
+    ];
     parts.push(latencies(summary).to_string());
     parts.push(counts(summary).to_string());
     parts.extend(errors(&summary.total).map(|errors| errors.to_string()));
@@ -23,6 +28,44 @@ pub fn text(summary: &Summary) -> String {
         parts.push(summary.thresholds.iter().map(verdict).collect());
     }
     parts.join("\n")
+}
+
+/// A run in one sentence.
+pub(super) struct Judgement {
+    /// Nothing speaks against it.
+    pub(super) is_good: bool,
+    /// Why.
+    pub(super) words: String,
+}
+
+/// Share of the intended rate from which on it counts as reached.
+const REACHED: f64 = 0.99;
+
+/// Whether a run is good: by its thresholds when it has any, else by failures and by the intended rate.
+pub(super) fn verdict(summary: &Summary) -> Judgement {
+    let total = &summary.total;
+    let (met, limits) =
+        (summary.thresholds.iter().filter(|verdict| verdict.is_met).count(), summary.thresholds.len());
+    let mut words = Vec::new();
+    if limits > 0 {
+        words.push(format!("{met} of {limits} thresholds hold"));
+    }
+    words.push(match total.errors_by_code.iter().max_by_key(|(_, count)| **count) {
+        _ if total.error_rate == 0.0 => "no call failed".to_owned(),
+        Some((code, _)) => {
+            format!("{} of the calls failed, most of them with {code}", percent(total.error_rate))
+        }
+        None => format!("{} of the calls failed", percent(total.error_rate)),
+    });
+    if let (Some(ratio), Some(intended)) = (total.achieved_ratio, total.intended_per_s) {
+        words.push(format!("{} of the intended {}/s achieved", percent(ratio), number(intended)));
+    }
+    if summary.is_interrupted {
+        words.push("interrupted".to_owned());
+    }
+    let is_healthy = total.error_rate == 0.0 && total.achieved_ratio.is_none_or(|ratio| ratio >= REACHED);
+    let is_good = !summary.is_interrupted && if limits > 0 { met == limits } else { is_healthy };
+    Judgement { is_good, words: words.join("; ") }
 }
 
 /// What was sent, in a few lines.
@@ -96,14 +139,21 @@ pub(super) fn counts(summary: &Summary) -> Table {
     table
 }
 
-/// Failures by status and code; `None` without any.
+/// Failures, each once: by code, those without one together; by status when none has a code. `None` without any.
 pub(super) fn errors(figures: &Figures) -> Option<Table> {
     let mut table = Table::new(["failures", "calls"]);
-    for (status, count) in &figures.errors_by_status {
-        table.row([format!("status {status}"), number(*count as f64)]);
+    if figures.errors_by_code.is_empty() {
+        for (status, count) in &figures.errors_by_status {
+            table.row([format!("status {status}"), number(*count as f64)]);
+        }
     }
     for (code, count) in &figures.errors_by_code {
         table.row([code.clone(), number(*count as f64)]);
+    }
+    let with_code: u64 = figures.errors_by_code.values().sum();
+    let without = (figures.failed + figures.unanswered).saturating_sub(with_code);
+    if without > 0 && with_code > 0 {
+        table.row(["without a code".to_owned(), number(without as f64)]);
     }
     (table.rows().len() > 1).then_some(table)
 }

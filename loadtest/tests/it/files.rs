@@ -67,7 +67,7 @@ fn runs_are_reported_and_compared() {
     let page = out.join("compare.html");
     let ran = loadtest(&["compare", &one, &other, "--html", page.to_str().expect("a path")]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    for expected in ["one", "other", "success/s", "server CPU/answer", "(0.00)"] {
+    for expected in ["one", "other", "success/s", "server CPU/answer", "(0.00 worse)"] {
         assert!(ran.stdout.contains(expected), "{expected} in {}", ran.stdout);
     }
     assert_self_contained(&fs::read_to_string(page).expect("a page"));

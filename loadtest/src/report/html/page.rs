@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     escape,
-    plot::{LINES_MAX, Line, Plot, Scale, round_marks},
+    plot::{INTENDED, LINES_MAX, Line, Plot, Scale, round_marks},
 };
 use crate::{
     record::Row,
@@ -28,13 +28,16 @@ pub fn report(summary: &Summary) -> String {
     if summary.is_interrupted {
         let _ = writeln!(body, "<p class=\"bad\">{}</p>", escape(text::INTERRUPTED));
     }
+    let verdict = text::verdict(summary);
+    let (class, mark) = if verdict.is_good { ("good", "✓") } else { ("bad", "✗") };
+    let _ = writeln!(body, "<p class=\"verdict {class}\">{mark} {}</p>", escape(&verdict.words));
     body.push_str(&tiles(summary));
     body.push_str(&verdicts(summary));
     let _ = writeln!(body, "<h2>Plots</h2><div class=\"plots\">{}</div>", plots(summary));
     let _ = writeln!(body, "<h2>Latency</h2>{}", html_table(&text::latencies(summary)));
     let _ = writeln!(body, "<h2>Calls</h2>{}", html_table(&text::counts(summary)));
     if let Some(errors) = text::errors(&summary.total) {
-        let _ = writeln!(body, "<h2>Failures</h2>{}", html_table(&errors));
+        let _ = writeln!(body, "<h2>Failures</h2><div class=\"failures\">{}</div>", html_table(&errors));
     }
     body.push_str("<h2>Server and load generator</h2>");
     for line in text::remarks(summary).iter().filter(|line| *line != text::INTERRUPTED) {
@@ -73,8 +76,10 @@ pub fn comparison(runs: &[(String, Summary)]) -> String {
         ),
     ];
     let mut body =
-        "<h1>Comparison</h1><p>Each value, and in brackets its ratio to the first run.</p>".to_owned();
-    let _ = writeln!(body, "{}", html_table(&compare::table(runs)));
+        "<h1>Comparison</h1><p>Each value, and in brackets its ratio to the first run; better or worse when it is more \
+         than 5 % from it.</p>"
+            .to_owned();
+    let _ = writeln!(body, "{}", html_table_with(&compare::table(runs), compare::class_of));
     let _ = writeln!(body, "<h2>Plots</h2><div class=\"plots\">{}</div>", plots.concat());
     page("Comparison", &body)
 }
@@ -104,8 +109,8 @@ fn tiles(summary: &Summary) -> String {
         (time(total.latency.max_ms), "longest".to_owned()),
         (percent(total.error_rate), "failures".to_owned()),
     ];
-    if let Some(ratio) = total.achieved_ratio {
-        tiles.push((percent(ratio), "of the intended rate achieved".to_owned()));
+    if let (Some(ratio), Some(intended)) = (total.achieved_ratio, total.intended_per_s) {
+        tiles.push((percent(ratio), format!("of {}/s intended", number(intended))));
     }
     if let Some(server) = &summary.server {
         tiles.push((format!("{:.1} µs", server.cpu_us_per_answer), "server CPU per answer".to_owned()));
@@ -114,7 +119,8 @@ fn tiles(summary: &Summary) -> String {
         }));
     }
     let tile = |(value, label): &(String, String)| {
-        format!("<div class=\"tile\"><b>{}</b><span>{}</span></div>", escape(value), escape(label))
+        let class = if label == "failures" && total.error_rate > 0.0 { "tile bad" } else { "tile" };
+        format!("<div class=\"{class}\"><b>{}</b><span>{}</span></div>", escape(value), escape(label))
     };
     format!("<div class=\"tiles\">{}</div>\n", tiles.iter().map(tile).collect::<String>())
 }
@@ -140,10 +146,18 @@ fn verdicts(summary: &Summary) -> String {
 }
 
 pub(super) fn html_table(table: &Table) -> String {
+    html_table_with(table, |_| None)
+}
+
+/// A table whose cells have the classes that `class_of` gives them.
+fn html_table_with(table: &Table, class_of: fn(&str) -> Option<&'static str>) -> String {
     let mut html = "<div class=\"scroll\"><table>".to_owned();
     for (index, row) in table.rows().iter().enumerate() {
         let tag = if index == 0 { "th" } else { "td" };
-        let cells = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell)));
+        let cells = row.iter().map(|cell| {
+            let class = class_of(cell).map(|class| format!(" class=\"{class}\"")).unwrap_or_default();
+            format!("<{tag}{class}>{}</{tag}>", escape(cell))
+        });
         let _ = write!(html, "<tr>{}</tr>", cells.collect::<String>());
     }
     html + "</table></div>"
@@ -165,7 +179,7 @@ fn plots(summary: &Summary) -> String {
         vec![line("p50", |row| row.p50_ms), line("p99", |row| row.p99_ms), line("max", |row| row.max_ms)];
     let mut rates = vec![line("successes", |row| row.succeeded as f64)];
     if summary.series.iter().any(|row| row.intended > 0) {
-        rates.push(line("intended", |row| row.intended as f64));
+        rates.push(line(INTENDED, |row| row.intended as f64));
     }
     let failures = vec![line("failures", |row| row.failed as f64)];
     let cores = vec![line("server", |row| row.server_cores.unwrap_or(f64::NAN))];

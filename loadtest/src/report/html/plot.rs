@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use super::escape;
 
+/// Name of the line that others are to reach.
+pub(super) const INTENDED: &str = "intended";
+
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 240.0;
 /// Room for labels.
@@ -116,7 +119,12 @@ impl Plot<'_> {
                 line.points.iter().map(|(px, py)| format!("{:.1},{:.1}", x(*px), y(*py))).collect();
             // The first line is drawn last: where lines meet, it is the one to be seen.
             let points = points.join(" ");
-            polylines.insert_str(0, &format!(r#"<polyline class="s{number}" points="{points}"/>"#));
+            if line.name == INTENDED {
+                // Where it is met it would be covered: dashed and on top, both are seen.
+                let _ = write!(polylines, r#"<polyline class="s{number} goal" points="{points}"/>"#);
+            } else {
+                polylines.insert_str(0, &format!(r#"<polyline class="s{number}" points="{points}"/>"#));
+            }
             let _ = write!(legend, r#"<span><i class="s{number}"></i>{}<b></b></span>"#, escape(&line.name));
             let values = line.points.iter();
             let round = |value: f64| (value * 10.0).round() / 10.0;

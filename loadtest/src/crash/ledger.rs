@@ -112,6 +112,8 @@ pub(super) struct Entry {
     pub(super) delivered_otherwise: Option<End>,
     /// The latest change.
     changed_at: Ticket,
+    /// When its end was shown: another reader may have asked before, and be told of later.
+    shown_at: Ticket,
 }
 
 /// The book.
@@ -172,6 +174,7 @@ impl Ledger {
             delivered: Vec::new(),
             delivered_otherwise: None,
             changed_at: Ticket::default(),
+            shown_at: Ticket::default(),
         };
         self.entries.insert(id.to_owned(), entry);
         self.ids.push(id.to_owned());
@@ -188,12 +191,16 @@ impl Ledger {
     /// The server says this of an execution.
     pub(super) fn see(&mut self, id: &str, seen: Seen, ticket: Ticket) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        if entry.changed_at > ticket {
+        if entry.changed_at > ticket || seen == Seen::Open && entry.shown_at > ticket {
             return;
         }
         match &seen {
             Seen::Ended(end) => {
                 self.counts.shown += 1;
+                if entry.shown.is_none() {
+                    self.clock.0 += 1;
+                    entry.shown_at = self.clock;
+                }
                 entry.show(end);
             }
             Seen::Open => entry.show_open(),
@@ -216,6 +223,10 @@ impl Ledger {
             return;
         };
         self.counts.delivered += 1;
+        if entry.shown.is_none() {
+            self.clock.0 += 1;
+            entry.shown_at = self.clock;
+        }
         // One from before a replay may come late.
         if !entry.earlier.contains(&end) && !entry.takes(&end) {
             entry.delivered_otherwise = Some(end.clone());
@@ -381,6 +392,17 @@ pub(super) mod tests {
         ledger.see("a", Seen::Ended(end("error", Some("CANCELLED"), "")), ledger.ticket());
         ledger.see("a", Seen::Open, before);
         ledger.see("a", Seen::Open, meanwhile);
+        assert_eq!(ledger.entries["a"].changed, None);
+        ledger.see("a", Seen::Open, ledger.ticket());
+        assert!(ledger.entries["a"].changed.is_some());
+    }
+
+    #[test]
+    fn an_answer_from_before_another_reader_saw_the_end_is_not_held_against_it() {
+        let mut ledger = ledger();
+        let before = ledger.ticket();
+        ledger.deliver("a", letter(1));
+        ledger.see("a", Seen::Open, before);
         assert_eq!(ledger.entries["a"].changed, None);
         ledger.see("a", Seen::Open, ledger.ticket());
         assert!(ledger.entries["a"].changed.is_some());

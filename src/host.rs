@@ -69,6 +69,9 @@ impl ShardHost {
             Note::NotReconciled { name, message } => {
                 tracing::warn!(function = %name, message, "instances could not be started again, which is tried anew");
             }
+            Note::NotRun { id, attempt } => {
+                tracing::debug!(execution = %id, attempt, "attempt not run, the call waits for a replica");
+            }
             Note::Retry { id, attempt, code } => {
                 tracing::debug!(execution = %id, attempt, code = %code, "attempt failed, another follows");
             }

@@ -26,25 +26,27 @@ pub(super) async fn run(pool: &Pool, connection: &mut Option<Connection>, dispat
                 let limit_ms = limit.as_millis();
                 let message =
                     format!("The function did not answer within {limit_ms} ms (http-client.read-timeout-ms)");
-                Err(Box::new(Failure::new(shard_core::payload::code::FUNCTION_TIMEOUT, message)))
+                Err(failed(Failure::new(shard_core::payload::code::FUNCTION_TIMEOUT, message), true))
             }
         },
     };
-    result.unwrap_or_else(|failure| {
-        let retryable = failure.code != outcome::RESPONSE_TOO_LARGE;
-        Report::warm(Outcome::Failure { failure, retryable, retry_after_ms: None })
-    })
+    result.unwrap_or_else(Report::warm)
+}
+
+fn failed(failure: Failure, retryable: bool) -> Outcome {
+    Outcome::Failure { failure: Box::new(failure), retryable, retry_after_ms: None }
 }
 
 async fn exchange(
     pool: &Pool,
     kept: &mut Option<Connection>,
     dispatch: &Dispatch,
-) -> Result<Report, Box<Failure>> {
+) -> Result<Report, Outcome> {
     let unreachable = |reason: String| {
         let message = format!("The function at {} could not be reached: {reason}", pool.address);
-        Box::new(Failure::new(outcome::UNREACHABLE, message))
+        Failure::new(outcome::UNREACHABLE, message)
     };
+    let not_run = |error: std::io::Error| Outcome::NotRun(Box::new(unreachable(error.to_string())));
     let request = request::encode(&pool.prefix, dispatch);
     let mut fresh_resends = 0;
     let answer = loop {
@@ -53,7 +55,7 @@ async fn exchange(
         // Taken out until the answer is whole: given up in between, it must not be used again.
         let (mut connection, reused) = match kept.take() {
             Some(connection) => (connection, true),
-            None => (open(pool, dispatch).await.map_err(|error| unreachable(error.to_string()))?, false),
+            None => (open(pool, dispatch).await.map_err(not_run)?, false),
         };
         match connection.exchange(&request, pool.shared.options.response_bytes_max).await {
             Ok(answer) => {
@@ -69,9 +71,14 @@ async fn exchange(
                 let message = format!(
                     "The function's answer is longer than {limit} bytes; answer less, or raise `limits.response-bytes`"
                 );
-                return Err(Box::new(Failure::new(outcome::RESPONSE_TOO_LARGE, message)));
+                return Err(failed(Failure::new(outcome::RESPONSE_TOO_LARGE, message), false));
             }
-            Err(error) => return Err(unreachable(error.to_string())),
+            Err(ExchangeError::Unsent(error)) => return Err(not_run(error)),
+            // It may have run the call before.
+            Err(error @ (ExchangeError::Closed | ExchangeError::Broken(_))) => {
+                return Err(Outcome::Crashed(Box::new(unreachable(error.to_string()))));
+            }
+            Err(error) => return Err(failed(unreachable(error.to_string()), true)),
         }
     };
     let Answer { head, body, .. } = answer;

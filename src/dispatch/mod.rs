@@ -108,7 +108,7 @@ impl Dispatcher {
         }
         // The core closes an endpoint only after its last dispatch; should it not, the call must not hang.
         let failure = Failure::new(outcome::UNREACHABLE, "The endpoint was closed while the call was sent");
-        let outcome = Outcome::Failure { failure: Box::new(failure), retryable: true, retry_after_ms: None };
+        let outcome = Outcome::NotRun(Box::new(failure));
         (self.shared.sink)(Input::DispatchFinished {
             attempt: dispatch.attempt,
             report: Report::warm(outcome),

@@ -3,9 +3,12 @@
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Deserialize;
-use shard_core::{Failure, Outcome, Output, OutputKind, Report, payload::code::FUNCTION_TIMEOUT};
+use shard_core::{
+    Failure, Outcome, Output, OutputKind, Report,
+    payload::code::{FUNCTION_CRASHED, FUNCTION_TIMEOUT},
+};
 
-use super::response::Head;
+use super::response::{Head, Verdict};
 use crate::api::{media_type::MediaType, result::is_json};
 
 /// The function could not be reached, or left before it had answered.
@@ -33,7 +36,7 @@ const FINAL_CODES: [&str; 2] = [BAD_OUTPUT, RESPONSE_TOO_LARGE];
 pub fn classify(head: &Head, body: Bytes, raw: bool) -> Report {
     let mut bad_output = false;
     let outcome = if !head.status.is_success() {
-        failed(head, body)
+        judged(head, failed(head, body))
     } else if head.status == StatusCode::ACCEPTED && head.promises_callback {
         Outcome::Promised
     } else {
@@ -68,6 +71,19 @@ fn succeeded(content_type: Option<&str>, body: Bytes, raw: bool, bad_output: &mu
             let failure = Box::new(Failure::new(BAD_OUTPUT, message));
             Outcome::Failure { failure, retryable: false, retry_after_ms: None }
         }
+    }
+}
+
+/// A failure as the watchdog of the program judges it, if there is one.
+fn judged(head: &Head, outcome: Outcome) -> Outcome {
+    match (head.verdict, head.status, outcome) {
+        (Some(Verdict::NotRun), StatusCode::SERVICE_UNAVAILABLE, Outcome::Failure { failure, .. }) => {
+            Outcome::NotRun(failure)
+        }
+        (Some(Verdict::Crashed), StatusCode::BAD_GATEWAY, Outcome::Failure { failure, .. }) => {
+            Outcome::Crashed(Box::new(Failure { code: FUNCTION_CRASHED.into(), ..*failure }))
+        }
+        (_, _, outcome) => outcome,
     }
 }
 
@@ -142,6 +158,8 @@ mod tests {
         let report = classify(&head(status, headers), Bytes::from(body.to_owned()), raw);
         let mut text = match &report.outcome {
             Outcome::Promised => "promised".to_owned(),
+            Outcome::NotRun(failure) => format!("{} not run: {}", failure.code, failure.message),
+            Outcome::Crashed(failure) => format!("{} crashed: {}", failure.code, failure.message),
             Outcome::Success(output) => {
                 let body = String::from_utf8_lossy(&output.body);
                 match &output.kind {
@@ -212,6 +230,12 @@ mod tests {
         let timeout = r#"{"error":{"code":"TIMEOUT","message":"10 ms"}}"#;
         check(504, &[json], timeout, false, "FUNCTION_TIMEOUT again: 10 ms");
         check(500, &[json], timeout, false, "FUNCTION_ERROR again: 10 ms");
+        let (down, over) = (("x-nanofaas-watchdog", "not-run"), ("X-Nanofaas-Watchdog", "crashed"));
+        check(503, &[down], "down", false, "FUNCTION_ERROR not run: down");
+        check(502, &[over], "over", true, "FUNCTION_CRASHED crashed: over");
+        check(500, &[down], "no", false, "FUNCTION_ERROR again: no");
+        check(503, &[over], "no", false, "FUNCTION_ERROR again: no");
+        check(200, &[json, over], "1", false, "json 1");
         for code in FINAL_CODES {
             let said = format!(r#"{{"error":{{"code":"{code}","message":"no"}}}}"#);
             check(500, &[json], &said, false, &format!("{code} final: no"));

@@ -40,9 +40,20 @@ pub struct Head {
     pub init_ms: Option<u32>,
     /// `Retry-After` in seconds.
     pub retry_after_s: Option<u32>,
+    /// `X-Nanofaas-Watchdog`.
+    pub verdict: Option<Verdict>,
     pub(super) framing: Framing,
     /// Another exchange may follow on the connection.
     pub(super) keep_alive: bool,
+}
+
+/// What a watchdog says of a call that its program did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was not run.
+    NotRun,
+    /// The program ended with it.
+    Crashed,
 }
 
 /// Why a head cannot be understood, for the message.
@@ -93,6 +104,7 @@ fn parse_one(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
         cold_start: false,
         init_ms: None,
         retry_after_s: None,
+        verdict: None,
         framing: Framing::Close,
         keep_alive: false,
     };
@@ -154,6 +166,13 @@ fn read_header(name: &str, value: &[u8], head: &mut Head, facts: &mut Facts) -> 
             facts.chunked = true;
         }
         18 if is("x-init-duration-ms") && head.init_ms.is_none() => head.init_ms = number(value),
+        19 if is("x-nanofaas-watchdog") => {
+            head.verdict = match value {
+                b"not-run" => Some(Verdict::NotRun),
+                b"crashed" => Some(Verdict::Crashed),
+                _ => None,
+            };
+        }
         _ => {}
     }
     Ok(())

@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Uri};
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, oneshot, watch},
     task::JoinHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -55,6 +55,12 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 /// After the program has ended, time to read what it wrote last.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// After the program has broken off a call, time to find out that it has ended: its last words are waited for.
+const END_NOTICED: Duration = Duration::from_secs(2);
+
+/// How much of its last words is told to those whose calls it ran, in bytes.
+const LAST_WORDS_MAX: usize = 1024;
+
 /// The program and the way to it.
 pub struct Server {
     launcher: Launcher,
@@ -72,6 +78,10 @@ pub struct Server {
     cold_start: Cell<Option<Duration>>,
     /// Calls that the program has answered, in whatever way.
     answered: Cell<u64>,
+    /// How often the program has ended.
+    ends: watch::Sender<u64>,
+    /// How it ended last, and what it wrote.
+    last_end: RefCell<(String, String)>,
     /// Wakes the supervisor after a call timed out.
     suspect: Notify,
     /// Ends the supervisor.
@@ -81,6 +91,10 @@ pub struct Server {
 /// A program that answered its health check. Dropping it kills the program.
 struct Started {
     program: Program,
+    /// Read what it writes.
+    logs: [JoinHandle<()>; 2],
+    /// The end of that.
+    tail: Rc<RefCell<Tail>>,
     /// From start to ready.
     took: Duration,
 }
@@ -114,6 +128,8 @@ impl Server {
             up: Cell::new(false),
             cold_start: Cell::new(None),
             answered: Cell::new(0),
+            ends: watch::Sender::new(0),
+            last_end: RefCell::default(),
             suspect: Notify::new(),
             stop: Notify::new(),
         })
@@ -179,10 +195,18 @@ impl Server {
         if !self.up.get() {
             return Some(Err(Failure::Unavailable("the program is down and being started again".to_owned())));
         }
+        let mut ends = self.ends.subscribe();
         tokio::select! {
             result = proxy::forward(&self.client, &self.runtime, invocation) => {
                 self.answered.set(self.answered.get().wrapping_add(1));
-                Some(result)
+                Some(match result {
+                    // It ended, or it does not answer this call.
+                    Err(Failure::Broken(error)) => match timeout(END_NOTICED, ends.changed()).await {
+                        Ok(Ok(())) => Err(self.crashed()),
+                        _ => Err(Failure::Broken(error)),
+                    },
+                    result => result,
+                })
             }
             () = interrupted => {
                 if Instant::now() >= invocation.deadline {
@@ -198,11 +222,17 @@ impl Server {
     /// # Errors
     /// The program did not start, or failed, or took too long.
     pub async fn run_once(&self, mut invocation: Invocation) -> Result<Output, Failure> {
-        let started = self.start().await?;
+        let mut started = self.start().await?;
         // The time to get ready is not the function's.
         invocation.deadline = Instant::now() + self.timeout;
         let call = proxy::forward(&self.client, &self.runtime, &invocation);
         let result = timeout(self.timeout, call).await.unwrap_or(Err(Failure::TimedOut(self.timeout)));
+        if let Err(Failure::Broken(_)) = result
+            && let Ok(status) = timeout(LAST_WORDS, started.program.ended()).await
+        {
+            started.bury(status.to_string(), &self.last_end).await;
+            return Err(self.crashed());
+        }
         started.program.end().await;
         result
     }
@@ -212,20 +242,31 @@ impl Server {
         tracing::info!(init_ms = started.took.as_millis(), "the program is ready");
         self.cold_start.set(Some(started.took));
         self.up.set(true);
-        let stopped = tokio::select! {
+        let ended = tokio::select! {
             status = started.program.ended() => {
                 tracing::error!(%status, "the program ended");
-                false
+                Some(status.to_string())
             }
             () = self.hangs() => {
                 tracing::error!("the program answers nothing any more");
-                false
+                Some("killed, for it answered nothing any more".to_owned())
             }
-            () = self.stop.notified() => true,
+            () = self.stop.notified() => None,
         };
         self.up.set(false);
-        started.program.end().await;
-        if stopped { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let Some(status) = ended else {
+            started.program.end().await;
+            return ControlFlow::Break(());
+        };
+        started.bury(status, &self.last_end).await;
+        self.ends.send_modify(|ends| *ends += 1);
+        ControlFlow::Continue(())
+    }
+
+    /// Why a call got no answer that the program ran when it ended.
+    fn crashed(&self) -> Failure {
+        let (status, tail) = self.last_end.borrow().clone();
+        Failure::Crashed { status, tail }
     }
 
     /// Starts the program and waits until it is ready.
@@ -245,7 +286,7 @@ impl Server {
             }
         });
         match ready.await {
-            Ok(Ok(())) => Ok(Started { program, took: begun.elapsed() }),
+            Ok(Ok(())) => Ok(Started { program, logs, tail, took: begun.elapsed() }),
             Ok(Err(status)) => {
                 for log in logs {
                     let _ = timeout(LAST_WORDS, log).await;
@@ -287,6 +328,22 @@ impl Server {
                 return;
             }
         }
+    }
+}
+
+impl Started {
+    /// Ends what is left of it, and notes how it ended and what it wrote last.
+    async fn bury(self, status: String, end: &RefCell<(String, String)>) {
+        self.program.end().await;
+        for log in self.logs {
+            let _ = timeout(LAST_WORDS, log).await;
+        }
+        let text = self.tail.borrow().text();
+        let mut from = text.len().saturating_sub(LAST_WORDS_MAX);
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        end.replace((status, text[from..].to_owned()));
     }
 }
 

@@ -5,7 +5,7 @@ use std::{io, process::ExitStatus, time::Duration};
 use bytes::Bytes;
 use hyper::{
     HeaderMap, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -14,6 +14,11 @@ use crate::dispatch::client::ClientError;
 
 /// Largest request and largest answer, in bytes.
 pub const BODY_MAX: usize = 16 << 20;
+
+/// Header by which the watchdog, and never its program, tells the server what became of a call.
+pub const VERDICT: HeaderName = HeaderName::from_static("x-nanofaas-watchdog");
+const NOT_RUN: &str = "not-run";
+const CRASHED: &str = "crashed";
 
 /// How much of a wrong output is repeated in the error message, in bytes.
 const EXCERPT_MAX: usize = 256;
@@ -98,6 +103,14 @@ pub enum Failure {
         /// The end of what it wrote to stderr.
         stderr: String,
     },
+    /// A program of mode HTTP ended while the call ran in it.
+    #[error("The program ended while it ran the call ({status}){}", after_colon(.tail))]
+    Crashed {
+        /// How it ended.
+        status: String,
+        /// The end of what it wrote.
+        tail: String,
+    },
     /// Standard output is not one JSON document.
     #[error(
         "Standard output is the answer and has to be one JSON value, but {0}; write logs to standard error"
@@ -146,6 +159,7 @@ impl Failure {
             Failure::NotStarted { .. } => "SPAWN_ERROR",
             Failure::EndedEarly { .. } | Failure::NotReady { .. } => "STARTUP_ERROR",
             Failure::TimedOut(_) => "TIMEOUT",
+            Failure::Crashed { .. } => "FUNCTION_CRASHED",
             Failure::Exited { .. } | Failure::Broken(_) => "FUNCTION_ERROR",
             Failure::InvalidOutput(_)
             | Failure::NoOutputFile(_)
@@ -179,7 +193,17 @@ impl Failure {
         match self {
             Failure::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
             Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Crashed { .. } => StatusCode::BAD_GATEWAY,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What the server is told besides: that the call was not run, or that the program ended with it.
+    pub(super) fn verdict(&self) -> Option<HeaderValue> {
+        match self {
+            Failure::Unavailable(_) => Some(HeaderValue::from_static(NOT_RUN)),
+            Failure::Crashed { .. } => Some(HeaderValue::from_static(CRASHED)),
+            _ => None,
         }
     }
 

@@ -11,7 +11,7 @@ use hyper::{
 };
 use tokio::time::Instant;
 
-use super::invocation::{BODY_MAX, Failure, Invocation, Output, excerpt};
+use super::invocation::{BODY_MAX, Failure, Invocation, Output, VERDICT, excerpt};
 use crate::dispatch::client::{Bounds, Client, ClientError, Response};
 
 /// Milliseconds left for the call.
@@ -22,7 +22,10 @@ const PASSED: [&str; 4] = ["content-type", "traceparent", "tracestate", "idempot
 
 /// The headers that the watchdog passes on, in either direction.
 pub fn passed(headers: &HeaderMap) -> HeaderMap {
-    let passes = |name: &HeaderName| name.as_str().starts_with("x-") || PASSED.contains(&name.as_str());
+    let passes = |name: &HeaderName| {
+        // That one is the watchdog's own word.
+        (name.as_str().starts_with("x-") && *name != VERDICT) || PASSED.contains(&name.as_str())
+    };
     headers
         .iter()
         .filter(|(name, _)| passes(name))
@@ -101,6 +104,7 @@ mod tests {
             "connection",
             "host",
             "authorization",
+            "x-nanofaas-watchdog",
         ];
         let headers = names.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1")));
         let passed = passed(&HeaderMap::from_iter(headers));

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     file, http,
-    invocation::{Failure, Invocation, Output, error_object, is_json, json_document},
+    invocation::{Failure, Invocation, Output, VERDICT, error_object, is_json, json_document},
     launcher::Launcher,
     metrics::Metrics,
     options::{Mode, Options},
@@ -259,7 +259,11 @@ fn draining() -> Failure {
 }
 
 fn failed(failure: &Failure) -> Answer {
-    error(failure.status(), failure.code(), &failure.to_string())
+    let mut answer = error(failure.status(), failure.code(), &failure.to_string());
+    if let Some(verdict) = failure.verdict() {
+        answer.headers_mut().insert(VERDICT, verdict);
+    }
+    answer
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {

@@ -14,6 +14,7 @@ mod cli;
 mod clock;
 mod concurrency;
 mod connections;
+mod crashes;
 mod delivery;
 mod deployment;
 mod descriptors;

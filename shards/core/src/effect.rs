@@ -164,6 +164,13 @@ pub enum Note {
         /// What stands in the way.
         message: Box<str>,
     },
+    /// An attempt was not run, and counts for nothing: its execution waits again, at its place.
+    NotRun {
+        /// The execution.
+        id: ExecutionId,
+        /// Number of the attempt. The next one has it too.
+        attempt: u32,
+    },
     /// An attempt failed and another one follows.
     Retry {
         /// The execution.

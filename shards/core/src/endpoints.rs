@@ -12,6 +12,8 @@ pub(crate) struct Endpoint {
     pub(crate) address: Arc<str>,
     /// Attempts in flight to it.
     pub(crate) in_flight: u32,
+    /// It did not take its last attempt, or ended with it: no further one goes there for a while.
+    pub(crate) down: bool,
 }
 
 /// See the module.
@@ -21,6 +23,8 @@ pub(crate) struct Endpoints {
     first: Option<Endpoint>,
     /// Those that came after it.
     more: Vec<Endpoint>,
+    /// How many are down.
+    down: u32,
 }
 
 impl Endpoints {
@@ -32,11 +36,25 @@ impl Endpoints {
         self.first.is_none()
     }
 
+    /// Those that take attempts.
+    pub(crate) fn up(&self) -> usize {
+        self.len() - self.down as usize
+    }
+
+    /// Says of one whether it is down. `false`: it was said before, or it is not here.
+    pub(crate) fn set_down(&mut self, id: EndpointId, down: bool) -> bool {
+        let Some(endpoint) = self.find_mut(id).filter(|endpoint| endpoint.down != down) else { return false };
+        endpoint.down = down;
+        self.down = if down { self.down + 1 } else { self.down - 1 };
+        true
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Endpoint> {
         self.first.iter().chain(&self.more)
     }
 
     pub(crate) fn push(&mut self, endpoint: Endpoint) {
+        self.down += u32::from(endpoint.down);
         match self.first {
             None => self.first = Some(endpoint),
             Some(_) => self.more.push(endpoint),
@@ -54,6 +72,7 @@ impl Endpoints {
 
     /// Takes out those for which `stays` does not hold, in order.
     pub(crate) fn take_unless(&mut self, stays: impl Fn(&Endpoint) -> bool) -> Vec<Endpoint> {
+        self.down = 0;
         let all = self.first.take().into_iter().chain(std::mem::take(&mut self.more));
         let (stay, gone): (Vec<_>, Vec<_>) = all.partition(stays);
         stay.into_iter().for_each(|endpoint| self.push(endpoint));
@@ -61,9 +80,12 @@ impl Endpoints {
     }
 
     /// The less busy of two that are chosen at random (Mitzenmacher: "The power of two choices in randomized load
-    /// balancing"). `None` when there is none at all.
+    /// balancing"), of those that are not down. `None` when there is none at all.
     pub(crate) fn choose(&mut self, random: u64) -> Option<&mut Endpoint> {
         let count = self.len() as u64;
+        if self.down > 0 {
+            return self.choose_up(random);
+        }
         if count < 2 {
             return self.first.as_mut();
         }
@@ -73,6 +95,20 @@ impl Endpoints {
         let in_flight = |place| self.iter().nth(place as usize).map(|endpoint| endpoint.in_flight);
         let chosen = if in_flight(other) < in_flight(one) { other } else { one };
         self.iter_mut().nth(chosen as usize)
+    }
+
+    /// The less busy of two among those that are up. Rare, and so without care for its costs.
+    fn choose_up(&mut self, random: u64) -> Option<&mut Endpoint> {
+        let up: Vec<(u32, EndpointId)> = self
+            .iter()
+            .filter(|endpoint| !endpoint.down)
+            .map(|endpoint| (endpoint.in_flight, endpoint.id))
+            .collect();
+        let count = up.len() as u64;
+        let one = up.get(random.checked_rem(count)? as usize)?;
+        let other = up.get(((random >> 32) % count) as usize)?;
+        let (_, id) = *one.min(other);
+        self.find_mut(id)
     }
 }
 
@@ -86,7 +122,7 @@ mod tests {
         let mut endpoints = Endpoints::default();
         for in_flight in in_flight {
             let id = keys.insert(());
-            endpoints.push(Endpoint { id, address: Arc::from("a"), in_flight: *in_flight });
+            endpoints.push(Endpoint { id, address: Arc::from("a"), in_flight: *in_flight, down: false });
         }
         let ids = endpoints.iter().map(|endpoint| endpoint.id).collect();
         (endpoints, ids)
@@ -108,6 +144,29 @@ mod tests {
                     Some(id).filter(|_| stays(id))
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_is_down_is_not_chosen() {
+        for down in 0..16usize {
+            let (mut endpoints, ids) = of(&[0, 1, 2, 3]);
+            let is_down = |id: EndpointId| down & (1 << id.index()) != 0;
+            for id in ids.iter().copied().filter(|id| is_down(*id)) {
+                assert!(endpoints.set_down(id, true) && !endpoints.set_down(id, true));
+            }
+            assert_eq!(endpoints.up(), 4 - down.count_ones() as usize);
+            for random in 0..50u64 {
+                let chosen = endpoints.choose(random.wrapping_mul(0x9e37_79b9_7f4a_7c15)).map(|up| up.id);
+                assert_eq!(chosen.is_none(), down == 15);
+                assert!(chosen.is_none_or(|id| !is_down(id)));
+            }
+            endpoints.take_unless(|endpoint| is_down(endpoint.id));
+            assert_eq!(endpoints.up(), 0);
+            for id in ids.into_iter().filter(|id| is_down(*id)) {
+                assert!(endpoints.set_down(id, false));
+            }
+            assert_eq!(endpoints.up(), down.count_ones() as usize);
         }
     }
 

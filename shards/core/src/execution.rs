@@ -49,8 +49,16 @@ pub(crate) struct Live {
     pub(crate) expiry: TimerKey,
     /// An attempt was made, as far as anybody knows: the idempotency key went with that one.
     pub(crate) is_tried: bool,
+    /// The same before the current attempt.
+    pub(crate) was_tried: bool,
     /// Attempts made before it was replayed: they do not count against the attempts it may have.
     pub(crate) attempts_before: u32,
+    /// Its place among what waited for its function, also while it runs.
+    pub(crate) order: u64,
+    /// Replicas that ended while they ran it, since it was accepted or last replayed.
+    pub(crate) crashes: u32,
+    /// Until when it is not to go to the last replica, after it was in one that ended; monotonic.
+    pub(crate) careful_until_us: u64,
     /// The record that has to be safe before it is dispatched, as long as it is beside its queue for that; the record
     /// of its end once it has ended.
     pub(crate) record: u64,
@@ -85,7 +93,11 @@ impl Live {
             expires_us: 0,
             expiry: TimerKey::NONE,
             is_tried: false,
+            was_tried: false,
             attempts_before: 0,
+            order: 0,
+            crashes: 0,
+            careful_until_us: 0,
             record: 0,
             died: None,
             sync_wait: None,

@@ -66,6 +66,8 @@ pub struct Counters {
     pub queue_rejections: u64,
     /// Attempts that nobody reported.
     pub orphans: u64,
+    /// Attempts during which the replica that ran them ended.
+    pub crashes: u64,
     /// Answers that claimed to be JSON and were not.
     pub bad_outputs: u64,
     /// Answers and callbacks that came too late.
@@ -231,7 +233,7 @@ impl Function {
 
     /// Whether there is anything to send its calls to.
     pub(crate) fn has_instance(&self) -> bool {
-        self.local || !self.endpoints.is_empty()
+        self.local || self.endpoints.up() > 0
     }
 
     /// Whether an attempt could be dispatched now.

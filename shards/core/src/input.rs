@@ -452,4 +452,8 @@ pub enum Outcome {
     },
     /// The function promised to report by callback.
     Promised,
+    /// It was not run: nothing of it was written, or who watches over the function says so.
+    NotRun(Box<Failure>),
+    /// What ran it ended before it had answered.
+    Crashed(Box<Failure>),
 }

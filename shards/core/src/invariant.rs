@@ -6,7 +6,7 @@ use crate::{
     function::Life,
     journal::Promise,
     shard::{FunctionKey, Shard},
-    timers::Due,
+    timers::{Due, TimerKey},
 };
 
 /// Audits the whole state.
@@ -172,9 +172,25 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     expect(function.lingering <= function.policy.concurrency, "more exchanges linger than there are slots")?;
     expect(function.in_flight <= function.policy.concurrency, "more in flight than slots")?;
     expect(
-        waiting <= u64::from(function.places()) || shard.is_restoring(),
+        // What was not run has its place again, whoever took it meanwhile.
+        waiting <= u64::from(function.places()) || shard.is_restoring() || function.managed,
         "more waits than the queue holds",
     )?;
+    let admitted = u64::from(function.places()) + u64::from(function.policy.concurrency);
+    expect(
+        waiting + u64::from(function.in_flight) <= admitted || shard.is_restoring(),
+        "more was admitted than queue and slots hold",
+    )?;
+    let up = function.endpoints.iter().filter(|endpoint| !endpoint.down).count();
+    expect(up == function.endpoints.up(), "the account of addresses that are down is off")?;
+    for endpoint in function.endpoints.iter() {
+        let timer = shard.endpoints.get(endpoint.id).copied().unwrap_or(TimerKey::NONE);
+        let armed = shard.timers.get(timer) == Some(Due::Endpoint(key, endpoint.id));
+        expect(
+            armed == endpoint.down,
+            "an address that is down will not be tried again, or one that is up will",
+        )?;
+    }
     check_writing(shard, key)?;
     expect(
         function.queue.is_empty() || !function.can_dispatch() || function.ringed,

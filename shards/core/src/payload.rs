@@ -99,6 +99,8 @@ impl Failure {
 pub mod code {
     /// The attempt took longer than it may.
     pub const FUNCTION_TIMEOUT: &str = "FUNCTION_TIMEOUT";
+    /// The replica that ran it ended.
+    pub const FUNCTION_CRASHED: &str = "FUNCTION_CRASHED";
     /// The function was removed while the execution waited.
     pub const FUNCTION_REMOVED: &str = "FUNCTION_REMOVED";
     /// The execution was cancelled, or its only caller left while it waited.

@@ -36,6 +36,13 @@ impl WaitQueue {
         self.waiting += 1;
     }
 
+    /// Puts one back that was taken out: behind those at the front for which `before` holds.
+    pub(crate) fn put_back(&mut self, execution: ExecutionKey, before: impl Fn(ExecutionKey) -> bool) {
+        let place = self.entries.iter().position(|entry| !before(*entry)).unwrap_or(self.entries.len());
+        self.entries.insert(place, execution);
+        self.waiting += 1;
+    }
+
     /// Takes out the first execution for which `waits` holds.
     pub(crate) fn pop(&mut self, waits: impl Fn(ExecutionKey) -> bool) -> Option<ExecutionKey> {
         while let Some(execution) = self.entries.pop_front() {

@@ -57,6 +57,8 @@ pub struct StoredExecution {
     pub attempt: u32,
     /// Attempts that do not count: those before a replay, and interrupted ones.
     pub attempts_before: u32,
+    /// Replicas that ended while they ran it, since it was accepted or last replayed.
+    pub crashes: u32,
     /// The last attempt did not come to an end.
     pub is_interrupted: bool,
     /// Attempts that may have been made without a record. They do not count, and their numbers are not used again.
@@ -99,6 +101,7 @@ impl StoredExecution {
             delivery: None,
             attempt: 0,
             attempts_before: 0,
+            crashes: 0,
             is_interrupted: false,
             unrecorded: 0,
             last_failure: None,
@@ -162,10 +165,13 @@ impl Recovery {
                     let Some(Early { attempt, failure }) = early else {
                         return Box::new(StoredExecution { callback_url, ..execution });
                     };
+                    let crashed =
+                        failure.as_ref().is_some_and(|failure| failure.code == code::FUNCTION_CRASHED);
                     let (is_interrupted, last_failure) = (failure.is_none(), failure);
                     Box::new(StoredExecution {
                         callback_url,
                         attempt,
+                        crashes: u32::from(crashed),
                         is_interrupted,
                         last_failure,
                         ..execution
@@ -246,15 +252,19 @@ impl StoredExecution {
     fn apply(&mut self, record: Record, count: u64) {
         match record {
             Record::Attempted { attempt, .. } if self.end.is_none() => {
-                // Numbers between them were left out, because they may have been used.
+                // Numbers between them were left out, because they may have been used. With the same number again, the one
+                // before was not run.
                 let left_out = attempt.saturating_sub(self.attempt.saturating_add(1));
-                let uncounted = left_out.saturating_add(u32::from(self.is_interrupted));
+                let interrupted = self.is_interrupted && attempt > self.attempt;
+                let uncounted = left_out.saturating_add(u32::from(interrupted));
                 self.attempts_before = self.attempts_before.saturating_add(uncounted);
                 self.attempt = self.attempt.max(attempt);
                 self.is_interrupted = true;
             }
             Record::Requeued { failure, .. } if self.end.is_none() => {
                 self.is_interrupted = false;
+                let crashed = failure.code == code::FUNCTION_CRASHED;
+                self.crashes = self.crashes.saturating_add(u32::from(crashed));
                 self.last_failure = Some(Box::new(failure));
                 self.order = count;
             }
@@ -277,6 +287,7 @@ impl StoredExecution {
                 };
                 self.dead = false;
                 self.attempts_before = self.attempt;
+                self.crashes = 0;
                 self.queued_ms = at_ms;
                 self.order = count;
                 // A function may have been registered again since: it is that one that it waits for now.

@@ -38,11 +38,17 @@ pub enum Sabotage {
     GivenUpBeforeWrite,
     /// Another attempt is made before the record of the one before is safe.
     RetriedBeforeWrite,
+    /// An attempt that was not run counts as one that failed.
+    NotRunCounts,
+    /// A call is tried again whatever number of replicas ended with it.
+    PoisonForgotten,
+    /// Calls go on to an address that has just refused one.
+    DownEndpointUsed,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 17] = [
+    pub const ALL: [Sabotage; 20] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -60,6 +66,9 @@ impl Sabotage {
         Sabotage::EndShownBeforeWrite,
         Sabotage::GivenUpBeforeWrite,
         Sabotage::RetriedBeforeWrite,
+        Sabotage::NotRunCounts,
+        Sabotage::PoisonForgotten,
+        Sabotage::DownEndpointUsed,
     ];
 }
 

@@ -4,7 +4,7 @@
 
 use crate::{
     input::Ticket,
-    shard::{AttemptKey, ExecutionKey, FunctionKey},
+    shard::{AttemptKey, EndpointId, ExecutionKey, FunctionKey},
     slab::{Key, Slab},
 };
 
@@ -30,6 +30,8 @@ pub(crate) enum Due {
     Sweep,
     /// Instances that could not be started again are to be tried once more.
     Reconcile(FunctionKey),
+    /// An address that is down is to be tried once more.
+    Endpoint(FunctionKey, EndpointId),
 }
 
 impl Due {
@@ -44,6 +46,7 @@ impl Due {
             Due::Scaling => 6,
             Due::Sweep => 7,
             Due::Reconcile(_) => 8,
+            Due::Endpoint(..) => 9,
         }
     }
 }

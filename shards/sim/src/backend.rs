@@ -146,6 +146,11 @@ impl Backend {
     }
 }
 
+/// Whether an address is one of those that backends give their replicas, and no fixed one.
+pub(crate) fn is_replica(address: &str) -> bool {
+    address.matches('/').count() > 1
+}
+
 fn tell(agenda: &mut Agenda<Event>, wait_us: u64, of: DeploymentKey, input: Input) {
     agenda.after(wait_us, Event::Input { shard: of.0, input: Box::new(input) });
 }

@@ -21,6 +21,9 @@ use crate::{
 /// Code of failures that functions report.
 pub(crate) const BROKEN: &str = "BROKEN";
 
+/// Code of failures of the dispatcher.
+pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
+
 /// Names an exchange: attempts have keys per shard.
 pub(crate) type ExchangeKey = (u16, AttemptKey);
 
@@ -33,12 +36,16 @@ pub(crate) struct Functions {
     timeout_us_max: u64,
     exchanges: BTreeMap<ExchangeKey, Exchange>,
     endpoints: BTreeMap<(u16, EndpointId), Arc<str>>,
+    /// Until when an address refuses calls: its instance has ended, and is being started again.
+    down: BTreeMap<Arc<str>, u64>,
 }
 
 #[derive(Debug)]
 struct Exchange {
     /// It is reported although it was aborted: the report was on its way.
     reports_aborted: bool,
+    /// Where it goes.
+    address: Option<Arc<str>>,
 }
 
 /// A step of an exchange.
@@ -46,6 +53,8 @@ struct Exchange {
 pub(crate) enum ExchangeStep {
     /// The connection is open, the request sent.
     Sent,
+    /// The instance ends, with everything that runs in it.
+    Ends,
     /// The function answered. `again`: and the dispatcher reports it once more.
     Reported { report: Report, again: bool },
 }
@@ -61,13 +70,21 @@ pub(crate) struct Callback {
 impl Functions {
     pub(crate) fn new(seed: u64, faults: FunctionFaults) -> Functions {
         let timeout_us_max = faults.timeout_ms_max * 1000;
-        Functions { seed, faults, timeout_us_max, exchanges: BTreeMap::new(), endpoints: BTreeMap::new() }
+        Functions {
+            seed,
+            faults,
+            timeout_us_max,
+            exchanges: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            down: BTreeMap::new(),
+        }
     }
 
     /// From now on every attempt is answered.
     pub(crate) fn behave(&mut self) {
         let faults = &mut self.faults;
         (faults.fails, faults.refuses, faults.hangs, faults.promises) = (0, 0, 0, 0);
+        (faults.poisons, faults.crashes) = (0, 0);
     }
 
     /// The server is gone: its connections are cut, its addresses forgotten. What functions do goes on.
@@ -106,10 +123,28 @@ impl Functions {
         let random = &mut random;
         let exchange = (shard, dispatch.attempt);
         let faults = self.faults.clone();
-        self.exchanges.insert(exchange, Exchange { reports_aborted: random.chance(faults.reports_aborted) });
+        let address = match dispatch.destination {
+            Destination::Endpoint(endpoint) => self.address_of(shard, endpoint).cloned(),
+            Destination::Local => None,
+        };
+        let is_down = address.as_ref().and_then(|address| self.down.get(address));
+        let is_down = is_down.is_some_and(|until_us| *until_us > agenda.now_us());
+        let reports_aborted = random.chance(faults.reports_aborted);
+        self.exchanges.insert(exchange, Exchange { reports_aborted, address });
+        if is_down {
+            let report = Report::warm(Outcome::NotRun(Box::new(Failure::new(UNREACHABLE, "Nobody listens"))));
+            let step = ExchangeStep::Reported { report, again: false };
+            agenda.after(random.below(50), Event::Exchange { exchange, step });
+            return None;
+        }
         let service_us = random.around(faults.service_us);
         let sent_us = random.below(service_us + 1) / 4;
         agenda.after(sent_us, Event::Exchange { exchange, step: ExchangeStep::Sent });
+        let poisoned = Random::of(self.seed, Stream::Attempt, (id, "poison")).chance(faults.poisons);
+        if poisoned || Random::of(self.seed, Stream::Attempt, (id, number, "crash")).chance(faults.crashes) {
+            agenda.after(sent_us + service_us, Event::Exchange { exchange, step: ExchangeStep::Ends });
+            return None;
+        }
         let calls_back_unasked = random.chance(faults.calls_back_unasked);
         let mut outcome = self.outcome(random, id, number, "answer");
         if random.chance(faults.promises) {
@@ -149,10 +184,26 @@ impl Functions {
                 let goes_on = self.exchanges.contains_key(&exchange);
                 goes_on.then_some(Input::Connecting { attempt, connecting: false })
             }
+            ExchangeStep::Ends => {
+                let address = self.exchanges.get(&exchange)?.address.clone()?;
+                let random = &mut Random::of(self.seed, Stream::Attempt, (&*address, agenda.now_us()));
+                let until_us = agenda.now_us() + random.around(self.faults.restart_us);
+                self.down.insert(Arc::clone(&address), until_us);
+                let lost =
+                    self.exchanges.iter().filter(|(_, other)| other.address.as_ref() == Some(&address));
+                for (exchange, _) in lost {
+                    let failure = Box::new(Failure::new(UNREACHABLE, "It broke off"));
+                    let report = Report::warm(Outcome::Crashed(failure));
+                    let step = ExchangeStep::Reported { report, again: false };
+                    agenda.after(random.below(50), Event::Exchange { exchange: *exchange, step });
+                }
+                None
+            }
             ExchangeStep::Reported { report, again } => {
-                let aborted = self.exchanges.remove(&exchange)?;
+                let reported = self.exchanges.remove(&exchange)?;
                 if again {
-                    self.exchanges.insert(exchange, aborted);
+                    // What becomes of its instance is nothing to it any more.
+                    self.exchanges.insert(exchange, Exchange { address: None, ..reported });
                     let step = ExchangeStep::Reported { report: report.clone(), again: false };
                     agenda.after(1, Event::Exchange { exchange, step });
                 }

@@ -118,6 +118,12 @@ pub struct FunctionFaults {
     pub reports_twice: u32,
     /// Answers of an instance that had just started.
     pub cold: u32,
+    /// Calls whose attempts end the instance that runs them, every time.
+    pub poisons: u32,
+    /// Attempts that end it by accident.
+    pub crashes: u32,
+    /// Mean time until such an instance is back, in microseconds.
+    pub restart_us: u64,
 }
 
 /// What backends do.
@@ -323,5 +329,8 @@ fn function_faults(random: &mut Random) -> FunctionFaults {
         reports_aborted: maybe(random, 500),
         reports_twice: maybe(random, 100),
         cold: maybe(random, 200),
+        poisons: maybe(random, 300),
+        crashes: maybe(random, 300),
+        restart_us: one_of(random, &[1000, 300_000]),
     }
 }

@@ -4,7 +4,7 @@
 use shard_sim::{Options, run, sabotage::Sabotage};
 
 /// Seeds tried for each.
-const SEEDS: std::ops::Range<u64> = 1..193;
+const SEEDS: std::ops::Range<u64> = 1..385;
 /// Steps of a shard until faults stop.
 const EVENTS: u64 = 700;
 

@@ -15,7 +15,7 @@ const NONE: Further = ("", "");
 /// Name, further label, meaning, where it is kept.
 pub(super) type CounterRow = (&'static str, Further, &'static str, fn(&Counters) -> u64);
 
-pub(super) static COUNTERS: [CounterRow; 15] = [
+pub(super) static COUNTERS: [CounterRow; 16] = [
     ("function_invocation_total", NONE, "New executions, without refusals and replays.", |c| c.invocations),
     ("function_enqueue_total", NONE, "New executions that :enqueue was answered 202 for.", |c| c.enqueued),
     ("function_dispatch_total", NONE, "Attempts dispatched.", |c| c.dispatches),
@@ -27,6 +27,7 @@ pub(super) static COUNTERS: [CounterRow; 15] = [
     ("function_cold_start_total", NONE, "Executions whose instance had just started.", |c| c.cold_starts),
     ("function_warm_start_total", NONE, "Executions whose instance had not just started.", |c| c.warm_starts),
     ("function_orphaned_total", NONE, "Attempts that nobody reported.", |c| c.orphans),
+    ("function_crashed_total", NONE, "Attempts during which the replica that ran them ended.", |c| c.crashes),
     ("function_bad_output_total", NONE, "Answers that claimed to be JSON and were not.", |c| c.bad_outputs),
     ("function_late_completion_total", NONE, "Answers and callbacks that came too late.", |c| {
         c.late_completions

@@ -39,6 +39,10 @@ impl Shard {
             }
             return;
         }
+        if let Outcome::NotRun(_) | Outcome::Crashed(_) = report.outcome {
+            let endpoint = attempt.endpoint;
+            self.endpoint_is_down(function, endpoint);
+        }
         let drainer = self.take_drainer(key);
         let current = self.is_current(execution, key);
         if !settled {
@@ -243,11 +247,12 @@ impl Shard {
 
     /// A settled attempt of a running execution: the execution ends, or another attempt follows.
     fn conclude(&mut self, key: ExecutionKey, report: Report, fx: &mut Effects) {
+        let Some(outcome) = self.outcome_of(key, report.outcome, fx) else { return };
         let Some(execution) = self.executions.get_mut(key) else { return };
         let function = self.functions.get_mut(execution.function);
         execution.cold_start = report.cold_start;
         execution.init_ms = report.init_ms.filter(|_| report.cold_start);
-        match report.outcome {
+        match outcome {
             Outcome::Success(output) => {
                 if let Some(function) = function.filter(|_| report.bad_output) {
                     function.counters.bad_outputs += 1;
@@ -274,8 +279,8 @@ impl Shard {
                     self.finish(key, State::Error, Ending::Failed(failure), fx);
                 }
             }
-            // Filtered out by both callers.
-            Outcome::Promised => {}
+            // Filtered out by both callers, and made into one of the others.
+            Outcome::Promised | Outcome::NotRun(_) | Outcome::Crashed(_) => {}
         }
     }
 

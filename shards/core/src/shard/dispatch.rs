@@ -19,8 +19,10 @@ impl Shard {
     pub(super) fn enqueue(&mut self, key: ExecutionKey) {
         let Some(function_key) = self.start_waiting(key) else { return };
         let in_backlog = self.executions.get(key).is_some_and(|execution| self.is_backlogged(execution));
+        let order = self.next_order();
         if let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) {
             live.in_backlog = in_backlog;
+            live.order = order;
         }
         if let Some(function) = self.functions.get_mut(function_key) {
             let queue = if in_backlog { &mut function.backlog } else { &mut function.queue };
@@ -28,6 +30,12 @@ impl Shard {
         }
         self.start_sync_wait(key);
         self.ring(function_key);
+    }
+
+    /// The next place in the order of what waits for a function, behind all others.
+    pub(super) fn next_order(&mut self) -> u64 {
+        self.ordered += 1;
+        self.ordered
     }
 
     /// Notes that an execution waits from now on, with its payload. Returns its function.
@@ -85,6 +93,10 @@ impl Shard {
             function.queue.push(head);
         }
         match function.queue.pop(waits) {
+            Some(execution) if self.would_risk_the_last(execution) => {
+                self.wait_for_another(execution);
+                true
+            }
             Some(execution) => {
                 self.dispatch(execution, fx);
                 true
@@ -99,6 +111,10 @@ impl Shard {
         let executions = &self.executions;
         let waits = |key| executions.get(key).is_some_and(|execution| execution.state == State::Queued);
         let execution = function.backlog.pop(waits).or_else(|| function.queue.pop(waits))?;
+        if self.would_risk_the_last(execution) {
+            self.wait_for_another(execution);
+            return None;
+        }
         self.dispatch(execution, fx);
         self.executions.get(execution)?.in_flight
     }
@@ -137,7 +153,8 @@ impl Shard {
         execution.attempt += 1;
         execution.dispatched_ms = now.unix_ms;
         let mut extra = live.extra.clone();
-        if std::mem::replace(&mut live.is_tried, true)
+        live.was_tried = std::mem::replace(&mut live.is_tried, true);
+        if live.was_tried
             && let Some(extra) = extra.as_mut()
         {
             // A function that deduplicates by the key would answer a retry with the failure it remembers.
@@ -220,18 +237,20 @@ impl Shard {
     }
 
     pub(super) fn open_endpoint(&mut self, key: FunctionKey, address: Arc<str>, fx: &mut Effects) {
-        let id = self.endpoints.insert(());
+        let id = self.endpoints.insert(TimerKey::NONE);
         let Some(function) = self.functions.get_mut(key) else { return };
         fx.push(Effect::OpenEndpoint {
             endpoint: id,
             address: Arc::clone(&address),
             concurrency: function.policy.concurrency,
         });
-        function.endpoints.push(Endpoint { id, address, in_flight: 0 });
+        function.endpoints.push(Endpoint { id, address, in_flight: 0, down: false });
     }
 
     pub(super) fn close_endpoint(&mut self, endpoint: EndpointId, fx: &mut Effects) {
-        self.endpoints.remove(endpoint);
+        if let Some(timer) = self.endpoints.remove(endpoint) {
+            self.timers.remove(timer);
+        }
         fx.push(Effect::CloseEndpoint { endpoint });
     }
 }

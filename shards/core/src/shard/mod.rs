@@ -2,11 +2,12 @@
 //!
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
 //! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
-//! execution ends), `ending` (what it came to is shown), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
+//! execution ends), `ending` (what it came to is shown), `crashes` (a replica ends), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
 //! forgotten). `sync_queue` refuses synchronous calls early. `restoration` takes back what was there before the server started.
 
 mod admission;
 mod completion;
+mod crashes;
 mod dead_letters;
 mod delivery;
 mod dispatch;
@@ -165,7 +166,10 @@ pub struct Shard {
     /// The next decisions about replicas, and the functions whose turn has yet to come in this round.
     pub(crate) scaling_timer: Option<TimerKey>,
     scaling_turn: VecDeque<FunctionKey>,
-    endpoints: Slab<(), EndpointTag>,
+    /// Open addresses, each with the timer that tries it again while it is down.
+    pub(crate) endpoints: Slab<TimerKey, EndpointTag>,
+    /// Executions that were given a place in the order of their function.
+    ordered: u64,
     random: u64,
     pub(crate) sabotaged: Sabotaged,
     /// What was there before is still being taken back: nothing is dispatched.
@@ -214,6 +218,7 @@ impl Shard {
             scaling_timer: None,
             scaling_turn: VecDeque::new(),
             endpoints: Slab::new(),
+            ordered: 0,
             random: seed,
             sabotaged: Sabotaged::default(),
             restoring: false,

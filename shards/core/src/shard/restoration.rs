@@ -223,6 +223,7 @@ impl Shard {
         let live = Live {
             is_tried: stored.attempt > 0,
             attempts_before: before.min(stored.attempt + stored.unrecorded),
+            crashes: stored.crashes,
             accepted_us: now.mono_us.saturating_sub(age_us(stored.created_ms)),
             ..Live::new(stored.payload, stored.extra, now.mono_us)
         };

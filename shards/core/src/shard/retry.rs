@@ -6,9 +6,9 @@ use crate::{
     execution::Ending,
     function::Function,
     journal::{Promise, Record},
-    payload::Failure,
+    payload::{Failure, code},
     sabotage::Sabotage,
-    shard::{ExecutionKey, Shard},
+    shard::{ExecutionKey, Shard, crashes::CRASH_WAIT_US},
     timers::Due,
 };
 
@@ -31,6 +31,8 @@ impl Shard {
         let Some(function) = self.functions.get_mut(function_key) else { return };
         let retry_after_ms = retry_after_ms.filter(|_| !self.sabotaged.by(Sabotage::PauseIgnored));
         let wait_us = retry_wait_us(function, made, retry_after_ms, self.limits.retry_wait_us_max, random);
+        let wait_us =
+            if failure.code == code::FUNCTION_CRASHED { wait_us.max(CRASH_WAIT_US) } else { wait_us };
         let at_once = wait_us == 0 && !backlogged && function.can_dispatch() && function.queue.is_empty();
         // It counts against the queue until it is dispatched, also when that is at once.
         if function.waiting_count() >= function.places() {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{ExecutionId, Name, Policy, Record};
+use shard_core::{ExecutionId, Name, Policy, Record, payload::code};
 
 use super::{Auditor, Verdict, run::End};
 
@@ -16,6 +16,8 @@ pub(super) struct OnRecord {
     pub(super) attempts: u32,
     /// Attempts that do not count.
     pub(super) uncounted: u32,
+    /// Replicas that ended with it.
+    pub(super) replicas_ended: u32,
     /// The last attempt has no end.
     interrupted: bool,
     pub(super) end: Option<End>,
@@ -41,6 +43,7 @@ impl Auditor {
         self.stats.crashes += 1;
         self.callers.cut_off();
         self.slots.forget();
+        self.crashes.forget();
         self.queues.forget();
         self.rates.forget();
         self.records.crashed();
@@ -119,13 +122,16 @@ impl OnRecord {
     fn read(&mut self, record: &Record) {
         match record {
             Record::Attempted { attempt, .. } if self.end.is_none() => {
-                // Numbers may be left out.
+                // Numbers may be left out. With the same number again, the one before was not run.
                 let left_out = attempt.saturating_sub(self.attempts + 1);
-                self.uncounted += left_out + u32::from(self.interrupted);
+                self.uncounted += left_out + u32::from(self.interrupted && *attempt > self.attempts);
                 self.attempts = self.attempts.max(*attempt);
                 self.interrupted = true;
             }
-            Record::Requeued { .. } => self.interrupted = false,
+            Record::Requeued { failure, .. } => {
+                self.interrupted = false;
+                self.replicas_ended += u32::from(failure.code == code::FUNCTION_CRASHED);
+            }
             Record::Ended { end, dead, .. } => {
                 self.end = Some(End::of(&end.result));
                 self.dead = *dead;
@@ -135,6 +141,7 @@ impl OnRecord {
                 self.end = None;
                 self.dead = false;
                 self.uncounted = self.attempts;
+                self.replicas_ended = 0;
             }
             Record::Purged { .. } => self.dead = false,
             Record::Forgotten { .. } => self.forgotten = true,

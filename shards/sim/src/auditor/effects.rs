@@ -11,6 +11,7 @@ impl Auditor {
     /// A shard did this.
     pub(crate) fn effects(&mut self, shard: u16, now: Now, effects: &[Effect]) -> Verdict {
         self.judge_cause(now, effects)?;
+        self.hear(shard, now, effects);
         for effect in effects {
             match effect {
                 Effect::Reply { ticket, answer } => self.answered(now, *ticket, answer)?,
@@ -28,7 +29,12 @@ impl Auditor {
                     self.is_told(*id)?;
                     self.executions.delivers(*id)?;
                 }
+                Effect::Note(Note::NotRun { id, attempt }) => self.not_run(*id, *attempt)?,
+                Effect::OpenEndpoint { endpoint, address, .. } => {
+                    self.crashes.opened(shard, *endpoint, address);
+                }
                 Effect::Note(Note::Retry { id, attempt, code }) => {
+                    self.is_rightly_tried_again(now, *id, code)?;
                     // The report of an attempt whose time was over in the same step came too late to ask for a pause.
                     let reported = code != code::FUNCTION_TIMEOUT;
                     self.retried(now, *id, *attempt, reported)?;
@@ -38,6 +44,7 @@ impl Auditor {
                 _ => {}
             }
         }
+        self.crashes.step_is_over(shard, now.mono_us);
         self.slots.are_enough(now.mono_us)?;
         self.judge_waiting(effects)
     }
@@ -83,7 +90,7 @@ impl Auditor {
                     _ => self.rates.admitted_to(epoch, limit, now),
                 }
             }
-            Cause::Replay(_) | Cause::DrainOnce | Cause::Purge(_) | Cause::Other => Ok(()),
+            Cause::Replay(_) | Cause::DrainOnce | Cause::Purge(_) | Cause::NotRun(_) | Cause::Other => Ok(()),
         }
     }
 
@@ -129,6 +136,7 @@ impl Auditor {
         if run.accepted {
             self.records.may_be_tried_again(id)?;
         }
+        self.crashes.dispatched(shard, now.mono_us, dispatch)?;
         self.executions.dispatched(now.mono_us, dispatch, policy)?;
         self.slots.taken((shard, dispatch.attempt), (id, dispatch.number), (epoch, policy), now.mono_us)
     }

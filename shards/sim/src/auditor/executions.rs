@@ -126,6 +126,9 @@ impl Executions {
         if key.is_some() && run.is_tried {
             return fail("a retry carries the idempotency key".to_owned());
         }
+        if run.replicas_ended > 1 {
+            return fail(format!("{} replicas ended with it before", run.replicas_ended));
+        }
         if now_us < run.not_before_us {
             return fail(format!("its function asked to wait {} µs more", run.not_before_us - now_us));
         }
@@ -134,7 +137,27 @@ impl Executions {
             return fail("it is older than it may become".to_owned());
         }
         run.attempts = dispatch.number;
+        run.was_tried = run.is_tried;
         (run.running, run.is_tried) = (true, true);
+        Ok(())
+    }
+
+    /// A replica ended with it, and it is tried again, not before this time.
+    pub(super) fn crashed_with(&mut self, id: ExecutionId, not_before_us: u64) -> Verdict {
+        let run = self.get_mut(id)?;
+        run.replicas_ended += 1;
+        run.not_before_us = run.not_before_us.max(not_before_us);
+        Ok(())
+    }
+
+    /// An attempt was not run: as if it had not been.
+    pub(super) fn not_run(&mut self, id: ExecutionId, number: u32) -> Verdict {
+        let run = self.get_mut(id)?;
+        if !run.running || run.attempts != number {
+            return Err(format!("attempt {number} of {id} is said not to have been run, and does not run"));
+        }
+        (run.running, run.is_tried) = (false, run.was_tried);
+        run.attempts -= 1;
         Ok(())
     }
 
@@ -179,6 +202,7 @@ impl Executions {
         run.died = run.ended.take().map(|end| (asker, end));
         run.epoch = epoch;
         run.attempts_before = run.attempts;
+        run.replicas_ended = 0;
         run.queued_us = now_us;
         Ok(())
     }

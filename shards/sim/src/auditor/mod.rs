@@ -8,6 +8,7 @@
 
 mod callers;
 mod crash;
+mod crashes;
 mod effects;
 mod executions;
 mod keys;
@@ -24,6 +25,7 @@ use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Ticket};
 use crate::{disk::Told, swarm::Swarm};
 
 use callers::{Asked, Callers};
+use crashes::Crashes;
 use executions::Executions;
 use keys::Keys;
 use queues::Queues;
@@ -41,10 +43,17 @@ type Verdict = Result<(), String>;
 /// What a step was given.
 #[derive(Debug)]
 enum Cause {
-    Call { ticket: Ticket, id: ExecutionId, name: Name, accepted: bool },
+    Call {
+        ticket: Ticket,
+        id: ExecutionId,
+        name: Name,
+        accepted: bool,
+    },
     Replay(Ticket),
     DrainOnce,
     Purge(Ticket),
+    /// An attempt of a managed function was not run.
+    NotRun(ExecutionId),
     Other,
 }
 
@@ -59,6 +68,7 @@ pub(crate) struct Auditor {
     records: Records,
     registrations: Registrations,
     slots: Slots,
+    crashes: Crashes,
     pub(crate) stats: Stats,
     cause: Cause,
 }
@@ -74,6 +84,7 @@ impl Auditor {
             records: Records::new(swarm.shards),
             registrations: Registrations::default(),
             slots: Slots::new(swarm),
+            crashes: Crashes::default(),
             stats: Stats::default(),
             cause: Cause::Other,
         }
@@ -119,6 +130,7 @@ impl Auditor {
             }
             Input::DispatchFinished { attempt, report } => {
                 let promised = report.outcome == Outcome::Promised;
+                self.heard_of(shard, *attempt, &report.outcome);
                 if let Some((id, number)) = self.slots.reported((shard, *attempt), now, promised)? {
                     self.executions.reported(now, id, number, &report.outcome);
                 }

@@ -33,12 +33,16 @@ pub(super) struct Run {
     pub(super) counted: Option<u32>,
     /// An attempt was made, as far as records say.
     pub(super) is_tried: bool,
+    /// The same before the current attempt.
+    pub(super) was_tried: bool,
     /// Somebody was told how it ended.
     pub(super) is_told: bool,
     /// It was a dead letter, and whoever gave it up was told that it is none any more.
     pub(super) is_given_up: bool,
     /// A record that says that it is there may be missing.
     pub(super) is_unsure: bool,
+    /// Replicas that ended with it.
+    pub(super) replicas_ended: u32,
     /// When it was accepted for this life, and how old it may become, in microseconds.
     pub(super) queued_us: u64,
     pub(super) max_age_us: Option<u64>,
@@ -111,9 +115,11 @@ impl Run {
             crashes: 0,
             counted: None,
             is_tried: false,
+            was_tried: false,
             is_told: false,
             is_given_up: false,
             is_unsure: false,
+            replicas_ended: 0,
             queued_us: now_us,
             max_age_us: extra.and_then(|extra| extra.max_age_ms).map(|ms| u64::from(ms) * 1000),
             running: false,
@@ -188,6 +194,7 @@ impl Run {
             self.crashes += 1;
             self.counted = Some(kept.attempts - kept.uncounted());
         }
+        self.replicas_ended = kept.replicas_ended;
         self.running = false;
         self.withdrawn = false;
         self.muddy = false;

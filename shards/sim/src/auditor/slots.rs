@@ -133,6 +133,11 @@ impl Slots {
         Ok(decides.then_some(of))
     }
 
+    /// Whether anything can come of an attempt yet.
+    pub(super) fn holds(&self, attempt: ExchangeKey) -> bool {
+        self.attempts.contains_key(&attempt)
+    }
+
     /// A function calls back, and means the attempt that is in flight if it does not say which. Deadlines that come
     /// first may still change that.
     pub(super) fn calls_back(&mut self, id: ExecutionId, number: Option<u32>) {

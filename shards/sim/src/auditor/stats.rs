@@ -43,6 +43,10 @@ pub struct Stats {
     pub registered: u64,
     /// Functions removed.
     pub removed: u64,
+    /// Attempts that were not run, because their replica was down.
+    pub refused: u64,
+    /// Attempts during which their replica ended.
+    pub crashed: u64,
     /// Crashes of the server.
     pub crashes: u64,
     /// Groups of records that could not be written.
@@ -72,12 +76,14 @@ impl Stats {
         self.delivered += other.delivered;
         self.registered += other.registered;
         self.removed += other.removed;
+        self.refused += other.refused;
+        self.crashed += other.crashed;
         self.crashes += other.crashes;
         self.commits_failed += other.commits_failed;
     }
 
     /// All of them, by name.
-    pub fn all(&self) -> [(&'static str, u64); 22] {
+    pub fn all(&self) -> [(&'static str, u64); 24] {
         [
             ("admitted", self.admitted),
             ("waited", self.waited),
@@ -99,6 +105,8 @@ impl Stats {
             ("delivered", self.delivered),
             ("registered", self.registered),
             ("removed", self.removed),
+            ("refused", self.refused),
+            ("crashed", self.crashed),
             ("crashes", self.crashes),
             ("commits_failed", self.commits_failed),
         ]

@@ -261,7 +261,7 @@ fn spec(name: &str, words: &[&str]) -> FunctionSpec {
     FunctionSpec { name: function_name(name), policy, target, scaling, document }
 }
 
-/// `ok`, `fail` (may be retried), `refuse` (may not), `promise`, each with options.
+/// `ok`, `fail` (may be retried), `refuse` (may not), `promise`, `refused` (not run), `crash`, each with options.
 fn report(words: &[&str]) -> Report {
     let outcome = match words[0] {
         "ok" => Outcome::Success(match option::<String>(words, "out") {
@@ -269,6 +269,8 @@ fn report(words: &[&str]) -> Report {
             None => Output::null(),
         }),
         "promise" => Outcome::Promised,
+        "refused" => Outcome::NotRun(Box::new(Failure::new("UNREACHABLE", "Nobody listens"))),
+        "crash" => Outcome::Crashed(Box::new(Failure::new("UNREACHABLE", "It broke off"))),
         word => Outcome::Failure {
             failure: Box::new(Failure::new("FAILED", "It failed")),
             retryable: word == "fail",

@@ -123,6 +123,7 @@ impl Run {
             Note::FunctionGone { .. } => "note gone".to_owned(),
             Note::Late { id, .. } => format!("note late {}", self.name_of(id)),
             Note::NotReconciled { name, message } => format!("note {name} not reconciled: {message}"),
+            Note::NotRun { id, attempt } => format!("note not run {}#{attempt}", self.name_of(id)),
             Note::Retry { id, attempt, code } => format!("note retry {}#{attempt} {code}", self.name_of(id)),
         }
     }
@@ -234,6 +235,7 @@ pub(super) fn counters(shard: &Shard, name: &str) -> String {
         ("cold", counters.cold_starts),
         ("warm", counters.warm_starts),
         ("orphans", counters.orphans),
+        ("crashes", counters.crashes),
         ("bad", counters.bad_outputs),
         ("late", counters.late_completions),
         ("dead", counters.dead_letters),

@@ -3,6 +3,7 @@
 
 mod admission;
 mod completion;
+mod crashes;
 mod dead_letters;
 mod delivery;
 mod dispatch;

@@ -20,6 +20,7 @@ use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinH
 
 use crate::{
     backends::{deployments::Deployments, process::ProcessBackendError},
+    body::BodyBudget,
     config::{self, Config},
     delivery::{Deliveries, address},
     descriptors,
@@ -270,6 +271,8 @@ impl Server {
         let settings = Arc::new(ApiSettings {
             request_bytes_max: usize::try_from(config.limits.request_bytes).unwrap_or(usize::MAX),
             response_bytes_max: usize::try_from(config.limits.response_bytes).unwrap_or(usize::MAX),
+            bodies: BodyBudget::new(config.limits.bodies_bytes),
+            spec_bytes_max: usize::try_from(config.limits.spec_bytes).unwrap_or(usize::MAX),
             runtime_config: Arc::clone(&self.runtime_config),
             admin: config.admin.runtime_config_enabled,
             async_queue: config.async_queue.enabled,
@@ -284,6 +287,7 @@ impl Server {
         let limits = ConnectionLimits {
             header_timeout: config.limits.header_timeout,
             idle_timeout: config.limits.idle_timeout,
+            body_timeout: config.limits.body_timeout.min(config.limits.idle_timeout),
             header_bytes_max: usize::try_from(config.limits.header_bytes).unwrap_or(usize::MAX),
         };
         let listening: Vec<u16> = self.fabric.plan().listening().collect();

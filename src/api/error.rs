@@ -78,6 +78,12 @@ pub enum ApiError {
         /// What it was.
         what: &'static str,
     },
+    /// A bound of the server is reached.
+    #[error("The server is at its limit ({what}); retry later")]
+    Full {
+        /// Which bound, and the setting that holds it.
+        what: &'static str,
+    },
     /// The runtime configuration was not changed.
     #[error(transparent)]
     RuntimeConfig(Rejection),
@@ -129,7 +135,7 @@ impl ApiError {
             }
             ApiError::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE", Value::Null),
             ApiError::AsyncQueueDisabled => (501, "ASYNC_QUEUE_DISABLED", Value::Null),
-            ApiError::Overloaded { .. } => {
+            ApiError::Overloaded { .. } | ApiError::Full { .. } => {
                 retry_after(1);
                 (503, "OVERLOADED", Value::Null)
             }

@@ -29,6 +29,13 @@ pub(super) fn check(config: &Config) -> Vec<Breach> {
             message: "is less than limits.request-bytes, so the largest request could never wait".to_owned(),
         });
     }
+    if config.limits.bodies_bytes < config.limits.request_bytes.max(config.limits.response_bytes) {
+        breaches.push(Breach {
+            keys: &["limits.bodies-bytes", "limits.request-bytes", "limits.response-bytes"],
+            message: "is less than limits.request-bytes or limits.response-bytes, so the largest body could never be read"
+                .to_owned(),
+        });
+    }
     if let Some(problem) = config.k8s.callback_url.as_deref().and_then(url_problem) {
         breaches.push(Breach { keys: &["k8s.callback-url"], message: problem });
     }

@@ -99,10 +99,18 @@ settings! {
         response_bytes: u64 = 16 * MIB, in 1..=(1 << 30);
         /// Payloads waiting in all queues together.
         queued_bytes: u64 = 256 * MIB, in 1..=(1 << 40);
+        /// Bodies of requests that have begun to arrive and are not whole, all together.
+        bodies_bytes: u64 = 128 * MIB, in 1..=(1 << 40);
+        /// Longest spec of a function.
+        spec_bytes: u64 = 64 * KIB, in 1..=(1 << 30);
+        /// Specs of all functions together.
+        specs_bytes: u64 = 256 * MIB, in 1..=(1 << 40);
         /// Client connections at one time.
         connections: u32 = 20_000, in 1..=10_000_000;
         /// Time for a client to send a request head.
         header_timeout: Duration = seconds(10), in 1..=DAY_MS;
+        /// Time in which more of a body that is on its way has to arrive.
+        body_timeout: Duration = seconds(30), in 1..=DAY_MS;
         /// Time a connection may stay idle between two requests.
         idle_timeout: Duration = seconds(120), in 1..=DAY_MS;
         /// Longest request head; the server's parser needs at least 8 KiB.

@@ -44,8 +44,10 @@ const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
 pub struct ConnectionLimits {
     /// Time for a whole request head.
     pub header_timeout: Duration,
-    /// Time without a request, or without progress of a body or an answer.
+    /// Time without a request, or without progress of an answer.
     pub idle_timeout: Duration,
+    /// Time without progress of a body.
+    pub body_timeout: Duration,
     /// Longest request head, in bytes.
     pub header_bytes_max: usize,
 }
@@ -214,13 +216,15 @@ impl Connections {
         let ticks =
             |time: Duration| u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX);
         let (header_ticks, idle_ticks) = (ticks(self.limits.header_timeout), ticks(self.limits.idle_timeout));
+        let body_ticks = ticks(self.limits.body_timeout);
         self.open.borrow_mut().retain(|connection| {
             if connection.task.is_finished() {
                 return false;
             }
             let overdue = match connection.state.phase() {
                 (Phase::Head, age) => age > header_ticks,
-                (Phase::Idle | Phase::Body, age) => age > idle_ticks,
+                (Phase::Idle, age) => age > idle_ticks,
+                (Phase::Body, age) => age > body_ticks,
                 // hyper sees by itself that a client is gone, but not behind further requests that it sent.
                 (Phase::Busy, age) => {
                     age > 0 && connection.stream.upgrade().is_some_and(|stream| is_closed_by_peer(&stream))

@@ -23,6 +23,9 @@ use super::framing;
 /// Memory for recent bytes that a connection keeps from request to request.
 const RECENT_KEPT_BYTES_MAX: usize = 4096;
 
+/// Bytes of a body that count as progress, together.
+const BODY_PROGRESS_BYTES: usize = 4096;
+
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -49,6 +52,8 @@ pub(super) struct ConnectionState {
     recent: RefCell<Vec<u8>>,
     /// How much of it was read for the request before.
     older_bytes: Cell<usize>,
+    /// Bytes of a body since the last progress.
+    unnoticed_bytes: Cell<usize>,
     /// Told to end after the next answer.
     draining: Cell<bool>,
     /// Told to end now, unless there is a request in progress.
@@ -69,6 +74,7 @@ impl ConnectionState {
             clock,
             recent: RefCell::default(),
             older_bytes: Cell::new(0),
+            unnoticed_bytes: Cell::new(0),
             draining: Cell::new(false),
             closing: Cell::new(false),
             waker: RefCell::default(),
@@ -83,6 +89,7 @@ impl ConnectionState {
     }
 
     pub(super) fn set_phase(&self, phase: Phase) {
+        self.unnoticed_bytes.set(0);
         self.phase.set(phase);
         self.progress();
     }
@@ -139,7 +146,12 @@ impl ConnectionState {
             // The clock of a head is not set back by its parts: a head must be whole in time.
             Phase::Head => {}
             Phase::Body => {
-                self.progress();
+                // A few bytes now and then are no progress: they would hold what came before for ever.
+                let unnoticed = self.unnoticed_bytes.get() + bytes.len();
+                if unnoticed >= BODY_PROGRESS_BYTES {
+                    self.progress();
+                }
+                self.unnoticed_bytes.set(if unnoticed >= BODY_PROGRESS_BYTES { 0 } else { unnoticed });
                 recent.clear();
                 self.older_bytes.set(0);
             }

@@ -9,6 +9,7 @@ mod framing;
 pub mod handlers;
 pub mod headers;
 mod io;
+mod list;
 pub mod listener;
 pub mod management;
 #[doc(hidden)]

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{error::ApiError, media_type::MediaType},
-    body::{ReadError, read_whole},
+    body::{BodyBudget, ReadError, read_whole},
     delivery::{address::Permit, target::Target},
 };
 
@@ -29,18 +29,20 @@ const TIMEOUT_MS_MAX: u32 = 86_400_000;
 const TEXT_BYTES_MAX: usize = 256;
 
 /// A body that has not been read, and the connection that it comes by.
-pub(super) struct RequestBody {
+pub(super) struct RequestBody<'a> {
     pub(super) incoming: Incoming,
     pub(super) state: Rc<ConnectionState>,
+    /// Memory for all bodies that are being read.
+    pub(super) budget: &'a BodyBudget,
 }
 
 /// Reads a body to its end. Most bodies are one frame, which is not copied.
 ///
 /// # Errors
-/// Longer than the limit, which is known from `Content-Length` before anything is read; or not whole.
+/// Longer than the limit, which is known from `Content-Length` before anything is read; not whole; or one too many.
 pub(super) async fn read_body(
     headers: &HeaderMap,
-    body: RequestBody,
+    body: RequestBody<'_>,
     limit: usize,
     setting: &'static str,
 ) -> Result<Bytes, ApiError> {
@@ -50,10 +52,11 @@ pub(super) async fn read_body(
     if announced.unwrap_or_else(|| body.incoming.size_hint().lower()) > limit as u64 {
         return Err(too_large());
     }
-    let RequestBody { incoming, state } = body;
+    let RequestBody { incoming, state, budget } = body;
     state.set_phase(Phase::Body);
-    let body = read_whole(incoming, limit).await.map_err(|error| match error {
+    let body = read_whole(incoming, limit, budget).await.map_err(|error| match error {
         ReadError::TooLarge => too_large(),
+        ReadError::NoRoom => ApiError::Full { what: "bodies being read, limits.bodies-bytes" },
         ReadError::Broken => ApiError::BadRequest("The body did not arrive whole".into()),
     })?;
     state.set_phase(Phase::Busy);

@@ -1,22 +1,20 @@
 //! Builds responses.
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
 };
 use shard_core::ExecutionId;
 
-use super::headers::EXECUTION_ID;
+use super::{headers::EXECUTION_ID, list::AnswerBody};
 use crate::api::error::ApiError;
 
 /// What every handler answers with.
-pub(super) type HttpResponse = Response<Full<Bytes>>;
+pub(super) type HttpResponse = Response<AnswerBody>;
 
 /// A JSON response.
 pub(super) fn json(status: StatusCode, body: Vec<u8>) -> HttpResponse {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(AnswerBody::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -38,7 +36,7 @@ pub(super) fn set_execution_id(response: &mut HttpResponse, id: &ExecutionId) {
 
 /// A response without a body.
 pub(super) fn no_content() -> HttpResponse {
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(AnswerBody::from(Vec::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }

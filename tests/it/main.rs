@@ -28,6 +28,7 @@ mod handover;
 mod idempotency;
 mod invocation;
 mod log;
+mod memory;
 mod metrics;
 mod openapi;
 mod overload;

@@ -352,6 +352,13 @@ pub struct FunctionSpec {
     pub document: Bytes,
 }
 
+impl FunctionSpec {
+    /// What it counts for in [`crate::Limits::specs_bytes_max`].
+    pub(crate) fn bytes(&self) -> u64 {
+        self.document.len() as u64
+    }
+}
+
 /// The numbers of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {

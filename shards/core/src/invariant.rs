@@ -18,6 +18,8 @@ pub fn check(shard: &Shard) -> Result<(), String> {
     for (key, function) in shard.functions.iter() {
         check_function(shard, key).map_err(|what| format!("{}: {what}", function.name))?;
     }
+    let specs: u64 = shard.functions.iter().map(|(_, function)| function.spec.bytes()).sum();
+    expect(specs == shard.specs_bytes, "specs_bytes is not what functions hold")?;
     let kept = |execution: &Execution| {
         execution.state.is_terminal() && execution.dead.is_none() && execution.shown.is_none()
     };

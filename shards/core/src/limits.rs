@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Functions registered or being registered.
     pub functions_max: usize,
+    /// Bytes of their specs together, as documents.
+    pub specs_bytes_max: u64,
     /// Administrative requests that wait for a slow one on the same function.
     pub pending_max: usize,
     /// Callers that wait for one execution (joined by an idempotency key), and readers that wait for its end.
@@ -45,6 +47,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             functions_max: 100_000,
+            specs_bytes_max: 256 << 20,
             pending_max: 64,
             waiters_max: 4096,
             executions_max: 1_000_000,

@@ -259,6 +259,8 @@ fn limits(random: &mut Random) -> Limits {
     Limits {
         concealed_bytes_max: 1 << 20,
         functions_max: tight(random, 5, 1000) as usize,
+        // Documents here are a few bytes: the number of functions is the bound that is reached.
+        specs_bytes_max: 256 << 20,
         pending_max: tight(random, 2, 64) as usize,
         waiters_max: tight(random, 2, 4096) as usize,
         executions_max: tight(random, 20, 1_000_000) as usize,

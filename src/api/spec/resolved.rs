@@ -16,7 +16,8 @@ impl FunctionSpec {
     pub fn document(&self) -> Bytes {
         // Writing to memory cannot fail, all keys are strings, and a number that is not finite (which JSON has
         // no word for) is written as null. Were that ever untrue, an empty document is what clients would see.
-        serde_json::to_vec(self).map(Bytes::from).unwrap_or_default()
+        // Without the room that was left for more: a document lives as long as its function.
+        serde_json::to_vec(self).map(|text| Bytes::from(text.into_boxed_slice())).unwrap_or_default()
     }
 
     /// Reads a [`document`](Self::document) back, for the store and for clients.

@@ -18,7 +18,7 @@ impl Api {
         &self,
         text: &str,
         headers: &HeaderMap,
-        body: RequestBody,
+        body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
         request::require_json(headers)?;
         let limit = self.settings.response_bytes_max;

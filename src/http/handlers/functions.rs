@@ -7,7 +7,7 @@ use hyper::{
     HeaderMap, StatusCode,
     header::{HeaderValue, LOCATION},
 };
-use shard_core::{Answer, Input, Name, Refusal, Ticket, answer::BackendFailureKind};
+use shard_core::{Answer, Input, Name, Refusal, Shard, Ticket, answer::BackendFailureKind};
 
 use super::{Api, internal, unexpected};
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         spec::{self, FunctionSpec, parse::SpecError},
     },
     http::{
+        list::{AnswerBody, List, ListPlace},
         query::Query,
         request::{self, RequestBody},
         respond::{self, HttpResponse},
@@ -25,42 +26,43 @@ use crate::{
 
 /// How long a listing waits for all shards.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Functions that a shard tells of at once.
+const SLICE_FUNCTIONS: usize = 1024;
+/// Listings that one thread sends at a time: one that nobody reads keeps documents of deleted functions.
+const LISTS_MAX: usize = 64;
 
 impl Api {
     /// `GET /v1/functions`
     pub(super) async fn list_functions(&self) -> Result<HttpResponse, ApiError> {
-        let fabric = self.node.fabric();
-        let questions: Vec<_> = (0..fabric.shards())
-            .map(|shard| {
-                fabric.ask(shard, |shard, _| {
-                    let functions = shard.functions();
-                    functions.map(|(_, view)| (Box::from(view.name), view.document.clone())).collect()
-                })
-            })
-            .collect();
-        let gather = async {
-            let mut functions: Vec<(Box<str>, Bytes)> = Vec::new();
-            for question in questions {
-                let part: Vec<_> = question.await.map_err(|error| internal("a shard is gone", &error))?;
-                functions.extend(part);
-            }
-            Ok::<_, ApiError>(functions)
-        };
-        let gathered = tokio::time::timeout(LISTING_TIMEOUT, gather).await;
+        let full = || ApiError::Full { what: "lists of functions being sent" };
+        let place = ListPlace::take(&self.lists, LISTS_MAX).ok_or_else(full)?;
+        let gathered = tokio::time::timeout(LISTING_TIMEOUT, self.gather_documents()).await;
         let mut functions = gathered
             .map_err(|_| ApiError::Overloaded { what: "Gathering the functions of all shards" })??;
         functions.sort_unstable();
-        let length: usize = functions.iter().map(|(_, document)| document.len() + 1).sum();
-        let mut body = Vec::with_capacity(length + 2);
-        body.push(b'[');
-        for (position, (_, document)) in functions.iter().enumerate() {
-            if position > 0 {
-                body.push(b',');
+        let documents = functions.into_iter().map(|(_, document)| document).collect();
+        let mut response = respond::json(StatusCode::OK, Vec::new());
+        *response.body_mut() = AnswerBody::List(List::new(documents, place));
+        Ok(response)
+    }
+
+    /// The documents of all functions, by name. They are shared with the shards, not copied. A shard is asked for a
+    /// slice at a time and serves calls in between.
+    async fn gather_documents(&self) -> Result<Vec<(Box<str>, Bytes)>, ApiError> {
+        let fabric = self.node.fabric();
+        let mut functions: Vec<(Box<str>, Bytes)> = Vec::new();
+        let mut left: Vec<(u16, usize)> = (0..fabric.shards()).map(|shard| (shard, 0)).collect();
+        while !left.is_empty() {
+            let ask =
+                |(shard, from): (u16, usize)| (shard, fabric.ask(shard, move |shard, _| slice(shard, from)));
+            let questions: Vec<_> = left.drain(..).map(ask).collect();
+            for (shard, question) in questions {
+                let (part, next) = question.await.map_err(|error| internal("a shard is gone", &error))?;
+                functions.extend(part);
+                left.extend(next.map(|next| (shard, next)));
             }
-            body.extend_from_slice(document);
         }
-        body.push(b']');
-        Ok(respond::json(StatusCode::OK, body))
+        Ok(functions)
     }
 
     /// `POST /v1/functions`
@@ -68,7 +70,7 @@ impl Api {
         &self,
         query: &Query<'_>,
         headers: &HeaderMap,
-        body: RequestBody,
+        body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
         request::require_declared_json(headers)?;
         let strict = query.flag("strict")?;
@@ -81,6 +83,11 @@ impl Api {
             })?;
         let name = spec.name.clone();
         let spec = Box::new(spec.core_spec());
+        let limit = self.settings.spec_bytes_max;
+        if spec.document.len() > limit {
+            let limit_bytes = limit as u64;
+            return Err(ApiError::PayloadTooLarge { limit_bytes, setting: "limits.spec-bytes" });
+        }
         let answer =
             self.ask(spec.name.owner_hash(), None, |ticket| Input::Register { ticket, spec }).await?;
         match answer {
@@ -127,7 +134,7 @@ impl Api {
         &self,
         name: &str,
         headers: &HeaderMap,
-        body: RequestBody,
+        body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
         let body = self.read_json(headers, body).await?;
         let wanted = replicas::parse(&body)?;
@@ -170,10 +177,26 @@ impl Api {
         }
     }
 
-    pub(super) async fn read_json(&self, headers: &HeaderMap, body: RequestBody) -> Result<Bytes, ApiError> {
+    pub(super) async fn read_json(
+        &self,
+        headers: &HeaderMap,
+        body: RequestBody<'_>,
+    ) -> Result<Bytes, ApiError> {
         request::require_json(headers)?;
         request::read_body(headers, body, self.settings.request_bytes_max, "limits.request-bytes").await
     }
+}
+
+/// Some of a shard's functions, from a position on, and where to go on when there are more.
+fn slice(shard: &Shard, from: usize) -> (Vec<(Box<str>, Bytes)>, Option<usize>) {
+    let mut part = Vec::new();
+    for (key, view) in shard.functions_from(from) {
+        if part.len() == SLICE_FUNCTIONS {
+            return (part, Some(key.index()));
+        }
+        part.push((Box::from(view.name), view.document.clone()));
+    }
+    (part, None)
 }
 
 pub(super) fn refused(answer: Answer, name: &str) -> ApiError {

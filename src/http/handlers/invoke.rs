@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
     HeaderMap, Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue, LOCATION},
@@ -15,6 +14,7 @@ use crate::{
     api::{envelope, error::ApiError, result},
     http::{
         headers::{EXECUTION_ERROR, EXECUTION_STATUS},
+        list::AnswerBody,
         request::{self, CallHeaders, RequestBody},
         respond::{self, HttpResponse},
     },
@@ -35,7 +35,7 @@ impl Api {
         &self,
         name: &str,
         headers: &HeaderMap,
-        body: RequestBody,
+        body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
         let call = self.read_call(name, headers, body).await?;
         let (id, raw) = (call.id, call.payload.content_type.is_some());
@@ -78,7 +78,7 @@ impl Api {
         &self,
         name: &str,
         headers: &HeaderMap,
-        body: RequestBody,
+        body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
         let mut call = self.read_call(name, headers, body).await?;
         request::add_async(headers, self.settings.delivery, &mut call.extra)?;
@@ -103,7 +103,12 @@ impl Api {
         }
     }
 
-    async fn read_call(&self, name: &str, headers: &HeaderMap, body: RequestBody) -> Result<Call, ApiError> {
+    async fn read_call(
+        &self,
+        name: &str,
+        headers: &HeaderMap,
+        body: RequestBody<'_>,
+    ) -> Result<Call, ApiError> {
         let content_type = request::raw_content_type(headers)?;
         let ours = CallHeaders::of(headers);
         let timeout_ms = ours.timeout_ms()?;
@@ -157,7 +162,7 @@ fn raw_response(status: StatusCode, id: &ExecutionId, output: Output) -> HttpRes
         OutputKind::Text => "text/plain; charset=utf-8".into(),
         OutputKind::Other(content_type) => content_type.into_string().into(),
     };
-    let mut response = Response::new(Full::new(output.body));
+    let mut response = Response::new(AnswerBody::from(output.body));
     *response.status_mut() = status;
     if let Ok(content_type) = HeaderValue::from_str(&content_type) {
         response.headers_mut().insert(CONTENT_TYPE, content_type);

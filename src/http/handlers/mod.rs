@@ -8,7 +8,11 @@ mod invoke;
 mod modules;
 mod runtime_config;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
 
 use hyper::{Method, Request, body::Incoming};
 use shard_core::{Answer, ExecutionId, Input, Ticket};
@@ -23,7 +27,7 @@ use super::{
     route::Route,
 };
 use crate::{
-    api::error::ApiError, delivery::address::Permit, host::ShardHost, ids::IdSource,
+    api::error::ApiError, body::BodyBudget, delivery::address::Permit, host::ShardHost, ids::IdSource,
     runtime_config::RuntimeConfig,
 };
 
@@ -31,6 +35,10 @@ use crate::{
 pub struct ApiSettings {
     /// Longest request body, in bytes.
     pub request_bytes_max: usize,
+    /// Memory for bodies that are being read.
+    pub bodies: BodyBudget,
+    /// Longest spec of a function as it is kept, in bytes.
+    pub spec_bytes_max: usize,
     /// Longest callback body, in bytes.
     pub response_bytes_max: usize,
     /// What can be changed while the server runs.
@@ -61,12 +69,14 @@ pub struct Api {
     node: Node<ShardHost>,
     settings: Arc<ApiSettings>,
     ids: RefCell<IdSource>,
+    /// Lists that are being sent.
+    lists: Rc<Cell<usize>>,
 }
 
 impl Api {
     /// The API on the node's thread.
     pub fn new(node: Node<ShardHost>, settings: Arc<ApiSettings>) -> Rc<Api> {
-        Rc::new(Api { node, settings, ids: RefCell::default() })
+        Rc::new(Api { node, settings, ids: RefCell::default(), lists: Rc::default() })
     }
 
     /// Answers one request.
@@ -91,7 +101,7 @@ impl Api {
         request: Request<Incoming>,
     ) -> Result<HttpResponse, ApiError> {
         let (head, incoming) = request.into_parts();
-        let body = RequestBody { incoming, state: Rc::clone(state) };
+        let body = RequestBody { incoming, state: Rc::clone(state), budget: &self.settings.bodies };
         let route = Route::of(head.uri.path()).ok_or(ApiError::UnknownPath)?;
         let belongs = match door {
             Door::Api => !(route.is_internal() && self.settings.internal_listener),

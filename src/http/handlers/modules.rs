@@ -1,7 +1,6 @@
 //! What the server says of itself on the API listener.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
@@ -10,7 +9,10 @@ use hyper::{
 use super::Api;
 use crate::{
     api::{about, openapi},
-    http::respond::{self, HttpResponse},
+    http::{
+        list::AnswerBody,
+        respond::{self, HttpResponse},
+    },
 };
 
 impl Api {
@@ -23,7 +25,7 @@ impl Api {
 
 /// `GET /openapi.yaml`
 pub(super) fn openapi() -> HttpResponse {
-    let mut response = Response::new(Full::new(Bytes::from_static(openapi::DOCUMENT.as_bytes())));
+    let mut response = Response::new(AnswerBody::from(Bytes::from_static(openapi::DOCUMENT.as_bytes())));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
     response
 }

@@ -25,7 +25,7 @@ impl Api {
         &self,
         needs_revision: bool,
         headers: &HeaderMap,
-        body: RequestBody,
+        body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
         let patch = self.read_patch(headers, body).await?;
         if needs_revision && patch.expected_revision.is_none() {
@@ -42,14 +42,14 @@ impl Api {
     pub(super) async fn validate_runtime_config(
         &self,
         headers: &HeaderMap,
-        body: RequestBody,
+        body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
         let patch = self.read_patch(headers, body).await?;
         self.settings.runtime_config.validate(&patch)?;
         Ok(respond::json(StatusCode::OK, runtime_config::valid()))
     }
 
-    async fn read_patch(&self, headers: &HeaderMap, body: RequestBody) -> Result<Patch, ApiError> {
+    async fn read_patch(&self, headers: &HeaderMap, body: RequestBody<'_>) -> Result<Patch, ApiError> {
         request::require_declared_json(headers)?;
         Patch::parse(&self.read_json(headers, body).await?)
     }

@@ -200,7 +200,7 @@ impl Shard {
             .get(key)
             .is_some_and(|function| function.life == Life::Gone && function.in_flight == 0)
         {
-            self.functions.remove(key);
+            self.forget_function(key);
         }
     }
 

@@ -135,6 +135,8 @@ pub struct Shard {
     /// Time of the input being handled.
     pub(crate) now: Now,
     pub(crate) functions: Slab<Function, FunctionTag>,
+    /// Bytes of the specs of all of them.
+    pub(crate) specs_bytes: u64,
     /// Functions by their labels, which are in use anyway with every call.
     pub(crate) names: FixedMap<Arc<str>, FunctionKey>,
     pub(crate) executions: Slab<Execution, ExecutionTag>,
@@ -195,6 +197,7 @@ impl Shard {
             limits,
             now: Now::default(),
             functions: Slab::new(),
+            specs_bytes: 0,
             names: FixedMap::default(),
             executions: Slab::new(),
             ids: IdTable::new(),

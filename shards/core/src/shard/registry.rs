@@ -33,6 +33,11 @@ impl Shard {
             fx.reply(ticket, Answer::Refused(Refusal::Overloaded { what, retry_after_s: 1 }));
             return;
         }
+        if self.specs_bytes + spec.bytes() > self.limits.specs_bytes_max {
+            let what = "specs of all functions, limits.specs-bytes";
+            fx.reply(ticket, Answer::Refused(Refusal::Overloaded { what, retry_after_s: 1 }));
+            return;
+        }
         let mut function = Function::new(&spec);
         function.life = Life::Provisioning;
         function.busy = true;
@@ -54,9 +59,17 @@ impl Shard {
     /// From now on the name is this function's.
     pub(super) fn add_function(&mut self, function: Function) -> FunctionKey {
         let label = Arc::clone(&function.label);
+        self.specs_bytes += function.spec.bytes();
         let key = self.functions.insert(function);
         self.names.insert(label, key);
         key
+    }
+
+    /// Nothing is left of a function, not even of its spec.
+    pub(super) fn forget_function(&mut self, key: FunctionKey) {
+        if let Some(function) = self.functions.remove(key) {
+            self.specs_bytes = self.specs_bytes.saturating_sub(function.spec.bytes());
+        }
     }
 
     /// Has a registration written down. Until that is safe the function is not seen.
@@ -342,7 +355,7 @@ impl Shard {
             fx.push(Effect::Note(Note::FunctionGone { function: key }));
         }
         if idle {
-            self.functions.remove(key);
+            self.forget_function(key);
         }
         while let Some(request) = pending.pop_front() {
             self.start(request, &name, fx);

@@ -191,6 +191,7 @@ pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
         let number: u64 = value.parse().expect("a number");
         match name {
             "functions" => limits.functions_max = number as usize,
+            "specs" => limits.specs_bytes_max = number,
             "pending" => limits.pending_max = number as usize,
             "waiters" => limits.waiters_max = number as usize,
             "concealed" => limits.concealed_bytes_max = number,

@@ -32,6 +32,26 @@ fn the_number_of_functions_is_bounded() {
     );
 }
 
+/// Each spec is two bytes long. What fails leaves nothing; what is removed makes room once its last attempt is home.
+#[test]
+fn the_bytes_of_all_specs_are_bounded() {
+    check(
+        "
+        limits specs=5
+        0 r register f backend -> provision f
+        0 s register g -> open G, s: registered
+        0 t register h local -> t: refused Overloaded specs of all functions, limits.specs-bytes retry=1
+        0 provisioned f failed -> r: refused Backend failed
+        0 t register h local -> t: registered
+        0 a invoke g -> dispatch a#1 to G for 1000
+        0 x remove g -> x: removed, close G, note gone
+        0 s register g local -> s: refused Overloaded specs of all functions, limits.specs-bytes retry=1
+        0 answer a#1 ok -> a: success a
+        0 s register g local -> s: registered
+        ",
+    );
+}
+
 #[test]
 fn until_it_is_provisioned_a_function_is_not_seen_and_its_name_is_claimed() {
     check(

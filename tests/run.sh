@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly STEPS=8
+readonly STEPS=9
 log=$(mktemp) # what the current step prints
 step=0
 running=
@@ -27,6 +27,7 @@ main() {
   run  900 'all tests'                  cargo test --workspace
   run  600 'black box, split placement' env NANOFAAS_PLACEMENT=split cargo test --test it
   run  600 'real browser'               cargo test --features browser-tests --test browser
+  run  300 'generated client'           python3 tests/openapi_client.py
   run  300 'benchmarks, once each'      cargo test --bench '*'
   run  600 'example functions'          python3 examples/functions/check.py
   # Through the binary, not `cargo run`: it is the process that a time limit has to end.
@@ -88,6 +89,7 @@ install_missing() {
     chromium:chromium; do
     type -P "${need%%:*}" >/dev/null || packages+=("${need##*:}")
   done
+  python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
   # The linker needs the C library's headers and start files, which gcc only recommends.
   [[ " ${packages[*]} " == *' gcc '* ]] && packages+=(libc6-dev)
   ((${#packages[@]} == 0)) && return

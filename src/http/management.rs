@@ -31,7 +31,7 @@ pub const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// How long a scrape waits for all shards.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Methods of every path.
-const METHODS: &str = "GET";
+const METHODS: &str = "GET, HEAD";
 /// Nobody sends bodies here.
 const BODY_BYTES_MAX: usize = 4096;
 
@@ -81,8 +81,14 @@ impl Management {
     }
 
     async fn handle(&self, call: Call) -> Answer {
+        let path = match call.path.as_str() {
+            "/healthz" => "/actuator/health/liveness",
+            "/readyz" => "/actuator/health/readiness",
+            "/metrics" => "/actuator/prometheus",
+            path => path,
+        };
         let known = matches!(
-            call.path.as_str(),
+            path,
             "/actuator"
                 | "/actuator/health"
                 | "/actuator/health/liveness"
@@ -92,11 +98,11 @@ impl Management {
         if !known {
             return refuse(&ApiError::UnknownPath);
         }
-        if call.method != Method::GET {
+        if call.method != Method::GET && call.method != Method::HEAD {
             return refuse(&ApiError::MethodNotAllowed { allow: METHODS });
         }
         let ready = self.ready.load(Ordering::Relaxed);
-        match call.path.as_str() {
+        match path {
             "/actuator" => {
                 let paths = ["health", "health/liveness", "health/readiness", "prometheus"];
                 answer(StatusCode::OK, "application/json", about::links("/actuator", &paths))

@@ -102,10 +102,10 @@ impl<'a> Route<'a> {
     /// Methods that the route takes, for `Allow`.
     pub(super) fn allow(&self) -> &'static str {
         match self {
-            Route::Functions => "GET, POST",
-            Route::Function(_) => "GET, DELETE",
-            Route::Replicas(_) => "GET, PUT",
-            Route::RuntimeConfig => "GET, PUT, PATCH",
+            Route::Functions => "GET, HEAD, POST",
+            Route::Function(_) => "GET, HEAD, DELETE",
+            Route::Replicas(_) => "GET, HEAD, PUT",
+            Route::RuntimeConfig => "GET, HEAD, PUT, PATCH",
             Route::DeadLetter(..) => "DELETE",
             Route::ValidateRuntimeConfig
             | Route::Invoke(_)
@@ -113,8 +113,8 @@ impl<'a> Route<'a> {
             | Route::Replay(..)
             | Route::Complete(_)
             | Route::DrainOnce(_) => "POST",
-            Route::Execution(_) => "GET, DELETE",
-            Route::Scaling(_) | Route::DeadLetters(_) | Route::BuildMetadata | Route::OpenApi => "GET",
+            Route::Execution(_) => "GET, HEAD, DELETE",
+            Route::Scaling(_) | Route::DeadLetters(_) | Route::BuildMetadata | Route::OpenApi => "GET, HEAD",
         }
     }
 

@@ -51,7 +51,7 @@ fn all_specs_together_have_a_bound() {
 
 #[test]
 fn a_list_is_sent_without_being_put_together() {
-    const FUNCTIONS: usize = 1000;
+    const FUNCTIONS: usize = 200;
     const SPEC: usize = 60 << 10;
     let server = Server::start(&[]);
     let mut client = server.client();

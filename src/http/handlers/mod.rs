@@ -118,7 +118,8 @@ impl Api {
             }
             return Err(ApiError::MethodNotAllowed { allow: route.allow() });
         }
-        let get = head.method == Method::GET;
+        // hyper leaves out the body of an answer to HEAD, and announces its length.
+        let get = head.method == Method::GET || head.method == Method::HEAD;
         let query = Query::of(&head.uri);
         match route {
             Route::Invoke(name) => self.invoke(&name, &head.headers, body).await,

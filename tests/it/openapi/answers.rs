@@ -33,13 +33,17 @@ fn is_beyond_reach(path: &str, method: &str, status: u16) -> bool {
         // Faults of the server or its machine.
         (_, _, 500) => true,
         // Every thread's mailbox full, or the moment of a shutdown.
-        (_, _, 503) => (path, method) != (FUNCTIONS, "POST") && !path.starts_with("/actuator/health"),
+        (_, _, 503) => (path, method) != (FUNCTIONS, "POST") && !is_health(path),
         // Images are looked at by backends that this version does not have.
         (FUNCTIONS, "POST", 422 | 424) => true,
         // Asked of every path in `routes`.
         (_, _, 405) => true,
         _ => false,
     }
+}
+
+fn is_health(path: &str) -> bool {
+    path.starts_with("/actuator/health") || path == "/healthz" || path == "/readyz"
 }
 
 /// A server, its document, and the answers that were checked so far.
@@ -357,6 +361,9 @@ fn about_the_server(probe: &mut Probe) {
         "/actuator/health/liveness",
         "/actuator/health/readiness",
         "/actuator/prometheus",
+        "/healthz",
+        "/readyz",
+        "/metrics",
     ] {
         probe.expect(200, "GET", path, "", &[], "");
     }
@@ -434,10 +441,13 @@ fn while_shutting_down() -> BTreeSet<(String, String, u16)> {
     probe.server.signal("TERM");
     eventually("it is not ready", || probe.server.manage("/actuator/health/readiness").status == 503);
     probe.expect(503, "GET", "/actuator/health/readiness", "", &[], "");
+    probe.expect(503, "GET", "/readyz", "", &[], "");
     probe.expect(503, "GET", "/actuator/health", "", &[], "");
     probe.expect(200, "GET", "/actuator/health/liveness", "", &[], "");
     // A stuck shard cannot be made from outside; the shape is that of readiness.
-    probe.seen.insert(("/actuator/health/liveness".to_owned(), "GET".to_owned(), 503));
+    for path in ["/actuator/health/liveness", "/healthz"] {
+        probe.seen.insert((path.to_owned(), "GET".to_owned(), 503));
+    }
     drop(held);
     assert_eq!(caller.read().expect("the call in progress is answered").status, 200);
     assert_eq!(probe.server.wait(), Some(0));

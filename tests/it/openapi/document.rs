@@ -1,10 +1,10 @@
 //! The document, and the checks of an answer or an example against its schemas.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::Read};
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Response, Server};
+use crate::support::{Client, Response, Server, client::encode};
 
 /// Headers that every HTTP answer may have.
 const PLAIN_HEADERS: [&str; 5] =
@@ -61,6 +61,23 @@ impl Document {
         let management = self.root["paths"][described].get("servers").is_some();
         let address = if management { server.management } else { server.api };
         Client::connect(address).send(request.0, request.1, headers, body)
+    }
+
+    /// Sends a HEAD, whose answer says how long a body would be and has none.
+    pub(super) fn head(&self, server: &Server, described: &str, path: &str) -> Response {
+        let management = self.root["paths"][described].get("servers").is_some();
+        let mut client = Client::connect(if management { server.management } else { server.api });
+        client.write(&encode("HEAD", path, &[("connection", "close")], b""));
+        let mut text = Vec::new();
+        client.stream.read_to_end(&mut text).expect("the answer, and then the end");
+        let text = String::from_utf8(text).expect("a head");
+        let (head, body) = text.split_once("\r\n\r\n").expect("its end");
+        assert_eq!(body, "", "{path}: a body");
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        Response { status, headers, body: Vec::new() }
     }
 
     /// Checks an answer against the description: its status, headers, content type and body.
@@ -151,6 +168,19 @@ impl Document {
         for combined in ["allOf", "oneOf"].iter().filter_map(|key| schema[key].as_array()) {
             combined.iter().for_each(|part| self.collect_members(part, known));
         }
+    }
+
+    /// A schema by its name.
+    pub(super) fn schema(&self, name: &str) -> Value {
+        self.root["components"]["schemas"][name].clone()
+    }
+
+    /// The members of an object that need not be there.
+    pub(super) fn optional_members(&self, schema: &str) -> Vec<String> {
+        let schema = self.schema(schema);
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        let members = schema["properties"].as_object().expect("properties").keys();
+        members.filter(|member| !required.contains(&member.as_str().into())).cloned().collect()
     }
 
     /// Checks every example against the schema that it stands beside; says how many there are.

@@ -6,4 +6,5 @@
 
 mod answers;
 mod document;
+mod nulls;
 mod routes;

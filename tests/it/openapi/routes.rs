@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::document::Document;
-use crate::support::Server;
+use crate::support::{Response, Server, eventually};
 
 /// Methods that are tried on every path.
-const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 #[test]
 fn paths_take_the_described_methods_and_no_other() {
@@ -14,9 +14,21 @@ fn paths_take_the_described_methods_and_no_other() {
     let document = Document::of(&server);
     assert!(document.paths().count() > 10, "the document lost its paths");
     for (path, _) in document.paths() {
-        let described = document.methods(path);
+        let mut described = document.methods(path);
+        // In words, for all of them.
+        if described.contains("GET") {
+            described.insert("HEAD".to_owned());
+        }
         let unknown = path.replace("{name}", "nobody").replace("{executionId}", "0");
         for method in METHODS {
+            if method == "HEAD" {
+                if described.contains(method) {
+                    is_like_get(&document, &server, path, &unknown);
+                } else {
+                    assert_eq!(document.head(&server, path, &unknown).status, 405, "{path}");
+                }
+                continue;
+            }
             let answer = document.send(&server, path, (method, &unknown), &[], b"");
             if described.contains(method) {
                 let body = String::from_utf8_lossy(&answer.body);
@@ -34,6 +46,36 @@ fn paths_take_the_described_methods_and_no_other() {
             assert_eq!(allowed, described, "{path}");
         }
     }
+}
+
+/// An answer to HEAD has the status and the headers of one to GET, and no body.
+fn is_like_get(document: &Document, server: &Server, path: &str, sent: &str) {
+    let get = document.send(server, path, ("GET", sent), &[("connection", "close")], b"");
+    let head = document.head(server, path, sent);
+    assert_eq!(head.status, get.status, "{path}");
+    let plain = |answer: &Response| {
+        // A body whose length is not known is announced only when it comes.
+        let told = answer.headers.iter().map(|(name, _)| name.clone());
+        let told = told.filter(|name| name != "transfer-encoding");
+        told.collect::<BTreeSet<String>>()
+    };
+    assert_eq!(plain(&head), plain(&get), "{path}");
+    for name in ["content-type", "location"] {
+        assert_eq!(head.header(name), get.header(name), "{path}");
+    }
+}
+
+#[test]
+fn probes_have_the_paths_that_everybody_knows() {
+    let server = Server::start(&[]);
+    for (alias, path) in
+        [("/healthz", "/actuator/health/liveness"), ("/readyz", "/actuator/health/readiness")]
+    {
+        eventually("it is well", || server.manage(path).status == 200);
+        let (one, other) = (server.manage(alias), server.manage(path));
+        assert_eq!((one.status, one.text()), (200, other.text()), "{alias}");
+    }
+    assert!(server.manage("/metrics").text().contains("\nnanofaas_accounting_drift 0\n"));
 }
 
 #[test]

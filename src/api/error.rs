@@ -181,6 +181,7 @@ impl ApiError {
                     (429, "SYNC_QUEUE_REJECTED", with_wait(context, *est_wait_us))
                 }
                 Refusal::KeyReused => (422, "IDEMPOTENCY_KEY_REUSED", Value::Null),
+                Refusal::KeyInUse { .. } => (409, "CONFLICT", Value::Null),
                 Refusal::Overloaded { retry_after_s, .. } => {
                     retry_after(*retry_after_s);
                     (503, "OVERLOADED", Value::Null)
@@ -270,6 +271,9 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
                 ),
             }
         }
+        Refusal::KeyInUse { id } => format!(
+            "Execution {id} has the idempotency key of the dead letter and goes on; replay it when that has ended"
+        ),
         Refusal::KeyReused => {
             "This Idempotency-Key was used with another payload; use a new key for a new request".to_owned()
         }

@@ -10,7 +10,12 @@ use shard_core::{
     settings::{Autoscaler, SyncQueue},
 };
 
-use super::{envelope::malformed, error::ApiError, result::to_json, spec::Registration};
+use super::{
+    envelope::malformed,
+    error::ApiError,
+    result::to_json,
+    spec::{QUEUE_SIZE_MAX, Registration},
+};
 use crate::config::{Config, quantity::micros, suggest::nearest};
 
 /// Longest duration and timeout, in milliseconds.
@@ -179,7 +184,7 @@ impl Snapshot {
         };
         check("defaultTimeoutMs", self.default_timeout_ms.into(), 1..=DAY_MS);
         check("defaultConcurrency", self.default_concurrency.into(), 1..=u32::MAX.into());
-        check("defaultQueueSize", self.default_queue_size.into(), 1..=u32::MAX.into());
+        check("defaultQueueSize", self.default_queue_size.into(), 1..=QUEUE_SIZE_MAX.into());
         check("defaultMaxRetries", self.default_max_retries.into(), 0..=100);
         check("syncQueueRetryAfterSeconds", self.sync_queue_retry_after_seconds.into(), 1..=86_400);
         let mut sound = true;
@@ -396,7 +401,7 @@ mod tests {
             ),
             (
                 r#"{"rateMaxPerSecond":4294967296,"defaultTimeoutMs":86400001,"defaultConcurrency":0,"defaultQueueSize":0,"defaultMaxRetries":101,"syncQueueRetryAfterSeconds":0}"#,
-                "rateMaxPerSecond must be a whole number from 0 to 4294967295, not 4294967296; defaultTimeoutMs must be from 1 to 86400000, got 86400001; defaultConcurrency must be from 1 to 4294967295, got 0; defaultQueueSize must be from 1 to 4294967295, got 0; defaultMaxRetries must be from 0 to 100, got 101; syncQueueRetryAfterSeconds must be from 1 to 86400, got 0",
+                "rateMaxPerSecond must be a whole number from 0 to 4294967295, not 4294967296; defaultTimeoutMs must be from 1 to 86400000, got 86400001; defaultConcurrency must be from 1 to 4294967295, got 0; defaultQueueSize must be from 1 to 1000000, got 0; defaultMaxRetries must be from 0 to 100, got 101; syncQueueRetryAfterSeconds must be from 1 to 86400, got 0",
             ),
             (r#"{"rateMaxPerSecond":0}"#, "revision=8 rateMaxPerSecond=0 warnings=0"),
             (r#"{"expectedRevision":6}"#, "Revision { expected: 6, current: 7 }"),

@@ -86,7 +86,7 @@ settings! {
         /// Attempts in flight per function.
         concurrency: u32 = 4, in 1..=u32::MAX.into();
         /// Executions waiting per function.
-        queue_size: u32 = 100, in 1..=u32::MAX.into();
+        queue_size: u32 = 100, in 1..=1_000_000;
         /// Attempts per execution.
         max_retries: u32 = 3, in 0..=100;
     }

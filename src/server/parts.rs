@@ -47,6 +47,7 @@ pub(super) fn shape(config: &Config) -> Shape {
             payload_ttl_us: micros(config.executions.payload_ttl),
             dead_letters_bytes_max: DEAD_LETTERS_BYTES_MAX.div_ceil(shards),
             specs_bytes_max: config.limits.specs_bytes.div_ceil(shards),
+            removed_letters_bytes_max: config.limits.queued_bytes,
             keys_max: share(config.idempotency.max_count),
             keys_ttl_us: micros(config.idempotency.ttl),
             ..Limits::default()

@@ -187,6 +187,11 @@ pub enum Refusal {
     },
     /// The idempotency key was used with another payload.
     KeyReused,
+    /// The idempotency key of a dead letter is bound to another execution, which goes on.
+    KeyInUse {
+        /// That one.
+        id: ExecutionId,
+    },
     /// A bound of the server was reached.
     Overloaded {
         /// Which one, for the message.

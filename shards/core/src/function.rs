@@ -143,6 +143,8 @@ pub(crate) struct Function {
     pub(crate) busy: bool,
     /// It is the store that does: its registration or its removal is being written down.
     pub(crate) writing: bool,
+    /// It is being removed, and what waits for it ends, batch by batch.
+    pub(crate) ending: bool,
     /// It was there before the server started, and its instances are not there again.
     pub(crate) reconciling: bool,
     /// It was never seen: its registration could not be written down, and its instances are being removed.
@@ -182,6 +184,7 @@ impl Function {
             life: Life::Live,
             busy: false,
             writing: false,
+            ending: false,
             reconciling: false,
             reconcile_timer: TimerKey::NONE,
             spec: Box::new(spec.clone()),

@@ -5,7 +5,7 @@ use crate::{
     execution::Execution,
     function::Life,
     journal::Promise,
-    shard::{FunctionKey, Shard},
+    shard::{FunctionKey, Shard, chores::Chore},
     timers::{Due, TimerKey},
 };
 
@@ -93,15 +93,21 @@ fn check_accepted(shard: &Shard) -> Result<(), String> {
             || shard.journal.promises().any(|promise| matches!(promise, Promise::Start)),
         "nothing will let go what was there before the server started",
     )?;
-    let bytes: u64 = dead().map(|letter| letter.bytes).sum();
+    let bytes_of = |of_removal: bool| {
+        dead().filter(|letter| letter.of_removal == of_removal).map(|letter| letter.bytes).sum::<u64>()
+    };
+    let bytes = [bytes_of(false), bytes_of(true)];
     expect(bytes == shard.dead_letters.bytes, "the account of their bytes is off")?;
-    for (name, count) in shard.dead_letters.functions() {
-        expect(count <= shard.limits.dead_letters_max, "a function has too many dead letters")?;
+    for (name, failed, removed, room) in shard.dead_letters.functions() {
+        expect(failed <= shard.limits.dead_letters_max, "a function has too many dead letters")?;
+        let room = room.max(shard.limits.dead_letters_max);
+        expect(removed <= room, "a function has more dead letters of a removal than waited")?;
         let listed = shard.dead_letters.of(name).filter_map(|key| shard.executions.get(key));
         let sound = listed.filter(|execution| *execution.label == *name.as_str() && execution.dead.is_some());
-        expect(sound.count() == count, "what is listed as a dead letter is none")?;
+        expect(sound.count() == failed + removed, "what is listed as a dead letter is none")?;
     }
-    expect(bytes <= shard.limits.dead_letters_bytes_max, "dead letters hold too many bytes")?;
+    expect(bytes[0] <= shard.limits.dead_letters_bytes_max, "dead letters hold too many bytes")?;
+    expect(bytes[1] <= shard.limits.removed_letters_bytes_max, "those of removals hold too many bytes")?;
     let promised = |key| {
         let about = |promise: &Promise| match promise {
             Promise::Accept(of, _) | Promise::Replay(of, _) | Promise::Retry(of) => *of == key,
@@ -222,6 +228,8 @@ fn check_writing(shard: &Shard, key: FunctionKey) -> Result<(), String> {
         (registers, removes) == (registering, removing),
         "a function waits for a record that nobody reports, or the other way round",
     )?;
+    let chore = shard.chores.contains(&Chore::Removal(key));
+    expect(chore == function.ending, "nothing will end what waits for a removed function")?;
     expect(!function.writing || function.busy, "a function is being written down and takes orders")?;
     expect(
         function.writing && function.life == Life::Provisioning || function.provisioned.is_none(),

@@ -29,8 +29,10 @@ pub struct Limits {
     pub keys_max: usize,
     /// Dead letters kept per function.
     pub dead_letters_max: usize,
-    /// Bytes of payloads, outputs and error texts kept with all dead letters.
+    /// Bytes of payloads, outputs and error texts kept with all dead letters that failed.
     pub dead_letters_bytes_max: u64,
+    /// The same for those that waited when their function was removed: as many as may wait.
+    pub removed_letters_bytes_max: u64,
     /// How long a key is kept after its last write, in microseconds.
     pub keys_ttl_us: u64,
     /// Dispatches, timers or evictions of one [`crate::Shard::handle`] call beyond those its input causes.
@@ -60,6 +62,7 @@ impl Default for Limits {
             keys_max: 1_000_000,
             dead_letters_max: 1000,
             dead_letters_bytes_max: 64 << 20,
+            removed_letters_bytes_max: 256 << 20,
             keys_ttl_us: 300_000_000,
             batch_max: 256,
             turn_max: 2,

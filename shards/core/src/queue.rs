@@ -54,6 +54,20 @@ impl WaitQueue {
         None
     }
 
+    /// The first execution for which `waits` holds. Stale entries before it are dropped.
+    pub(crate) fn front(&mut self, waits: impl Fn(ExecutionKey) -> bool) -> Option<ExecutionKey> {
+        if self.waiting == 0 {
+            return None;
+        }
+        while let Some(&execution) = self.entries.front() {
+            if waits(execution) {
+                return Some(execution);
+            }
+            self.entries.pop_front();
+        }
+        None
+    }
+
     /// Counts out one execution that no longer waits. Call it after `waits` stopped holding for it.
     pub(crate) fn forget_one(&mut self, waits: impl Fn(ExecutionKey) -> bool) {
         self.waiting -= 1;

@@ -44,11 +44,13 @@ pub enum Sabotage {
     PoisonForgotten,
     /// Calls go on to an address that has just refused one.
     DownEndpointUsed,
+    /// Accepted executions that wait for a function that is removed are no dead letters.
+    RemovalDropsCalls,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 20] = [
+    pub const ALL: [Sabotage; 21] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -69,6 +71,7 @@ impl Sabotage {
         Sabotage::NotRunCounts,
         Sabotage::PoisonForgotten,
         Sabotage::DownEndpointUsed,
+        Sabotage::RemovalDropsCalls,
     ];
 }
 

@@ -273,6 +273,7 @@ fn limits(random: &mut Random) -> Limits {
         keys_max: tight(random, 10, 1_000_000) as usize,
         dead_letters_max: tight(random, 3, 1000) as usize,
         dead_letters_bytes_max: tight(random, 5000, 64 << 20),
+        removed_letters_bytes_max: 256 << 20,
         keys_ttl_us: tight(random, 1_000_000, 300_000_000),
         batch_max: one_of(random, &[2, 16, 256]) as usize,
         turn_max: one_of(random, &[1, 2, 8]) as usize,

@@ -15,7 +15,7 @@ mod resolved;
 mod scaling;
 mod warnings;
 
-pub use parse::{Registration, SpecError};
+pub use parse::{QUEUE_SIZE_MAX, Registration, SpecError};
 pub(crate) use resolved::default_max_retries;
 pub use warnings::with_warnings;
 

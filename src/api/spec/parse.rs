@@ -27,6 +27,9 @@ use super::{
     scaling, warnings,
 };
 
+/// Most executions that may wait for one function: all of them end when it is removed, and memory is bounded.
+pub const QUEUE_SIZE_MAX: u32 = 1_000_000;
+
 /// Longest attempt that may be asked for: one day.
 const TIMEOUT_MS_MAX: u32 = 86_400_000;
 
@@ -149,7 +152,7 @@ fn read(
     let resources = resources(fields, violations);
     let timeout_ms = fields.integer_u32(timeout_field(fields), 1..=TIMEOUT_MS_MAX, violations);
     let concurrency = fields.integer_u32("concurrency", 1..=u32::MAX, violations);
-    let queue_size = fields.integer_u32("queueSize", 1..=u32::MAX, violations);
+    let queue_size = fields.integer_u32("queueSize", 1..=QUEUE_SIZE_MAX, violations);
     let max_retries = fields.integer_u32("maxRetries", 0..=RETRIES_MAX, violations);
     let retry_backoff_ms = fields.integer_u32("retryBackoffMs", 0..=u32::MAX, violations);
     let rate_limit_per_second = fields.integer_u32("rateLimitPerSecond", 1..=u32::MAX, violations);

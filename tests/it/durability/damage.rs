@@ -269,6 +269,10 @@ fn a_store_is_counted_and_compacted() {
     server.register(json!({ "name": "gone", "executionMode": "LOCAL" }));
     let forgotten = (0..20).map(|_| enqueue(&server, "gone", json!("x".repeat(1000)))).collect::<Vec<_>>();
     let id = enqueue(&server, "kept", json!(7));
+    for id in &forgotten {
+        let cancelled = server.send("DELETE", &format!("/v1/executions/{id}"), &Value::Null);
+        assert_eq!(cancelled.status, 202, "{}", cancelled.text());
+    }
     let removed = server.send("DELETE", "/v1/functions/gone", &Value::Null);
     assert_eq!(removed.status, 204, "{}", removed.text());
     eventually("they are forgotten", || {

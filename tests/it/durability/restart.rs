@@ -284,3 +284,38 @@ fn what_was_cancelled_or_given_up_stays_so_after_a_kill() {
         server.kill();
     }
 }
+
+#[test]
+fn what_waited_for_a_removed_function_is_replayed_once_each_after_a_kill() {
+    const COUNT: usize = 200;
+    let data = DataDir::new();
+    let gate = Gate::closed();
+    let (function, calls) = recording(&gate);
+    let server = Server::durable(&data, &[ON]);
+    let spec = json!({ "concurrency": 1, "queueSize": 1000 });
+    server.pool("f", &function, spec.clone());
+    let running = enqueue(&server, "f", json!("runs"));
+    gate.await_arrivals(1);
+    let ids: Vec<String> = (0..COUNT).map(|number| enqueue(&server, "f", json!(number))).collect();
+    let removed = server.send("DELETE", "/v1/functions/f", &Value::Null);
+    assert_eq!(removed.status, 204, "{}", removed.text());
+    server.kill();
+    gate.open();
+
+    let server = Server::durable(&data, &[ON]);
+    server.pool("f", &function, spec);
+    let listed = server.get("/v1/functions/f/dead-letters?limit=1000").json();
+    let listed = listed.as_array().expect("a list").len();
+    assert!(listed == COUNT || listed == COUNT + 1, "{listed} dead letters");
+    for id in &ids {
+        assert_eq!(server.execution(id)["error"]["code"], "FUNCTION_REMOVED");
+        let replay = server.send("POST", &format!("/v1/functions/f/dead-letters/{id}:replay"), &Value::Null);
+        assert_eq!(replay.status, 202, "{}", replay.text());
+    }
+    for id in &ids {
+        assert_eq!(server.ended(id)["status"], "success");
+    }
+    let mut sent: Vec<String> = attempts_of(&calls).into_iter().map(|(id, _)| id).collect();
+    sent.retain(|id| *id != running);
+    assert_eq!(sent, ids, "each once, in the order of their replays");
+}

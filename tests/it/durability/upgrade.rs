@@ -71,6 +71,11 @@ fn look(server: &Server, expected: &Value) {
         }
         // This version may say more.
         now.as_object_mut().expect("an object").retain(|key, _| before.get(key).is_some());
+        if now["status"] == "queued" {
+            // Numbers that servers before may have used are left out.
+            assert!(now["attempt"].as_u64() >= before["attempt"].as_u64(), "{name}: {now}");
+            now["attempt"] = before["attempt"].clone();
+        }
         assert_eq!(now, *before, "{name}");
     }
     assert_eq!(letters(server, "pool"), [id("dead")]);

@@ -15,7 +15,7 @@ use crate::{
     limits::Limits,
     payload::{Failure, code},
     sabotage::Sabotage,
-    shard::{ExecutionKey, FunctionKey, Shard},
+    shard::{ExecutionKey, FunctionKey, Shard, chores::Chore},
     timers::{Due, TimerKey},
 };
 
@@ -322,18 +322,7 @@ impl Shard {
             return;
         }
         self.given_up = true;
-        let waiting: Vec<ExecutionKey> = self
-            .executions
-            .iter()
-            .filter(|(_, execution)| execution.state == State::Queued && !execution.accepted)
-            .map(|(key, _)| key)
-            .collect();
-        for key in waiting {
-            for ticket in self.take_waiters(key) {
-                fx.reply(ticket, Answer::Refused(Refusal::ShuttingDown));
-            }
-            self.discard(key, fx);
-        }
+        self.begin(Chore::Callers(0), fx);
     }
 
     /// Ends the waits of everybody who waits for an execution's result. Returns those who are still there.

@@ -342,7 +342,8 @@ impl Shard {
     /// How an execution ended, for the record, and whether it would be a dead letter if it was accepted.
     pub(super) fn end_of(&self, key: ExecutionKey) -> Option<(End, bool)> {
         let execution = self.executions.get(key)?;
-        let dead = execution.ending.is_for_another_try();
+        let lost = self.sabotaged.by(Sabotage::RemovalDropsCalls) && execution.ending.is_of_removal();
+        let dead = execution.ending.is_for_another_try() && !lost;
         let result = match &execution.ending {
             Ending::None => return None,
             Ending::Output(output) => EndResult::Output(output.clone().unwrap_or_else(Output::null)),
@@ -396,15 +397,6 @@ impl Shard {
             State::Success | State::Error | State::Timeout => {}
         }
         Some(before)
-    }
-
-    /// The executions of a function that wait, retries in their back-off included.
-    pub(super) fn waiting_of(&self, key: FunctionKey) -> Vec<ExecutionKey> {
-        let Some(function) = self.functions.get(key) else { return Vec::new() };
-        let queued = function.queue.iter().chain(function.backlog.iter()).filter(|key| {
-            self.executions.get(*key).is_some_and(|execution| execution.state == State::Queued)
-        });
-        queued.chain(function.parked.iter().copied()).collect()
     }
 }
 

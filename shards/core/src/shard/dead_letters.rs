@@ -28,7 +28,16 @@ impl Shard {
         let Some(execution) = self.executions.get_mut(key) else { return };
         let bytes = payload.bytes() + execution.retained_bytes();
         let dead_ms = execution.finished_ms;
-        execution.dead = Some(Box::new(DeadLetter { payload, extra, dead_ms, bytes, is_given_up: false }));
+        let of_removal = execution.ending.is_of_removal();
+        execution.dead = Some(Box::new(DeadLetter {
+            payload,
+            extra,
+            dead_ms,
+            bytes,
+            order: 0,
+            of_removal,
+            is_given_up: false,
+        }));
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.counters.dead_letters += 1;
         }
@@ -37,16 +46,17 @@ impl Shard {
 
     /// Puts a dead letter on its function's list, behind the others, and keeps that within its bounds.
     pub(super) fn list_dead_letter(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get(key) else { return };
-        let (Some(letter), Some(name)) = (execution.dead.as_ref(), Name::new(&execution.label)) else {
+        let Some(execution) = self.executions.get_mut(key) else { return };
+        let (Some(letter), Some(name)) = (execution.dead.as_mut(), Name::new(&execution.label)) else {
             return;
         };
-        self.dead_letters.push(name, key, letter.bytes);
+        let of_removal = letter.of_removal;
+        if of_removal && self.restoring {
+            self.dead_letters.expect_restored(name);
+        }
+        letter.order = self.dead_letters.push(name, key, of_removal, letter.bytes);
         // A function makes room at its own expense: it cannot push out what others may still want back.
-        while self.dead_letters.count_of(&name) > self.limits.dead_letters_max
-            || self.dead_letters.bytes > self.limits.dead_letters_bytes_max
-        {
-            let Some(oldest) = self.dead_letters.oldest(&name) else { break };
+        while let Some(oldest) = self.dead_letters.excess(&name, of_removal, &self.limits) {
             self.drop_dead_letter(oldest, fx);
         }
     }
@@ -57,7 +67,7 @@ impl Shard {
             fx.reply(ticket, Answer::Refused(Refusal::FunctionNotFound));
             return;
         }
-        let letters = self.dead_letters.of(name).rev().take(limit).filter_map(|key| {
+        let letters = self.dead_letters.of(name).take(limit).filter_map(|key| {
             let execution = self.executions.get(key)?;
             let letter = execution.dead.as_ref()?;
             let payload_bytes = letter.payload.bytes();
@@ -150,6 +160,7 @@ impl Shard {
             let retry_after_s = Limits::retry_after_s(function.estimated_wait_us(1));
             return Err(Refusal::Overloaded { what: "limits.queued-bytes", retry_after_s });
         }
+        self.claim_key_again(key)?;
         if self.executions.get(key).is_some_and(|execution| execution.unwritten) {
             // It died of a call whose own record could not be written: what is tried again must be there at all.
             self.write_kept(key, None, fx);
@@ -185,6 +196,24 @@ impl Shard {
         self.arm_expiry(key, expires_us);
         self.move_accounts(old_function, function_key);
         Ok(key)
+    }
+
+    /// Binds the idempotency key of a dead letter to it again: whoever repeats it joins the replay. What it is bound to now
+    /// must not run: two executions of one key never run together.
+    fn claim_key_again(&mut self, key: ExecutionKey) -> Result<(), Refusal> {
+        let Some(execution) = self.executions.get(key) else { return Ok(()) };
+        let extra = execution.dead.as_ref().and_then(|letter| letter.extra.as_ref());
+        let Some(idempotency) = extra.and_then(|extra| extra.idempotency.as_ref()) else { return Ok(()) };
+        let claim = self.keys.get(&execution.label, &idempotency.key);
+        let holder = claim.filter(|claim| claim.execution != key);
+        let holder = holder.and_then(|claim| self.executions.get(claim.execution));
+        if let Some(holder) = holder.filter(|holder| holder.live.is_some()) {
+            return Err(Refusal::KeyInUse { id: holder.id });
+        }
+        let label = execution.label.clone();
+        self.keys.put(&label, idempotency, key, self.now.mono_us);
+        self.arm_sweep();
+        Ok(())
     }
 
     /// The function may have been registered again since: the execution counts with the one that runs it.
@@ -236,7 +265,7 @@ impl Shard {
         let execution = self.executions.get_mut(key)?;
         let letter = execution.dead.take()?;
         let name = Name::new(&execution.label)?;
-        self.dead_letters.remove(&name, key, letter.bytes);
+        self.dead_letters.remove(&name, &letter);
         Some((execution.id, *letter))
     }
 }

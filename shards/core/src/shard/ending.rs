@@ -69,7 +69,8 @@ impl Shard {
         if execution.shown.take().is_some() {
             self.concealed_bytes -= execution.retained_bytes();
         }
-        let dead = execution.accepted && execution.ending.is_for_another_try();
+        let lost = self.sabotaged.by(Sabotage::RemovalDropsCalls) && execution.ending.is_of_removal();
+        let dead = execution.accepted && execution.ending.is_for_another_try() && !lost;
         if let Some(answer) = execution.answer() {
             // The first caller takes the answer itself; those that joined, if any, a copy.
             for waiter in live.joined {
@@ -137,10 +138,13 @@ impl Ending {
     pub(crate) fn is_for_another_try(&self) -> bool {
         match self {
             Ending::None | Ending::Output(_) => false,
-            Ending::Failed(failure) => {
-                failure.code != code::CANCELLED && failure.code != code::FUNCTION_REMOVED
-            }
+            Ending::Failed(failure) => failure.code != code::CANCELLED,
             Ending::TimedOut { .. } => true,
         }
+    }
+
+    /// Whether it ended because its function was removed.
+    pub(crate) fn is_of_removal(&self) -> bool {
+        matches!(self, Ending::Failed(failure) if failure.code == code::FUNCTION_REMOVED)
     }
 }

@@ -3,9 +3,10 @@
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
 //! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
 //! execution ends), `ending` (what it came to is shown), `crashes` (a replica ends), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
-//! forgotten). `sync_queue` refuses synchronous calls early. `restoration` takes back what was there before the server started.
+//! forgotten). `sync_queue` refuses synchronous calls early. `chores` is work in batches. `restoration` takes back what was there before the server started.
 
 mod admission;
+pub(crate) mod chores;
 mod completion;
 mod crashes;
 mod dead_letters;
@@ -148,6 +149,8 @@ pub struct Shard {
     pub(crate) dead_letters: DeadLetters,
     /// Callers that joined an execution started by another, for the case that they leave.
     joined: FixedMap<Ticket, ExecutionKey>,
+    /// What is left to do about everything that waits.
+    pub(crate) chores: VecDeque<chores::Chore>,
     /// Functions that may have something to dispatch, in turn.
     pub(crate) ring: VecDeque<FunctionKey>,
     calls: CallLease,
@@ -207,6 +210,7 @@ impl Shard {
             journal: Journal::default(),
             dead_letters: DeadLetters::default(),
             joined: FixedMap::default(),
+            chores: VecDeque::new(),
             ring: VecDeque::new(),
             calls: CallLease::default(),
             settings,
@@ -298,7 +302,7 @@ impl Shard {
             Input::Configure(settings) => self.configure(settings),
             Input::Delivered { id, delivery } => self.delivered(id, delivery, fx),
             Input::Drain { finally } => self.drain(finally, fx),
-            Input::Turn => {}
+            Input::Turn => self.work_off(fx),
         }
         self.serve(fx);
         if !leases {
@@ -323,7 +327,7 @@ impl Shard {
 
     /// Whether work is left over that another [`Input::Turn`] would take up.
     pub fn has_ready(&self) -> bool {
-        !self.ring.is_empty() && !self.restoring
+        !self.chores.is_empty() || (!self.ring.is_empty() && !self.restoring)
     }
 
     /// Whether a call in this second needs an [`Input::GrantCalls`] first.

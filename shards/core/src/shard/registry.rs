@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
-    answer::{Answer, BackendFailure, Refusal, State},
+    answer::{Answer, BackendFailure, Refusal},
     effect::{Effect, Effects, Note},
-    execution::Ending,
     function::{Function, Life, Pending},
     input::{FunctionSpec, Provisioned, Target, Ticket},
     journal::{Promise, Record},
     name::Name,
-    payload::{Failure, code},
     queue::WaitQueue,
-    sabotage::Sabotage,
-    shard::{FunctionKey, Shard},
+    shard::{FunctionKey, Shard, chores::Chore},
 };
 
 impl Shard {
@@ -200,28 +197,28 @@ impl Shard {
         self.journal.promise(Promise::Remove(key));
     }
 
-    /// A removal is written down: what waits for the function ends, and its instances are removed.
+    /// A removal is written down: what waits for the function ends, and then its instances are removed.
     pub(super) fn removal_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
         function.writing = false;
+        function.ending = true;
+        let (name, waiting) = (function.name, function.waiting_count());
+        self.dead_letters.make_room(name, waiting as usize);
+        self.begin(Chore::Removal(key), fx);
+    }
+
+    /// Nothing waits for a removed function any more.
+    pub(super) fn queue_has_ended(&mut self, key: FunctionKey, fx: &mut Effects) {
+        let Some(function) = self.functions.get_mut(key) else { return };
+        function.ending = false;
         let (managed, name) = (function.managed, function.name);
-        for execution in self.waiting_of(key) {
-            if self.sabotaged.by(Sabotage::RemovalForgetsQueue) {
-                break;
-            }
-            let message = format!("Function '{name}' was removed before the execution could run");
-            let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));
-            // Its record says that what waits ends with it.
-            self.finish_at_once(execution, State::Error, Ending::Failed(failure), fx);
-        }
+        self.dead_letters.tidy(&name);
         if managed {
             fx.push(Effect::Teardown { function: key, name });
             return;
         }
-        if let Some(function) = self.functions.get_mut(key) {
-            let waiting = function.waiting.take();
-            answer(waiting, Answer::Removed, fx);
-        }
+        let waiting = function.waiting.take();
+        answer(waiting, Answer::Removed, fx);
         self.drop_function(key, fx);
     }
 
@@ -239,7 +236,9 @@ impl Shard {
         result: Result<(), BackendFailure>,
         fx: &mut Effects,
     ) {
-        let being_torn_down = |function: &&mut Function| function.life == Life::Removing && !function.writing;
+        let being_torn_down = |function: &&mut Function| {
+            function.life == Life::Removing && !function.writing && !function.ending
+        };
         let Some(function) = self.functions.get_mut(key).filter(being_torn_down) else { return };
         match result {
             Err(failure) if !function.rolled_back => self.reinstate(key, Refusal::Backend(failure), fx),

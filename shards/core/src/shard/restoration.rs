@@ -142,7 +142,7 @@ impl Shard {
         let end = stored.end.take();
         let key = self.insert_restored(&stored, owner.unwrap_or_default(), end.as_deref());
         let written_us = self.now.mono_us.saturating_sub(if end.is_some() { age_us } else { 0 });
-        self.restore_claim(key, &stored, written_us);
+        self.restore_claim(key, &stored, end.is_some(), written_us);
         match end {
             Some(end) => self.restore_end(key, stored, *end, written_us, fx),
             None => {
@@ -199,10 +199,17 @@ impl Shard {
     }
 
     /// The key of an asynchronous call is bound to its execution again.
-    fn restore_claim(&mut self, key: ExecutionKey, stored: &StoredExecution, written_us: u64) {
+    fn restore_claim(&mut self, key: ExecutionKey, stored: &StoredExecution, ended: bool, written_us: u64) {
         let idempotency = stored.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
         let label = self.executions.get(key).map(|execution| Arc::clone(&execution.label));
         if let (Some(idempotency), Some(label)) = (idempotency, label) {
+            let holder = self.keys.get(&label, &idempotency.key).map(|claim| claim.execution);
+            let goes_on =
+                |key| self.executions.get(key).is_some_and(|execution| !execution.state.is_terminal());
+            if ended && holder.is_some_and(goes_on) {
+                // A dead letter that is tried again has its key.
+                return;
+            }
             self.keys.put(&label, idempotency, key, written_us);
         }
     }
@@ -267,6 +274,8 @@ impl Shard {
                 extra: stored.extra,
                 dead_ms: end.finished_ms,
                 bytes,
+                order: 0,
+                of_removal: execution.ending.is_of_removal(),
                 is_given_up: false,
             };
             execution.dead = Some(Box::new(letter));

@@ -6,8 +6,8 @@ use crate::{
     execution::Watcher,
     id::ExecutionId,
     input::Ticket,
-    shard::{ExecutionKey, Shard},
-    timers::{Due, TimerKey},
+    shard::{ExecutionKey, Shard, chores::Chore},
+    timers::Due,
 };
 
 impl Shard {
@@ -57,18 +57,6 @@ impl Shard {
     /// Answers all readers now, and later ones at once: a server that goes away does not keep them.
     pub(super) fn end_watches(&mut self, fx: &mut Effects) {
         self.watches_ended = true;
-        let watched: Vec<ExecutionKey> = self
-            .executions
-            .iter()
-            .filter(|(_, execution)| execution.live.as_ref().is_some_and(|live| !live.watchers.is_empty()))
-            .map(|(key, _)| key)
-            .collect();
-        for key in watched {
-            let live = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut());
-            // Who cancelled it hears of the record of that.
-            let reads = |watcher: &mut Watcher| watcher.timer != TimerKey::NONE;
-            let watchers = live.map(|live| live.watchers.extract_if(.., reads).collect()).unwrap_or_default();
-            self.tell(key, watchers, fx);
-        }
+        self.begin(Chore::Watches(0), fx);
     }
 }

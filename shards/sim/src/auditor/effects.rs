@@ -216,6 +216,10 @@ impl Auditor {
                     return Err(format!("{id} is replayed, and {name} is not registered"));
                 };
                 let (epoch, queue_size) = (to.epoch, to.policy.queue_size);
+                let key = self.executions.get_mut(*id)?.key.clone();
+                if let Some(key) = key {
+                    self.keys.replays(*id, name, &key, &self.executions)?;
+                }
                 self.executions.replayed(now.mono_us, *id, epoch, asker)?;
                 self.queues.enter(*id, (epoch, queue_size), true, 0, true)
             }
@@ -242,6 +246,11 @@ impl Auditor {
         if again && dead {
             // A purge of it could not be written down: it is a dead letter as before.
             return Ok(());
+        }
+        // What fails can be tried again, also when its function was removed.
+        let is_cancelled = matches!(result, EndResult::Failed(failure) if failure.code == code::CANCELLED);
+        if dead != (!matches!(result, EndResult::Output(_)) && !is_cancelled) {
+            return Err(format!("{id} ended as {:?}, and is a dead letter: {dead}", End::of(result)));
         }
         if !std::mem::replace(&mut run.on_record, false) {
             return Err(format!("{id} ends on record, and was not alive on record"));

@@ -26,6 +26,19 @@ impl Keys {
         }
     }
 
+    /// A dead letter with a key is tried again: no other execution of that key may go on.
+    pub(super) fn replays(&mut self, id: ExecutionId, name: Name, key: &str, all: &Executions) -> Verdict {
+        let before = self.newest.insert((name, key.into()), id).filter(|before| *before != id);
+        let Some(before) = before.and_then(|before| all.get(before)).filter(|before| !before.is_muddy())
+        else {
+            return Ok(());
+        };
+        match before.ended {
+            None => Err(format!("key {key} of {name} runs, and {id} is tried again with it")),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// The first attempt of an execution with a key goes out.
     pub(super) fn runs(&mut self, id: ExecutionId, name: Name, key: &str, all: &Executions) -> Verdict {
         let newest = self.newest.entry((name, key.into())).or_insert(id);
@@ -38,8 +51,7 @@ impl Keys {
         if before.is_muddy() {
             return Ok(());
         }
-        // A dead letter may be tried again after its key was free.
-        let runs_still = before.ended.is_none() && !before.is_replayed_since(run.offered_us);
+        let runs_still = before.ended.is_none();
         // After a crash, the age of a key is on a clock that may have been set.
         let remembered =
             !self.crowded && !before.recovered && run.offered_us < before.offered_us + self.ttl_us;

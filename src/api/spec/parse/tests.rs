@@ -161,6 +161,7 @@ fn each_violation_names_its_field() {
         (json!({"concurrency": 4_294_967_296u64}), "concurrency: must be less than or equal to 4294967295"),
         (json!({"concurrency": u64::MAX}), "concurrency: must be less than or equal to 4294967295"),
         (json!({"queueSize": 0}), "queueSize: must be greater than or equal to 1"),
+        (json!({"queueSize": 1_000_001}), "queueSize: must be less than or equal to 1000000"),
         (json!({"queueSize": i64::MIN}), "queueSize: must be greater than or equal to 1"),
         (json!({"maxRetries": -1}), "maxRetries: must be greater than or equal to 0"),
         (json!({"maxRetries": 101}), "maxRetries: must be less than or equal to 100"),

@@ -61,6 +61,7 @@ impl Oracle {
             backoff: None,
             bytes: u64::from(call.bytes),
             key: call.key.map(|(key, _)| (call.name, key)),
+            digest: call.key.map_or(0, |(_, digest)| digest),
             code: "",
             last_code: "",
             stage: "",

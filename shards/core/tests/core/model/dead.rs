@@ -16,18 +16,24 @@ impl Oracle {
     pub(super) fn bury(&mut self, ticket: u64) -> bool {
         let execution = &self.executions[&ticket];
         let failed = matches!(execution.state, State::Error | State::Timeout);
-        if !execution.accepted || !failed || ["CANCELLED", "FUNCTION_REMOVED"].contains(&execution.code) {
+        if !execution.accepted || !failed || execution.code == "CANCELLED" {
             return false;
         }
         let at = execution.function;
         let name = self.functions[at].name;
         self.functions[at].counts.dead += 1;
-        let letters = self.dead.entry(name).or_default();
-        letters.push(ticket);
-        if letters.len() > DEAD_MAX {
-            let oldest = letters[0];
+        // Those that waited for a function that was removed are counted apart.
+        let of_removal = execution.code == "FUNCTION_REMOVED";
+        self.dead.entry(name).or_default().push(ticket);
+        let room = self.rooms.get(&name).copied().unwrap_or_default();
+        let most = if of_removal { room.max(DEAD_MAX) } else { DEAD_MAX };
+        let letters = self.dead[&name].iter().copied();
+        let alike: Vec<u64> = letters
+            .filter(|letter| (self.executions[letter].code == "FUNCTION_REMOVED") == of_removal)
+            .collect();
+        if alike.len() > most {
             self.functions[at].counts.dropped += 1;
-            self.give_up_letter(name, oldest);
+            self.give_up_letter(name, alike[0]);
         }
         true
     }
@@ -64,6 +70,16 @@ impl Oracle {
         };
         if self.waiting(at).len() >= self.functions[at].policy.queue_size as usize {
             return self.reply(ticket, "refused QueueFull");
+        }
+        // Its key is its own again, unless another execution has it that goes on.
+        let key = self.executions[&execution].key;
+        if let Some(key) = key {
+            let held = self.keys.get(&key).map(|(holder, _, _)| *holder);
+            if held.is_some_and(|held| held != execution && !self.executions[&held].is_terminal()) {
+                return self.reply(ticket, "refused KeyInUse");
+            }
+            let digest = self.executions[&execution].digest;
+            self.keys.insert(key, (execution, digest, self.now_ms));
         }
         self.dead.entry(name).or_default().retain(|letter| *letter != execution);
         self.functions[at].counts.replays += 1;

@@ -44,6 +44,7 @@ pub(super) struct Execution {
     pub(super) backoff: Option<(u64, u64)>,
     pub(super) bytes: u64,
     pub(super) key: Option<(u8, u8)>,
+    pub(super) digest: u8,
     pub(super) code: &'static str,
     pub(super) last_code: &'static str,
     pub(super) stage: &'static str,
@@ -89,6 +90,8 @@ pub(super) struct Oracle {
     pub(super) keys: BTreeMap<(u8, u8), (u64, u8, u64)>,
     /// Dead letters of each name, oldest first.
     pub(super) dead: BTreeMap<u8, Vec<u64>>,
+    /// What waited when each name was removed last.
+    pub(super) rooms: BTreeMap<u8, usize>,
     /// Executions in the order in which their records go.
     pub(super) finished: Vec<u64>,
     /// Executions that wait for a record: of the attempt before, or of their end.

@@ -254,7 +254,13 @@ impl Oracle {
             return self.out.push(format!("scale f{name} {replicas}"));
         }
         function.life = Life::Removing;
-        for execution in self.waiting(at) {
+        let queued = function.queue.clone();
+        let parked = self.waiting(at).into_iter().filter(|ticket| !queued.contains(ticket));
+        let waiting: Vec<u64> = queued.iter().copied().chain(parked).collect();
+        let of_removals = self.dead.get(&name).into_iter().flatten();
+        let kept = of_removals.filter(|letter| self.executions[letter].code == "FUNCTION_REMOVED").count();
+        self.rooms.insert(name, kept.max(waiting.len()));
+        for execution in waiting {
             self.finish(execution, State::Error, "FUNCTION_REMOVED");
             self.functions[at].counts.removed += 1;
         }

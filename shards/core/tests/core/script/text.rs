@@ -190,6 +190,7 @@ fn refusal_text(refusal: Refusal) -> String {
             format!("RateLimited {scope} {limit_per_second} retry={retry_after_s}")
         }
         Refusal::Overloaded { what, retry_after_s } => format!("Overloaded {what} retry={retry_after_s}"),
+        Refusal::KeyInUse { .. } => "KeyInUse".to_owned(),
         Refusal::Backend(failure) => format!("Backend {}", failure.message),
         Refusal::NotCancellable(state) => format!("NotCancellable {}", state.as_str()),
         other => format!("{other:?}"),

@@ -65,7 +65,7 @@ fn a_letter_waits_with_the_registration_that_it_is_tried_again_under() {
 }
 
 #[test]
-fn what_was_cancelled_or_removed_is_no_dead_letter() {
+fn what_was_cancelled_is_no_dead_letter_and_what_was_removed_is_one() {
     check(
         "
         0 r register f slots=1 attempts=1 -> open F, r: registered
@@ -76,7 +76,7 @@ fn what_was_cancelled_or_removed_is_no_dead_letter() {
         2 x remove f -> x: removed, close F, note gone
         3 answer a#1 fail
         4 r register f -> open F, r: registered
-        4 d dead f -> d: letters [a#1 FAILED at 3 of 0]
+        4 d dead f -> d: letters [a#1 FAILED at 3 of 0; c#0 FUNCTION_REMOVED at 2 of 0]
         ",
     );
 }
@@ -156,6 +156,135 @@ fn what_waits_too_long_expires_and_is_a_dead_letter() {
         63 x replay f b -> x: accepted b, dispatch b#1 to F for 1000
         64 answer b#1 ok -> note 0+1 of 1 ms
         show f -> invocations=2 enqueued=2 dispatches=2 successes=1 errors=2 warm=2 dead=2 expired=2
+        ",
+    );
+}
+
+#[test]
+fn a_removal_drops_nothing_that_was_accepted() {
+    check(
+        "
+        limits dead=1
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        0 a enqueue f body=1 -> a: accepted a
+        0 b enqueue f body=2 -> b: accepted b
+        0 s invoke f
+        0 c enqueue f body=3 -> c: accepted c
+        1 x remove f -> s: error s FUNCTION_REMOVED, x: removed, close F, note gone
+        2 answer z#1 fail
+        3 r register f -> open F, r: registered
+        3 d dead f -> d: letters [z#1 FAILED at 2 of 0; c#0 FUNCTION_REMOVED at 1 of 1; b#0 FUNCTION_REMOVED at 1 of 1; a#0 FUNCTION_REMOVED at 1 of 1]
+        4 crash -> open F
+        4 d dead f limit=3 -> d: letters [z#1 FAILED at 2 of 0; c#0 FUNCTION_REMOVED at 1 of 1; b#0 FUNCTION_REMOVED at 1 of 1]
+        5 y replay f a -> y: accepted a, dispatch a#1 to F for 1000 body=1
+        5 y replay f b -> y: accepted b
+        6 answer a#1 ok -> note 0+1 of 1 ms, dispatch b#1 to F for 1000 body=2
+        ",
+    );
+}
+
+#[test]
+fn what_waited_for_a_removal_that_a_crash_cut_short_is_there() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        0 a enqueue f body=1 -> a: accepted a
+        0 store waits
+        1 x remove f -> write removed f
+        2 store safe -> write ended a error dead, x: removed, close F, note gone
+        3 crash -> write ended z error dead, write ended a error dead, write started 1
+        4 store safe
+        5 r register f -> write registered f
+        6 store safe -> open F, r: registered
+        6 d dead f -> d: letters [a#1 FUNCTION_REMOVED at 3 of 1; z#1 FUNCTION_REMOVED at 3 of 0]
+        ",
+    );
+}
+
+#[test]
+fn a_long_queue_ends_in_batches_and_others_go_on_in_between() {
+    check(
+        "
+        limits batch=2
+        0 r register f slots=1 -> open F, r: registered
+        0 r register g -> open G, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        0 a enqueue f -> a: accepted a
+        0 b enqueue f -> b: accepted b
+        0 c enqueue f -> c: accepted c
+        0 s invoke f
+        0 t invoke f
+        1 x remove f
+        1 g function f -> g: refused FunctionNotFound
+        1 g get c -> g: c queued attempt=0 created=0
+        show ready -> true
+        2 h invoke g -> dispatch h#1 to G for 1000
+        3 turn -> s: error s FUNCTION_REMOVED
+        4 answer h#1 ok -> note 0+2 of 2 ms, h: success h
+        5 turn -> t: error t FUNCTION_REMOVED, x: removed, close F, note gone
+        show ready -> false
+        ",
+    );
+}
+
+#[test]
+fn readers_and_callers_are_sent_away_in_batches() {
+    check(
+        "
+        limits batch=1
+        0 r register f slots=1 -> open F, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        0 a enqueue f -> a: accepted a
+        0 s invoke f
+        0 t invoke f
+        1 x get z wait=100
+        1 y get a wait=100
+        2 end-watches -> x: z running attempt=1 created=0 dispatched=0
+        3 drain finally
+        4 turn -> y: a queued attempt=0 created=0
+        5 turn -> s: refused ShuttingDown
+        6 turn
+        7 turn -> t: refused ShuttingDown
+        8 turn
+        show ready -> false
+        ",
+    );
+}
+
+#[test]
+fn a_replay_has_its_key_again() {
+    check(
+        "
+        limits keys-ttl=5 sweep=1
+        0 r register f slots=2 attempts=1 -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        10 b enqueue f key=k -> b: accepted b, dispatch b#1 to F for 1000 key=k
+        11 x replay f a -> x: refused KeyInUse
+        12 answer b#1 ok -> note 0+2 of 2 ms
+        13 x replay f a -> x: accepted a, dispatch a#2 to F for 1000
+        14 c enqueue f key=k -> c: accepted a
+        14 s invoke f key=k
+        20 crash -> open F, dispatch a#3 to F for 1000
+        21 c enqueue f key=k -> c: accepted a
+        22 answer a#3 ok -> note 0+2 of 22 ms
+        ",
+    );
+}
+
+#[test]
+fn a_retry_takes_no_place_that_the_queue_does_not_have() {
+    check(
+        "
+        0 r register f slots=2 queue=1 attempts=3 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        1 answer a#1 fail after=50 -> note retry a#1 FAILED
+        2 answer b#1 fail -> note 0+2 of 2 ms
+        3 g get b -> g: b error attempt=1 error=FAILED created=0 dispatched=0 finished=2
+        51 turn -> dispatch a#2 to F for 1000
         ",
     );
 }

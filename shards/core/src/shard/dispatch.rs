@@ -212,6 +212,10 @@ impl Shard {
             return;
         };
         function.desired = desired;
+        if let Some(provisioned) = function.provisioned.as_mut() {
+            // This is newer than what the backend said before, of a registration that is being written down.
+            provisioned.endpoints.clear();
+        }
         let first = !function.has_instance();
         let closed = function.endpoints.take_unless(|endpoint| addresses.contains(&endpoint.address));
         let mut missing: Vec<Arc<str>> = Vec::new();

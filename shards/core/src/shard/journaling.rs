@@ -161,15 +161,13 @@ impl Shard {
                 }
                 Promise::Answer(id, ticket) => {
                     // Its own record may have failed since.
-                    let accepted = self.find(id).is_some_and(|execution| !execution.unwritten);
-                    fx.reply(
-                        ticket,
-                        if accepted {
-                            Answer::Accepted { id }
-                        } else {
-                            Answer::Refused(Refusal::StoreUnavailable)
-                        },
-                    );
+                    let answer = match self.find(id) {
+                        Some(execution) if execution.unwritten => Answer::Refused(Refusal::StoreUnavailable),
+                        Some(_) => Answer::Accepted { id },
+                        // It was pushed out in the meantime.
+                        None => Answer::Refused(Refusal::ExecutionNotFound),
+                    };
+                    fx.reply(ticket, answer);
                 }
                 Promise::Register(key) => self.registration_is_safe(key, fx),
                 Promise::Remove(key) => self.removal_is_safe(key, fx),

@@ -345,3 +345,20 @@ fn a_dead_letter_whose_record_failed_with_its_replay_gets_another_one() {
         ",
     );
 }
+
+#[test]
+fn who_enqueues_what_is_pushed_out_meanwhile_is_told_that_it_is_gone() {
+    check(
+        "
+        limits executions=1
+        0 r register f slots=2 -> open F, r: registered
+        0 s invoke f key=k -> dispatch s#1 to F for 1000 key=k
+        0 t invoke f -> dispatch t#1 to F for 1000
+        1 answer s#1 ok -> note 0+1 of 1 ms, s: success s
+        2 store waits
+        2 a enqueue f key=k -> write kept s of f success
+        3 answer t#1 ok -> note 0+3 of 3 ms, t: success t, write forgotten s
+        4 store safe -> a: refused ExecutionNotFound
+        ",
+    );
+}

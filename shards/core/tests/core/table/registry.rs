@@ -267,3 +267,18 @@ fn endpoints_of_a_removed_function_stay_closed() {
         ",
     );
 }
+
+#[test]
+fn replicas_that_went_away_while_a_registration_was_written_down_are_not_called() {
+    check(
+        "
+        0 store waits
+        0 r register f backend -> provision f
+        1 provisioned f ok p -> write registered f
+        2 endpoints f 1
+        3 store safe -> r: registered
+        4 a invoke f
+        5 endpoints f 1 q -> open q, dispatch a#1 to q for 999
+        ",
+    );
+}

@@ -33,11 +33,13 @@ use crate::{
         listener::{Listener, Socket, bind, take_over},
         management::{Management, STUCK_AFTER},
         origin::OriginPolicy,
+        route,
         serve::Drain,
     },
     runtime_config::RuntimeConfig,
     signals::{Signals, survive_large_files},
     store::StoreError,
+    telemetry::answers::AllAnswers,
 };
 
 /// Time that instances get to finish, at least, when the rest of the shutdown took all there was.
@@ -46,6 +48,8 @@ const INSTANCES_GRACE_MIN: Duration = Duration::from_secs(2);
 const IDLE_GRACE_MAX: Duration = Duration::from_secs(1);
 /// Time for the last answers of the management listener.
 const MANAGEMENT_GRACE: Duration = Duration::from_millis(500);
+/// Time for deliveries that the next server would make again: enough for a receiver that answers.
+const DELIVERY_GRACE: Duration = Duration::from_secs(1);
 /// Part of the shutdown time after which what still waits in a queue is refused.
 const QUEUE_PATIENCE: f64 = 0.8;
 
@@ -98,6 +102,8 @@ struct Server {
     /// Tells listeners to close.
     stopping: watch::Sender<bool>,
     runtime_config: Arc<RuntimeConfig<ShardHost>>,
+    /// What callers were answered.
+    answers: Arc<AllAnswers>,
     deliveries: Option<Deliveries>,
     /// `None`: nothing is kept.
     durable: Option<Arc<Durable>>,
@@ -158,7 +164,9 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
     let threads = start_threads(&fabric, &config, &deployments, deliveries.clone(), durable.clone())?;
     let image_optional = config.deployment.backends_on().contains(&config::Backend::Process);
     let runtime_config = Arc::new(RuntimeConfig::new(&fabric, config.clone(), image_optional));
+    let serving_threads = fabric.plan().listening().count();
     let server = Server {
+        answers: Arc::new(AllAnswers::new(serving_threads, &route::TEMPLATES)),
         runtime_config,
         deliveries,
         durable,
@@ -292,13 +300,13 @@ impl Server {
         };
         let listening: Vec<u16> = self.fabric.plan().listening().collect();
         let loads: Seats = Arc::new(listening.iter().map(|_| Arc::default()).collect());
-        for thread in &listening {
+        for (thread, answers) in listening.iter().zip(self.answers.of_threads()) {
             let settings = Arc::clone(&settings);
             let count = Arc::clone(&self.connections);
             let policies = policies.clone();
             self.fabric.run_on(*thread, move |node| {
                 let api = Api::new(node.clone(), settings);
-                let connections = Connections::new(api, policies, limits, count);
+                let connections = Connections::new(api, policies, limits, count, answers);
                 CONNECTIONS.set(Some(connections));
             });
         }
@@ -309,6 +317,7 @@ impl Server {
                 door,
                 connections_max: config.limits.connections as usize,
                 count: Arc::clone(&self.connections),
+                answers: self.answers.of_accepting(),
                 threads: listening.iter().copied().zip(loads.iter().cloned()).collect(),
                 take: Arc::new(take),
             };
@@ -332,6 +341,7 @@ impl Server {
             durable: self.durable.clone(),
             functions_max: self.config.metrics.max_functions as usize,
             runtime_config: Arc::clone(&self.runtime_config),
+            answers: Arc::clone(&self.answers),
         };
         let socket = socket.into_std()?;
         std::thread::Builder::new().name("management".to_owned()).spawn(move || {
@@ -387,25 +397,38 @@ impl Server {
         let grace = deadline.saturating_duration_since(Instant::now()).max(INSTANCES_GRACE_MIN);
         let deployments = Arc::clone(&self.deployments);
         let stopping = tokio::task::spawn_blocking(move || deployments.shut_down(grace));
-        if let Some(deliveries) = &self.deliveries {
-            deliveries.drain(deadline).await;
-        }
+        let undelivered = self.undelivered(deadline).await;
         let stopped = stopping.await;
         if let Err(error) = stopped {
             tracing::error!(%error, "stopping instances failed");
         }
         let seconds = started.elapsed().as_secs_f64();
-        if cut_off > 0 || lost > 0 {
+        if cut_off > 0 || lost > 0 || undelivered > 0 {
             tracing::error!(
                 requests = cut_off,
                 executions = lost,
+                results = undelivered,
                 seconds,
-                "ended with requests cut off or accepted executions unfinished; raise shutdown.timeout"
+                "ended with requests cut off, or with accepted executions unfinished or results undelivered that nothing keeps; raise shutdown.timeout"
             );
             return ExitCode::FAILURE;
         }
         tracing::info!(seconds, "ended");
         ExitCode::SUCCESS
+    }
+
+    /// Gives results that wait for their delivery another try. Those that nobody has taken then are lost with a server
+    /// that keeps nothing, which therefore waits as long as it may; how many those are.
+    async fn undelivered(&self, deadline: Instant) -> usize {
+        let Some(deliveries) = &self.deliveries else { return 0 };
+        if self.durable.is_none() {
+            return deliveries.drain(deadline).await;
+        }
+        let left = deliveries.drain(deadline.min(Instant::now() + DELIVERY_GRACE)).await;
+        if left > 0 {
+            tracing::info!(results = left, "results are left for the next server to deliver");
+        }
+        0
     }
 
     /// Waits for accepted executions. In memory they end with the server: all of them, and those that are left are

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use shard_core::{Refusal, SyncQueueReason, answer::BackendFailureKind};
 
 use super::runtime_config::Rejection;
-use crate::http::headers::{EXECUTION_ID, REJECT_REASON};
+use crate::http::headers::{EXECUTION_ID, EXECUTION_STATUS, REJECT_REASON};
 
 /// Everything that a request can be refused for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -104,6 +104,8 @@ pub struct ErrorAnswer {
     pub headers: HeaderMap,
     /// The body, JSON.
     pub body: Vec<u8>,
+    /// Why, for those who count: the code, or whose rate limit it was.
+    pub reason: &'static str,
 }
 
 impl ApiError {
@@ -195,6 +197,7 @@ impl ApiError {
                 Refusal::NotCancellable(state) => {
                     if let Ok(id) = HeaderValue::from_str(name) {
                         headers.insert(EXECUTION_ID, id);
+                        headers.insert(EXECUTION_STATUS, HeaderValue::from_static(state.as_str()));
                     }
                     (409, "NOT_CANCELLABLE", json!({ "status": state.as_str() }))
                 }
@@ -207,6 +210,13 @@ impl ApiError {
                 },
             },
         };
+        let reason = match self {
+            ApiError::Refused { refusal: Refusal::RateLimited { function, .. }, .. } => match function {
+                true => "rate_limit_function",
+                false => "rate_limit_server",
+            },
+            _ => code,
+        };
         let mut body = Map::new();
         body.insert("error".into(), code.into());
         body.insert("message".into(), self.to_string().into());
@@ -215,7 +225,7 @@ impl ApiError {
         }
         // Every status above is a literal between 400 and 503.
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        ErrorAnswer { status, headers, body: Value::Object(body).to_string().into_bytes() }
+        ErrorAnswer { status, headers, body: Value::Object(body).to_string().into_bytes(), reason }
     }
 }
 

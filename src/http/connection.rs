@@ -30,8 +30,9 @@ use super::{
     io::{ConnectionState, Phase, SharedStream, Watched, is_closed_by_peer},
     origin::{OriginPolicy, Seen},
     respond::{self, HttpResponse},
+    route::NO_ROUTE,
 };
-use crate::api::error::ApiError;
+use crate::{api::error::ApiError, telemetry::answers::AnswerCounts};
 
 /// Time between two sweeps, and the unit of their clock.
 const TICK: Duration = Duration::from_millis(500);
@@ -108,6 +109,7 @@ pub struct Connections {
     policies: OriginPolicies,
     limits: ConnectionLimits,
     count: Arc<ConnectionCount>,
+    answers: Arc<AnswerCounts>,
     clock: Rc<Cell<u32>>,
     open: RefCell<Vec<Open>>,
     draining: Cell<bool>,
@@ -120,12 +122,14 @@ impl Connections {
         policies: OriginPolicies,
         limits: ConnectionLimits,
         count: Arc<ConnectionCount>,
+        answers: Arc<AnswerCounts>,
     ) -> Rc<Connections> {
         let connections = Rc::new(Connections {
             api,
             policies,
             limits,
             count,
+            answers,
             clock: Rc::default(),
             open: RefCell::default(),
             draining: Cell::new(false),
@@ -237,8 +241,23 @@ impl Connections {
         });
     }
 
-    /// Answers one request of a connection.
+    /// Answers one request of a connection, and counts the answer.
     async fn answer(
+        &self,
+        state: &Rc<ConnectionState>,
+        door: Door,
+        request: Request<Incoming>,
+    ) -> HttpResponse {
+        state.set_route(NO_ROUTE);
+        let response = self.respond(state, door, request).await;
+        self.answers.answered(state.route(), response.status());
+        if let Some(refused) = response.extensions().get() {
+            self.answers.refused(*refused);
+        }
+        response
+    }
+
+    async fn respond(
         &self,
         state: &Rc<ConnectionState>,
         door: Door,

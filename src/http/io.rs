@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::framing;
+use super::{framing, route::NO_ROUTE};
 
 /// Memory for recent bytes that a connection keeps from request to request.
 const RECENT_KEPT_BYTES_MAX: usize = 4096;
@@ -58,6 +58,8 @@ pub(super) struct ConnectionState {
     draining: Cell<bool>,
     /// Told to end now, unless there is a request in progress.
     closing: Cell<bool>,
+    /// Number of the route that the request in progress is for.
+    route: Cell<usize>,
     /// Wakes the connection's task.
     waker: RefCell<Option<Waker>>,
     /// The last write was not taken as a whole.
@@ -77,6 +79,7 @@ impl ConnectionState {
             unnoticed_bytes: Cell::new(0),
             draining: Cell::new(false),
             closing: Cell::new(false),
+            route: Cell::new(NO_ROUTE),
             waker: RefCell::default(),
             is_mid_write: Cell::new(false),
             refusal: RefCell::default(),
@@ -92,6 +95,15 @@ impl ConnectionState {
         self.unnoticed_bytes.set(0);
         self.phase.set(phase);
         self.progress();
+    }
+
+    /// The route of the request in progress, by its number.
+    pub(super) fn route(&self) -> usize {
+        self.route.get()
+    }
+
+    pub(super) fn set_route(&self, number: usize) {
+        self.route.set(number);
     }
 
     pub(super) fn recent(&self) -> std::cell::Ref<'_, Vec<u8>> {

@@ -23,8 +23,13 @@ use tokio::{
 use super::{
     connection::{ConnectionCount, Place},
     handlers::Door,
+    route::NO_ROUTE,
 };
-use crate::{api::error::ApiError, host::ShardHost};
+use crate::{
+    api::error::ApiError,
+    host::ShardHost,
+    telemetry::answers::{AnswerCounts, Refused},
+};
 
 /// Connections that the kernel may keep waiting.
 const BACKLOG: u32 = 4096;
@@ -66,6 +71,8 @@ pub struct Listener {
     pub connections_max: usize,
     /// Connections of all threads.
     pub count: Arc<ConnectionCount>,
+    /// Counts refusals of this thread.
+    pub answers: Arc<AnswerCounts>,
     /// Threads that serve, with the number of their connections.
     pub threads: Vec<(u16, Arc<AtomicUsize>)>,
     /// Hands a connection to a thread.
@@ -173,6 +180,9 @@ impl Listener {
 
     fn hand_over(&self, fabric: &Fabric<ShardHost>, stream: TcpStream, refusals: &Arc<AtomicUsize>) {
         if self.count.open.load(Ordering::Relaxed) >= self.connections_max {
+            let answer = TOO_MANY.answer();
+            self.answers.answered(NO_ROUTE, answer.status);
+            self.answers.refused(Refused(answer.reason));
             if refusals.fetch_add(1, Ordering::Relaxed) < REFUSALS_MAX {
                 let refusals = Arc::clone(refusals);
                 tokio::task::spawn_local(async move {
@@ -201,10 +211,12 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
+/// What a client is told when there are too many.
+const TOO_MANY: ApiError = ApiError::Overloaded { what: "Taking more connections (limits.connections)" };
+
 /// Tells a client that there are too many, and lets it read that.
 async fn refuse(mut stream: TcpStream) -> io::Result<()> {
-    let error = ApiError::Overloaded { what: "Taking more connections (limits.connections)" };
-    let answer = error.answer();
+    let answer = TOO_MANY.answer();
     let mut text = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
          connection: close\r\ncontent-length: {}\r\n\r\n",

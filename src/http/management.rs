@@ -23,7 +23,7 @@ use crate::{
     durable::Durable,
     host::ShardHost,
     runtime_config::RuntimeConfig,
-    telemetry::{self, process::ProcessView, prometheus, scrape},
+    telemetry::{self, answers::AllAnswers, process::ProcessView, prometheus, scrape},
 };
 
 /// A shard that has not turned its loop, or has left ready work alone, for this long is stuck.
@@ -49,6 +49,8 @@ pub struct Management {
     pub functions_max: usize,
     /// What can be changed while the server runs.
     pub runtime_config: Arc<RuntimeConfig<ShardHost>>,
+    /// What callers were answered.
+    pub answers: Arc<AllAnswers>,
 }
 
 impl Management {
@@ -145,6 +147,7 @@ impl Management {
                 let mut server = prometheus::of_server(&totals, &self.fabric.threads(), &ProcessView::read());
                 let revision = self.runtime_config.snapshot().revision;
                 let updates = self.runtime_config.updates.counts();
+                self.answers.render(&mut server);
                 telemetry::runtime_config::render(&mut server, revision, updates);
                 telemetry::store::render(&mut server, Durable::figures(self.durable.as_ref()));
                 let functions = prometheus::of_functions(copies, self.functions_max);

@@ -18,7 +18,7 @@ pub mod origin;
 mod query;
 mod request;
 mod respond;
-mod route;
+pub mod route;
 pub mod serve;
 
 pub(crate) use route::fuzz as fuzz_route;

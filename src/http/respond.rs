@@ -4,10 +4,13 @@ use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
 };
-use shard_core::ExecutionId;
+use shard_core::{ExecutionId, State};
 
-use super::{headers::EXECUTION_ID, list::AnswerBody};
-use crate::api::error::ApiError;
+use super::{
+    headers::{EXECUTION_ERROR, EXECUTION_ID, EXECUTION_STATUS},
+    list::AnswerBody,
+};
+use crate::{api::error::ApiError, telemetry::answers::Refused};
 
 /// What every handler answers with.
 pub(super) type HttpResponse = Response<AnswerBody>;
@@ -20,11 +23,27 @@ pub(super) fn json(status: StatusCode, body: Vec<u8>) -> HttpResponse {
     response
 }
 
-/// A JSON response that belongs to an execution.
-pub(super) fn of_execution(status: StatusCode, id: &ExecutionId, body: Vec<u8>) -> HttpResponse {
+/// A JSON response that belongs to an execution, which stands like this and failed with this code.
+pub(super) fn of_execution(
+    status: StatusCode,
+    id: &ExecutionId,
+    state: State,
+    code: Option<&str>,
+    body: Vec<u8>,
+) -> HttpResponse {
     let mut response = json(status, body);
     set_execution_id(&mut response, id);
+    mark(&mut response, state, code);
     response
+}
+
+/// Says in headers how an execution stands.
+pub(super) fn mark(response: &mut HttpResponse, state: State, code: Option<&str>) {
+    response.headers_mut().insert(EXECUTION_STATUS, HeaderValue::from_static(state.as_str()));
+    // A code given by a function may be anything.
+    if let Some(code) = code.and_then(|code| HeaderValue::from_str(code).ok()) {
+        response.headers_mut().insert(EXECUTION_ERROR, code);
+    }
 }
 
 /// Names the execution that a response belongs to.
@@ -46,5 +65,6 @@ pub(super) fn error(error: &ApiError) -> HttpResponse {
     let answer = error.answer();
     let mut response = json(answer.status, answer.body);
     response.headers_mut().extend(answer.headers);
+    response.extensions_mut().insert(Refused(answer.reason));
     response
 }

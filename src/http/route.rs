@@ -41,7 +41,53 @@ pub(super) enum Route<'a> {
     OpenApi,
 }
 
+/// Templates of the routes, by [`Route::number`]; the last is for paths that are none.
+pub const TEMPLATES: [&str; 17] = [
+    "/v1/functions",
+    "/v1/functions/{name}",
+    "/v1/functions/{name}/replicas",
+    "/v1/functions/{name}/scaling",
+    "/v1/functions/{name}/dead-letters",
+    "/v1/functions/{name}/dead-letters/{id}",
+    "/v1/functions/{name}/dead-letters/{id}:replay",
+    "/v1/functions/{name}:invoke",
+    "/v1/functions/{name}:enqueue",
+    "/v1/executions/{id}",
+    "/v1/internal/executions/{id}:complete",
+    "/v1/internal/functions/{name}:drain-once",
+    "/v1/admin/runtime-config",
+    "/v1/admin/runtime-config/validate",
+    "/modules/build-metadata",
+    "/openapi.yaml",
+    "other",
+];
+
+/// The number of what is no route.
+pub(super) const NO_ROUTE: usize = TEMPLATES.len() - 1;
+
 impl<'a> Route<'a> {
+    /// Its place among [`TEMPLATES`].
+    pub(super) fn number(&self) -> usize {
+        match self {
+            Route::Functions => 0,
+            Route::Function(_) => 1,
+            Route::Replicas(_) => 2,
+            Route::Scaling(_) => 3,
+            Route::DeadLetters(_) => 4,
+            Route::DeadLetter(..) => 5,
+            Route::Replay(..) => 6,
+            Route::Invoke(_) => 7,
+            Route::Enqueue(_) => 8,
+            Route::Execution(_) => 9,
+            Route::Complete(_) => 10,
+            Route::DrainOnce(_) => 11,
+            Route::RuntimeConfig => 12,
+            Route::ValidateRuntimeConfig => 13,
+            Route::BuildMetadata => 14,
+            Route::OpenApi => 15,
+        }
+    }
+
     /// Finds the route of a path, the query not included.
     pub(super) fn of(path: &'a str) -> Option<Route<'a>> {
         if let Some(rest) = path.strip_prefix("/v1/functions") {
@@ -201,6 +247,14 @@ pub(crate) fn fuzz(bytes: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_route_has_its_template() {
+        for (number, template) in TEMPLATES.iter().enumerate() {
+            let path = template.replace("{name}", "f").replace("{id}", "7");
+            assert_eq!(Route::of(&path).map_or(NO_ROUTE, |route| route.number()), number, "{template}");
+        }
+    }
 
     #[test]
     fn table() {

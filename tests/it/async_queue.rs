@@ -238,3 +238,37 @@ fn an_accepted_result_outlives_synchronous_ones_with_its_output() {
     eventually("a synchronous one is forgotten", || server.get(&path).status == 404);
     assert_eq!((server.execution(&id), &ended["output"]), (ended.clone(), &json!("kept")));
 }
+
+#[test]
+fn every_answer_of_an_execution_says_how_it_stands() {
+    let server = Server::start(&[ON]);
+    let gate = Gate::closed();
+    let function = failing(&gate);
+    server.pool("f", &function, json!({ "maxRetries": 1 }));
+    server.register(json!({ "name": "echo", "executionMode": "LOCAL" }));
+    let told = |response: &Response| {
+        let header = |name| response.header(name).unwrap_or("-").to_owned();
+        (response.status, header("x-execution-status"), header("x-execution-error"))
+    };
+    let expect = |response: Response, status: u16, state: &str, code: &str| {
+        assert_eq!(told(&response), (status, state.to_owned(), code.to_owned()), "{}", response.text());
+        response.header("x-execution-id").expect("an id").to_owned()
+    };
+    expect(server.invoke("echo", json!(1)), 200, "success", "-");
+    let id = expect(server.invoke("f", json!(1)), 200, "error", "FUNCTION_ERROR");
+    expect(server.get(&format!("/v1/executions/{id}")), 200, "error", "FUNCTION_ERROR");
+    let cancelled = server.send("DELETE", &format!("/v1/executions/{id}"), &Value::Null);
+    expect(cancelled, 409, "error", "-");
+    let accepted = server.send("POST", "/v1/functions/f:enqueue", &json!({ "input": 1 }));
+    let id = expect(accepted, 202, "queued", "-");
+    server.ended(&id);
+    eventually("it is a dead letter", || letters(&server, "f").len() == 1);
+    expect(replay(&server, "f", &id), 202, "queued", "-");
+    server.ended(&id);
+    let slow = Gate::closed();
+    let function = Function::behind(&slow, json!(1));
+    server.pool("slow", &function, json!({}));
+    let mut client = server.begin("slow", &[("x-timeout-ms", "50")], json!(1));
+    expect(client.read().expect("an answer"), 408, "timeout", "TIMEOUT");
+    slow.open();
+}

@@ -1,12 +1,15 @@
 //! Results delivered to `X-Callback-Url`, and the age of calls that wait.
 
-use std::sync::mpsc;
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::{Call, Function, Gate, PATIENCE, Reply, Response, Server, eventually};
+use crate::support::{Call, DataDir, Function, Gate, PATIENCE, Reply, Response, Server, eventually};
 
 const ON: &str = "async-queue.enabled=true";
 const SECRET: &str = "delivery.secret=open sesame";
@@ -288,9 +291,10 @@ fn a_server_that_ends_delivers_what_it_has() {
     server.signal("TERM");
     eventually("it is not ready", || server.manage("/actuator/health/readiness").status == 503);
     gate.open();
-    assert_eq!(server.wait(), Some(0));
+    // The one that nobody takes is lost with a server that keeps nothing, and that says so.
+    assert_eq!(server.wait(), Some(1));
     assert_eq!(receiver.calls(), 10);
-    server.logged(&["ended with results undelivered"]);
+    server.logged(&["results undelivered", "\"results\":1"]);
 }
 
 #[test]
@@ -313,4 +317,41 @@ fn a_call_that_waits_too_long_expires() {
     gate.open();
     assert_eq!(server.ended(&first)["status"], "success");
     assert_eq!(function.calls(), 1);
+}
+
+/// A server with a result that nobody takes, told to end: its exit code, and how long that took.
+fn end_with_a_dead_receiver(mut server: Server) -> (Option<i32>, Duration) {
+    server.register(json!({ "name": "echo", "executionMode": "LOCAL" }));
+    let gate = Gate::closed();
+    let door = gate.clone();
+    let silent = Function::start(move |_| {
+        door.pass();
+        Reply::new(200, "", b"")
+    });
+    accepted(&enqueue(&server, "echo", &[("x-callback-url", &silent.url())]));
+    gate.await_arrivals(1);
+    let start = Instant::now();
+    server.signal("TERM");
+    let ended = (server.wait(), start.elapsed());
+    gate.open();
+    let results =
+        if ended.0 == Some(0) { "results are left for the next server" } else { "results undelivered" };
+    server.logged(&[results, "\"results\":1"]);
+    ended
+}
+
+#[test]
+fn a_server_with_a_store_does_not_wait_for_a_dead_receiver() {
+    let data = DataDir::new();
+    let (code, took) = end_with_a_dead_receiver(Server::durable(&data, &[ON, SECRET, PRIVATE]));
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(8), "it took {took:?}");
+}
+
+#[test]
+fn a_server_that_keeps_nothing_says_that_it_gave_results_up() {
+    let settings = [ON, SECRET, PRIVATE, "shutdown.timeout=2s"];
+    let (code, took) = end_with_a_dead_receiver(Server::start(&settings));
+    assert_eq!(code, Some(1));
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
 }

@@ -19,14 +19,15 @@ use crate::cli::{client::Session, failure::Failure, output::note};
     can answer, it does what it was told.\n\n\
     Examples:\n  \
     nanofaas dlq purge report 95edb891-21bc-4681-af7e-9707964bd73a\n  \
-    nanofaas dlq purge report --yes"
+    nanofaas dlq purge report --all --yes"
 )]
 pub(in crate::cli) struct Purge {
     /// Name of the function
     name: String,
-    /// Execution id; all of them when there is none
+    /// Execution id
+    #[arg(required_unless_present = "all")]
     id: Option<String>,
-    /// All of them: what happens without an id, said aloud
+    /// All of them
     #[arg(long, conflicts_with = "id")]
     all: bool,
     /// Do not ask

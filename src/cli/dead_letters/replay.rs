@@ -21,9 +21,10 @@ use crate::cli::{client::Session, failure::Failure, output::note};
 pub(in crate::cli) struct Replay {
     /// Name of the function
     name: String,
-    /// Execution id; all of them when there is none
+    /// Execution id
+    #[arg(required_unless_present = "all")]
     id: Option<String>,
-    /// All of them: what happens without an id, said aloud
+    /// All of them
     #[arg(long, conflicts_with = "id")]
     all: bool,
 }

@@ -40,7 +40,10 @@ impl Api {
         let refused = |refusal| Err(ApiError::Refused { refusal, name: text.to_owned() });
         let Some(id) = ExecutionId::parse(text) else { return refused(Refusal::ExecutionNotFound) };
         match self.ask(id.owner_hash(), Some(id), |ticket| input(ticket, id)).await? {
-            Answer::Execution(view) => Ok(respond::of_execution(status, &id, result::execution(&view))),
+            Answer::Execution(view) => {
+                let code = view.error.as_ref().map(|failure| &*failure.code);
+                Ok(respond::of_execution(status, &id, view.state, code, result::execution(&view)))
+            }
             Answer::Refused(refusal) => refused(refusal),
             other => Err(unexpected(&other)),
         }

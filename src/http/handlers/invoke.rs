@@ -7,13 +7,15 @@ use hyper::{
     HeaderMap, Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue, LOCATION},
 };
-use shard_core::{Answer, ExecutionId, Failure, Input, Invoke, Name, Output, OutputKind, Payload, Refusal};
+use shard_core::{
+    Answer, ExecutionId, Failure, Input, Invoke, Name, Output, OutputKind, Payload, Refusal, State,
+    payload::code,
+};
 
 use super::{Api, unexpected};
 use crate::{
     api::{envelope, error::ApiError, result},
     http::{
-        headers::{EXECUTION_ERROR, EXECUTION_STATUS},
         list::AnswerBody,
         request::{self, CallHeaders, RequestBody},
         respond::{self, HttpResponse},
@@ -54,19 +56,18 @@ impl Api {
         match answer {
             Answer::Finished { id, result: Ok(output) } if raw => Ok(raw_success(&id, output)),
             Answer::Finished { id, result: Ok(output) } => {
-                Ok(respond::of_execution(StatusCode::OK, &id, result::success(&id, &output)))
+                let body = result::success(&id, &output);
+                Ok(respond::of_execution(StatusCode::OK, &id, State::Success, None, body))
             }
             Answer::Finished { id, result: Err(failure) } if raw => Ok(raw_failure(&id, *failure)),
             Answer::Finished { id, result: Err(failure) } => {
-                Ok(respond::of_execution(StatusCode::OK, &id, result::failure(&id, &failure)))
+                let body = result::failure(&id, &failure);
+                Ok(respond::of_execution(StatusCode::OK, &id, State::Error, Some(&failure.code), body))
             }
             Answer::TimedOut { id, stage, limit_ms } => {
                 let body = result::timeout(&id, stage, limit_ms);
-                let mut response = respond::of_execution(StatusCode::REQUEST_TIMEOUT, &id, body);
-                if raw {
-                    mark_raw(&mut response, "timeout", Some("TIMEOUT"));
-                }
-                Ok(response)
+                let (status, code) = (StatusCode::REQUEST_TIMEOUT, Some(code::TIMEOUT));
+                Ok(respond::of_execution(status, &id, State::Timeout, code, body))
             }
             Answer::Refused(refusal) => Err(refused(refusal, name)),
             other => Err(unexpected(&other)),
@@ -128,7 +129,8 @@ impl Api {
 
 /// The execution was accepted; its result is fetched later.
 pub(super) fn accepted(id: &ExecutionId) -> HttpResponse {
-    let mut response = respond::of_execution(StatusCode::ACCEPTED, id, result::accepted(id));
+    let mut response =
+        respond::of_execution(StatusCode::ACCEPTED, id, State::Queued, None, result::accepted(id));
     if let Ok(location) = HeaderValue::try_from(format!("/v1/executions/{id}")) {
         response.headers_mut().insert(LOCATION, location);
     }
@@ -141,7 +143,7 @@ fn refused(refusal: Refusal, name: &str) -> ApiError {
 
 fn raw_success(id: &ExecutionId, output: Output) -> HttpResponse {
     let mut response = raw_response(StatusCode::OK, id, output);
-    mark_raw(&mut response, "success", None);
+    respond::mark(&mut response, State::Success, None);
     response
 }
 
@@ -152,7 +154,7 @@ fn raw_failure(id: &ExecutionId, failure: Failure) -> HttpResponse {
         kind: OutputKind::Text,
     });
     let mut response = raw_response(StatusCode::BAD_GATEWAY, id, output);
-    mark_raw(&mut response, "error", Some(&failure.code));
+    respond::mark(&mut response, State::Error, Some(&failure.code));
     response
 }
 
@@ -169,13 +171,4 @@ fn raw_response(status: StatusCode, id: &ExecutionId, output: Output) -> HttpRes
     }
     respond::set_execution_id(&mut response, id);
     response
-}
-
-/// What the envelope would say, as headers.
-fn mark_raw(response: &mut HttpResponse, status: &'static str, code: Option<&str>) {
-    response.headers_mut().insert(EXECUTION_STATUS, HeaderValue::from_static(status));
-    // A code given by a function may be anything.
-    if let Some(code) = code.and_then(|code| HeaderValue::from_str(code).ok()) {
-        response.headers_mut().insert(EXECUTION_ERROR, code);
-    }
 }

@@ -103,6 +103,7 @@ impl Api {
         let (head, incoming) = request.into_parts();
         let body = RequestBody { incoming, state: Rc::clone(state), budget: &self.settings.bodies };
         let route = Route::of(head.uri.path()).ok_or(ApiError::UnknownPath)?;
+        state.set_route(route.number());
         let belongs = match door {
             Door::Api => !(route.is_internal() && self.settings.internal_listener),
             Door::Internal => route.is_internal(),

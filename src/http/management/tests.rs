@@ -12,6 +12,7 @@ use crate::{
     backends::deployments::Deployments,
     config::Config,
     dispatch::{DispatchOptions, Dispatcher},
+    http::route::TEMPLATES,
     store::Ephemeral,
 };
 
@@ -59,6 +60,7 @@ impl Rig {
                 durable: None,
                 functions_max: 10,
                 runtime_config,
+                answers: Arc::new(AllAnswers::new(1, &TEMPLATES)),
             },
             threads: Some(threads.expect("threads")),
             runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),

@@ -92,9 +92,8 @@ fn what_the_server_refuses_is_told() {
     let refused = || error("NOT_FOUND", "there is no function f");
     for (path, arguments) in [
         (LIST, &["list", "f"][..]),
-        (ALL, &["replay", "f"]),
         (ALL, &["replay", "f", "--all"]),
-        (ALL, &["purge", "f", "--yes"]),
+        (ALL, &["purge", "f", "--all", "--yes"]),
         ("POST /v1/functions/f/dead-letters/x-1:replay", &["replay", "f", "x-1"]),
         ("DELETE /v1/functions/f/dead-letters/x-1", &["purge", "f", "x-1"]),
     ] {
@@ -102,8 +101,10 @@ fn what_the_server_refuses_is_told() {
         assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{arguments:?}");
         assert_eq!(run.stderr, "error: there is no function f (NOT_FOUND)\n");
     }
-    let (run, _) = with_server(vec![], &["dlq", "purge", "f", "x-1", "--all"]);
-    assert_eq!(run.code, 2);
+    for arguments in [&["purge", "f", "x-1", "--all"][..], &["purge", "f", "--yes"], &["replay", "f"]] {
+        let (run, fake) = with_server(vec![], &[&["dlq"], arguments].concat());
+        assert_eq!((run.code, fake.requests().len()), (2, 0), "{arguments:?} says neither which nor all");
+    }
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn all_means_what_was_there_when_it_was_said() {
         (replay("x-1"), 202, "{}".to_owned()),
         (replay("x-2"), 404, error("NOT_FOUND", "gone")),
     ];
-    let (run, fake) = with_server(script, &["dlq", "replay", "f"]);
+    let (run, fake) = with_server(script, &["dlq", "replay", "f", "--all"]);
     assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, "f: 1 dead letter replayed\n", ""));
     let asked: Vec<String> = fake.requests().into_iter().map(|request| request.line).collect();
     assert_eq!(asked, [ALL, replay("x-1"), replay("x-2")], "oldest first");
@@ -155,17 +156,17 @@ fn letters_of_a_real_server_run_again_or_go_away() {
     assert_eq!((dropped.code, dropped.stdout), (0, format!("{expected}\n")));
 
     // In a pipe nobody is asked.
-    let rest = post.dlq(&["purge", "f"]);
+    let rest = post.dlq(&["purge", "f", "--all"]);
     assert_eq!((rest.code, rest.stdout.as_str()), (0, "f: 2 dead letters purged\n"), "{}", rest.stderr);
     assert_eq!(post.count(), 0);
-    let none = post.dlq(&["replay", "f", "-o", "json"]);
+    let none = post.dlq(&["replay", "f", "--all", "-o", "json"]);
     assert_eq!((none.code, none.stdout.as_str()), (0, "{\"function\":\"f\",\"replayed\":0}\n"));
 }
 
 #[test]
 fn replaying_more_than_the_queue_holds_waits_for_places() {
     let post = Post::with_letters(3, json!({"concurrency": 1, "queueSize": 1}));
-    let command = program(&["dlq", "replay", "f", "--endpoint", &post.endpoint()]);
+    let command = program(&["dlq", "replay", "f", "--all", "--endpoint", &post.endpoint()]);
     let mut terminal = Terminal::start(&command, 80);
     terminal.await_text("waiting for a place in the queue");
     post.gate.open();
@@ -179,8 +180,9 @@ fn replaying_more_than_the_queue_holds_waits_for_places() {
 #[test]
 fn purging_all_asks_on_a_terminal() {
     let post = Post::with_letters(2, json!({}));
-    let command =
-        |extra: &[&str]| program(&[&["dlq", "purge", "f", "--endpoint", &post.endpoint()], extra].concat());
+    let command = |extra: &[&str]| {
+        program(&[&["dlq", "purge", "f", "--all", "--endpoint", &post.endpoint()], extra].concat())
+    };
     for (answer, code, left) in [("\n", 1, 2), ("no\n", 1, 2), ("y\n", 0, 0)] {
         let mut terminal = Terminal::start(&command(&[]), 80);
         terminal.await_text("Drop 2 dead letters of f for good? [y/N]");

@@ -1,7 +1,7 @@
 //! A scenario in which everything happens once, and the whole exposition after it, held to `golden.txt`.
 //!
 //! What depends on time or on the machine is written as `_`: durations (not their counts), everything about threads,
-//! shards and the process. `NANOFAAS_GOLDEN=write` writes the file anew, to be read before it is committed.
+//! shards and the process, and answers, of which a client that waits asks for any number. `NANOFAAS_GOLDEN=write` writes the file anew, to be read before it is committed.
 
 use std::{collections::BTreeSet, fmt::Write, path::Path, sync::mpsc};
 
@@ -131,7 +131,9 @@ fn normal_form(exposition: &Exposition) -> String {
 }
 
 fn normal_line(family: &Family, sample: &Sample) -> String {
-    let of_server = ["nanofaas_shard_", "process_"].iter().any(|prefix| family.name.starts_with(prefix));
+    let of_server = ["nanofaas_shard_", "nanofaas_http_responses_", "process_"]
+        .iter()
+        .any(|prefix| family.name.starts_with(prefix));
     let measures = family.name.ends_with("_seconds") || family.name.ends_with("_seconds_max");
     let varies = of_server || measures && !sample.name.ends_with("_count");
     let labels: Vec<String> = sample

@@ -248,3 +248,43 @@ fn the_server_runs_with_the_placement_of_the_environment() {
         .any(|sample| sample.name == "nanofaas_shard_turns_total" && sample.label("shard") == Some("none"));
     assert_eq!(idle, split, "threads without a shard");
 }
+
+#[test]
+fn refusals_are_counted_by_reason_and_answers_by_route_and_class() {
+    let server = Server::start(&["rate.max-per-second=5"]);
+    server.register(json!({ "name": "f", "executionMode": "LOCAL", "rateLimitPerSecond": 2 }));
+    server.register(json!({ "name": "g", "executionMode": "LOCAL" }));
+    let reasons = |reason: &str| server.metric(&format!("nanofaas_refusals_total{{reason=\"{reason}\"}}"));
+    let answers = |route: &str, class: &str| {
+        let labels = format!("{{route=\"{route}\",class=\"{class}\"}}");
+        server.metric(&format!("nanofaas_http_responses_total{labels}"))
+    };
+    let invoke = "/v1/functions/{name}:invoke";
+    let (mut good, mut of_function, mut of_server) = (0.0, 0.0, 0.0);
+    for name in ["f", "g"] {
+        eventually("a refusal", || {
+            let response = server.invoke(name, json!(1));
+            match response.status {
+                200 => good += 1.0,
+                _ if response.expect_error(429, "RATE_LIMIT_EXCEEDED")["scope"] == "function" => {
+                    of_function += 1.0
+                }
+                _ => of_server += 1.0,
+            }
+            response.status == 429
+        });
+    }
+    assert!(of_server > 0.0);
+    assert_eq!((reasons("rate_limit_function"), reasons("rate_limit_server")), (of_function, of_server));
+    assert_eq!((answers(invoke, "2xx"), answers(invoke, "4xx")), (good, of_function + of_server));
+    assert_eq!(server.get("/v1/nowhere").status, 404);
+    assert_eq!(server.get("/v1/functions/nobody").status, 404);
+    assert_eq!(server.send("PUT", "/v1/functions", &json!(1)).status, 405);
+    assert_eq!((reasons("not_found"), reasons("method_not_allowed"), reasons("other")), (2.0, 1.0, 0.0));
+    assert_eq!((answers("other", "4xx"), answers("/v1/functions/{name}", "4xx")), (1.0, 1.0));
+    assert_eq!((answers("/v1/functions", "2xx"), answers("/v1/functions", "4xx")), (2.0, 1.0));
+    // Which of them is told, once, and how to change it.
+    server.logged(&["WARN", "rate.max-per-second", "0 for no limit"]);
+    let lines = server.log().iter().filter(|line| line.contains("refusing calls beyond")).count();
+    assert_eq!(lines, 1);
+}

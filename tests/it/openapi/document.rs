@@ -102,7 +102,11 @@ impl Document {
         let media_type = answer.header("content-type").unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim();
         // In raw mode the body is the function's own, whatever its type.
-        let raw = contents.get("*/*").filter(|_| answer.header("x-execution-status").is_some());
+        let is_envelope = || {
+            serde_json::from_slice::<Value>(&answer.body).is_ok_and(|body| body.get("executionId").is_some())
+        };
+        let of_execution = answer.header("x-execution-status").is_some();
+        let raw = contents.get("*/*").filter(|_| of_execution && !is_envelope());
         let content = raw.or_else(|| contents.get(media_type));
         let content = content.unwrap_or_else(|| panic!("{place} is {media_type}"));
         if raw.is_none() && media_type == "application/json" {

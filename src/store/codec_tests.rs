@@ -164,7 +164,10 @@ fn the_format_is_what_it_was() {
     let mut bytes = Vec::new();
     records()
         .iter()
-        .filter(|record| !matches!(record, Record::Registered { .. } | Record::Reinstated { .. }))
+        // Documents are the API's, and `Started` came with format 2.
+        .filter(|record| {
+            !matches!(record, Record::Registered { .. } | Record::Reinstated { .. } | Record::Started { .. })
+        })
         .for_each(|record| encode(record, &mut bytes));
     assert_eq!((bytes.len(), crc32fast::hash(&bytes)), (1086, 964_339_732));
 }

@@ -132,13 +132,18 @@ pub(super) fn link(
         });
     }
     let newest = |segments: &[Segment]| segments.last().map_or(0, |segment| segment.last);
-    if let Some(head) = head {
+    let mut head = head.copied();
+    if let Some(head) = &mut head {
         // Nothing is written to a segment before `HEAD` names it.
         if newest(segments) == head.newest + 1
             && let (Some(last), Some(Some(header))) = (segments.last(), headers.last())
             && last.first == last.last
             && last.bytes == header.start().bytes
         {
+            // When it was begun, this much of the one before was on disk.
+            if header.before.frames > head.mark.frames {
+                head.mark = header.before;
+            }
             segments.pop();
             headers.pop();
         }
@@ -155,7 +160,7 @@ pub(super) fn link(
         let header = headers[place].as_ref();
         let named = match headers.get(place + 1) {
             Some(next) => next.as_ref().map(|next| Expected::Exactly(next.before)),
-            None => head.map(|head| match head.closed {
+            None => head.as_ref().map(|head| match head.closed {
                 true => Expected::Exactly(head.mark),
                 false => Expected::AtLeast(head.mark),
             }),

@@ -5,7 +5,7 @@
 //! differ from the last time. [`give_back`] hands the results over, in batches, to the shards' threads.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     path::Path,
     sync::{
         Arc,
@@ -95,9 +95,9 @@ pub struct Taken {
 /// The same, with a log that ends with a whole frame.
 pub struct Opened {
     directory: Arc<Directory>,
-    segments: Vec<Segment>,
+    pub(super) segments: Vec<Segment>,
     /// Where the next one begins.
-    place: Place,
+    pub(super) place: Place,
 }
 
 /// Takes a data directory.
@@ -124,10 +124,13 @@ impl Taken {
 pub(super) fn prepare(directory: Arc<Directory>) -> Result<Opened, StoreError> {
     let is_old = directory.format()? < directory::FORMAT;
     let (files, store) = (&*directory.files, &directory.store);
+    let failed = |source| StoreError::Unwritable { data_dir: store.clone(), source };
+    // A killed server may have given names that are not on disk yet. What follows from them must not be there first: what a
+    // compaction replaced is removed below.
+    files.sync_directory(store).map_err(failed)?;
     let head = if is_old { None } else { Some(Head::read(files, store)?) };
     let mut segments = head::list(files, store)?;
     head::link(files, store, &mut segments, head.as_ref())?;
-    let failed = |source| StoreError::Unwritable { data_dir: store.clone(), source };
     let end = mend_end(&directory, &mut segments)?;
     head::remove_leftovers(files, store, &segments).map_err(failed)?;
     if is_old {
@@ -156,9 +159,7 @@ fn mend_end(directory: &Directory, segments: &mut Vec<Segment>) -> Result<Mark, 
     let failed = |source| StoreError::Unwritable { data_dir: last.path.clone(), source };
     let (damage, end) = match segment::read(files, last, |_, _| Ok(()))? {
         ReadEnd::Whole(end) => {
-            // A kill may have left what was written and never synced. Work goes on from it in another file: a power failure
-            // would tear it then where no end is.
-            files.open(&last.path, true).and_then(|mut file| file.sync()).map_err(failed)?;
+            secure(files, last, end.bytes).map_err(failed)?;
             return Ok(end);
         }
         ReadEnd::Damaged(damage, end) => (damage, end),
@@ -191,11 +192,40 @@ fn mend_end(directory: &Directory, segments: &mut Vec<Segment>) -> Result<Mark, 
     let mut file = files.open(&last.path, true).map_err(failed)?;
     file.set_len(damage.offset).and_then(|()| file.sync()).map_err(failed)?;
     last.bytes = damage.offset;
+    secure(files, last, damage.offset).map_err(failed)?;
     Ok(end)
 }
 
+/// Has the end of a segment on disk, up to a place.
+///
+/// A kill may have left what was written and never synced. Work goes on from it in another file: a power failure would tear it
+/// then where no end is. Worse, where a sync has failed before, the system takes for written what is not, and gives it back as
+/// long as it has its power: only what is written once more is certain to be synced.
+fn secure(files: &dyn Files, segment: &Segment, end: u64) -> io::Result<()> {
+    let mut at = match segment.expected {
+        Expected::Exactly(known) | Expected::AtLeast(known) => known.bytes.min(end),
+        Expected::Anything => 0,
+    };
+    let mut file = files.open(&segment.path, true)?;
+    let mut bytes = vec![0; 1 << 20];
+    while at < end {
+        let length = (end - at).min(bytes.len() as u64) as usize;
+        let read = file.read_at(&mut bytes[..length], at)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match file.write_at(&bytes[..read], at) {
+            // On a full disk what is there is served as it is.
+            Err(error) if is_full(&error) => break,
+            written => written?,
+        }
+        at += read as u64;
+    }
+    file.sync()
+}
+
 /// Copies what is behind a place of a file.
-pub(super) fn keep(files: &dyn Files, path: &Path, offset: u64, copy: &Path) -> std::io::Result<()> {
+pub(super) fn keep(files: &dyn Files, path: &Path, offset: u64, copy: &Path) -> io::Result<()> {
     let source = files.open(path, false)?;
     let mut reader = BufReader::with_capacity(1 << 20, Reader { file: &*source, offset });
     let mut target = files.create(copy)?;
@@ -355,4 +385,10 @@ pub async fn give_back<H: Host>(fabric: &Arc<Fabric<H>>, recovered: Vec<Recovery
         let _ = task.await;
     }
     progress.over.store(true, Ordering::Relaxed);
+}
+
+/// Whether there is no room, which can change.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

@@ -75,6 +75,16 @@ impl Compactor {
         self.running = thread::Builder::new().name("compaction".to_owned()).spawn(run).ok();
     }
 
+    /// Compacts at once, whatever it is worth, and leaves out what is said to be left out.
+    pub(super) fn run(&mut self, keep: impl FnMut(&[u8], bool) -> bool) {
+        if self.closed.len() >= 2 {
+            match compact_but(&self.directory, &self.closed, keep) {
+                Ok(segment) => self.replaced(segment),
+                Err(error) => tracing::warn!(%error, "the store could not be compacted"),
+            }
+        }
+    }
+
     /// Bytes of the segments that are not written any more.
     pub(super) fn bytes(&self) -> u64 {
         self.closed.iter().map(|segment| segment.bytes).sum()
@@ -91,10 +101,14 @@ impl Compactor {
     pub(super) fn wait(&mut self) {
         let Some(running) = self.running.take() else { return };
         if let Ok(Some(segment)) = running.join() {
-            self.compacted_bytes = segment.bytes;
-            self.closed.retain(|closed| closed.first > segment.last);
-            self.closed.insert(0, segment);
+            self.replaced(segment);
         }
+    }
+
+    fn replaced(&mut self, by: Segment) {
+        self.compacted_bytes = by.bytes;
+        self.closed.retain(|closed| closed.first > by.last);
+        self.closed.insert(0, by);
     }
 }
 
@@ -108,6 +122,15 @@ struct Obsolete {
 
 /// Makes one segment of several that follow each other and are written no more.
 pub(super) fn compact(directory: &Directory, segments: &[Segment]) -> Result<Segment, StoreError> {
+    compact_but(directory, segments, |_, _| true)
+}
+
+/// The same. `keep` is asked of every record, told whether it is obsolete; it cannot save one.
+fn compact_but(
+    directory: &Directory,
+    segments: &[Segment],
+    keep: impl FnMut(&[u8], bool) -> bool,
+) -> Result<Segment, StoreError> {
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
         return Err(StoreError::Missing { path: directory.store.clone() });
     };
@@ -131,7 +154,7 @@ pub(super) fn compact(directory: &Directory, segments: &[Segment]) -> Result<Seg
         }),
         end: None,
     };
-    let end = copy(files, segments, obsolete, &new, header)?;
+    let end = copy(files, segments, obsolete, keep, &new, header)?;
     files.rename(&new, &path).map_err(failed)?;
     let segment = Segment {
         path,
@@ -187,6 +210,7 @@ fn copy(
     files: &dyn Files,
     segments: &[Segment],
     obsolete: Obsolete,
+    mut wanted: impl FnMut(&[u8], bool) -> bool,
     new: &Path,
     header: Header,
 ) -> Result<Mark, StoreError> {
@@ -215,6 +239,7 @@ fn copy(
             }
             _ => true,
         };
+        let keep = wanted(record, !keep) && keep;
         if keep { target.put(record).map_err(failed) } else { Ok(()) }
     })?;
     target.finish().map_err(failed)

@@ -68,7 +68,6 @@ impl Directory {
         Ok(Directory { store, files: Arc::new(OsFiles), _lock: Some(lock) })
     }
 
-    #[cfg(test)]
     /// A directory of another file system, which nobody else uses.
     pub(super) fn of(files: Arc<dyn Files>, store: PathBuf) -> Directory {
         Directory { store, files, _lock: None }

@@ -76,6 +76,11 @@ impl Log {
         self.at.bytes.max(HEADER_BYTES) + self.compactor.bytes()
     }
 
+    /// Segments end earlier.
+    pub(super) fn set_segment_bytes(&mut self, bytes: u64) {
+        self.segment_bytes = bytes;
+    }
+
     /// Has a segment to write to, and `HEAD` name it.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         if self.file.is_none() {

@@ -14,6 +14,7 @@
 //! - [`recovery`]: from the log to the things that a shard takes back
 //! - `compaction`: makes one segment of many, without what is forgotten
 //! - `fuzzing`: what must hold of anything that is read from the log
+//! - [`simulation`]: all of it without threads, on any file system
 //! - [`inspect`]: what `nanofaas store` shows and mends
 
 mod checksum;
@@ -29,6 +30,8 @@ pub mod inspect;
 mod log;
 pub mod recovery;
 mod segment;
+#[doc(hidden)]
+pub mod simulation;
 mod torn;
 pub mod writer;
 

@@ -39,7 +39,7 @@ pub(crate) struct Disk {
 
 /// What a shard is told of its records, and whether they are safe.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Told {
+pub enum Told {
     /// A group was written, up to this number.
     Written(u64),
     /// Nothing can be promised with records up to this number.

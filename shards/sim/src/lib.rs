@@ -21,10 +21,11 @@ pub mod random;
 mod run;
 pub mod sabotage;
 pub mod shrink;
+pub mod storage;
 pub mod swarm;
 mod trace;
 mod world;
 
 pub use auditor::Stats;
 pub use clients::Kind;
-pub use run::{Failure, Options, Outcome, run};
+pub use run::{Failure, Options, Outcome, run, run_on};

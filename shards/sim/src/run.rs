@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use crate::{auditor::Stats, sabotage::Sabotage, world::World};
+use crate::{auditor::Stats, sabotage::Sabotage, storage::Storage, swarm::Swarm, world::World};
 
 /// What to run. The same options give the same run.
 #[derive(Debug, Clone)]
@@ -70,21 +70,33 @@ pub struct Failure {
     pub last_steps: Vec<String>,
 }
 
+/// Makes a store for a run.
+pub(crate) type MakeStorage<'a> = &'a dyn Fn(&Swarm) -> Box<dyn Storage>;
+
 /// Runs a world to its end, or to the first thing that is not as it has to be.
 pub fn run(options: &Options) -> Outcome {
-    let (world, failure) = attempt(options, u64::MAX);
+    outcome(options, None)
+}
+
+/// The same with a store in the place of the disks that are played.
+pub fn run_on(options: &Options, storage: &dyn Fn(&Swarm) -> Box<dyn Storage>) -> Outcome {
+    outcome(options, Some(storage))
+}
+
+fn outcome(options: &Options, storage: Option<MakeStorage<'_>>) -> Outcome {
+    let (world, failure) = attempt(options, u64::MAX, storage);
     let (steps, hash) = (world.trace().steps(), world.trace().hash());
     let failure = failure.map(|what| {
         // Once more, now that it is known which steps are worth keeping as text.
-        let (again, _) = attempt(options, (steps + 1).saturating_sub(options.steps_shown));
+        let (again, _) = attempt(options, (steps + 1).saturating_sub(options.steps_shown), storage);
         Failure { what, last_steps: again.into_text() }
     });
     let (requests, time_us, stats) = (world.requests(), world.now_us(), world.stats().clone());
     Outcome { hash, steps, requests, time_us, stats, failure }
 }
 
-fn attempt(options: &Options, text_from: u64) -> (World, Option<String>) {
-    let mut world = World::new(options, text_from);
+fn attempt(options: &Options, text_from: u64, storage: Option<MakeStorage<'_>>) -> (World, Option<String>) {
+    let mut world = World::new(options, text_from, storage);
     // The world is read afterwards, never run on.
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let failure = match result {

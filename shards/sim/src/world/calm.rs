@@ -23,6 +23,8 @@ impl World {
         self.functions.behave();
         self.backend.behave();
         self.disks.iter_mut().for_each(|disk| disk.repair());
+        self.storage.iter_mut().for_each(|storage| storage.repair());
+        self.write_storage();
         for shard in 0..self.swarm.shards {
             let message = Message::Input(Input::Configure(Settings::default()));
             self.network.send_control(0, shard, message, &mut self.agenda);
@@ -100,6 +102,8 @@ impl World {
                 return Some(format!("shard {number} has {totals:?}"));
             }
         }
-        self.disks.iter().any(|disk| disk.is_busy()).then(|| "a disk is not done".to_owned())
+        let is_busy = self.disks.iter().any(|disk| disk.is_busy());
+        let is_busy = is_busy || self.storage.as_ref().is_some_and(|storage| storage.is_busy());
+        is_busy.then(|| "a disk is not done".to_owned())
     }
 }

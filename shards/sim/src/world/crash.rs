@@ -1,10 +1,10 @@
 //! The end of a server, and the start of another. In a crash, shards, connections and messages are gone, and so is every record that was not safe. A server is started
 //! again with what disks have kept; functions and clients never stopped.
 
-use shard_core::{Input, Record, recovery::Recovery};
+use shard_core::{Input, Record, name::owner_of, recovery::Recovery};
 
 use super::{Event, World, budgets, seats};
-use crate::{network::Network, sabotage::Sabotage};
+use crate::{network::Network, sabotage::Sabotage, storage::Kept};
 
 impl World {
     /// The server is told to end: new work is refused, what runs may finish.
@@ -27,6 +27,7 @@ impl World {
     /// It ends, with everything written that can be.
     pub(super) fn exit(&mut self) -> Result<(), String> {
         self.disks.iter_mut().for_each(|disk| disk.flush());
+        self.storage.iter_mut().for_each(|storage| storage.flush());
         self.crash()
     }
 
@@ -43,7 +44,12 @@ impl World {
         self.stopping = false;
         let loses = self.is_broken(Sabotage::RecordLost);
         self.disks.iter_mut().for_each(|disk| disk.crash(loses));
-        self.auditor.crashed(self.disks.iter().flat_map(|disk| disk.log()))?;
+        let kept = self.storage.as_mut().map(|storage| storage.crash()).transpose()?;
+        self.committing = false;
+        match &kept {
+            Some(kept) => self.auditor.crashed(kept.dropped.iter().chain(&kept.records))?,
+            None => self.auditor.crashed(self.disks.iter().flat_map(|disk| disk.log()))?,
+        }
         self.agenda.keep(|event| matches!(event, Event::Request | Event::Callback(_)));
         self.clients.cut_off();
         self.functions.cut_off();
@@ -53,19 +59,45 @@ impl World {
         self.budgets = budgets(swarm);
         self.auditor.configured(swarm.calls_per_second);
         self.seats = seats(&self.options, swarm);
-        (0..self.swarm.shards).try_for_each(|shard| self.recover(shard))
+        (0..self.swarm.shards).try_for_each(|shard| self.recover(shard, kept.as_ref()))?;
+        self.write_storage();
+        Ok(())
     }
 
     /// Gives a shard back what its disk has kept.
-    fn recover(&mut self, shard: u16) -> Result<(), String> {
+    fn recover(&mut self, shard: u16, kept: Option<&Kept>) -> Result<(), String> {
         let mut recovery = Recovery::default();
         let forgets = self.is_broken(Sabotage::AttemptsForgotten);
         let read = |record: &&Record| !(forgets && matches!(record, Record::Attempted { .. }));
-        let log = self.disks[usize::from(shard)].log();
+        let is_its = |record: &&Record| {
+            owner_hash(record).is_none_or(|hash| owner_of(hash, self.swarm.shards) == shard)
+        };
+        let log: Vec<Record> = match kept {
+            Some(kept) => kept.records.iter().filter(is_its).cloned().collect(),
+            None => self.disks[usize::from(shard)].log().to_vec(),
+        };
         log.iter().filter(read).for_each(|record| recovery.apply(record.clone()));
         for stored in recovery.into_stored() {
             self.feed(shard, Input::Restore(stored))?;
         }
         self.feed(shard, Input::Restored)
     }
+}
+
+/// Picks the shard that a record belongs to. `None`: it concerns all of them.
+fn owner_hash(record: &Record) -> Option<u16> {
+    Some(match record {
+        Record::Started { .. } => return None,
+        Record::Registered { spec } | Record::Reinstated { spec } => spec.name.owner_hash(),
+        Record::Removed { name } => name.owner_hash(),
+        Record::Accepted { id, .. }
+        | Record::Kept { id, .. }
+        | Record::Attempted { id, .. }
+        | Record::Requeued { id, .. }
+        | Record::Ended { id, .. }
+        | Record::Replayed { id, .. }
+        | Record::Purged { id }
+        | Record::Delivered { id, .. }
+        | Record::Forgotten { id } => id.owner_hash(),
+    })
 }

@@ -45,6 +45,14 @@ impl World {
             Effect::Scale { function, replicas, .. } => {
                 self.backend.scale((shard, function), replicas, &mut self.agenda);
             }
+            Effect::Journal { number, record } if self.storage.is_some() => {
+                let storage = self.storage.as_mut();
+                if let Some(told) = storage.and_then(|storage| storage.append(shard, number, record)) {
+                    self.auditor.told(shard, told);
+                    self.follow_up.push_back((shard, told.input()));
+                }
+                self.write_storage();
+            }
             Effect::Journal { number, record } => {
                 let disk = self.disks.get_mut(usize::from(shard));
                 let told = disk.and_then(|disk| disk.append(number, record, &mut self.agenda));

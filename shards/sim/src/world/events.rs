@@ -9,6 +9,7 @@ use crate::{
     network::Message,
     random::{Random, Stream},
     sabotage::Sabotage,
+    storage::COMMIT_US_MAX,
 };
 
 /// One thing that happens.
@@ -26,6 +27,8 @@ pub(crate) enum Event {
     Turn { shard: u16, at_us: u64 },
     /// A disk is done with a group of records.
     Commit { shard: u16 },
+    /// A commit of a store that is not played is done, or takes too long.
+    Stored { commit: u64, hangs: bool },
     /// An exchange with a function goes on.
     Exchange { exchange: ExchangeKey, step: ExchangeStep },
     /// A function calls back.
@@ -65,6 +68,7 @@ impl World {
                 self.auditor.told(shard, told);
                 self.feed(shard, told.input())
             }
+            Event::Stored { commit, hangs } => self.stored(commit, hangs),
             Event::Exchange { exchange, step } => {
                 if self.is_broken(Sabotage::ReportedEarly) && matches!(step, ExchangeStep::Sent) {
                     let report = Report::warm(Outcome::Success(Output::null()));
@@ -79,6 +83,32 @@ impl World {
             Event::GiveUp => self.give_up(),
             Event::Exit => self.exit(),
         }
+    }
+
+    /// Starts on the next commit, unless one is on its way.
+    pub(super) fn write_storage(&mut self) {
+        let Some(storage) = self.storage.as_mut().filter(|_| !self.committing) else { return };
+        if let Some(time_us) = storage.begin() {
+            self.committing = true;
+            self.commits += 1;
+            let commit = self.commits;
+            if time_us > COMMIT_US_MAX {
+                self.agenda.after(COMMIT_US_MAX, Event::Stored { commit, hangs: true });
+            }
+            self.agenda.after(time_us, Event::Stored { commit, hangs: false });
+        }
+    }
+
+    fn stored(&mut self, commit: u64, hangs: bool) -> Result<(), String> {
+        let Some(storage) = self.storage.as_mut().filter(|_| commit == self.commits) else { return Ok(()) };
+        let told = if hangs { storage.give_up() } else { storage.commit() };
+        self.committing &= hangs;
+        told.iter().for_each(|(shard, told)| self.auditor.told(*shard, *told));
+        for (shard, told) in told {
+            self.feed(shard, told.input())?;
+        }
+        self.write_storage();
+        Ok(())
     }
 
     /// The next request is made, and the one after it planned.

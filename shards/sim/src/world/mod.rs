@@ -30,7 +30,9 @@ use crate::{
     functions::Functions,
     network::Network,
     random::{Random, Stream},
+    run::MakeStorage,
     sabotage::Sabotage,
+    storage::Storage,
     swarm::Swarm,
     trace::Trace,
 };
@@ -98,6 +100,11 @@ pub(crate) struct World {
     functions: Functions,
     backend: Backend,
     disks: Vec<Disk>,
+    /// What keeps records instead of them.
+    storage: Option<Box<dyn Storage>>,
+    /// Which commit of it is on its way.
+    commits: u64,
+    committing: bool,
     auditor: Auditor,
     trace: Trace,
     /// Requests made so far, those that are left out included.
@@ -114,9 +121,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(options: &Options, text_from: u64) -> World {
+    pub(crate) fn new(options: &Options, text_from: u64, storage: Option<MakeStorage<'_>>) -> World {
         let seed = options.seed;
-        let swarm = Swarm::of(seed);
+        let mut swarm = Swarm::of(seed);
+        swarm.disk.ephemeral &= storage.is_none();
         World {
             options: options.clone(),
             agenda: Agenda::new(),
@@ -128,6 +136,9 @@ impl World {
             functions: Functions::new(seed, swarm.functions.clone()),
             backend: Backend::new(seed, swarm.backend.clone()),
             disks: (0..swarm.shards).map(|shard| Disk::new(seed, shard, swarm.disk.clone())).collect(),
+            storage: storage.map(|make| make(&swarm)),
+            commits: 0,
+            committing: false,
             auditor: Auditor::new(&swarm),
             trace: Trace::new(options.hashed, text_from),
             requests: 0,

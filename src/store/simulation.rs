@@ -1,0 +1,128 @@
+//! The store without its threads: one step at a time, on a file system that somebody else provides. Simulations drive it
+//! (`tests/store`); not part of the library's interface.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
+
+use parking_lot::Mutex;
+use shard_core::{ExecutionId, Input, Record};
+
+use super::{
+    Store, StoreError, codec,
+    codec::{Subject, kind},
+    committer::Committer,
+    directory::Directory,
+    files::Files,
+    log::Log,
+    recovery,
+    segment::{self, ReadEnd},
+    writer::{ShardStore, Shared},
+};
+
+type Told = Vec<(u16, Input)>;
+
+/// See the module.
+pub struct Stepped {
+    committer: Committer,
+    shards: Vec<ShardStore>,
+    shared: Arc<Shared>,
+    told: Arc<Mutex<Told>>,
+}
+
+impl Stepped {
+    /// Opens what is there, with everything in it. Segments end when they have so many bytes.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn open(
+        files: Arc<dyn Files>,
+        store: PathBuf,
+        shards: u16,
+        segment_bytes: u64,
+    ) -> Result<(Stepped, Vec<Record>), StoreError> {
+        let directory = Arc::new(Directory::of(files, store));
+        let opened = recovery::prepare(Arc::clone(&directory))?;
+        let mut records = Vec::new();
+        for segment in &opened.segments {
+            let corrupt =
+                |offset| StoreError::Corrupt { path: segment.path.clone(), offset, what: "a record" };
+            let end = segment::read(&*directory.files, segment, |offset, frame| {
+                for record in codec::split(&frame) {
+                    records.push(record.and_then(codec::decode).ok_or_else(|| corrupt(offset))?);
+                }
+                Ok(())
+            })?;
+            if let ReadEnd::Damaged(damage, _) = end {
+                return Err(damage.corrupt(segment));
+            }
+        }
+        let told: Arc<Mutex<Told>> = Arc::default();
+        let tells = Arc::clone(&told);
+        let shared =
+            Arc::new(Shared::new(shards, Arc::new(move |shard, input| tells.lock().push((shard, input)))));
+        let mut log = Log::behind(directory, opened.segments, opened.place);
+        log.set_segment_bytes(segment_bytes);
+        if let Err(error) = log.begin() {
+            shared.fails(&error, log.path());
+        }
+        let shards = (0..shards).map(|shard| ShardStore { shard, shared: Arc::clone(&shared) }).collect();
+        let committer = Committer::new(Arc::clone(&shared), log);
+        Ok((Stepped { committer, shards, shared, told }, records))
+    }
+
+    /// Takes the next record of a shard.
+    pub fn append(&mut self, shard: u16, number: u64, record: Record) -> Option<Input> {
+        self.shards.get_mut(usize::from(shard))?.append(number, record)
+    }
+
+    /// Whether there is something to write, or a failure to get over.
+    pub fn is_busy(&self) -> bool {
+        self.committer.is_failing() || self.committer.is_pending()
+    }
+
+    /// Takes what is pending into a commit.
+    pub fn gather(&mut self) {
+        self.committer.gather();
+    }
+
+    /// Counts the commit as failed, until it is done. What shards are told.
+    pub fn give_up(&mut self) -> Told {
+        self.shared.give_up_overdue(|_| true, self.committer.log.path());
+        std::mem::take(&mut self.told.lock())
+    }
+
+    /// Writes the commit. What shards are told.
+    pub fn write(&mut self) -> Told {
+        let probing = self.shared.failing.load(Ordering::Relaxed);
+        self.committer.write(probing);
+        std::mem::take(&mut self.told.lock())
+    }
+
+    /// Nothing happens for a while.
+    pub fn rest(&mut self) {
+        self.committer.rest();
+    }
+
+    /// Nothing comes any more.
+    pub fn close(&mut self) {
+        self.committer.close();
+    }
+
+    /// Makes one segment of those that are written no more. Returns the executions that are gone with it. `loses`: one that is
+    /// not forgotten with them.
+    pub fn compact(&mut self, loses: bool) -> Vec<ExecutionId> {
+        let mut dropped = Vec::new();
+        let mut left = usize::from(loses);
+        self.committer.log.compactor.run(|record, obsolete| {
+            if obsolete && let Some((kind::FORGOTTEN, Subject::Execution(id))) = codec::subject(record) {
+                dropped.push(id);
+            }
+            let is_lost = !obsolete && record.first() == Some(&kind::ACCEPTED) && left > 0;
+            left -= usize::from(is_lost);
+            !is_lost
+        });
+        dropped
+    }
+}

@@ -1,0 +1,335 @@
+//! The real store in the place of the simulator's disks.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use nanofaas::store::simulation::Stepped;
+use shard_core::{ExecutionId, FunctionSpec, Input, Name, Payload, Record, Recovery};
+use shard_sim::{
+    random::{Random, Stream},
+    storage::{Kept, Storage, Told},
+};
+
+use crate::files::{Faults, PlayedFiles};
+
+/// Bytes of a segment: small, so that there are many.
+const SEGMENT_BYTES: u64 = 20_000;
+/// How often a start is tried on a failing disk.
+const TRIES_MAX: usize = 100;
+
+/// What is broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Planted {
+    /// Files are not synced.
+    FileSync,
+    /// The directory is not synced.
+    DirectorySync,
+    /// Files get their names before they are on disk.
+    RenameBeforeSync,
+    /// A file that ends too early is taken as it is.
+    Cut,
+    /// Compaction forgets an acceptance.
+    Compaction,
+}
+
+impl Planted {
+    pub(crate) const ALL: [Planted; 5] = [
+        Planted::FileSync,
+        Planted::DirectorySync,
+        Planted::RenameBeforeSync,
+        Planted::Cut,
+        Planted::Compaction,
+    ];
+}
+
+/// See the module.
+pub(crate) struct RealStore {
+    files: PlayedFiles,
+    store: Option<Stepped>,
+    shards: u16,
+    random: Random,
+    planted: Option<Planted>,
+    faults: Faults,
+    /// Commits in a thousand that hang, and with which the disk becomes full.
+    hangs: u32,
+    fills: u32,
+    /// Commits until there is room again.
+    full: u64,
+    /// Functions by the number that stands for them in the log.
+    specs: Vec<FunctionSpec>,
+    dropped: BTreeSet<ExecutionId>,
+    is_writing: bool,
+}
+
+impl std::fmt::Debug for RealStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("RealStore").finish_non_exhaustive()
+    }
+}
+
+fn path() -> PathBuf {
+    Path::new("/store").to_owned()
+}
+
+impl RealStore {
+    pub(crate) fn new(seed: u64, shards: u16, planted: Option<Planted>) -> RealStore {
+        let mut random = Random::of(seed, Stream::Disk, "store");
+        let files = PlayedFiles::new(Random::of(seed, Stream::Disk, "files"));
+        let lost = |which| planted == Some(which);
+        let faults = Faults {
+            fails: if random.chance(500) { 0 } else { 30 },
+            room: None,
+            file_syncs_lost: lost(Planted::FileSync),
+            directory_syncs_lost: lost(Planted::DirectorySync),
+            new_file_syncs_lost: lost(Planted::RenameBeforeSync),
+        };
+        let mut maybe = |per_mille| if random.chance(500) { 0 } else { per_mille };
+        let (hangs, fills) = (maybe(20), maybe(20));
+        let mut store = RealStore {
+            files,
+            store: None,
+            shards,
+            random,
+            planted,
+            faults,
+            hangs,
+            fills,
+            full: 0,
+            specs: Vec::new(),
+            dropped: BTreeSet::new(),
+            is_writing: false,
+        };
+        store.open().expect("an empty store opens");
+        store
+    }
+
+    /// Opens what is there.
+    fn open(&mut self) -> Result<Vec<Record>, String> {
+        let quiet = Faults { fails: 0, ..self.faults };
+        for tries in 0..TRIES_MAX {
+            self.files.set_faults(if tries < 3 { self.faults } else { quiet });
+            match Stepped::open(Arc::new(self.files.clone()), path(), self.shards, SEGMENT_BYTES) {
+                Ok((store, records)) => {
+                    self.store = Some(store);
+                    return Ok(records.into_iter().map(|record| self.original(record)).collect());
+                }
+                Err(error) if error.is_passing() && tries < 3 => {}
+                Err(error) => return Err(format!("the store does not open: {error}")),
+            }
+        }
+        Err("the store does not open on a disk that works".to_owned())
+    }
+
+    /// The simulator's functions have no documents: a number stands for each in the log.
+    fn numbered(&mut self, record: Record) -> Record {
+        let mut stored = |spec: Box<FunctionSpec>| {
+            let document = format!(
+                "{{\"name\":\"{}\",\"env\":{{\"NUMBER\":\"{}\"}},\"timeoutMs\":1,\"concurrency\":1,\"queueSize\":1,\"maxRetries\":1,\
+                 \"retryBackoffMs\":0,\"executionMode\":\"LOCAL\",\"requestedExecutionMode\":\"LOCAL\",\
+                 \"effectiveExecutionMode\":\"LOCAL\"}}",
+                spec.name,
+                self.specs.len()
+            );
+            let written = Box::new(FunctionSpec { document: document.into(), ..(*spec).clone() });
+            self.specs.push(*spec);
+            written
+        };
+        match record {
+            Record::Registered { spec } => Record::Registered { spec: stored(spec) },
+            Record::Reinstated { spec } => Record::Reinstated { spec: stored(spec) },
+            record => record,
+        }
+    }
+
+    fn original(&self, record: Record) -> Record {
+        let of = |spec: &FunctionSpec| {
+            let text = String::from_utf8_lossy(&spec.document).into_owned();
+            let number: Option<usize> =
+                text.split("\"NUMBER\":\"").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok());
+            Box::new(self.specs[number.unwrap_or_else(|| panic!("no number in {text}"))].clone())
+        };
+        match record {
+            Record::Registered { spec } => Record::Registered { spec: of(&spec) },
+            Record::Reinstated { spec } => Record::Reinstated { spec: of(&spec) },
+            record => record,
+        }
+    }
+
+    fn store(&mut self) -> &mut Stepped {
+        self.store.as_mut().expect("it is open")
+    }
+
+    /// Damages a copy of all files in one way: that is noticed, or changes nothing. The end of the newest file may be missing
+    /// where nobody can know of it.
+    fn look_for_silent_loss(&mut self, before: &[Record]) -> Result<(), String> {
+        let copy = self.files.copy();
+        copy.set_faults(Faults::default());
+        let all = copy.all();
+        let names: Vec<&String> = all.keys().filter(|name| !all[*name].is_empty()).collect();
+        let Some(name) = self.random.pick(&names).map(|name| (*name).clone()) else { return Ok(()) };
+        let mut bytes = all[&name].clone();
+        let head = String::from_utf8_lossy(&all["HEAD"]).into_owned();
+        let number: u64 =
+            head.split([' ', '\n']).nth(1).and_then(|text| text.parse().ok()).expect("HEAD says it");
+        let newest = name.ends_with(&format!("{number:010}.log"));
+        let (what, is_cut) = match self.random.below(3) {
+            0 => {
+                let at = self.random.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << self.random.below(8);
+                copy.damage(&name, Some(bytes));
+                (format!("bit of byte {at} of {name} flips"), false)
+            }
+            1 => {
+                let length = self.random.below(bytes.len() as u64) as usize;
+                bytes.truncate(length);
+                copy.damage(&name, Some(bytes));
+                (format!("{name} is cut to {length}"), true)
+            }
+            _ => {
+                copy.damage(&name, None);
+                (format!("{name} is removed"), false)
+            }
+        };
+        let records = match Stepped::open(Arc::new(copy), path(), self.shards, SEGMENT_BYTES) {
+            Err(_) => return Ok(()),
+            Ok((_, records)) => records.into_iter().map(|record| self.original(record)).collect::<Vec<_>>(),
+        };
+        let unknown = newest && is_cut && before.starts_with(&records);
+        // Of what a compaction replaced, the files before may be there still: they add up to the same.
+        if records == before || unknown || sum(&records) == sum(before) {
+            return Ok(());
+        }
+        Err(format!("{what}: nobody notices, and {} of {} records are there", records.len(), before.len()))
+    }
+}
+
+/// What records add up to; an execution's place only by its neighbours.
+fn sum(records: &[Record]) -> Vec<String> {
+    let mut recovery = Recovery::default();
+    records.iter().for_each(|record| recovery.apply(record.clone()));
+    let said = recovery.into_stored().map(|stored| format!("{stored:?}"));
+    said.map(|text| text.split(", order:").next().unwrap_or_default().to_owned()).collect()
+}
+
+fn told(all: Vec<(u16, Input)>) -> Vec<(u16, Told)> {
+    all.into_iter().map(|(shard, input)| (shard, as_told(input))).collect()
+}
+
+fn as_told(input: Input) -> Told {
+    match input {
+        Input::Journaled { through } => Told::Written(through),
+        Input::JournalFailed { through } => Told::Failed(through),
+        Input::JournalRefused { number } => Told::Refused(number),
+        other => panic!("a store does not say {other:?}"),
+    }
+}
+
+impl Storage for RealStore {
+    fn append(&mut self, shard: u16, number: u64, record: Record) -> Option<Told> {
+        let record = self.numbered(record);
+        self.store().append(shard, number, record).map(as_told)
+    }
+
+    fn begin(&mut self) -> Option<u64> {
+        if !self.store().is_busy() {
+            return None;
+        }
+        self.store().gather();
+        self.is_writing = true;
+        self.full = self.full.saturating_sub(1);
+        if self.random.chance(self.fills) {
+            self.full = self.random.below(20);
+        }
+        let used: usize = self.files.all().values().map(Vec::len).sum();
+        let room = (self.full > 0).then(|| used + self.random.below(3000) as usize);
+        self.files.set_faults(Faults { room, ..self.faults });
+        if self.random.chance(self.hangs) {
+            return Some(self.random.between(1_000_000, 60_000_000));
+        }
+        Some(self.random.between(200, 20_000))
+    }
+
+    fn give_up(&mut self) -> Vec<(u16, Told)> {
+        told(self.store().give_up())
+    }
+
+    fn commit(&mut self) -> Vec<(u16, Told)> {
+        self.is_writing = false;
+        let all = self.store().write();
+        if self.random.chance(50) {
+            self.store().rest();
+        }
+        if self.random.chance(50) {
+            let loses = self.planted == Some(Planted::Compaction);
+            let dropped = self.store().compact(loses);
+            self.dropped.extend(dropped);
+        }
+        told(all)
+    }
+
+    fn flush(&mut self) {
+        if std::mem::take(&mut self.is_writing) {
+            self.store().write();
+        }
+        if self.store().is_busy() {
+            self.store().gather();
+            self.store().write();
+        }
+        if !self.store().is_busy() {
+            self.store().close();
+        }
+    }
+
+    fn crash(&mut self) -> Result<Kept, String> {
+        if std::mem::take(&mut self.is_writing) && self.random.chance(500) {
+            // It came some way.
+            self.files.set_faults(Faults { fails: 300, ..self.faults });
+            self.store().write();
+        }
+        self.store = None;
+        if self.random.chance(600) {
+            self.files.lose_power();
+        }
+        if self.planted == Some(Planted::Cut) {
+            let all = self.files.all();
+            if let Some((name, bytes)) = all.iter().rfind(|(name, _)| name.ends_with(".log")) {
+                let kept = bytes.len().saturating_sub(200).max(128);
+                self.files.damage(name, Some(bytes[..kept.min(bytes.len())].to_vec()));
+            }
+        }
+        let before = self.files.copy();
+        let records = self.open()?;
+        if self.planted.is_none() {
+            let now = std::mem::replace(&mut self.files, before);
+            let looked = self.look_for_silent_loss(&records);
+            self.files = now;
+            looked?;
+        }
+        let name = Name::new("dropped").expect("a name");
+        let dropped = self.dropped.iter().flat_map(|id| {
+            let accepted = Record::Accepted {
+                id: *id,
+                function: name,
+                created_ms: 0,
+                payload: Payload::json(""),
+                extra: None,
+                callback_url: None,
+            };
+            [accepted, Record::Forgotten { id: *id }]
+        });
+        Ok(Kept { dropped: dropped.collect(), records })
+    }
+
+    fn repair(&mut self) {
+        self.faults.fails = 0;
+        (self.hangs, self.fills, self.full) = (0, 0, 0);
+        self.files.set_faults(self.faults);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.is_writing || self.store.as_ref().is_some_and(Stepped::is_busy)
+    }
+}

@@ -1,6 +1,6 @@
 //! Numbers in few characters, for columns.
 
-use super::{buckets::Quantile, scrape::Replicas};
+use super::scrape::Replicas;
 
 /// What stands for a number that is not known.
 const UNKNOWN: &str = "-";
@@ -27,16 +27,9 @@ pub(super) fn count(count: f64) -> String {
     }
 }
 
-/// A time: `45µs`, `1.2ms`, `350ms`, `2.5s`, `45s`, `>60s`.
-pub(super) fn quantile(quantile: Option<Quantile>) -> String {
-    match quantile {
-        None => UNKNOWN.to_owned(),
-        Some(Quantile::At(seconds)) => seconds_text(seconds),
-        Some(Quantile::Over(seconds)) => format!(">{}", seconds_text(seconds)),
-    }
-}
-
-fn seconds_text(seconds: f64) -> String {
+/// A time: `45µs`, `1.2ms`, `350ms`, `2.5s`, `45s`.
+pub(super) fn duration(seconds: Option<f64>) -> String {
+    let Some(seconds) = seconds else { return UNKNOWN.to_owned() };
     let (value, unit) = match seconds {
         _ if seconds < 0.000_999_5 => return format!("{:.0}µs", seconds * 1e6),
         _ if seconds < 0.999_5 => (seconds * 1e3, "ms"),
@@ -119,19 +112,18 @@ mod tests {
 
     #[test]
     fn times() {
-        use Quantile::{At, Over};
         for (value, expected) in [
             (None, "-"),
-            (Some(At(0.000_045)), "45µs"),
-            (Some(At(0.000_999_9)), "1.0ms"),
-            (Some(At(0.001)), "1ms"),
-            (Some(At(0.001_25)), "1.2ms"),
-            (Some(At(0.35)), "350ms"),
-            (Some(At(0.999_9)), "1.0s"),
-            (Some(At(2.51)), "2.5s"),
-            (Some(Over(60.0)), ">60s"),
+            (Some(0.000_045), "45µs"),
+            (Some(0.000_999_9), "1.0ms"),
+            (Some(0.001), "1ms"),
+            (Some(0.001_25), "1.2ms"),
+            (Some(0.35), "350ms"),
+            (Some(0.999_9), "1.0s"),
+            (Some(2.51), "2.5s"),
+            (Some(75.0), "75s"),
         ] {
-            assert_eq!(quantile(value), expected, "{value:?}");
+            assert_eq!(duration(value), expected, "{value:?}");
         }
         assert_eq!((uptime(100.0, 105.9), uptime(100.0, 90.0)), ("5s".to_owned(), "0s".to_owned()));
         assert_eq!((uptime(0.0, 5.0), uptime(100.0, 230.0)), ("-".to_owned(), "2m10s".to_owned()));

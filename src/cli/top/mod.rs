@@ -1,11 +1,10 @@
 //! `nanofaas top`: what a server is doing, live.
 //!
-//! A look at the metrics (`source`, `scrape`, `exposition`) and the one before it make a picture (`picture`,
-//! `buckets`): rates and quantiles are of the second between the two. On a terminal the picture, the order and the
+//! A look at the metrics (`source`, `scrape`, `exposition`) and the one before it make a picture (`picture`): rates are of
+//! the second between the two, quantiles those that the server tells. On a terminal the picture, the order and the
 //! filter (`state`, `columns`, `keys`) are drawn again and again (`view`, `live`, `screen`); otherwise, and with
 //! `--once`, it is printed (`once`).
 
-mod buckets;
 mod columns;
 mod exposition;
 mod figures;
@@ -31,11 +30,13 @@ use super::{Target, client::Session, failure::Failure, output::Output};
 
 /// Arguments of `top`.
 #[derive(Args)]
-#[command(after_help = "Columns, all of the last second:\n  \
+#[command(after_help = "Columns, of the last second but for P50 and P99:\n  \
     RATE/S, ERR/S, RETRY/S  new executions; failures and missed deadlines; retries\n  \
-    P50, P99                from acceptance to end, all attempts included\n  \
+    P50, P99                from acceptance to end, all attempts included, of the last one to two minutes\n  \
     QUEUE, BUSY             what waits; slots in use of those there are\n  \
     REPL                    replicas ready of those wanted\n\n\
+    Above them, of all functions: p99 of the slowest one; answers of the API by class of their status; requests that\n\
+    were refused, by reason (as nanofaas_refusals_total).\n\n\
     Keys: q quits, arrows sort and scroll, / filters by name, p pauses, ? shows all of them.\n\
     Without a terminal top prints once, as with --once.\n\n\
     Examples:\n  \

@@ -5,7 +5,6 @@ use std::{process::ExitCode, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    buckets::Quantile,
     columns::{Column, Order},
     figures,
     picture::{Picture, Row},
@@ -32,6 +31,7 @@ pub(super) async fn run(mut source: Source, output: &Output) -> Result<ExitCode,
     } else {
         note(&header::server(&picture.process, picture.cpus));
         note(&header::total(&picture));
+        note(&header::answers(&picture, usize::MAX));
         output.table(&table(&rows))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -49,7 +49,7 @@ fn table(rows: &[&Row]) -> Table {
     table
 }
 
-/// Quantiles beyond the last bucket are null, as are rates that are not known.
+/// What is not known is null; of the reasons of refusals those are there that occurred.
 fn object(picture: &Picture, rows: &[&Row]) -> Value {
     let process = &picture.process;
     json!({
@@ -59,6 +59,8 @@ fn object(picture: &Picture, rows: &[&Row]) -> Value {
             "drift": process.drift,
             "residentBytes": process.resident_bytes,
             "cpus": picture.cpus,
+            "answersPerSecond": picture.answers.as_ref().map(|answers| by_name(&answers.classes)),
+            "refusalsPerSecond": picture.answers.as_ref().map(|answers| by_name(&answers.refusals)),
         },
         "total": numbers(&picture.total),
         "functions": rows.iter().map(|row| {
@@ -73,11 +75,12 @@ fn object(picture: &Picture, rows: &[&Row]) -> Value {
     })
 }
 
+fn by_name(rates: &[(String, f64)]) -> Value {
+    rates.iter().map(|(name, rate)| (name.clone(), json!(rate))).collect::<serde_json::Map<_, _>>().into()
+}
+
 fn numbers(row: &Row) -> Value {
-    let ms = |quantile: Option<Quantile>| match quantile {
-        Some(Quantile::At(seconds)) => Some(seconds * 1e3),
-        _ => None,
-    };
+    let ms = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1e3);
     json!({
         "ratePerSecond": row.rate,
         "p50Ms": ms(row.p50),

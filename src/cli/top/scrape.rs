@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    buckets::Buckets,
-    exposition::{Sample, samples},
-};
+use super::exposition::{Sample, samples};
 
 /// One look.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Scrape {
     pub(super) process: Process,
+    /// What callers were answered; `None` when the server does not say.
+    pub(super) answers: Option<Answers>,
     /// Functions by name.
     pub(super) functions: BTreeMap<String, Function>,
 }
@@ -28,6 +27,15 @@ pub(super) struct Process {
     pub(super) drift: f64,
 }
 
+/// Answers of the API.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Answers {
+    /// By class of their status, all routes together: `2xx`.
+    pub(super) classes: BTreeMap<String, f64>,
+    /// Requests that were refused, by reason: `queue_full`.
+    pub(super) refusals: BTreeMap<String, f64>,
+}
+
 /// One function.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Function {
@@ -36,8 +44,9 @@ pub(super) struct Function {
     pub(super) errors: f64,
     pub(super) timeouts: f64,
     pub(super) retries: f64,
-    /// From acceptance to end.
-    pub(super) latency: Buckets,
+    /// From acceptance to end, in seconds, of what is recent; `None` when nothing ended.
+    pub(super) p50: Option<f64>,
+    pub(super) p99: Option<f64>,
     pub(super) queue_depth: f64,
     pub(super) in_flight: f64,
     pub(super) concurrency: f64,
@@ -62,8 +71,20 @@ impl Scrape {
     fn take(&mut self, sample: &Sample<'_>) -> bool {
         match sample.name.split_once('_') {
             Some(("function", metric)) => self.take_of_function(metric, sample),
-            _ => self.process.take(sample),
+            _ => self.take_of_answers(sample) || self.process.take(sample),
         }
+    }
+
+    fn take_of_answers(&mut self, sample: &Sample<'_>) -> bool {
+        type Counts = fn(&mut Answers) -> &mut BTreeMap<String, f64>;
+        let (label, counts): (&str, Counts) = match sample.name {
+            "nanofaas_http_responses_total" => ("class", |answers| &mut answers.classes),
+            "nanofaas_refusals_total" => ("reason", |answers| &mut answers.refusals),
+            _ => return false,
+        };
+        let Some(value) = sample.label(label) else { return false };
+        *counts(self.answers.get_or_insert_default()).entry(value.into_owned()).or_default() += sample.value;
+        true
     }
 
     fn take_of_function(&mut self, metric: &str, sample: &Sample<'_>) -> bool {
@@ -76,7 +97,7 @@ impl Scrape {
             "queue_depth" => Some(|function| &mut function.queue_depth),
             "in_flight" => Some(|function| &mut function.in_flight),
             "effective_concurrency" => Some(|function| &mut function.concurrency),
-            "e2e_latency_seconds_bucket" | "replicas" => None,
+            "e2e_latency_ms_seconds" | "replicas" => None,
             _ => return false,
         };
         let Some(name) = sample.label("function") else { return false };
@@ -94,10 +115,15 @@ impl Scrape {
                     _ => return false,
                 }
             }
-            (None, _) => match sample.label("le").map(|bound| bound.parse()) {
-                Some(Ok(bound)) => function.latency.set(bound, sample.value),
-                _ => return false,
-            },
+            (None, _) => {
+                // Not a number: nothing ended.
+                let seconds = Some(sample.value).filter(|seconds| !seconds.is_nan());
+                match sample.label("quantile").as_deref() {
+                    Some("0.5") => function.p50 = seconds,
+                    Some("0.99") => function.p99 = seconds,
+                    _ => return false,
+                }
+            }
         }
         true
     }
@@ -131,21 +157,26 @@ mod tests {
             function_inFlight{function=\"a\"} 99\nfunction_effective_concurrency{function=\"a\"} 6\n\
             function_replicas{function=\"b\",state=\"desired\"} 3\nfunction_replicas{function=\"b\",state=\"ready\"} 1\n\
             function_e2e_latency_seconds_bucket{function=\"a\",le=\"0.1\"} 5\n\
-            function_e2e_latency_seconds_bucket{function=\"a\",le=\"+Inf\"} 7\n\
-            function_e2e_latency_seconds_sum{function=\"a\"} 1.5\n\
+            function_e2e_latency_ms_seconds{function=\"a\",quantile=\"0.5\"} 0.012\n\
+            function_e2e_latency_ms_seconds{function=\"a\",quantile=\"0.95\"} 0.02\n\
+            function_e2e_latency_ms_seconds{function=\"a\",quantile=\"0.99\"} 0.031\n\
+            function_e2e_latency_ms_seconds_sum{function=\"a\"} 1.5\n\
+            function_e2e_latency_ms_seconds{function=\"b\",quantile=\"0.5\"} NaN\n\
+            nanofaas_http_responses_total{route=\"/v1/functions\",class=\"2xx\"} 3\n\
+            nanofaas_http_responses_total{route=\"other\",class=\"2xx\"} 4\n\
+            nanofaas_http_responses_total{route=\"other\",class=\"4xx\"} 1\n\
+            nanofaas_refusals_total{reason=\"queue_full\"} 1\n\
             nanofaas_accounting_drift 0\nnanofaas_shard_functions{shard=\"0\"} 1\n\
             nanofaas_shard_functions{shard=\"1\"} 1\nprocess_cpu_seconds_total 1.25\n\
             process_resident_memory_bytes 1048576\nprocess_start_time_seconds 1000\n";
         let scrape = Scrape::read(text).expect("ours");
-        let mut latency = Buckets::default();
-        latency.set(0.1, 5.0);
-        latency.set(f64::INFINITY, 7.0);
         let one = Function {
             invocations: 7.0,
             errors: 2.0,
             timeouts: 1.0,
             retries: 3.0,
-            latency,
+            p50: Some(0.012),
+            p99: Some(0.031),
             queue_depth: 4.0,
             in_flight: 5.0,
             concurrency: 6.0,
@@ -160,7 +191,11 @@ mod tests {
             drift: 0.0,
         };
         let functions = [("a".to_owned(), one), ("b".to_owned(), other)].into();
-        assert_eq!(scrape, Scrape { process, functions });
+        let counts =
+            |counts: &[(&str, f64)]| counts.iter().map(|(of, count)| ((*of).to_owned(), *count)).collect();
+        let classes = counts(&[("2xx", 7.0), ("4xx", 1.0)]);
+        let answers = Some(Answers { classes, refusals: counts(&[("queue_full", 1.0)]) });
+        assert_eq!(scrape, Scrape { process, answers, functions });
     }
 
     #[test]

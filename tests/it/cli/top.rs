@@ -16,7 +16,7 @@ use super::{
     fake::Fake,
     program::{Run, program, run},
 };
-use crate::support::{Server, Terminal};
+use crate::support::{Client, Server, Terminal};
 
 /// A server whose function is called all the time, until this is dropped.
 struct Busy {
@@ -85,6 +85,7 @@ fn once_prints_a_table_of_what_happens() {
         assert!(!["0", "-"].contains(&lines[1][2]) && lines[1][3] != "-", "no rate: {run:?}");
         assert_eq!(lines[2], ["idle-echo", "LOCAL", "0", "-", "-", "0", "0", "0/4", "-", "0"]);
         assert!(run.stderr.contains(" shard") && run.stderr.contains("2 functions"), "{run:?}");
+        assert!(run.stderr.contains("2xx ") && run.stderr.contains("5xx 0/s  refused 0/s"), "{run:?}");
     }
 }
 
@@ -102,6 +103,64 @@ fn once_prints_an_object_for_programs() {
     // As many as the placement makes of two workers.
     assert!(object["server"]["shards"].as_u64().is_some_and(|shards| shards > 0), "{object}");
     assert_eq!(object["server"]["drift"], json!(0.0));
+    let answers = &object["server"]["answersPerSecond"];
+    assert!(answers["2xx"].as_f64().is_some_and(|rate| rate > 0.0), "{object}");
+    assert_eq!((&answers["5xx"], &object["server"]["refusalsPerSecond"]), (&json!(0.0), &json!({})));
+}
+
+#[test]
+fn quantiles_are_those_of_the_summaries() {
+    let server = Server::start(&[]);
+    server.register(json!({ "name": "echo", "executionMode": "LOCAL", "image": "none" }));
+    (0..20).for_each(|_| assert_eq!(server.invoke("echo", json!(1)).status, 200));
+    let told = |server: &Server, quantile: &str| {
+        let start = format!("function_e2e_latency_ms_seconds{{function=\"echo\",quantile=\"{quantile}\"}} ");
+        let text = Client::connect(server.management).send("GET", "/metrics", &[], b"").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(&start)).expect("a summary");
+        value.parse::<f64>().expect("a number") * 1e3
+    };
+    let mut command = program(&["top", "-o", "json", "--endpoint", &format!("http://{}", server.api)]);
+    let run = run(command.args(["--management", &format!("http://{}", server.management)]));
+    let object: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    for (name, quantile) in [("p50Ms", "0.5"), ("p99Ms", "0.99")] {
+        let told = told(&server, quantile);
+        for shown in [&object["functions"][0][name], &object["total"][name]] {
+            assert!(
+                shown.as_f64().is_some_and(|shown| (shown - told).abs() < 1e-9),
+                "{name} {told}: {object}"
+            );
+        }
+    }
+}
+
+#[test]
+fn refusals_by_reason_and_answers_by_class() {
+    let busy = Busy::start(&[]);
+    let is_over = Arc::clone(&busy.is_over);
+    let mut client = busy.server.client();
+    let stranger = std::thread::spawn(move || {
+        while !is_over.load(Ordering::Relaxed) {
+            let answer = client.send("GET", "/v1/functions/nobody", &[], b"");
+            assert_eq!(answer.status, 404);
+        }
+    });
+    let once = run(&mut busy.top(&["--once"]));
+    assert!(once.stderr.contains("/s: not_found "), "{once:?}");
+    let once = run(&mut busy.top(&["--once", "-o", "json"]));
+    let object: Value = serde_json::from_str(&once.stdout).expect("JSON");
+    let server = &object["server"];
+    for rate in [&server["refusalsPerSecond"]["not_found"], &server["answersPerSecond"]["4xx"]] {
+        assert!(rate.as_f64().is_some_and(|rate| rate > 0.0), "{object}");
+    }
+    let mut terminal = Terminal::start(&busy.top(&[]), 80);
+    terminal.await_text("/s: not_found ");
+    let text = terminal.text();
+    let line = text.lines().find(|line| line.starts_with("2xx ")).expect("its line");
+    assert!(line.contains("  4xx ") && line.contains("  5xx 0/s  refused "), "{text}");
+    terminal.press("q");
+    assert_eq!(terminal.wait(), Some(0));
+    drop(busy);
+    stranger.join().expect("no panic");
 }
 
 #[test]

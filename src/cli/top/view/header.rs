@@ -1,4 +1,4 @@
-//! The server as a whole: two lines and a curve.
+//! The server as a whole: three lines and a curve.
 
 use ratatui::{
     Frame,
@@ -8,7 +8,12 @@ use ratatui::{
 };
 
 use super::{Look, Tone};
-use crate::cli::top::{figures, picture::Picture, scrape::Process, state::State};
+use crate::cli::top::{
+    figures,
+    picture::{AnswerRates, Picture},
+    scrape::Process,
+    state::State,
+};
 
 /// Width of the text beside the curve.
 const CAPTION: u16 = 14;
@@ -32,7 +37,7 @@ pub(in crate::cli::top) fn total(picture: &Picture) -> String {
         "{}  {} calls/s  p99 {}  err {}/s  retry {}/s  busy {}  queue {}",
         counted(picture.rows.len(), "function"),
         figures::rate(total.rate),
-        figures::quantile(total.p99),
+        total.p99.map_or(figures::duration(None), |p99| format!("≤{}", figures::duration(Some(p99)))),
         figures::rate(total.errors),
         figures::rate(total.retries),
         figures::count(total.in_flight),
@@ -40,16 +45,50 @@ pub(in crate::cli::top) fn total(picture: &Picture) -> String {
     )
 }
 
+/// What callers are answered, by class, and why they are refused, as one line of this width at most: the most frequent
+/// reason always, the others while there is room.
+pub(in crate::cli::top) fn answers(picture: &Picture, width: usize) -> String {
+    let Some(answers) = &picture.answers else { return "2xx -  4xx -  5xx -  refused -".to_owned() };
+    let mut line = String::new();
+    for (class, rate) in &answers.classes {
+        line.push_str(&format!("{class} {}/s  ", figures::rate(Some(*rate))));
+    }
+    // Folded from 0: an empty sum of floating point numbers is -0.
+    let refused = answers.refusals.iter().fold(0.0, |sum, (_, rate)| sum + rate);
+    line.push_str(&format!("refused {}/s", figures::rate(Some(refused))));
+    for (at, (reason, rate)) in answers.refusals.iter().enumerate() {
+        let text = format!("{} {reason} {}", if at == 0 { ':' } else { ',' }, figures::rate(Some(*rate)));
+        let left = answers.refusals.len() - at;
+        // Behind it, there has to be room to say how many are missing.
+        let needed = if left == 1 { 0 } else { format!(", {} more", left - 1).len() };
+        if at > 0 && line.len() + text.len() + needed > width {
+            line.push_str(&format!(", {left} more"));
+            break;
+        }
+        line.push_str(&text);
+    }
+    line
+}
+
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look) {
     let mut first = vec![Span::styled(look.address.clone(), look.style(Tone::Strong))];
-    let mut second = Line::default();
+    let (mut second, mut third) = (Line::default(), Line::default());
     if let Some(picture) = &state.picture {
         let has_drifted = picture.process.drift != 0.0;
         let tone = if has_drifted { Tone::Bad } else { Tone::Plain };
         first.push(Span::styled(format!("  {}", server(&picture.process, picture.cpus)), look.style(tone)));
         second = Line::raw(total(picture));
+        let answered = picture.answers.as_ref();
+        let has_failed =
+            |answers: &AnswerRates| answers.classes.iter().any(|(of, rate)| of == "5xx" && *rate > 0.0);
+        let tone = match answered {
+            Some(answers) if has_failed(answers) => Tone::Bad,
+            Some(answers) if !answers.refusals.is_empty() => Tone::Warning,
+            _ => Tone::Plain,
+        };
+        third = Line::styled(answers(picture, area.width.into()), look.style(tone));
     }
-    frame.render_widget(Paragraph::new(vec![Line::from(first), second]), area);
+    frame.render_widget(Paragraph::new(vec![Line::from(first), second, third]), area);
 }
 
 /// Total rates of the last minutes, the newest at the right end.

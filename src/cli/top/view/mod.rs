@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! http://127.0.0.1:8081  up 12m04s  cpu 132%  45.2 MiB  2 shards  drift 0
-//! 3 functions  1203 calls/s  p99 2.1ms  err 0/s  …
+//! 3 functions  1203 calls/s  p99 ≤2.1ms  err 0/s  …
+//! 2xx 1203/s  4xx 12/s  5xx 0/s  refused 12/s: queue_full 12
 //! calls/s  ▁▂▃▅▇▆▅
 //! cannot reach …, retrying                       (only then)
 //! FUNCTION   MODE    RATE/S   P50 …
@@ -28,9 +29,11 @@ use ratatui::{
 
 use super::state::State;
 
+/// Lines about the server as a whole.
+const HEAD_LINES: u16 = 3;
 /// Lines of the curve, and the height of a terminal that has room for them.
 const CURVE_LINES: u16 = 2;
-const CURVE_HEIGHT_MIN: u16 = 14;
+const CURVE_HEIGHT_MIN: u16 = 15;
 
 /// What is the same in every drawing.
 pub(super) struct Look {
@@ -85,7 +88,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, look: &Look) {
     let curve_lines = if area.height >= CURVE_HEIGHT_MIN { CURVE_LINES } else { 0 };
     let problem_lines = u16::from(state.problem.is_some());
     let [head, curve, problem, body, foot] = Layout::vertical([
-        Constraint::Length(2),
+        Constraint::Length(HEAD_LINES),
         Constraint::Length(curve_lines),
         Constraint::Length(problem_lines),
         Constraint::Fill(1),

@@ -54,6 +54,13 @@ fn succeeded(content_type: Option<&str>, body: Bytes, raw: bool, bad_output: &mu
         return Outcome::Success(Output::null());
     }
     match MediaType::of(content_type.map(str::as_bytes)) {
+        MediaType::Json | MediaType::Text if std::str::from_utf8(&body).is_err() => {
+            let message = "The function answered bytes that are not UTF-8, which a JSON call cannot carry; answer \
+                           without compression (Content-Encoding) and in UTF-8, or call it with another Content-Type \
+                           (raw mode)";
+            let failure = Box::new(Failure::new(BAD_OUTPUT, message));
+            Outcome::Failure { failure, retryable: false, retry_after_ms: None }
+        }
         MediaType::Json if is_json(&body) => {
             let body = body.slice_ref(body.trim_ascii());
             Outcome::Success(Output { body, kind: OutputKind::Json })
@@ -127,10 +134,6 @@ struct Said {
 }
 
 fn text_output(body: Bytes) -> Output {
-    let body = match std::str::from_utf8(&body) {
-        Ok(_) => body,
-        Err(_) => String::from_utf8_lossy(&body).into_owned().into(),
-    };
     Output { body, kind: OutputKind::Text }
 }
 
@@ -250,6 +253,23 @@ mod tests {
         let report = classify(&head, Bytes::from_static(b"\x89PNG"), false);
         let Outcome::Failure { failure, retryable: false, .. } = report.outcome else { panic!("{report:?}") };
         assert_eq!(failure.code, BAD_OUTPUT);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_kept_or_refused() {
+        for content_type in ["application/json", "text/plain"] {
+            for body in [&b"\x1f\x8b\x08\x00"[..], b"\"\xe9\""] {
+                let head = head(200, &[("content-type", content_type), ("content-encoding", "gzip")]);
+                let report = classify(&head, Bytes::from_static(body), false);
+                let Outcome::Failure { failure, retryable: false, .. } = report.outcome else {
+                    panic!("{report:?}")
+                };
+                assert_eq!(failure.code, BAD_OUTPUT);
+                let report = classify(&head, Bytes::from_static(body), true);
+                let Outcome::Success(output) = report.outcome else { panic!("{report:?}") };
+                assert_eq!(output.body, body);
+            }
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn an_answer_that_json_cannot_carry_is_an_error_and_not_retried() {
 }
 
 #[test]
-fn text_that_is_not_utf8_is_still_a_string() {
+fn text_that_is_not_utf8_is_refused_and_not_changed() {
     let server = Server::start(&[]);
     let function = Function::start(|call| match call.json()["input"].as_str() {
         Some("text") => Reply::new(200, "text/plain; charset=latin1", b"caf\xe9"),
@@ -72,9 +72,11 @@ fn text_that_is_not_utf8_is_still_a_string() {
     server.pool("f", &function, json!({}));
     for input in ["text", "json"] {
         let body = server.invoke("f", json!(input)).json();
-        assert!(body["output"].as_str().is_some_and(|text| text.contains("caf")), "{body}");
+        assert_eq!(body["error"]["code"], "FUNCTION_BAD_OUTPUT", "{body}");
+        let message = body["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("UTF-8") && message.contains("raw mode"), "{message}");
     }
-    assert_eq!(server.metric("function_bad_output_total{function=\"f\"}"), 1.0);
+    assert_eq!(function.calls(), 2);
 }
 
 #[test]

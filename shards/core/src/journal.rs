@@ -182,6 +182,8 @@ pub(crate) enum Promise {
     Replay(ExecutionKey, Ticket),
     /// Nothing but the answer: the execution was there already.
     Answer(ExecutionId, Ticket),
+    /// The same for the address that its result goes to.
+    Address(ExecutionId, Ticket),
     /// A function waits for it to become visible.
     Register(FunctionKey),
     /// A function waits for it to be taken down.
@@ -204,7 +206,8 @@ impl Promise {
         match self {
             Promise::Accept(of, _) | Promise::Replay(of, _) => *of == key,
             Promise::Answer(of, _) => *of == id,
-            Promise::Register(_)
+            Promise::Address(..)
+            | Promise::Register(_)
             | Promise::Remove(_)
             | Promise::Purge(..)
             | Promise::Drain(_)

@@ -89,6 +89,14 @@ impl Failure {
         Failure { code: Cow::Borrowed(code), message: message.into(), body: None }
     }
 
+    /// A function promised to report an attempt by callback, and did not.
+    pub(crate) fn no_callback(limit_ms: u32) -> Failure {
+        let message = format!(
+            "The function promised a callback and sent none within {limit_ms} ms; check CALLBACK_URL and its log"
+        );
+        Failure::new(code::FUNCTION_TIMEOUT, message)
+    }
+
     /// Bytes that count against the retention budget.
     pub fn bytes(&self) -> u64 {
         (self.code.len() + self.message.len()) as u64 + self.body.as_ref().map_or(0, Output::bytes)

@@ -129,11 +129,15 @@ pub struct Recovery {
 }
 
 /// An attempt that was made before its execution was accepted.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Early {
     attempt: u32,
-    /// How it failed, if it has come to an end.
+    /// It has not come to an end.
+    is_interrupted: bool,
+    /// How it failed, or the one before it.
     failure: Option<Box<Failure>>,
+    /// Attempts during which a replica ended.
+    crashes: u32,
 }
 
 impl Recovery {
@@ -156,22 +160,22 @@ impl Recovery {
                 self.functions.insert(spec.name, spec);
             }
             Record::Accepted { id, function, created_ms, payload, extra, callback_url } => {
-                // Written once more, because it was not certain whether it had been written.
+                // Written once more, because it was not certain whether it had been written, or because it has an address now.
+                if let Some(known) = self.executions.get_mut(&id) {
+                    known.callback_url = known.callback_url.take().or(callback_url);
+                    return;
+                }
                 let early = self.early.remove(&id);
                 self.executions.entry(id).or_insert_with(|| {
                     let starts = self.starts;
                     let execution =
                         StoredExecution::new(id, function, created_ms, payload, extra, count, starts);
-                    let Some(Early { attempt, failure }) = early else {
-                        return Box::new(StoredExecution { callback_url, ..execution });
-                    };
-                    let crashed =
-                        failure.as_ref().is_some_and(|failure| failure.code == code::FUNCTION_CRASHED);
-                    let (is_interrupted, last_failure) = (failure.is_none(), failure);
+                    let Early { attempt, is_interrupted, failure: last_failure, crashes } =
+                        early.unwrap_or_default();
                     Box::new(StoredExecution {
                         callback_url,
                         attempt,
-                        crashes: u32::from(crashed),
+                        crashes,
                         is_interrupted,
                         last_failure,
                         ..execution
@@ -187,7 +191,10 @@ impl Recovery {
                     Box::new(StoredExecution { attempt, last_failure, ..execution })
                 });
                 if kept.end.is_none() {
+                    // It may have ended by a caller's deadline.
+                    let last_failure = kept.last_failure.clone();
                     kept.apply(Record::Ended { id, end, dead }, count);
+                    kept.last_failure = last_failure;
                 }
             }
             Record::Forgotten { id } => {
@@ -202,18 +209,19 @@ impl Recovery {
             | Record::Purged { id }
             | Record::Delivered { id, .. } => {
                 if let Some(execution) = self.executions.get_mut(&id) {
-                    execution.starts = self.starts;
+                    execution.taken_back(self.starts);
                     execution.apply(record, count);
                     return;
                 }
                 match record {
                     Record::Attempted { attempt, .. } => {
-                        self.early.insert(id, Early { attempt, failure: None });
+                        let early = self.early.entry(id).or_default();
+                        (early.attempt, early.is_interrupted) = (attempt, true);
                     }
                     Record::Requeued { failure, .. } => {
-                        if let Some(early) = self.early.get_mut(&id) {
-                            early.failure = Some(Box::new(failure));
-                        }
+                        let early = self.early.entry(id).or_default();
+                        early.crashes += u32::from(failure.code == code::FUNCTION_CRASHED);
+                        (early.failure, early.is_interrupted) = (Some(Box::new(failure)), false);
                     }
                     _ => {}
                 }
@@ -269,6 +277,10 @@ impl StoredExecution {
                 self.order = count;
             }
             Record::Ended { end, dead, .. } => {
+                if let EndResult::TimedOut { limit_ms, .. } = end.result {
+                    // Only what was to be reported by callback ends like this once it is accepted.
+                    self.last_failure = Some(Box::new(Failure::no_callback(limit_ms)));
+                }
                 self.is_interrupted = false;
                 self.end = Some(end);
                 self.delivery = None;
@@ -309,8 +321,26 @@ impl StoredExecution {
             self.drop_payload();
             return;
         }
+        self.unrecorded = self.unrecorded_by(starts);
+    }
+
+    /// Attempts that may have been made without a record when so many servers have started.
+    fn unrecorded_by(&self, starts: u64) -> u32 {
         let servers = u32::try_from(starts.saturating_sub(self.starts)).unwrap_or(u32::MAX);
-        self.unrecorded = servers.saturating_add(u32::from(!self.is_interrupted));
+        servers.saturating_add(u32::from(!self.is_interrupted))
+    }
+
+    /// A server writes about it. If that is another one than before, it was given back to it, with the numbers left out that
+    /// may have been used: they stay left out, whatever becomes of it there.
+    fn taken_back(&mut self, starts: u64) {
+        if self.end.is_none() && starts > self.starts {
+            let unrecorded = self.unrecorded_by(starts - 1);
+            let uncounted = unrecorded.saturating_add(u32::from(self.is_interrupted));
+            self.attempt = self.attempt.saturating_add(unrecorded);
+            self.attempts_before = self.attempts_before.saturating_add(uncounted).min(self.attempt);
+            self.is_interrupted = false;
+        }
+        self.starts = starts;
     }
 
     /// What has ended is not sent again, unless it is a dead letter.

@@ -46,11 +46,33 @@ pub enum Sabotage {
     DownEndpointUsed,
     /// Accepted executions that wait for a function that is removed are no dead letters.
     RemovalDropsCalls,
+    /// Replicas that went away are called on.
+    StaleReplicaCalled,
+    /// Who waits for an end waits half as long.
+    WatchEndsEarly,
+    /// What waits is given up at half its age.
+    AgesTooFast,
+    /// A queue is said to be full when it is half full.
+    QueueHalfUsed,
+    /// A key finds its execution, whatever is sent with it.
+    DigestIgnored,
+    /// Outputs of synchronous executions are dropped as soon as another one ends.
+    OutputDroppedAtOnce,
+    /// A function that has more to do after its turn has no other one until something else happens to it.
+    TurnForgotten,
+    /// A retry keeps the time at which the attempt before was sent.
+    TimesKept,
+    /// Results go to an address that nobody gave.
+    DeliveredElsewhere,
+    /// What waits is said to run when it is to be cancelled.
+    CancelRefused,
+    /// Who is refused for a full queue may come back at once.
+    ComesBackAtOnce,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 21] = [
+    pub const ALL: [Sabotage; 32] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -72,6 +94,17 @@ impl Sabotage {
         Sabotage::PoisonForgotten,
         Sabotage::DownEndpointUsed,
         Sabotage::RemovalDropsCalls,
+        Sabotage::StaleReplicaCalled,
+        Sabotage::WatchEndsEarly,
+        Sabotage::AgesTooFast,
+        Sabotage::QueueHalfUsed,
+        Sabotage::DigestIgnored,
+        Sabotage::OutputDroppedAtOnce,
+        Sabotage::TurnForgotten,
+        Sabotage::TimesKept,
+        Sabotage::DeliveredElsewhere,
+        Sabotage::CancelRefused,
+        Sabotage::ComesBackAtOnce,
     ];
 }
 

@@ -16,6 +16,16 @@ pub enum Sabotage {
     RecordLost,
     /// Recovery does not read which attempts were made.
     AttemptsForgotten,
+    /// Recovery does not read which keys calls were made with.
+    KeysForgotten,
+    /// Recovery does not read where results go.
+    AddressesForgotten,
+    /// Recovery reads deliveries that were not.
+    DeliveriesMadeUp,
+    /// Recovery does not read how long calls may wait.
+    AgesForgotten,
+    /// Recovery gives executions back in another order.
+    OrderForgotten,
     /// Answers to other threads are lost now and then.
     AnswerLost,
     /// What a full mailbox does not take is dropped without a word.
@@ -43,6 +53,11 @@ impl Sabotage {
             Sabotage::DiskLies,
             Sabotage::RecordLost,
             Sabotage::AttemptsForgotten,
+            Sabotage::KeysForgotten,
+            Sabotage::AddressesForgotten,
+            Sabotage::DeliveriesMadeUp,
+            Sabotage::AgesForgotten,
+            Sabotage::OrderForgotten,
             Sabotage::AnswerLost,
             Sabotage::RefusalLost,
             Sabotage::DeadlineOverslept,

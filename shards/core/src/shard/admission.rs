@@ -28,6 +28,8 @@ enum Admission {
     Created(ExecutionKey),
     /// An earlier execution with the same key answers it, as soon as its record is safe.
     Accepted(ExecutionKey, ExecutionId),
+    /// The same, as soon as it is written down that its result goes to the address that came with the call.
+    Addressed(ExecutionKey, ExecutionId),
     /// The same for one that has ended and is on no record yet.
     Ended(ExecutionKey, Idempotency),
     /// An earlier execution with the same key answers it.
@@ -44,6 +46,7 @@ impl Shard {
             Ok(Admission::Created(execution)) if accepted => self.accept(execution, ticket, fx),
             Ok(Admission::Created(execution)) => self.dispatch_or_enqueue(execution, fx),
             Ok(Admission::Accepted(execution, id)) => self.accept_running(execution, id, ticket, fx),
+            Ok(Admission::Addressed(execution, id)) => self.accept_addressed(execution, id, ticket, fx),
             Ok(Admission::Ended(execution, key)) => self.accept_ended(execution, key, ticket, fx),
             Ok(Admission::Answered(answer)) => fx.reply(ticket, answer),
             Ok(Admission::Joined) => {}
@@ -90,8 +93,18 @@ impl Shard {
                 self.admit_to_sync_queue(key)?;
             }
             let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
-            if let Some(refusal) = queue_refusal(function) {
+            let half_full = self.sabotaged.by(Sabotage::QueueHalfUsed)
+                && function.waiting_count() * 2 > function.policy.queue_size;
+            if let Some(refusal) = queue_refusal(function).or_else(|| {
+                let queue_depth = function.policy.queue_size;
+                half_full.then_some(Refusal::QueueFull { queue_depth, est_wait_us: None, retry_after_s: 1 })
+            }) {
                 function.counters.queue_rejections += 1;
+                if self.sabotaged.by(Sabotage::ComesBackAtOnce)
+                    && let Refusal::QueueFull { queue_depth, est_wait_us, .. } = refusal
+                {
+                    return Err(Refusal::QueueFull { queue_depth, est_wait_us, retry_after_s: 0 });
+                }
                 return Err(refusal);
             }
             if self.queued_bytes + call.payload.bytes() > self.granted_bytes {
@@ -127,7 +140,7 @@ impl Shard {
         if execution.live.is_none() && claim.is_expired(self.now.mono_us, self.limits.keys_ttl_us) {
             return Ok(None);
         }
-        if claim.digest != sent.digest {
+        if claim.digest != sent.digest && !self.sabotaged.by(Sabotage::DigestIgnored) {
             return Err(Refusal::KeyReused);
         }
         if accepted && execution.state.is_terminal() {
@@ -139,11 +152,15 @@ impl Shard {
         }
         if accepted {
             // One result is delivered to one address: the first that was given.
-            if execution.delivery.is_none() {
+            let addressed = execution.delivery.is_none() && callback_url.is_some();
+            if addressed {
                 execution.delivery = callback_url.clone().map(ResultDelivery::new);
             }
             self.accepted_count += usize::from(!execution.accepted);
-            return Ok(Some(Admission::Accepted(claim.execution, execution.id)));
+            return Ok(Some(match addressed && execution.accepted && !execution.unwritten {
+                true => Admission::Addressed(claim.execution, execution.id),
+                false => Admission::Accepted(claim.execution, execution.id),
+            }));
         }
         if let Some(answer) = execution.answer() {
             return Ok(Some(Admission::Answered(answer)));
@@ -283,6 +300,9 @@ impl Shard {
         let Some(key) = self.find_key(id) else {
             return fx.reply(ticket, Answer::Refused(Refusal::ExecutionNotFound));
         };
+        if self.sabotaged.by(Sabotage::CancelRefused) {
+            return fx.reply(ticket, Answer::Refused(Refusal::NotCancellable(State::Running)));
+        }
         if self.executions.get(key).is_some_and(|execution| execution.state == State::Queued) {
             let failure = Failure::new(code::CANCELLED, "The execution was cancelled while it was queued");
             self.finish(key, State::Error, Ending::Failed(Box::new(failure)), fx);

@@ -11,7 +11,7 @@ use crate::{
     function::{Function, Life},
     id::ExecutionId,
     input::{Outcome, Report, Ticket},
-    journal::{End, EndResult},
+    journal::{End, EndResult, Record},
     payload::{Failure, Output, code},
     sabotage::Sabotage,
     shard::{AttemptKey, ExecutionKey, FunctionKey, Shard},
@@ -144,14 +144,14 @@ impl Shard {
                 .executions
                 .get(execution)
                 .is_none_or(|execution| execution.attempts_made() >= execution.attempts_of(&function.policy));
-        let message = if promised {
-            format!(
-                "The function promised a callback and sent none within {limit_ms} ms; check CALLBACK_URL and its log"
-            )
+        let failure = Box::new(if promised {
+            Failure::no_callback(limit_ms)
         } else {
-            format!("The function did not answer within {limit_ms} ms; raise `timeoutMs` or make it faster")
-        };
-        let failure = Box::new(Failure::new(code::FUNCTION_TIMEOUT, message));
+            let message = format!(
+                "The function did not answer within {limit_ms} ms; raise `timeoutMs` or make it faster"
+            );
+            Failure::new(code::FUNCTION_TIMEOUT, message)
+        });
         if promised && last {
             if let Some(execution) = self.executions.get_mut(execution) {
                 execution.last_failure = Some(failure);
@@ -271,7 +271,13 @@ impl Shard {
                     });
                 let expires_us = execution.live.as_ref().map_or(0, |live| live.expires_us);
                 if again && expires_us != 0 && expires_us <= self.now.mono_us {
-                    execution.last_failure = Some(Box::new(Failure { body: None, ..*failure }));
+                    let failure = Failure { body: None, ..*failure };
+                    let id = execution.id;
+                    execution.last_failure = Some(Box::new(failure.clone()));
+                    if execution.accepted {
+                        // Its end says nothing of it.
+                        self.write(Record::Requeued { id, failure }, fx);
+                    }
                     self.expire(key, fx);
                 } else if again {
                     self.retry(key, failure, retry_after_ms, fx);

@@ -7,6 +7,7 @@ use crate::{
     execution::ResultDelivery,
     id::ExecutionId,
     journal::Record,
+    sabotage::Sabotage,
     shard::{ExecutionKey, Shard},
 };
 
@@ -28,7 +29,10 @@ impl Shard {
         let Some(delivery) = execution.delivery.as_mut() else { return };
         // A replay ends a second time, with another result.
         delivery.state = pending();
-        let url = delivery.url.clone();
+        let url = match self.sabotaged.by(Sabotage::DeliveredElsewhere) {
+            true => Box::from("elsewhere"),
+            false => delivery.url.clone(),
+        };
         let (id, view) = (execution.id, Box::new(execution.view()));
         fx.push(Effect::Deliver { id, url, view });
     }

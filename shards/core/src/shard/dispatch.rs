@@ -76,7 +76,9 @@ impl Shard {
                 }
                 left -= 1;
             }
-            self.ring(key);
+            if !self.sabotaged.by(Sabotage::TurnForgotten) {
+                self.ring(key);
+            }
         }
     }
 
@@ -217,7 +219,9 @@ impl Shard {
             provisioned.endpoints.clear();
         }
         let first = !function.has_instance();
-        let closed = function.endpoints.take_unless(|endpoint| addresses.contains(&endpoint.address));
+        let all_stay = self.sabotaged.by(Sabotage::StaleReplicaCalled);
+        let closed =
+            function.endpoints.take_unless(|endpoint| all_stay || addresses.contains(&endpoint.address));
         let mut missing: Vec<Arc<str>> = Vec::new();
         for address in addresses {
             let open = function.endpoints.iter().any(|endpoint| endpoint.address == address);

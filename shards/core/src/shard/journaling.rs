@@ -66,18 +66,31 @@ impl Shard {
         // to its end as if it had been accepted, which harms nobody.
         execution.accepted = true;
         execution.unwritten = false;
-        let attempt = execution.attempt;
-        // Before the acceptance: a crash between them must not have a number used again.
-        let failure = execution.last_failure.as_deref().filter(|_| execution.state == State::Queued).cloned();
-        if attempt > 0 {
-            self.write(Record::Attempted { id, attempt }, fx);
-        }
-        if let Some(failure) = failure {
-            self.write(Record::Requeued { id, failure }, fx);
+        let (attempt, waits) = (execution.attempt, execution.state == State::Queued);
+        let failed =
+            execution.last_failure.as_deref().cloned().map(|failure| Record::Requeued { id, failure });
+        // Before the acceptance: a crash between them must not have a number used again. Of what waits for another attempt,
+        // the last one has failed.
+        let (before, after) = if waits { (None, failed) } else { (failed, None) };
+        let attempted = (attempt > 0).then_some(Record::Attempted { id, attempt });
+        for record in before.into_iter().chain(attempted).chain(after) {
+            self.write(record, fx);
         }
         self.write_accepted(key, fx);
         self.journal.promise(Promise::Answer(id, ticket));
         self.end_sync_wait(key);
+    }
+
+    /// Writes an accepted execution down once more, now that its result goes somewhere, and answers when that is safe.
+    pub(super) fn accept_addressed(
+        &mut self,
+        key: ExecutionKey,
+        id: ExecutionId,
+        ticket: Ticket,
+        fx: &mut Effects,
+    ) {
+        self.write_accepted(key, fx);
+        self.journal.promise(Promise::Address(id, ticket));
     }
 
     /// Accepts an execution that has ended without a record, and answers when there is one. One record says all of it:
@@ -159,6 +172,7 @@ impl Shard {
                         self.dispatch_or_enqueue(key, fx);
                     }
                 }
+                Promise::Address(id, ticket) => fx.reply(ticket, Answer::Accepted { id }),
                 Promise::Answer(id, ticket) => {
                     // Its own record may have failed since.
                     let answer = match self.find(id) {
@@ -244,6 +258,8 @@ impl Shard {
                     self.bury_again(key, fx);
                 }
             }
+            // The execution was accepted without it.
+            Promise::Address(_, ticket) => fx.reply(ticket, refused),
             Promise::Answer(id, ticket) => {
                 fx.reply(ticket, refused);
                 let key = self.find_key(id);

@@ -181,6 +181,8 @@ pub struct Shard {
     restoring: bool,
     /// That this server has started is being written down: what was accepted by another one does not run before.
     pub(crate) starting: bool,
+    /// It was written down, or is being.
+    has_started: bool,
     /// How many servers have started.
     starts: u64,
     /// Nobody waits for the end of an execution to read it any more.
@@ -230,6 +232,7 @@ impl Shard {
             sabotaged: Sabotaged::default(),
             restoring: false,
             starting: false,
+            has_started: false,
             starts: 0,
             watches_ended: false,
             held: false,
@@ -272,7 +275,7 @@ impl Shard {
             Input::JournalFailed { through } => self.journal_failed(through, fx),
             Input::JournalRefused { number } => self.journal_refused(number, fx),
             Input::Restore(stored) => self.restore(stored, fx),
-            Input::Restored => self.restored(fx),
+            Input::Restored => self.restored(),
             Input::EndWatches => self.end_watches(fx),
             Input::Hold => self.hold(),
             Input::GetFunction { ticket, name } => {

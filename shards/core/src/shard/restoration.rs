@@ -34,14 +34,9 @@ impl Shard {
         }
     }
 
-    /// Everything is back: what waits may run. What was accepted does so when it is written down that there is another
-    /// server: whoever comes after this one must know which attempts it may have made.
-    pub(super) fn restored(&mut self, fx: &mut Effects) {
+    /// Everything is back: what waits may run.
+    pub(super) fn restored(&mut self) {
         self.restoring = false;
-        if self.starting {
-            self.write(Record::Started { start: self.starts + 1 }, fx);
-            self.journal.promise(Promise::Start);
-        }
         let functions: Vec<FunctionKey> = self.functions.iter().map(|(key, _)| key).collect();
         for key in functions {
             if let Some(function) = self.functions.get_mut(key) {
@@ -50,6 +45,18 @@ impl Shard {
             self.ring(key);
         }
         self.arm_sweep();
+    }
+
+    /// What was accepted runs when it is written down that there is another server: whoever comes after this one must know
+    /// which attempts it may have made. That record comes before all others about what is given back, which say by it
+    /// which numbers were left out.
+    fn note_start(&mut self, fx: &mut Effects) {
+        if self.has_started {
+            return;
+        }
+        (self.has_started, self.starting) = (true, true);
+        self.write(Record::Started { start: self.starts + 1 }, fx);
+        self.journal.promise(Promise::Start);
     }
 
     /// It is written down that there is another server.
@@ -146,6 +153,7 @@ impl Shard {
         match end {
             Some(end) => self.restore_end(key, stored, *end, written_us, fx),
             None => {
+                self.note_start(fx);
                 self.restore_live(key, stored);
                 if owner.is_none() {
                     self.end_without_function(key, fx);
@@ -217,7 +225,6 @@ impl Shard {
     /// What had not ended waits again: at the tail, for those before it are there already.
     fn restore_live(&mut self, key: ExecutionKey, stored: StoredExecution) {
         let now = self.now;
-        self.starting = true;
         let uncounted = u32::from(stored.is_interrupted) + stored.unrecorded;
         let before = stored.attempts_before.saturating_add(uncounted);
         let age_us = |since_ms: u64| now.unix_ms.saturating_sub(since_ms).saturating_mul(1000);

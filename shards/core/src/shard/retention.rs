@@ -146,7 +146,7 @@ impl Shard {
         let ttl_us = self.limits.payload_ttl_us;
         let now_us = self.now.mono_us;
         if let Some(execution) = self.executions.get_mut(key) {
-            if execution.finished_us + ttl_us > now_us {
+            if execution.finished_us + ttl_us > now_us && !self.sabotaged.by(Sabotage::OutputDroppedAtOnce) {
                 return false;
             }
             let output = match &mut execution.ending {

@@ -56,7 +56,9 @@ impl Shard {
         }
         let Some(execution) = self.executions.get_mut(key) else { return };
         execution.state = State::Queued;
-        execution.dispatched_ms = 0;
+        if !self.sabotaged.by(Sabotage::TimesKept) {
+            execution.dispatched_ms = 0;
+        }
         execution.cold_start = false;
         execution.init_ms = None;
         execution.last_failure = Some(Box::new(failure));

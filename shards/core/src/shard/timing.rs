@@ -6,6 +6,7 @@ use crate::{
     execution::Ending,
     input::{Extra, Ticket},
     payload::{Failure, code},
+    sabotage::Sabotage,
     shard::{ExecutionKey, Shard},
     timers::Due,
 };
@@ -68,6 +69,7 @@ impl Shard {
     /// When an accepted execution may no longer wait; 0 is never.
     pub(super) fn expiry_of(&self, extra: Option<&Extra>) -> u64 {
         let max_age_ms = extra.and_then(|extra| extra.max_age_ms);
+        let max_age_ms = max_age_ms.map(|ms| ms >> u32::from(self.sabotaged.by(Sabotage::AgesTooFast)));
         max_age_ms.map_or(0, |max_age_ms| self.now.mono_us + u64::from(max_age_ms) * 1000)
     }
 

@@ -6,6 +6,7 @@ use crate::{
     execution::Watcher,
     id::ExecutionId,
     input::Ticket,
+    sabotage::Sabotage,
     shard::{ExecutionKey, Shard, chores::Chore},
     timers::Due,
 };
@@ -25,6 +26,7 @@ impl Shard {
                     fx.reply(ticket, Answer::Refused(Refusal::Overloaded { what, retry_after_s: 1 }));
                     return;
                 }
+                let wait_ms = if self.sabotaged.by(Sabotage::WatchEndsEarly) { wait_ms / 2 } else { wait_ms };
                 let at_us = self.now.mono_us + u64::from(wait_ms) * 1000;
                 let timer = self.timers.insert(at_us, Due::Watch(key, ticket));
                 live.watchers.push(Watcher { ticket, timer });

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{ExecutionId, Name, Policy, Record, payload::code};
+use shard_core::{DeliveryStatus, ExecutionId, Name, Policy, Record, Target, payload::code};
 
 use super::{Auditor, Verdict, run::End};
 
@@ -22,6 +22,10 @@ pub(super) struct OnRecord {
     interrupted: bool,
     pub(super) end: Option<End>,
     pub(super) dead: bool,
+    /// How the delivery of its result went.
+    pub(super) delivery: Option<DeliveryStatus>,
+    /// Its place among those that go on: by what put it at the tail last.
+    order: usize,
     /// Its time was over.
     pub(super) forgotten: bool,
 }
@@ -29,10 +33,20 @@ pub(super) struct OnRecord {
 /// What records of all shards add up to.
 #[derive(Debug, Default)]
 struct Ledger {
-    functions: BTreeMap<Name, Policy>,
+    functions: BTreeMap<Name, (Policy, Target)>,
     executions: BTreeMap<ExecutionId, OnRecord>,
-    /// Attempts made before their execution was accepted, and whether they go on.
-    early: BTreeMap<ExecutionId, (u32, bool)>,
+    /// Records read so far.
+    count: usize,
+    /// Attempts made before their execution was accepted.
+    early: BTreeMap<ExecutionId, Early>,
+}
+
+/// What was attempted before an execution was accepted.
+#[derive(Debug, Default)]
+struct Early {
+    attempts: u32,
+    goes_on: bool,
+    replicas_ended: u32,
 }
 
 impl Auditor {
@@ -44,15 +58,35 @@ impl Auditor {
         self.callers.cut_off();
         self.slots.forget();
         self.crashes.forget();
+        self.endpoints.forget();
+        self.fairness.forget();
+        self.promptness.forget();
+        self.refusals.forget();
+        self.restoring.clear();
         self.queues.forget();
         self.rates.forget();
         self.records.crashed();
         self.registrations.crashed(&ledger.functions, &ledger.unfinished())?;
-        self.executions.crashed(&ledger.executions)
+        self.executions.crashed(&ledger.executions)?;
+        for (id, function) in ledger.in_order() {
+            if let Some(registration) = self.registrations.current(&function) {
+                self.queues.give_back(id, registration.epoch);
+            }
+        }
+        Ok(())
     }
 }
 
 impl Ledger {
+    /// Executions that go on after the crash, in the order in which they wait.
+    fn in_order(&self) -> Vec<(ExecutionId, Name)> {
+        let goes_on = |on_record: &OnRecord| on_record.end.is_none() && !on_record.forgotten;
+        let mut waiting: Vec<_> =
+            self.executions.iter().filter(|(_, on_record)| goes_on(on_record)).collect();
+        waiting.sort_by_key(|(_, on_record)| on_record.order);
+        waiting.into_iter().filter_map(|(id, on_record)| Some((*id, on_record.function?))).collect()
+    }
+
     /// Executions that go on after the crash, by function.
     fn unfinished(&self) -> BTreeMap<Name, u32> {
         let mut counts = BTreeMap::new();
@@ -64,9 +98,10 @@ impl Ledger {
     }
 
     fn read(&mut self, record: &Record) {
+        self.count += 1;
         match record {
             Record::Registered { spec } | Record::Reinstated { spec } => {
-                self.functions.insert(spec.name, spec.policy.clone());
+                self.functions.insert(spec.name, (spec.policy.clone(), spec.target.clone()));
             }
             Record::Removed { name } => {
                 self.functions.remove(name);
@@ -77,11 +112,15 @@ impl Ledger {
                 if std::mem::take(&mut on_record.forgotten) {
                     *on_record = OnRecord::default();
                 }
-                if let Some((attempts, interrupted)) = self.early.remove(id)
+                if let Some(early) = self.early.remove(id)
                     && on_record.function.is_none()
                     && on_record.end.is_none()
                 {
-                    (on_record.attempts, on_record.interrupted) = (attempts, interrupted);
+                    (on_record.attempts, on_record.interrupted) = (early.attempts, early.goes_on);
+                    on_record.replicas_ended = early.replicas_ended;
+                }
+                if on_record.function.is_none() {
+                    on_record.order = self.count;
                 }
                 on_record.function = Some(*function);
             }
@@ -102,14 +141,15 @@ impl Ledger {
             | Record::Forgotten { id } => {
                 let known = self.executions.get_mut(id).filter(|on_record| !on_record.forgotten);
                 match (known, record) {
-                    (Some(on_record), _) => on_record.read(record),
+                    (Some(on_record), _) => on_record.read(record, self.count),
                     (None, Record::Attempted { attempt, .. }) => {
-                        self.early.insert(*id, (*attempt, true));
+                        let early = self.early.entry(*id).or_default();
+                        (early.attempts, early.goes_on) = (*attempt, true);
                     }
-                    (None, Record::Requeued { .. }) => {
-                        if let Some((_, goes_on)) = self.early.get_mut(id) {
-                            *goes_on = false;
-                        }
+                    (None, Record::Requeued { failure, .. }) => {
+                        let early = self.early.entry(*id).or_default();
+                        early.goes_on = false;
+                        early.replicas_ended += u32::from(failure.code == code::FUNCTION_CRASHED);
                     }
                     _ => {}
                 }
@@ -119,7 +159,7 @@ impl Ledger {
 }
 
 impl OnRecord {
-    fn read(&mut self, record: &Record) {
+    fn read(&mut self, record: &Record, order: usize) {
         match record {
             Record::Attempted { attempt, .. } if self.end.is_none() => {
                 // Numbers may be left out. With the same number again, the one before was not run.
@@ -130,9 +170,12 @@ impl OnRecord {
             }
             Record::Requeued { failure, .. } => {
                 self.interrupted = false;
+                self.order = order;
                 self.replicas_ended += u32::from(failure.code == code::FUNCTION_CRASHED);
             }
+            Record::Delivered { delivery, .. } => self.delivery = Some(delivery.status),
             Record::Ended { end, dead, .. } => {
+                self.delivery = None;
                 self.end = Some(End::of(&end.result));
                 self.dead = *dead;
                 self.interrupted = false;
@@ -140,6 +183,7 @@ impl OnRecord {
             Record::Replayed { .. } if self.end.is_some() => {
                 self.end = None;
                 self.dead = false;
+                self.order = order;
                 self.uncounted = self.attempts;
                 self.replicas_ended = 0;
             }

@@ -1,11 +1,11 @@
 //! What a step caused, taken into the accounts in its order.
 
 use shard_core::{
-    Answer, Dispatch, Effect, ExecutionId, ExecutionView, Note, Now, Record, Refusal, Ticket,
-    journal::EndResult, payload::code,
+    Answer, Dispatch, Effect, ExecutionId, ExecutionView, Name, Note, Now, Record, Refusal, Target, Ticket,
+    journal::EndResult, name::owner_of, payload::code,
 };
 
-use super::{Asked, Auditor, Cause, Verdict, run::End};
+use super::{Asked, Auditor, Cause, Verdict, promptness, registrations::Registration, run::End};
 
 impl Auditor {
     /// A shard did this.
@@ -14,7 +14,7 @@ impl Auditor {
         self.hear(shard, now, effects);
         for effect in effects {
             match effect {
-                Effect::Reply { ticket, answer } => self.answered(now, *ticket, answer)?,
+                Effect::Reply { ticket, answer } => self.answered(shard, now, *ticket, answer)?,
                 Effect::Dispatch(dispatch) => self.dispatched(shard, now, dispatch)?,
                 Effect::Abort { attempt } => {
                     self.stats.aborted += 1;
@@ -24,20 +24,25 @@ impl Auditor {
                     self.records.written(shard, *number)?;
                     self.recorded(shard, now, *number, record)?;
                 }
-                Effect::Deliver { id, .. } => {
+                Effect::Deliver { id, url, view } => {
                     self.stats.delivered += 1;
                     self.is_told(*id)?;
-                    self.executions.delivers(*id)?;
+                    self.executions.delivers(*id, url)?;
+                    self.viewed(now, view)?;
                 }
                 Effect::Note(Note::NotRun { id, attempt }) => self.not_run(*id, *attempt)?,
                 Effect::OpenEndpoint { endpoint, address, .. } => {
                     self.crashes.opened(shard, *endpoint, address);
+                    self.endpoints.opened(shard, *endpoint, address)?;
                 }
+                Effect::CloseEndpoint { endpoint } => self.endpoints.closed(shard, *endpoint)?,
                 Effect::Note(Note::Retry { id, attempt, code }) => {
                     self.is_rightly_tried_again(now, *id, code)?;
                     // The report of an attempt whose time was over in the same step came too late to ask for a pause.
                     let reported = code != code::FUNCTION_TIMEOUT;
+                    promptness::is_over(now, *id, self.executions.get_mut(*id)?, code)?;
                     self.retried(now, *id, *attempt, reported)?;
+                    self.executions.get_mut(*id)?.status.requeued(code);
                 }
                 Effect::Note(Note::DeadLetterDropped { id }) => self.executions.get_mut(*id)?.dead = false,
                 Effect::Note(Note::Late { .. }) => self.stats.late += 1,
@@ -45,8 +50,27 @@ impl Auditor {
             }
         }
         self.crashes.step_is_over(shard, now.mono_us);
+        self.endpoints.settle();
         self.slots.are_enough(now.mono_us)?;
-        self.judge_waiting(effects)
+        self.judge_waiting(effects)?;
+        self.judge_turns(shard)
+    }
+
+    /// Every function has its turn.
+    fn judge_turns(&mut self, shard: u16) -> Verdict {
+        if self.restoring.contains(&shard) {
+            return Ok(());
+        }
+        let on_shard = |name: &Name| owner_of(name.owner_hash(), self.shards) == shard;
+        for (name, registration) in self.registrations.all().filter(|(name, _)| on_shard(name)) {
+            let Registration { epoch, policy, target, .. } = registration;
+            let waits = *target != Target::Backend && self.queues.somebody_waits(*epoch);
+            let ready = waits
+                && self.slots.held_by(*epoch) < policy.concurrency
+                && !self.refusals.is_changing(name, None);
+            self.fairness.is_ready(*epoch, name.as_str(), ready)?;
+        }
+        Ok(())
     }
 
     /// What the input itself led to, which counts before everything else that the step caused.
@@ -122,11 +146,12 @@ impl Auditor {
         let Some(registration) = self.registrations.current(&run.name) else {
             return Err(format!("{id} was dispatched to {}, which is not registered", run.name));
         };
-        if run.is_new() {
+        self.endpoints.chosen(shard, dispatch.destination, (run.name, registration))?;
+        if run.is_new() || self.queues.is_given_back(id) {
             let in_turn = !matches!(self.cause, Cause::DrainOnce);
             let fresh = matches!(self.cause, Cause::Call { id: of, .. } if of == id);
             self.queues.dispatched(id, registration.epoch, (run.accepted, fresh), in_turn)?;
-            if let Some(key) = run.key.as_deref() {
+            if let Some(key) = run.key.as_deref().filter(|_| run.is_new()) {
                 self.keys.runs(id, run.name, key, &self.executions)?;
             }
         } else {
@@ -137,7 +162,8 @@ impl Auditor {
             self.records.may_be_tried_again(id)?;
         }
         self.crashes.dispatched(shard, now.mono_us, dispatch)?;
-        self.executions.dispatched(now.mono_us, dispatch, policy)?;
+        self.executions.dispatched(now, dispatch, policy)?;
+        self.refusals.starts(epoch);
         self.slots.taken((shard, dispatch.attempt), (id, dispatch.number), (epoch, policy), now.mono_us)
     }
 
@@ -154,6 +180,8 @@ impl Auditor {
 
     fn recorded(&mut self, shard: u16, now: Now, number: u64, record: &Record) -> Verdict {
         match record {
+            // Who joins it brings an address along.
+            Record::Accepted { id, callback_url: Some(_), .. } if self.is_addressed(*id) => Ok(()),
             Record::Accepted { id, .. } => {
                 self.stats.accepted += 1;
                 let run = self.executions.get_mut(*id)?;
@@ -196,14 +224,22 @@ impl Auditor {
             }
             Record::Kept { id, end, dead, .. } => {
                 let run = self.executions.get_mut(*id)?;
-                if std::mem::replace(&mut run.accepted, true) && !self.records.is_doubtful(*id) {
+                let again = std::mem::replace(&mut run.accepted, true);
+                if again && !self.records.is_doubtful(*id) {
                     return Err(format!("{id} was accepted twice"));
                 }
+                // How it ended was shown when its acceptance had failed.
+                run.is_unsure |= again;
                 self.records.accepts(shard, number, *id);
                 run.on_record = false;
                 run.dead = *dead;
                 run.ends = run.ends.max(1);
-                self.executions.ended(now.mono_us, *id, End::of(&end.result))
+                let known = run.ended.is_some();
+                self.executions.ended(now, *id, End::of(&end.result))?;
+                if !known {
+                    self.executions.get_mut(*id)?.status.had_ended();
+                }
+                Ok(())
             }
             Record::Replayed { id, .. } => {
                 let Cause::Replay(asker) = self.cause else {
@@ -220,7 +256,7 @@ impl Auditor {
                 if let Some(key) = key {
                     self.keys.replays(*id, name, &key, &self.executions)?;
                 }
-                self.executions.replayed(now.mono_us, *id, epoch, asker)?;
+                self.executions.replayed(now, *id, epoch, asker)?;
                 self.queues.enter(*id, (epoch, queue_size), true, 0, true)
             }
             Record::Purged { .. } => {
@@ -237,6 +273,16 @@ impl Auditor {
             | Record::Started { .. }
             | Record::Delivered { .. } => Ok(()),
         }
+    }
+
+    /// Whether an enqueue that gives an address joins an execution that was accepted before.
+    fn is_addressed(&self, id: ExecutionId) -> bool {
+        let Cause::Call { id: own, accepted: true, .. } = self.cause else { return false };
+        let joins = self.executions.get(own).is_some_and(|call| call.key.is_some() && call.url.is_some());
+        let is_known = |promised| promised || !self.records.is_doubtful(id);
+        let run = self.executions.get(id);
+        let accepted = run.is_some_and(|run| run.accepted && run.on_record && is_known(run.promised));
+        own != id && joins && accepted
     }
 
     fn end_of_accepted(&mut self, now: Now, id: ExecutionId, result: &EndResult, dead: bool) -> Verdict {
@@ -257,11 +303,20 @@ impl Auditor {
         }
         run.dead = dead;
         run.ends += 1;
-        self.executions.ended(now.mono_us, id, End::of(result))
+        self.executions.ended(now, id, End::of(result))
     }
 
-    fn answered(&mut self, now: Now, ticket: Ticket, answer: &Answer) -> Verdict {
+    fn answered(&mut self, shard: u16, now: Now, ticket: Ticket, answer: &Answer) -> Verdict {
         let asked = self.callers.answered(ticket, now.mono_us)?;
+        let about = match answer {
+            Answer::TimedOut { id, .. } => self.executions.get(*id),
+            _ => None,
+        };
+        self.promptness.answered(shard, now, &asked, answer, about)?;
+        if let Answer::Refused(refusal) = answer {
+            self.has_reason(shard, ticket, &asked, refusal, self.asker == Some(ticket))?;
+        }
+        self.refusals.answered(ticket);
         match answer {
             Answer::Finished { id, result } => {
                 self.belongs(&asked, *id)?;
@@ -271,7 +326,14 @@ impl Auditor {
                     Ok(output) => End::Output(output.body.clone()),
                     Err(failure) => End::failed(failure),
                 };
-                self.executions.ended(now.mono_us, *id, end)
+                let run = self.executions.get_mut(*id)?;
+                // Who repeats a key may be told of what had ended before.
+                let unknown = run.ended.is_none() && run.key.is_some();
+                self.executions.ended(now, *id, end)?;
+                if unknown {
+                    self.executions.get_mut(*id)?.status.had_ended();
+                }
+                Ok(())
             }
             Answer::TimedOut { id, .. } => {
                 self.belongs(&asked, *id)?;
@@ -349,7 +411,7 @@ impl Auditor {
         if view.state.is_terminal() && is_written {
             self.is_told(id)?;
         }
-        self.executions.viewed(now.mono_us, view)
+        self.executions.viewed(now, view)
     }
 
     /// Somebody is told how an execution ended.
@@ -374,7 +436,7 @@ impl Auditor {
         let alone = run.key.is_none();
         self.queues.leave(id);
         match alone {
-            true => self.executions.ended(now.mono_us, id, End::TimedOut),
+            true => self.executions.ended(now, id, End::TimedOut),
             false => {
                 self.executions.muddy(id);
                 Ok(())
@@ -430,7 +492,7 @@ impl Auditor {
             return Ok(());
         }
         self.stats.joined += 1;
-        let of = |id| self.executions.get(id).map(|run| (run.name, run.key.clone()));
+        let of = |id| self.executions.get(id).map(|run| (run.name, run.key.clone(), run.digest));
         match (of(own), of(id)) {
             (Some(asked), Some(told)) if asked == told && asked.1.is_some() => Ok(()),
             _ => Err(format!("who asked for {own} was told of {id}")),

@@ -1,16 +1,19 @@
 //! Executions: attempts in sequence and within their number, one end each, and results that are their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shard_core::{
-    Dispatch, ExecutionId, ExecutionView, Name, Now, Outcome, Policy, State, Ticket, payload::code,
+    DeliveryStatus, Dispatch, ExecutionId, ExecutionView, Name, Now, Outcome, Policy, Report, State, Ticket,
+    payload::code,
 };
 
 use super::{
     Verdict,
     crash::OnRecord,
     keys::is_crowded,
-    run::{End, Run, is_own, same},
+    promptness,
+    run::{End, Run, is_own},
+    status,
 };
 use crate::swarm::Swarm;
 
@@ -20,6 +23,11 @@ pub(super) struct Executions {
     runs: BTreeMap<ExecutionId, Run>,
     /// Calls by their key, until they have ended.
     keyed: BTreeMap<(Name, Box<str>), Vec<ExecutionId>>,
+    /// Payloads that were sent with a key, and addresses that were given with one.
+    digests: BTreeMap<(Name, Box<str>), BTreeSet<[u8; 16]>>,
+    urls: BTreeMap<(Name, Box<str>), BTreeSet<Box<str>>>,
+    /// How long an output is kept.
+    payload_us: u64,
     late_us_max: u64,
     pause_us_max: u64,
     kept_us: u64,
@@ -32,6 +40,9 @@ impl Executions {
         Executions {
             runs: BTreeMap::new(),
             keyed: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            urls: BTreeMap::new(),
+            payload_us: swarm.limits.payload_ttl_us,
             late_us_max: swarm.turn_late_us,
             pause_us_max: swarm.limits.retry_wait_us_max,
             kept_us: swarm.limits.accepted_ttl_us,
@@ -50,6 +61,11 @@ impl Executions {
 
     pub(super) fn offered(&mut self, id: ExecutionId, run: Run) -> Verdict {
         if let Some(key) = &run.key {
+            let scope = || (run.name, key.clone());
+            self.digests.entry(scope()).or_default().extend(run.digest);
+            if let Some(url) = &run.url {
+                self.urls.entry(scope()).or_default().insert(url.clone());
+            }
             self.keyed.entry((run.name, key.clone())).or_default().push(id);
         }
         match self.runs.insert(id, run) {
@@ -94,9 +110,39 @@ impl Executions {
         }
     }
 
+    /// The dispatcher says what the report of an attempt said of the instance.
+    pub(super) fn reported_cold(&mut self, id: ExecutionId, number: Option<u32>, report: &Report) {
+        if let Some(run) = self.runs.get_mut(&id).filter(|run| number == Some(run.attempts) && run.running) {
+            run.status.reported(report.cold_start, report.init_ms);
+        }
+    }
+
+    /// The delivery of a result made progress.
+    pub(super) fn is_delivered(&mut self, id: ExecutionId, status: DeliveryStatus) {
+        if let Some(run) = self.runs.get_mut(&id).filter(|run| run.ended.is_some()) {
+            run.status.delivered(status);
+        }
+    }
+
+    /// A shard is given an execution back: its age goes on by the clock that people read.
+    pub(super) fn given_back(&mut self, now: Now, id: ExecutionId) {
+        if let Some(run) = self.runs.get_mut(&id) {
+            let age_us = now.unix_ms.saturating_sub(run.queued_ms).saturating_mul(1000);
+            run.expires_us = run.max_age_us.map(|max_us| now.mono_us + max_us.saturating_sub(age_us));
+        }
+    }
+
+    /// Whether somebody used a key for another payload.
+    pub(super) fn key_has_another_digest(&self, id: ExecutionId) -> bool {
+        let Some(run) = self.runs.get(&id) else { return true };
+        let Some(key) = run.key.clone() else { return false };
+        let digests = self.digests.get(&(run.name, key));
+        digests.is_some_and(|digests| digests.iter().any(|digest| Some(*digest) != run.digest))
+    }
+
     /// An attempt goes out.
-    pub(super) fn dispatched(&mut self, now_us: u64, dispatch: &Dispatch, policy: &Policy) -> Verdict {
-        let (id, late_us_max) = (dispatch.id, self.late_us_max);
+    pub(super) fn dispatched(&mut self, now: Now, dispatch: &Dispatch, policy: &Policy) -> Verdict {
+        let (id, late_us_max, now_us) = (dispatch.id, self.late_us_max, now.mono_us);
         let run = self.get_mut(id)?;
         let fail = |what: String| Err(format!("attempt {} of {id}: {what}", dispatch.number));
         if let Some(end) = &run.ended {
@@ -132,13 +178,15 @@ impl Executions {
         if now_us < run.not_before_us {
             return fail(format!("its function asked to wait {} µs more", run.not_before_us - now_us));
         }
-        let oldest_us = run.max_age_us.filter(|_| run.accepted).map(|age_us| run.queued_us + age_us);
-        if oldest_us.is_some_and(|oldest_us| now_us > oldest_us + late_us_max) {
+        let expires_us = run.expires_us.filter(|_| run.accepted);
+        if expires_us.is_some_and(|expires_us| now_us > expires_us + late_us_max) {
             return fail("it is older than it may become".to_owned());
         }
         run.attempts = dispatch.number;
         run.was_tried = run.is_tried;
         (run.running, run.is_tried) = (true, true);
+        run.attempt_until_us = now_us + u64::from(policy.timeout_ms) * 1000;
+        run.status.dispatched(now);
         Ok(())
     }
 
@@ -158,6 +206,7 @@ impl Executions {
         }
         (run.running, run.is_tried) = (false, run.was_tried);
         run.attempts -= 1;
+        run.status.not_run();
         Ok(())
     }
 
@@ -175,23 +224,34 @@ impl Executions {
     }
 
     /// It ended, or somebody was told how it ended.
-    pub(super) fn ended(&mut self, now_us: u64, id: ExecutionId, end: End) -> Verdict {
+    pub(super) fn ended(&mut self, now: Now, id: ExecutionId, end: End) -> Verdict {
         let run = self.get_mut(id)?;
         match &run.ended {
             None => {
                 is_own(id, run, &end)?;
+                let again = run.died.as_ref().is_some_and(|(_, died)| *died == end);
+                match &end {
+                    _ if again => run.status.died_again(),
+                    End::Failed(words) => {
+                        let failed_as = words.split(':').next().unwrap_or_default();
+                        promptness::is_over(now, id, run, failed_as)?;
+                        promptness::is_old_enough(now, id, run, failed_as)?;
+                    }
+                    End::Output(_) | End::TimedOut => {}
+                }
+                run.status.ended(now, &end, run.accepted, run.running);
                 run.running = false;
                 run.ended = Some(end);
-                run.ended_us = now_us;
+                run.ended_us = now.mono_us;
                 Ok(())
             }
-            Some(before) if same(before, &end) => Ok(()),
+            Some(before) if *before == end => Ok(()),
             Some(before) => Err(format!("{id} ended as {before:?} and then as {end:?}")),
         }
     }
 
     /// A dead letter lives again.
-    pub(super) fn replayed(&mut self, now_us: u64, id: ExecutionId, epoch: u64, asker: Ticket) -> Verdict {
+    pub(super) fn replayed(&mut self, now: Now, id: ExecutionId, epoch: u64, asker: Ticket) -> Verdict {
         let run = self.get_mut(id)?;
         if !run.dead {
             return Err(format!("{id} is tried again and was no dead letter"));
@@ -199,11 +259,13 @@ impl Executions {
         run.dead = false;
         run.on_record = true;
         run.is_told = false;
+        run.status.replayed(run.ended.as_ref());
         run.died = run.ended.take().map(|end| (asker, end));
         run.epoch = epoch;
         run.attempts_before = run.attempts;
         run.replicas_ended = 0;
-        run.queued_us = now_us;
+        run.counted = (run.crashes > 0).then_some(0);
+        run.queued(now);
         Ok(())
     }
 
@@ -211,6 +273,7 @@ impl Executions {
     pub(super) fn forgotten(&mut self, id: ExecutionId) -> Verdict {
         let run = self.get_mut(id)?;
         let lives = run.promised && run.ended.is_none();
+        run.is_gone = true;
         if lives || run.dead {
             return Err(format!("{id} was accepted, and is forgotten while it lives or is a dead letter"));
         }
@@ -218,18 +281,24 @@ impl Executions {
     }
 
     /// Its result is delivered: once for every end.
-    pub(super) fn delivers(&mut self, id: ExecutionId) -> Verdict {
-        let run = self.get_mut(id)?;
+    pub(super) fn delivers(&mut self, id: ExecutionId, url: &str) -> Verdict {
+        let run = self.runs.get_mut(&id).ok_or_else(|| format!("nobody asked for execution {id}"))?;
         run.delivered += 1;
+        run.status.delivers();
         // Who joins with an address of its own gives it to an execution that had none.
-        if run.recovered || run.delivered <= run.ends && (run.delivers || run.key.is_some()) {
+        let of_key = run.key.as_ref().and_then(|key| self.urls.get(&(run.name, key.clone())));
+        let is_its_own = run.url.as_deref() == Some(url);
+        if !is_its_own && of_key.is_none_or(|urls| !urls.contains(url)) {
+            return Err(format!("the result of {id} is delivered to {url}, which nobody asked for"));
+        }
+        if run.delivered <= run.ends {
             return Ok(());
         }
         Err(format!("the result of {id} is delivered {} times after {} ends", run.delivered, run.ends))
     }
 
     /// Somebody read it.
-    pub(super) fn viewed(&mut self, now_us: u64, view: &ExecutionView) -> Verdict {
+    pub(super) fn viewed(&mut self, now: Now, view: &ExecutionView) -> Verdict {
         let id = view.id;
         let run = self.get_mut(id)?;
         if run.withdrawn {
@@ -252,21 +321,34 @@ impl Executions {
             }
             _ => {}
         }
+        if !run.is_muddy()
+            && let Some(what) = status::is_wrong(run, view)
+        {
+            return fail(what);
+        }
         let end = match (&view.output, &view.error) {
             (Some(output), _) => End::Output(output.body.clone()),
             (None, Some(failure)) if view.state == State::Error => End::failed(failure),
             (None, Some(_)) => End::TimedOut,
-            (None, None) => return self.output_is_dropped(now_us, id),
+            (None, None) => return self.output_is_dropped(now, id),
         };
-        self.ended(now_us, id, end)
+        let known = run.ended.is_some();
+        self.ended(now, id, end)?;
+        if !known {
+            self.get_mut(id)?.status.had_ended();
+        }
+        Ok(())
     }
 
-    /// It is told without an output: of an accepted one, that stays as long as the record.
-    fn output_is_dropped(&self, now_us: u64, id: ExecutionId) -> Verdict {
-        let accepted = self.runs.get(&id).filter(|run| run.promised && !run.is_muddy());
-        let kept = accepted.filter(|run| now_us < run.kept_until_us(self.kept_us, self.clock_steps_us_max));
-        match kept.and_then(|run| run.ended.as_ref()) {
-            Some(End::Output(body)) if body != "null" => {
+    /// It is told without an output. That of an accepted execution stays as long as the record, and so does that of one with
+    /// a key, which answers whoever repeats it.
+    fn output_is_dropped(&self, now: Now, id: ExecutionId) -> Verdict {
+        let Some(run) = self.runs.get(&id).filter(|run| !run.is_muddy()) else { return Ok(()) };
+        let may_be = !run.promised
+            && run.key.is_none()
+            && now.mono_us >= run.kept_until_us(self.payload_us, self.clock_steps_us_max);
+        match &run.ended {
+            Some(End::Output(body)) if body != "null" && !may_be => {
                 Err(format!("{id} has lost its output before its time"))
             }
             _ => Ok(()),
@@ -304,9 +386,8 @@ impl Executions {
                 return Err(format!("{id} was given up, and the crash has made it a dead letter again"));
             }
             let changed = kept.and_then(|kept| kept.end.as_ref()).zip(run.ended.as_ref());
-            let undone = |kept| run.died.as_ref().is_some_and(|(_, died)| same(kept, died));
-            if let Some((kept, ended)) = changed.filter(|(kept, ended)| !same(kept, ended) && !undone(*kept))
-            {
+            let undone = |kept: &End| run.died.as_ref().is_some_and(|(_, died)| *kept == *died);
+            if let Some((kept, ended)) = changed.filter(|(kept, ended)| *kept != *ended && !undone(kept)) {
                 return Err(format!("{id} ended as {ended:?}, and the crash has made that {kept:?}"));
             }
         }
@@ -325,7 +406,7 @@ impl Executions {
             if run.promised && run.ended.is_none() {
                 return Err(format!("{id} was accepted and never ended"));
             }
-            if run.delivers && run.accepted && run.delivered != run.ends {
+            if run.delivers && run.accepted && !run.is_gone && run.delivered != run.ends {
                 return Err(format!("{id} ended {} times, delivered {} times", run.ends, run.delivered));
             }
         }

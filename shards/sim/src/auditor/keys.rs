@@ -11,6 +11,8 @@ use crate::swarm::Swarm;
 #[derive(Debug)]
 pub(super) struct Keys {
     ttl_us: u64,
+    /// Furthest that the clock that people read is set.
+    clock_steps_us_max: u64,
     /// Finished executions, or keys, may have been pushed out by newer ones: a repeated call may run again.
     crowded: bool,
     newest: BTreeMap<(Name, Box<str>), ExecutionId>,
@@ -21,6 +23,7 @@ impl Keys {
         let limits = &swarm.limits;
         Keys {
             ttl_us: limits.keys_ttl_us.min(limits.executions_ttl_us).min(limits.accepted_ttl_us),
+            clock_steps_us_max: swarm.clock_steps_us_max(),
             crowded: is_crowded(swarm),
             newest: BTreeMap::new(),
         }
@@ -53,8 +56,9 @@ impl Keys {
         }
         let runs_still = before.ended.is_none();
         // After a crash, the age of a key is on a clock that may have been set.
-        let remembered =
-            !self.crowded && !before.recovered && run.offered_us < before.offered_us + self.ttl_us;
+        let unsure_us = if before.recovered { self.clock_steps_us_max } else { 0 };
+        let until_us = (before.offered_us + self.ttl_us).saturating_sub(unsure_us);
+        let remembered = !self.crowded && run.offered_us < until_us;
         if runs_still || remembered {
             return Err(format!("key {key} of {name} runs again as {id}"));
         }

@@ -1,8 +1,9 @@
 //! The auditor: knows every request, and what has to be true of the answers. It sees what goes into shards and what comes
 //! out of them, and nothing of their state: its accounts are its own.
 //!
-//! One file per account: `callers` (one answer each, in time), `executions` and `run` (one end each, attempts in sequence,
-//! results of their own), `crash` (what is left of them), `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
+//! One file per account: `callers` (one answer each, in time), `promptness` (nothing before its time), `refusals` (a reason for
+//! each), `executions` and `run` (one end each, attempts in sequence, results of their own), `status` (every field of what
+//! is read), `endpoints` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
 //! `rates`, `keys`. What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
@@ -10,27 +11,38 @@ mod callers;
 mod crash;
 mod crashes;
 mod effects;
+mod endpoints;
 mod executions;
+mod fairness;
 mod keys;
+mod promptness;
 mod queues;
 mod rates;
 mod records;
+mod refusals;
 mod registrations;
 mod run;
 mod slots;
 mod stats;
+mod status;
 
-use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Ticket};
+use std::collections::BTreeSet;
+
+use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Stored, Ticket};
 
 use crate::{disk::Told, swarm::Swarm};
 
 use callers::{Asked, Callers};
 use crashes::Crashes;
+use endpoints::Endpoints;
 use executions::Executions;
+use fairness::Fairness;
 use keys::Keys;
+use promptness::Promptness;
 use queues::Queues;
 use rates::Rates;
 use records::Records;
+use refusals::Refusals;
 use registrations::Registrations;
 use run::Run;
 use slots::Slots;
@@ -61,38 +73,57 @@ enum Cause {
 #[derive(Debug)]
 pub(crate) struct Auditor {
     callers: Callers,
+    endpoints: Endpoints,
     executions: Executions,
+    fairness: Fairness,
     keys: Keys,
+    promptness: Promptness,
     queues: Queues,
     rates: Rates,
     records: Records,
+    refusals: Refusals,
     registrations: Registrations,
     slots: Slots,
     crashes: Crashes,
     pub(crate) stats: Stats,
     cause: Cause,
+    /// Who asks for something in this step.
+    asker: Option<Ticket>,
+    /// Shards that are being given back what was there before.
+    restoring: BTreeSet<u16>,
+    shards: u16,
 }
 
 impl Auditor {
     pub(crate) fn new(swarm: &Swarm) -> Auditor {
         Auditor {
             callers: Callers::new(swarm),
+            endpoints: Endpoints::default(),
             executions: Executions::new(swarm),
+            fairness: Fairness::new(swarm),
             keys: Keys::new(swarm),
+            promptness: Promptness::default(),
             queues: Queues::new(swarm),
             rates: Rates::new(swarm),
             records: Records::new(swarm.shards),
+            refusals: Refusals::new(swarm),
             registrations: Registrations::default(),
             slots: Slots::new(swarm),
             crashes: Crashes::default(),
             stats: Stats::default(),
             cause: Cause::Other,
+            asker: None,
+            restoring: BTreeSet::new(),
+            shards: swarm.shards,
         }
     }
 
     /// A shard is about to be given this.
     pub(crate) fn input(&mut self, shard: u16, now: Now, input: &Input) -> Verdict {
         self.cause = Cause::Other;
+        self.asker = input.ticket();
+        self.endpoints.input(shard, input);
+        self.refusals.input(shard, input);
         match input {
             Input::Invoke(call) => self.called(now, call, false)?,
             Input::Enqueue(call) => self.called(now, call, true)?,
@@ -133,9 +164,19 @@ impl Auditor {
                 self.heard_of(shard, *attempt, &report.outcome);
                 if let Some((id, number)) = self.slots.reported((shard, *attempt), now, promised)? {
                     self.executions.reported(now, id, number, &report.outcome);
+                    self.executions.reported_cold(id, number, report);
                 }
             }
             Input::Abandon { ticket, .. } => self.left(now, *ticket),
+            Input::Delivered { id, delivery } => self.executions.is_delivered(*id, delivery.status),
+            Input::EndWatches => self.promptness.watches_end(shard),
+            Input::Restore(stored) => {
+                self.restoring.insert(shard);
+                if let Stored::Execution(stored) = stored {
+                    self.executions.given_back(now, stored.id);
+                }
+            }
+            Input::Restored => drop(self.restoring.remove(&shard)),
             input => {
                 if let Some(ticket) = input.ticket() {
                     self.callers.asked(ticket, Asked::Other)?;
@@ -172,6 +213,7 @@ impl Auditor {
     fn called(&mut self, now: Now, call: &Invoke, accepted: bool) -> Verdict {
         let (ticket, id, name) = (call.ticket, call.id, call.name);
         let key = call.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
+        let digest = key.map(|idempotency| idempotency.digest);
         let key = key.map(|idempotency| idempotency.key.clone());
         let registration = self.registrations.current(&name);
         let timeout_ms = registration.map_or(0, |registration| registration.policy.timeout_ms);
@@ -181,7 +223,10 @@ impl Auditor {
         self.callers.asked(ticket, Asked::Call { id, due_us, keyed: key.is_some() })?;
         self.rates.arrived(now);
         let epoch = registration.map_or(0, |registration| registration.epoch);
-        self.executions.offered(id, Run::new(call, key, epoch, now.mono_us))?;
+        if key.is_some() {
+            self.queues.is_unsure(epoch);
+        }
+        self.executions.offered(id, Run { digest, ..Run::new(call, key, epoch, now) })?;
         self.cause = Cause::Call { ticket, id, name, accepted };
         Ok(())
     }
@@ -190,6 +235,8 @@ impl Auditor {
         let left = self.callers.left(ticket, now.mono_us);
         let Some(Asked::Call { id, keyed, .. }) = left else { return };
         if keyed || self.executions.get(id).is_some_and(|run| !run.accepted) {
+            let epoch = self.executions.get(id).map(|run| run.epoch);
+            epoch.into_iter().for_each(|epoch| self.queues.is_unsure(epoch));
             self.executions.muddy(id);
             self.queues.leave(id);
         }

@@ -3,7 +3,7 @@
 //! Judged by what surely waits. A call with a key may have joined another one instead: it counts once it was dispatched or
 //! accepted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shard_core::ExecutionId;
 
@@ -29,6 +29,9 @@ struct Place {
     wait: Wait,
 }
 
+/// The class of what a crash gave back: it has an order of its own.
+const GIVEN_BACK: u8 = 2;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Queues {
@@ -41,6 +44,8 @@ pub(super) struct Queues {
     /// When calls arrived that may wait, or may have joined another one.
     doubtful: BTreeMap<ExecutionId, u64>,
     places: BTreeMap<ExecutionId, Place>,
+    /// Registrations of which it is not known how many wait: callers with keys may have joined, or left.
+    unsure: BTreeSet<u64>,
     /// By registration.
     depths: BTreeMap<u64, u32>,
     /// By registration and class.
@@ -57,6 +62,7 @@ impl Queues {
             arrivals: 0,
             doubtful: BTreeMap::new(),
             places: BTreeMap::new(),
+            unsure: BTreeSet::new(),
             depths: BTreeMap::new(),
             orders: BTreeMap::new(),
         }
@@ -87,6 +93,37 @@ impl Queues {
             self.queue(id);
         }
         Ok(())
+    }
+
+    /// A shard is given something back, in the order in which it waited: it was admitted once.
+    pub(super) fn give_back(&mut self, id: ExecutionId, epoch: u64) {
+        self.leave(id);
+        self.arrivals += 1;
+        let wait = Wait::First(self.arrivals);
+        self.places.insert(id, Place { epoch, class: GIVEN_BACK, bytes: 0, wait });
+        *self.depths.entry(epoch).or_default() += 1;
+        self.orders.entry((epoch, GIVEN_BACK)).or_default().insert(self.arrivals, id);
+    }
+
+    /// Whether it waits since it was given back.
+    pub(super) fn is_given_back(&self, id: ExecutionId) -> bool {
+        self.places.get(&id).is_some_and(|place| place.class == GIVEN_BACK)
+    }
+
+    /// From now on it is not known how many wait for a registration.
+    pub(super) fn is_unsure(&mut self, epoch: u64) {
+        self.unsure.insert(epoch);
+    }
+
+    /// How many wait for a registration, if that is known.
+    pub(super) fn exact_depth(&self, epoch: u64) -> Option<u32> {
+        let depth = self.depths.get(&epoch).copied().unwrap_or_default();
+        (!self.unsure.contains(&epoch)).then_some(depth)
+    }
+
+    /// Whether something surely waits for its first attempt, and for nothing but a slot.
+    pub(super) fn somebody_waits(&self, epoch: u64) -> bool {
+        self.orders.get(&(epoch, 0)).is_some_and(|order| !order.is_empty())
     }
 
     /// Something may wait.

@@ -158,6 +158,11 @@ impl Records {
         self.shards[usize::from(*shard)].failed.iter().any(|(from, to)| (from..=to).contains(&number))
     }
 
+    /// Whether a shard was told that something could not be written.
+    pub(super) fn has_failed(&self, shard: u16) -> bool {
+        !self.shards[usize::from(shard)].failed.is_empty()
+    }
+
     /// Checks that an execution's acceptance survives a crash.
     pub(super) fn is_accepted(&self, id: ExecutionId) -> Verdict {
         self.is_safe(id, self.acceptance.get(&id))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shard_core::{FunctionSpec, Name, Policy, Ticket};
+use shard_core::{FunctionSpec, Name, Policy, Target, Ticket};
 
 use super::Verdict;
 
@@ -10,6 +10,8 @@ use super::Verdict;
 #[derive(Debug)]
 pub(super) struct Registration {
     pub(super) policy: Policy,
+    /// Where its calls go, as it was asked for.
+    pub(super) target: Target,
     /// Tells registrations of one name apart.
     pub(super) epoch: u64,
     /// Executions that a crash gave back to it: so many may wait for another attempt, whatever its queue takes.
@@ -19,7 +21,7 @@ pub(super) struct Registration {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Registrations {
-    asked: BTreeMap<Ticket, (Name, Policy)>,
+    asked: BTreeMap<Ticket, (Name, Policy, Target)>,
     current: BTreeMap<Name, Registration>,
     /// Names that somebody asked to register, or to remove, in vain or not, since the last crash: who was told that it
     /// could not be written down does not know what is on the disk.
@@ -31,7 +33,7 @@ pub(super) struct Registrations {
 impl Registrations {
     pub(super) fn asked(&mut self, ticket: Ticket, spec: &FunctionSpec) {
         self.registering.insert(spec.name);
-        self.asked.insert(ticket, (spec.name, spec.policy.clone()));
+        self.asked.insert(ticket, (spec.name, spec.policy.clone(), spec.target.clone()));
     }
 
     /// A removal was asked for.
@@ -45,11 +47,11 @@ impl Registrations {
     }
 
     pub(super) fn registered(&mut self, ticket: Ticket) -> Verdict {
-        let Some((name, policy)) = self.asked.remove(&ticket) else {
+        let Some((name, policy, target)) = self.asked.remove(&ticket) else {
             return Err(format!("ticket {} was told of a registration that it did not ask for", ticket.0));
         };
         self.epochs += 1;
-        match self.current.insert(name, Registration { policy, epoch: self.epochs, restored: 0 }) {
+        match self.current.insert(name, Registration { policy, target, epoch: self.epochs, restored: 0 }) {
             None => Ok(()),
             Some(_) => Err(format!("{name} was registered while it was registered")),
         }
@@ -65,7 +67,7 @@ impl Registrations {
     /// What is on record is registered from now on; callers were told of nothing else.
     pub(super) fn crashed(
         &mut self,
-        on_record: &BTreeMap<Name, Policy>,
+        on_record: &BTreeMap<Name, (Policy, Target)>,
         unfinished: &BTreeMap<Name, u32>,
     ) -> Verdict {
         for name in self.current.keys() {
@@ -83,13 +85,19 @@ impl Registrations {
         self.registering.clear();
         self.removing.clear();
         self.current.clear();
-        for (name, policy) in on_record {
+        for (name, (policy, target)) in on_record {
             self.epochs += 1;
             let restored = unfinished.get(name).copied().unwrap_or_default();
-            let registration = Registration { policy: policy.clone(), epoch: self.epochs, restored };
+            let registration =
+                Registration { policy: policy.clone(), target: target.clone(), epoch: self.epochs, restored };
             self.current.insert(*name, registration);
         }
         Ok(())
+    }
+
+    /// All that there are.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Name, &Registration)> {
+        self.current.iter()
     }
 
     pub(super) fn current(&self, name: &Name) -> Option<&Registration> {

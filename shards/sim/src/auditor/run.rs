@@ -1,9 +1,9 @@
 //! One execution, as the auditor knows it.
 
 use bytes::Bytes;
-use shard_core::{ExecutionId, Failure, Invoke, Name, State, Ticket, journal::EndResult, payload::code};
+use shard_core::{ExecutionId, Failure, Invoke, Name, Now, State, Ticket, journal::EndResult, payload::code};
 
-use super::{Verdict, crash::OnRecord};
+use super::{Verdict, crash::OnRecord, status::Status};
 use crate::functions::{BROKEN, origin};
 
 /// What is known of a call, and of the execution that it created if it did.
@@ -13,6 +13,17 @@ pub(super) struct Run {
     /// The registration that runs it.
     pub(super) epoch: u64,
     pub(super) key: Option<Box<str>>,
+    /// What the key was sent with, and where the result goes.
+    pub(super) digest: Option<[u8; 16]>,
+    pub(super) url: Option<Box<str>>,
+    pub(super) status: Status,
+    /// When its last attempt has to be over.
+    pub(super) attempt_until_us: u64,
+    /// When it was accepted for this life, on the clock that people read, and until when it may wait.
+    pub(super) queued_ms: u64,
+    pub(super) expires_us: Option<u64>,
+    /// Nothing is kept of it any more.
+    pub(super) is_gone: bool,
     pub(super) offered_us: u64,
     pub(super) payload: Bytes,
     /// A record says that it was accepted.
@@ -96,12 +107,22 @@ impl End {
 }
 
 impl Run {
-    pub(super) fn new(call: &Invoke, key: Option<Box<str>>, epoch: u64, now_us: u64) -> Run {
+    pub(super) fn new(call: &Invoke, key: Option<Box<str>>, epoch: u64, now: Now) -> Run {
+        let now_us = now.mono_us;
         let extra = call.extra.as_deref();
         Run {
             name: call.name,
             epoch,
             key,
+            digest: None,
+            url: extra.and_then(|extra| extra.callback_url.clone()),
+            status: Status::new(now),
+            attempt_until_us: 0,
+            queued_ms: now.unix_ms,
+            expires_us: extra
+                .and_then(|extra| extra.max_age_ms)
+                .map(|max_age_ms| now_us + u64::from(max_age_ms) * 1000),
+            is_gone: false,
             offered_us: now_us,
             payload: call.payload.input.clone(),
             accepted: false,
@@ -148,6 +169,12 @@ impl Run {
         (self.ended_us + kept_us).saturating_sub(unsure_us)
     }
 
+    /// It may wait as long again.
+    pub(super) fn queued(&mut self, now: Now) {
+        (self.queued_us, self.queued_ms) = (now.mono_us, now.unix_ms);
+        self.expires_us = self.max_age_us.map(|max_us| now.mono_us + max_us);
+    }
+
     /// Who asked for a replay is told that it is safe.
     pub(super) fn told_of_replay(&mut self, asker: Ticket) {
         self.died.take_if(|(of, _)| *of == asker);
@@ -178,30 +205,26 @@ impl Run {
     pub(super) fn go_on(&mut self, kept: &OnRecord) {
         self.accepted = true;
         self.on_record = kept.end.is_none();
+        let ended_so = self.ended.is_some() && self.ended == kept.end;
+        self.status.crashed(kept.end.is_none(), ended_so, kept.delivery);
         self.ended = kept.end.clone();
-        self.ends = self.ends.max(u32::from(kept.end.is_some()));
+        // Delivered once more, unless a record says that it was.
+        self.ends = u32::from(kept.end.is_some());
+        self.delivered = u32::from(kept.delivery.is_some()).min(self.ends);
         self.dead = kept.dead;
         self.died = None;
         self.is_tried = kept.attempts > 0;
         self.is_unsure = false;
         // What was sent, on record or not.
         self.attempts = self.attempts.max(kept.attempts);
-        if kept.end.is_some() {
-            self.attempts = kept.attempts;
-            self.attempts_before = kept.uncounted();
-            (self.crashes, self.counted) = (0, None);
-        } else {
-            self.crashes += 1;
-            self.counted = Some(kept.attempts - kept.uncounted());
-        }
         self.replicas_ended = kept.replicas_ended;
+        self.crashes += 1;
+        self.counted = Some(kept.attempts - kept.uncounted());
         self.running = false;
         self.withdrawn = false;
         self.muddy = false;
-        // The pause is not kept, and the age limit is on a clock that may have been set since.
-        (self.pause, self.not_before_us, self.max_age_us) = (None, 0, None);
-        // Delivered once more, should it not be certain that it was.
-        self.delivers = false;
+        // The pause is not kept, and its age goes on when it is given back.
+        (self.pause, self.not_before_us, self.expires_us) = (None, 0, None);
         self.recovered = true;
     }
 }
@@ -221,10 +244,4 @@ pub(super) fn is_own(id: ExecutionId, run: &Run, end: &End) -> Verdict {
         Some((of, attempt)) if of == id && (attempt == run.attempts || run.vague) => Ok(()),
         _ => Err(format!("{id} ends in attempt {} with a result that is not its own: {said}", run.attempts)),
     }
-}
-
-/// Whether two readers were told the same. An output is dropped before its record is.
-pub(super) fn same(one: &End, other: &End) -> bool {
-    let dropped = |end: &End| matches!(end, End::Output(body) if body == "null");
-    one == other || (one.state() == other.state() && (dropped(one) || dropped(other)))
 }

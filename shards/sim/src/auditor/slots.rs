@@ -109,6 +109,11 @@ impl Slots {
         Ok(())
     }
 
+    /// Slots that a registration has taken, at most.
+    pub(super) fn held_by(&self, epoch: u64) -> u32 {
+        self.held.get(&epoch).map_or(0, |held| held.slots)
+    }
+
     /// The dispatcher reports. Returns the execution whose attempt that decides, if it does.
     pub(super) fn reported(
         &mut self,

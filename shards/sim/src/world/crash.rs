@@ -77,10 +77,38 @@ impl World {
             None => self.disks[usize::from(shard)].log().to_vec(),
         };
         log.iter().filter(read).for_each(|record| recovery.apply(record.clone()));
-        for stored in recovery.into_stored() {
+        let mut all: Vec<_> = recovery.into_stored().map(|stored| self.misread(stored)).collect();
+        if self.is_broken(Sabotage::OrderForgotten) {
+            let is_execution =
+                |stored: &shard_core::Stored| matches!(stored, shard_core::Stored::Execution(_));
+            let executions = all.iter().position(is_execution).unwrap_or(all.len());
+            all[executions..].reverse();
+        }
+        for stored in all {
             self.feed(shard, Input::Restore(stored))?;
         }
         self.feed(shard, Input::Restored)
+    }
+
+    /// What a broken recovery makes of something.
+    fn misread(&self, stored: shard_core::Stored) -> shard_core::Stored {
+        use shard_core::{Delivery, DeliveryStatus, Stored};
+
+        let Stored::Execution(mut execution) = stored else { return stored };
+        let extra = execution.extra.as_deref_mut();
+        match self.options.sabotage {
+            Some(Sabotage::KeysForgotten) => {
+                extra.into_iter().for_each(|extra| extra.idempotency = None);
+            }
+            Some(Sabotage::AgesForgotten) => extra.into_iter().for_each(|extra| extra.max_age_ms = None),
+            Some(Sabotage::AddressesForgotten) => execution.callback_url = None,
+            Some(Sabotage::DeliveriesMadeUp) => {
+                let delivered = Delivery { status: DeliveryStatus::Delivered, attempts: 1, last_error: None };
+                execution.delivery = execution.delivery.or(Some(delivered));
+            }
+            _ => {}
+        }
+        Stored::Execution(execution)
     }
 }
 

@@ -194,7 +194,7 @@ fn what_waited_for_a_removal_that_a_crash_cut_short_is_there() {
         0 store waits
         1 x remove f -> write removed f
         2 store safe -> write ended a error dead, x: removed, close F, note gone
-        3 crash -> write ended z error dead, write ended a error dead, write started 1
+        3 crash -> write started 1, write ended z error dead, write ended a error dead
         4 store safe
         5 r register f -> write registered f
         6 store safe -> open F, r: registered

@@ -201,3 +201,92 @@ fn who_joins_with_an_address_has_the_result_delivered_after_a_crash_too() {
         ",
     );
 }
+
+#[test]
+fn the_newest_failure_is_read_after_a_crash_too() {
+    check(
+        "
+        0 r register f slots=3 attempts=2 timeout=50 -> open F, r: registered
+        0 a enqueue f max-age=5 -> a: accepted a, dispatch a#1 to F for 50
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 50
+        0 s invoke f key=k timeout=20 -> dispatch s#1 to F for 20 key=k
+        5 turn
+        6 answer a#1 fail -> note 0+6 of 6 ms
+        7 answer b#1 refuse -> note 0+7 of 7 ms
+        8 x replay f b -> x: accepted b, dispatch b#2 to F for 50
+        9 answer b#2 fail -> note retry b#2 FAILED, dispatch b#3 to F for 50
+        10 answer b#3 promise
+        20 turn -> s: timeout s function 20
+        21 c enqueue f key=k -> c: accepted s
+        59 turn -> abort s#1
+        60 g get b -> g: b timeout attempt=3 error=TIMEOUT last=FUNCTION_TIMEOUT created=0 dispatched=9 finished=59
+        61 crash -> open F
+        62 g get a -> g: a error attempt=1 error=EXPIRED last=FAILED created=0 dispatched=0 finished=6
+        62 g get b -> g: b timeout attempt=3 error=TIMEOUT last=FUNCTION_TIMEOUT created=0 dispatched=9 finished=59
+        62 g get s -> g: s timeout attempt=1 error=TIMEOUT created=0 dispatched=0 finished=20
+        ",
+    );
+}
+
+#[test]
+fn what_failed_before_it_was_accepted_is_known_after_a_crash() {
+    check(
+        "
+        0 r register f slots=2 attempts=2 -> open F, r: registered
+        0 a invoke f key=k -> dispatch a#1 to F for 1000 key=k
+        0 b invoke f key=l -> dispatch b#1 to F for 1000 key=l
+        1 answer a#1 fail -> note retry a#1 FAILED, dispatch a#2 to F for 999
+        1 answer b#1 fail after=100 -> note retry b#1 FAILED
+        2 c enqueue f key=k -> c: accepted a
+        2 d enqueue f key=l -> d: accepted b
+        3 crash -> open F, dispatch a#3 to F for 1000, dispatch b#3 to F for 1000
+        3 g get a -> g: a running attempt=3 last=FAILED created=0 dispatched=3
+        3 g get b -> g: b running attempt=3 last=FAILED created=0 dispatched=3
+        4 answer a#3 fail -> note 0+1 of 4 ms
+        4 answer b#3 fail -> note 0+1 of 4 ms
+        ",
+    );
+}
+
+#[test]
+fn a_number_that_was_left_out_stays_left_out() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 store waits
+        0 a enqueue f max-age=5 -> write accepted a of f
+        1 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1
+        6 crash -> open F, write started 1, write ended a error dead
+        7 store safe
+        8 x replay f a -> write replayed a
+        9 store safe -> x: accepted a, dispatch a#2 to F for 1000, write attempted a#2
+        10 crash -> open F, write started 2
+        11 store safe -> dispatch a#3 to F for 1000, write attempted a#3
+        ",
+    );
+}
+
+#[test]
+fn the_address_of_who_joins_what_is_accepted_is_safe_before_it_is_told() {
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 store waits
+        1 b enqueue f key=k url=u -> write accepted a of f
+        2 store fails -> b: refused StoreUnavailable
+        3 c enqueue f key=k url=v -> c: accepted a
+        4 answer a#1 ok -> note 0+4 of 4 ms, write ended a success
+        5 store safe -> deliver a success to u
+        ",
+    );
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 b enqueue f key=k url=u -> b: accepted a
+        2 crash -> open F, dispatch a#2 to F for 1000
+        3 answer a#2 ok -> note 0+1 of 3 ms, deliver a success to u
+        ",
+    );
+}

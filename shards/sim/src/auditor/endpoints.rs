@@ -1,0 +1,108 @@
+//! Where attempts go: to an address that is open, of the execution's own function, and of a replica that its backend has
+//! said to be ready. The server answers itself where that was asked for, and nowhere else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use shard_core::{Destination, EndpointId, FunctionKey, Input, Name, Target};
+
+use super::{Verdict, registrations::Registration};
+
+type Addresses = BTreeSet<Arc<str>>;
+
+/// See the module. Shards name functions and addresses by keys of their own.
+#[derive(Debug, Default)]
+pub(super) struct Endpoints {
+    open: BTreeMap<(u16, EndpointId), Arc<str>>,
+    /// Addresses that the backend has said to be ready, by function.
+    ready: BTreeMap<(u16, FunctionKey), Addresses>,
+    /// What counts from the end of this step on: deadlines that pass in it come before what it is given.
+    next: Option<((u16, FunctionKey), Addresses)>,
+    /// Addresses that were ever said to be a replica's.
+    replicas: BTreeSet<(u16, Arc<str>)>,
+}
+
+impl Endpoints {
+    /// A shard is about to be given this.
+    pub(super) fn input(&mut self, shard: u16, input: &Input) {
+        match input {
+            Input::EndpointsChanged { function, endpoints, .. } => {
+                self.are_ready((shard, *function), endpoints);
+            }
+            Input::Provisioned { function, result: Ok(provisioned) } => {
+                // What was reported meanwhile is newer.
+                let known = self.ready.get(&(shard, *function)).is_some_and(|ready| !ready.is_empty());
+                if provisioned.target != Target::Backend {
+                    self.next = Some(((shard, *function), BTreeSet::new()));
+                } else if !known {
+                    self.are_ready((shard, *function), &provisioned.endpoints);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn are_ready(&mut self, function: (u16, FunctionKey), addresses: &[Arc<str>]) {
+        self.replicas.extend(addresses.iter().map(|address| (function.0, Arc::clone(address))));
+        let addresses: Addresses = addresses.iter().cloned().collect();
+        self.ready.entry(function).or_default().extend(addresses.iter().cloned());
+        self.next = Some((function, addresses));
+    }
+
+    /// A step is over.
+    pub(super) fn settle(&mut self) {
+        if let Some((function, ready)) = self.next.take() {
+            self.ready.insert(function, ready);
+        }
+    }
+
+    pub(super) fn opened(&mut self, shard: u16, endpoint: EndpointId, address: &Arc<str>) -> Verdict {
+        match self.open.insert((shard, endpoint), Arc::clone(address)) {
+            None => Ok(()),
+            Some(before) => Err(format!("endpoint {endpoint:?} of shard {shard} is opened twice: {before}")),
+        }
+    }
+
+    pub(super) fn closed(&mut self, shard: u16, endpoint: EndpointId) -> Verdict {
+        match self.open.remove(&(shard, endpoint)) {
+            Some(_) => Ok(()),
+            None => Err(format!("endpoint {endpoint:?} of shard {shard} is closed and was not open")),
+        }
+    }
+
+    /// An attempt of a function goes out.
+    pub(super) fn chosen(
+        &self,
+        shard: u16,
+        destination: Destination,
+        (name, registration): (Name, &Registration),
+    ) -> Verdict {
+        let Destination::Endpoint(endpoint) = destination else {
+            return match registration.target {
+                Target::Local => Ok(()),
+                _ => Err(format!("the server answers itself for {name}")),
+            };
+        };
+        let Some(address) = self.open.get(&(shard, endpoint)) else {
+            return Err(format!("an attempt of {name} goes to an address that is not open"));
+        };
+        if address.split('/').next() != Some(name.as_str()) {
+            return Err(format!("an attempt of {name} goes to {address}"));
+        }
+        if !self.replicas.contains(&(shard, Arc::clone(address))) {
+            return Ok(());
+        }
+        let of_shard = self.ready.iter().filter(|((of, _), _)| *of == shard);
+        match of_shard.map(|(_, ready)| ready).any(|ready| ready.contains(address)) {
+            true => Ok(()),
+            false => Err(format!("an attempt of {name} goes to {address}, which is not ready")),
+        }
+    }
+
+    /// The shards are gone, and their keys with them.
+    pub(super) fn forget(&mut self) {
+        *self = Endpoints::default();
+    }
+}

@@ -4,7 +4,7 @@ use shard_core::Policy;
 
 use super::{
     oracle::{Attempt, Oracle, RETRY_WAIT_MS_MAX, State, Waiter},
-    registry::{Function, Life},
+    registry::{Function, Life, Reconcile},
     step::Result,
 };
 
@@ -42,7 +42,8 @@ impl Oracle {
         } else {
             left_ms.min(u64::from(timeout_ms)).max(1)
         };
-        let key = if execution.key.is_some() && number == 1 { " with key" } else { "" };
+        let key = if execution.key.is_some() && !execution.tried { " with key" } else { "" };
+        execution.tried = true;
         self.attempts.push(Attempt {
             execution: ticket,
             number,
@@ -55,6 +56,7 @@ impl Oracle {
         });
         let name = self.functions[at].name;
         self.out.push(format!("dispatch f{name} {ticket}#{number} for {remaining_ms}{key}"));
+        self.write(ticket);
     }
 
     pub(super) fn answer(&mut self, execution: u64, number: u32, result: Result) {
@@ -126,17 +128,20 @@ impl Oracle {
         self.dispatch_next(at);
         let accepted = self.executions[&ticket].accepted;
         let at_once = wait_ms == 0 && self.can_dispatch(at) && self.functions[at].queue.is_empty();
-        if self.waiting(at).len() >= self.functions[at].policy.queue_size as usize {
+        if self.waiting(at).len() >= self.functions[at].places() {
             self.functions[at].counts.rejections += 1;
             self.functions[at].counts.lost_retries += 1;
             return self.finish(ticket, State::Error, code);
         }
         self.functions[at].counts.retries += 1;
-        let order = self.next_order();
+        let (order, record) = (self.next_order(), self.next_order());
         let until_ms = self.now_ms + wait_ms;
         let execution = self.get(ticket);
         execution.state = State::Queued;
+        execution.record = record;
         execution.last_code = code;
+        self.write(ticket);
+        let execution = self.get(ticket);
         if wait_ms > 0 {
             execution.backoff = Some((until_ms, order));
         } else if accepted {
@@ -150,15 +155,19 @@ impl Oracle {
     }
 
     pub(super) fn finish(&mut self, ticket: u64, state: State, code: &'static str) {
-        let now_ms = self.now_ms;
+        let (now_ms, unix_ms, record) = (self.now_ms, self.unix_ms, self.next_order());
         let execution = self.get(ticket);
         execution.state = state;
+        execution.record = record;
+        execution.finished_unix_ms = unix_ms;
+        execution.recovered = false;
         execution.code = if state == State::Timeout { "TIMEOUT" } else { code };
         execution.finished_ms = now_ms;
         execution.kept_from_ms = now_ms;
         execution.backoff = None;
         execution.expiry = None;
         let (function, accepted) = (execution.function, execution.accepted);
+        self.write(ticket);
         self.leave_queue(function);
         if accepted && code != "FUNCTION_REMOVED" {
             // When the record of its end is safe, after everything else that this step causes.
@@ -194,6 +203,7 @@ impl Oracle {
                 0 => self.wait_is_over(ticket, about),
                 1 => self.attempt_is_over(ticket, about as u32),
                 3 => self.expiry_is_over(ticket),
+                4 => self.reconcile(ticket as usize),
                 _ => {
                     let execution = self.get(ticket);
                     execution.backoff = None;
@@ -223,7 +233,14 @@ impl Oracle {
         let expiries = self.executions.iter().filter_map(|(ticket, execution)| {
             execution.expiry.map(|(until_ms, order)| (until_ms, 3, order, *ticket, 0))
         });
-        waiters.chain(attempts).chain(backoffs).chain(expiries)
+        let reconciles =
+            self.functions.iter().enumerate().filter_map(|(at, function)| match function.reconcile {
+                Some(Reconcile::At(until_ms, order)) if function.life != Life::Gone => {
+                    Some((until_ms, 4, order, at as u64, 0))
+                }
+                _ => None,
+            });
+        waiters.chain(attempts).chain(backoffs).chain(expiries).chain(reconciles)
     }
 
     fn wait_is_over(&mut self, ticket: u64, waiter: u64) {

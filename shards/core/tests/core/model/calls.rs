@@ -1,7 +1,7 @@
 //! The model of admission: calls, joins, callers that leave, cancellations.
 
 use super::{
-    oracle::{Execution, KEYS_TTL_MS, Oracle, State, Waiter},
+    oracle::{Execution, KEYS_TTL_MS, OnRecord, Oracle, State, Waiter},
     registry::Life,
     step::Call,
 };
@@ -51,6 +51,7 @@ impl Oracle {
 
     fn create(&mut self, ticket: u64, call: &Call, function: usize) {
         let limit_ms = call.timeout_ms.unwrap_or(self.functions[function].policy.timeout_ms);
+        let record = self.next_order();
         let execution = Execution {
             function,
             state: State::Queued,
@@ -74,6 +75,12 @@ impl Oracle {
             expires_ms: None,
             expiry: None,
             discarded: false,
+            tried: false,
+            on_record: OnRecord { starts: self.starts, ..OnRecord::default() },
+            record,
+            queued_unix_ms: self.unix_ms,
+            finished_unix_ms: 0,
+            recovered: false,
         };
         self.executions.insert(ticket, execution);
         if !call.accepted {
@@ -86,14 +93,18 @@ impl Oracle {
     }
 
     fn join(&mut self, ticket: u64, call: &Call, execution: u64) {
-        let now_ms = self.now_ms;
+        let (now_ms, record) = (self.now_ms, self.next_order());
         let joined = self.get(execution);
         if call.accepted {
+            if !joined.accepted {
+                joined.record = record;
+            }
             // Its time among the accepted ones starts now.
             if joined.is_terminal() && !joined.accepted {
                 joined.kept_from_ms = now_ms;
             }
             joined.accepted = true;
+            self.write(execution);
             return self.reply(ticket, &format!("accepted {execution}"));
         }
         if joined.is_terminal() {

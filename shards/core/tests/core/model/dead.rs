@@ -20,28 +20,40 @@ impl Oracle {
             return false;
         }
         let at = execution.function;
-        let name = self.functions[at].name;
         self.functions[at].counts.dead += 1;
-        // Those that waited for a function that was removed are counted apart.
-        let of_removal = execution.code == "FUNCTION_REMOVED";
+        self.list_letter(ticket);
+        true
+    }
+
+    /// Puts a dead letter behind the others of its name.
+    pub(super) fn list_letter(&mut self, ticket: u64) {
+        let at = self.executions[&ticket].function;
+        let name = self.functions[at].name;
         self.dead.entry(name).or_default().push(ticket);
+        // Those that waited for a function that was removed are counted apart.
+        let is_of_removal = |letter: &u64| self.executions[letter].code == "FUNCTION_REMOVED";
+        let of_removal = is_of_removal(&ticket);
+        let letters = self.dead[&name].iter().copied();
+        let alike: Vec<u64> = letters.filter(|letter| is_of_removal(letter) == of_removal).collect();
+        if of_removal && self.restoring {
+            let room = self.rooms.entry(name).or_default();
+            *room = alike.len().max(*room);
+        }
         let room = self.rooms.get(&name).copied().unwrap_or_default();
         let most = if of_removal { room.max(DEAD_MAX) } else { DEAD_MAX };
-        let letters = self.dead[&name].iter().copied();
-        let alike: Vec<u64> = letters
-            .filter(|letter| (self.executions[letter].code == "FUNCTION_REMOVED") == of_removal)
-            .collect();
         if alike.len() > most {
             self.functions[at].counts.dropped += 1;
             self.give_up_letter(name, alike[0]);
         }
-        true
     }
 
     fn give_up_letter(&mut self, name: u8, ticket: u64) {
         self.dead.entry(name).or_default().retain(|letter| *letter != ticket);
-        let now_ms = self.now_ms;
-        self.get(ticket).kept_from_ms = now_ms;
+        let (now_ms, record) = (self.now_ms, self.next_order());
+        let given_up = self.get(ticket);
+        given_up.kept_from_ms = now_ms;
+        given_up.record = record;
+        given_up.recovered = false;
         self.finished.push(ticket);
     }
 
@@ -83,12 +95,17 @@ impl Oracle {
         }
         self.dead.entry(name).or_default().retain(|letter| *letter != execution);
         self.functions[at].counts.replays += 1;
+        let (unix_ms, record) = (self.unix_ms, self.next_order());
         let revived = self.get(execution);
+        revived.queued_unix_ms = unix_ms;
+        revived.record = record;
         revived.function = at;
         revived.state = State::Queued;
         revived.last_code = std::mem::take(&mut revived.code);
         revived.attempts_before = revived.attempt;
         revived.revived = true;
+        revived.tried = revived.attempt > 0;
+        self.write(execution);
         self.arm_expiry(execution);
         self.reply(ticket, &format!("accepted {execution}"));
         if self.can_dispatch(at) && self.functions[at].queue.is_empty() {

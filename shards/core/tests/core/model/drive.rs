@@ -1,66 +1,98 @@
 //! Runs each step on the shard and on the model, and compares.
 
-use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use shard_core::{
     Answer, AttemptKey, Destination, Effect, Effects, EndpointId, Failure, FunctionKey, FunctionSpec, Input,
-    Limits, Now, Report, Settings, Shard, Target, Ticket, invariant, settings::SyncQueue,
+    Limits, Now, Record, Report, Settings, Shard, Target, Ticket, settings::SyncQueue,
 };
 
 use super::{
+    crash::SafePoint,
     oracle::{ACCEPTED_TTL_MS, DEAD_MAX, KEYS_TTL_MS, Oracle, RETRY_WAIT_MS_MAX, SWEEP_MS, TTL_MS},
-    registry::{Counts, Life, PENDING_MAX},
+    registry::{Life, PENDING_MAX},
     step::{Op, Result, Step, resolve},
     words::{addresses, answer_text, backend_failure, id, invoke, name, outcome, provisioned, ticket_of},
 };
 
-const EXECUTIONS_MAX: usize = 25;
+pub(super) const EXECUTIONS_MAX: usize = 25;
 const EPOCH_MS: u64 = 1_700_000_000_000;
 /// Asks about executions, apart from the callers of the script.
 const PROBE: Ticket = Ticket(u64::MAX);
 
 pub(super) struct Drive {
-    shard: Shard,
+    pub(super) shard: Shard,
     pub(super) oracle: Oracle,
-    now: Now,
+    pub(super) now: Now,
     tickets: u64,
     /// Number of the newest record.
-    written: u64,
-    attempts: BTreeMap<(u64, u32), AttemptKey>,
+    pub(super) written: u64,
+    /// All records that are left of what was written, and what a crash may lose of them.
+    pub(super) records: Vec<Record>,
+    pub(super) safe_points: Vec<SafePoint>,
+    /// All attempts that ever went out, on record or not.
+    dispatched: BTreeSet<(u64, u32)>,
+    /// Keys that the model does not know what they stand for.
+    pub(super) doubtful_keys: BTreeSet<(u8, u8)>,
+    pub(super) attempts: BTreeMap<(u64, u32), AttemptKey>,
     /// Keys of functions that a backend has or had, by their number in the model.
-    functions: BTreeMap<usize, FunctionKey>,
-    open: BTreeMap<EndpointId, Arc<str>>,
+    pub(super) functions: BTreeMap<usize, FunctionKey>,
+    pub(super) open: BTreeMap<EndpointId, Arc<str>>,
     /// How many answers each caller got.
-    answers: BTreeMap<u64, u32>,
-    left: Vec<u64>,
+    pub(super) answers: BTreeMap<u64, u32>,
+    pub(super) left: Vec<u64>,
     steps: Vec<String>,
     pub(super) trace: String,
 }
 
+/// Bounds that scripts get to.
+pub(super) fn limits() -> Limits {
+    Limits {
+        pending_max: PENDING_MAX,
+        executions_max: EXECUTIONS_MAX,
+        executions_ttl_us: TTL_MS * 1000,
+        accepted_ttl_us: ACCEPTED_TTL_MS * 1000,
+        payload_ttl_us: TTL_MS * 500,
+        sweep_interval_us: SWEEP_MS * 1000,
+        keys_ttl_us: KEYS_TTL_MS * 1000,
+        dead_letters_max: DEAD_MAX,
+        retry_wait_us_max: RETRY_WAIT_MS_MAX * 1000,
+        queued_bytes_chunk: 40,
+        // What is left over for a later step is tested in scripts.
+        batch_max: 1000,
+        ..Limits::default()
+    }
+}
+
+/// Whether something may wait for a record to be safe.
+fn is_waited_for(record: &Record) -> bool {
+    !matches!(
+        record,
+        Record::Attempted { .. }
+            | Record::Delivered { .. }
+            | Record::Forgotten { .. }
+            | Record::Reinstated { .. }
+    )
+}
+
 impl Drive {
     pub(super) fn new(sync_queue: Option<SyncQueue>) -> Drive {
-        let limits = Limits {
-            pending_max: PENDING_MAX,
-            executions_max: EXECUTIONS_MAX,
-            executions_ttl_us: TTL_MS * 1000,
-            accepted_ttl_us: ACCEPTED_TTL_MS * 1000,
-            payload_ttl_us: TTL_MS * 500,
-            sweep_interval_us: SWEEP_MS * 1000,
-            keys_ttl_us: KEYS_TTL_MS * 1000,
-            dead_letters_max: DEAD_MAX,
-            retry_wait_us_max: RETRY_WAIT_MS_MAX * 1000,
-            queued_bytes_chunk: 40,
-            // What is left over for a later step is tested in scripts.
-            batch_max: 1000,
-            ..Limits::default()
-        };
         Drive {
-            shard: Shard::new(limits, 7, Settings { sync_queue, ..Settings::default() }),
+            shard: Shard::new(limits(), 7, Settings { sync_queue, ..Settings::default() }),
             oracle: Oracle::default(),
-            now: Now { mono_us: 0, unix_ms: EPOCH_MS },
+            // Not 0, which is no deadline.
+            now: Now { mono_us: 1000, unix_ms: EPOCH_MS },
             tickets: 0,
             written: 0,
+            records: Vec::new(),
+            safe_points: Vec::new(),
+            dispatched: BTreeSet::new(),
+            doubtful_keys: BTreeSet::new(),
             attempts: BTreeMap::new(),
             functions: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -77,6 +109,7 @@ impl Drive {
         self.now.unix_ms = (EPOCH_MS + self.now.mono_us / 1000).wrapping_add_signed(shift_ms);
         self.oracle.now_ms = self.now.mono_us / 1000;
         self.oracle.second = self.now.second();
+        self.oracle.unix_ms = self.now.unix_ms;
     }
 
     pub(super) fn op(&mut self, op: &Op) {
@@ -85,7 +118,10 @@ impl Drive {
         self.tickets += 1;
         if let Some(mut step) = resolve(op, &self.oracle, self.tickets) {
             if let Step::Call { call, .. } = &mut step
-                && call.key.is_some_and(|(key, _)| self.oracle.key_is_uncertain(call.name, key))
+                && call.key.is_some_and(|(key, _)| {
+                    self.oracle.key_is_uncertain(call.name, key)
+                        || self.doubtful_keys.contains(&(call.name, key))
+                })
             {
                 call.key = None;
             }
@@ -157,28 +193,48 @@ impl Drive {
         let turn = matches!(step, Step::Turn);
         let known: Vec<u64> = self.oracle.executions.keys().copied().filter(|_| !turn).collect();
         let kept: Vec<u64> = known.into_iter().filter(|ticket| self.probe(*ticket).is_some()).collect();
+        if let Step::Crash { lost } = step {
+            return self.crash(lost);
+        }
         self.grant(&step);
         let functions_before = self.oracle.functions.len();
         let Some(input) = self.input(&step) else { return };
-        let mut expected = self.oracle.step(&step, |ticket| kept.contains(&ticket));
+        let expected = self.oracle.step(&step, |ticket| kept.contains(&ticket));
         let mut effects = Effects::default();
         self.shard.handle(self.now, input, &mut effects);
         let mut provisioned = (functions_before..self.oracle.functions.len())
             .filter(|at| self.oracle.provisioned_functions().contains(at))
             .collect::<Vec<_>>()
             .into_iter();
-        let mut real: Vec<String> = Vec::new();
+        let (real, written) = self.settle(effects, &mut provisioned);
+        self.keep_safe_point(written);
+        self.same(expected, real);
+        self.compare();
+    }
+
+    /// Takes note of effects, and has records written as soon as something waits for one. Returns what happened, and whether
+    /// records were written.
+    pub(super) fn settle(
+        &mut self,
+        mut effects: Effects,
+        provisioned: &mut impl Iterator<Item = usize>,
+    ) -> (Vec<String>, bool) {
+        let (mut real, mut written) = (Vec::new(), false);
         loop {
-            let before = self.written;
+            let before = self.records.len();
             for effect in effects.drain() {
                 let _ = write!(self.trace, "\n  {effect:?}");
-                real.extend(self.learn(effect, &mut provisioned));
+                real.extend(self.learn(effect, provisioned));
             }
-            if self.written == before {
-                break;
+            if !self.records[before..].iter().any(is_waited_for) {
+                return (real, written);
             }
+            written = true;
             self.shard.handle(self.now, Input::Journaled { through: self.written }, &mut effects);
         }
+    }
+
+    pub(super) fn same(&self, mut expected: Vec<String>, mut real: Vec<String>) {
         // Only dispatches of one function are in order.
         let rank = |line: &String| (!line.starts_with("dispatch")).then(|| line.clone());
         let function = |line: &String| line.split(" ").nth(1).map(str::to_owned);
@@ -186,7 +242,6 @@ impl Drive {
             lines.sort_by_key(|line| (rank(line), rank(line).is_none().then(|| function(line))));
         }
         self.expect(expected == real, &format!("expected {expected:#?}, but it did {real:#?}"));
-        self.compare();
     }
 
     /// Leases calls always, and bytes when the call says so.
@@ -291,6 +346,7 @@ impl Drive {
                 desired: 3,
             },
             Step::Drain { finally } => Input::Drain { finally: *finally },
+            Step::Crash { .. } => return None,
         })
     }
 
@@ -304,6 +360,8 @@ impl Drive {
             Effect::Dispatch(dispatch) => {
                 let ticket = ticket_of(dispatch.id);
                 self.attempts.insert((ticket, dispatch.number), dispatch.attempt);
+                let first = self.dispatched.insert((ticket, dispatch.number));
+                self.expect(first, "an attempt has the number of one from before");
                 let Destination::Endpoint(endpoint) = dispatch.destination else {
                     panic!("nothing is local")
                 };
@@ -330,7 +388,10 @@ impl Drive {
                 None
             }
             Effect::Provision { function, spec } => {
-                self.functions.insert(provisioned.next()?, function);
+                // Unless it is asked for once more.
+                if !self.functions.values().any(|known| *known == function) {
+                    self.functions.insert(provisioned.next()?, function);
+                }
                 Some(format!("provision {}", spec.name))
             }
             Effect::Teardown { name, .. } => Some(format!("teardown {name}")),
@@ -339,8 +400,9 @@ impl Drive {
                 self.oracle.granted_bytes -= bytes;
                 None
             }
-            Effect::Journal { number, .. } => {
+            Effect::Journal { number, record } => {
                 self.written = number;
+                self.records.push(record);
                 None
             }
             Effect::Deliver { .. } | Effect::Note(_) => None,
@@ -348,7 +410,7 @@ impl Drive {
     }
 
     /// State, attempt, error and last error of a record that is kept.
-    fn probe(&mut self, ticket: u64) -> Option<String> {
+    pub(super) fn probe(&mut self, ticket: u64) -> Option<String> {
         let mut effects = Effects::default();
         self.shard.handle(
             self.now,
@@ -364,117 +426,7 @@ impl Drive {
         Some(format!("{state} {} {error:?} {last:?}", view.attempt))
     }
 
-    /// Executions, functions and endpoints as the model has them; what has ended stays until its time, and the
-    /// oldest go first.
-    fn compare(&mut self) {
-        if let Err(what) = invariant::check(&self.shard) {
-            self.expect(false, &what);
-        }
-        let known: Vec<u64> = self.oracle.executions.keys().copied().collect();
-        for ticket in known {
-            let real = self.probe(ticket);
-            let execution = &self.oracle.executions[&ticket];
-            let state = format!("{:?}", execution.state).to_lowercase();
-            let (attempt, code, last) = (execution.attempt, execution.code, execution.last_code);
-            let expected = format!("{state} {attempt} {code:?} {last:?}");
-            let gone = execution.discarded;
-            let may_be_gone = gone || execution.is_terminal();
-            let same = real.as_ref().map_or(may_be_gone, |real| !gone && *real == expected);
-            self.expect(same, &format!("execution {ticket} is {real:?}, not {expected}"));
-        }
-        self.compare_retention();
-        self.compare_timers();
-        let live: Vec<usize> = self.oracle.names.values().copied().collect();
-        for at in live {
-            self.compare_function(at);
-        }
-        let open: usize = self.oracle.functions.iter().map(|function| function.open_count()).sum();
-        self.expect(open == self.open.len(), &format!("{} endpoints are open, not {open}", self.open.len()));
-    }
-
-    /// The oldest records of a kind go first, not before their time unless there are too many, and not long after it.
-    fn compare_retention(&mut self) {
-        let kept: usize = [(false, TTL_MS), (true, ACCEPTED_TTL_MS)]
-            .into_iter()
-            .map(|(accepted, ttl_ms)| self.compare_kind(accepted, ttl_ms))
-            .sum();
-        self.expect(kept <= EXECUTIONS_MAX, "more records than allowed");
-    }
-
-    /// Of synchronous executions, or of those that were accepted; how many are kept.
-    fn compare_kind(&mut self, accepted: bool, ttl_ms: u64) -> usize {
-        let executions = &self.oracle.executions;
-        let of_kind = |ticket: &&u64| executions[*ticket].accepted == accepted;
-        let finished: Vec<(u64, u64)> = self
-            .oracle
-            .finished
-            .iter()
-            .filter(of_kind)
-            .map(|ticket| (*ticket, executions[ticket].kept_from_ms))
-            .collect();
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            finished.iter().partition(|(ticket, _)| self.probe(*ticket).is_some());
-        let now_ms = self.oracle.now_ms;
-        let late = kept.iter().any(|(_, ended_ms)| now_ms - ended_ms >= ttl_ms + SWEEP_MS);
-        self.expect(!late, "a record was kept too long");
-        // Of those that ended at the same time any may go first.
-        if let Some(youngest_gone_ms) = gone.iter().map(|(_, ended_ms)| *ended_ms).max() {
-            let in_order = kept.iter().all(|(_, ended_ms)| *ended_ms >= youngest_gone_ms);
-            self.expect(in_order, "a younger record went before an older one");
-            let not_older = finished.iter().filter(|(_, ended_ms)| *ended_ms >= youngest_gone_ms).count();
-            // Half of the bound is for each kind, whatever the other one needs.
-            let in_time = now_ms - youngest_gone_ms >= ttl_ms || not_older > EXECUTIONS_MAX / 2;
-            self.expect(in_time, "a record went before its time");
-        }
-        kept.len()
-    }
-
-    /// One timer for each caller, attempt and back-off, and one for the next sweep; with the sync queue on, up to
-    /// one more for each caller that waits there.
-    fn compare_timers(&self) {
-        let totals = self.shard.totals();
-        let sweep = usize::from(totals.finished > 0 || totals.keys > 0);
-        let due = self.oracle.timers().count();
-        let real = totals.timers;
-        let waits: u32 = self.shard.functions().map(|(_, view)| view.sync_queue_depth).sum();
-        self.expect(
-            (due..=due + 1 + waits as usize).contains(&real) && real >= due + sweep,
-            &format!("{real} timers, not {due}"),
-        );
-    }
-
-    fn compare_function(&self, at: usize) {
-        let function = &self.oracle.functions[at];
-        let name = format!("f{}", function.name);
-        let view = self.shard.functions().find(|(_, view)| view.name == name).map(|(_, view)| view);
-        self.expect(view.is_some() == (function.life == Life::Live), "visible are the functions that live");
-        let Some(view) = view else { return };
-        let (running, queued) = (self.oracle.in_flight(at), self.oracle.waiting(at).len());
-        self.expect(
-            (view.in_flight as usize, view.queue_depth as usize) == (running, queued),
-            &format!(
-                "{name}: {} in flight, not {running}; {} wait, not {queued}",
-                view.in_flight, view.queue_depth
-            ),
-        );
-        self.expect(view.in_flight <= view.concurrency, "more in flight than slots");
-        let (real, model) = (view.counters, function.counts);
-        let real = Counts {
-            successes: real.successes,
-            errors: real.errors,
-            retries: real.retries,
-            timeouts: real.timeouts,
-            rejections: real.queue_rejections,
-            dead: real.dead_letters,
-            expired: real.expired,
-            orphans: real.orphans,
-            late: real.late_completions,
-            ..model
-        };
-        self.expect(real == model, &format!("{name}: counted {real:?}, not {model:?}"));
-    }
-
-    fn expect(&self, holds: bool, what: &str) {
+    pub(super) fn expect(&self, holds: bool, what: &str) {
         assert!(holds, "{what}\nafter\n{}", self.steps.join("\n"));
     }
 }

@@ -1,11 +1,14 @@
 //! Random scripts run against the real shard and against a naive model (`oracle`), which predicts every answer,
-//! dispatch and abort. At the end everything drains, and nothing may be left.
+//! dispatch and abort. Now and then everything that is not on record is lost (`crash`). At the end everything drains, and
+//! nothing may be left.
 //!
 //! The suite runs the same scripts every time, so that it says the same of the same code. Others, and more:
 //! `PROPTEST_CASES=20000 CARGO_PROFILE_TEST_OPT_LEVEL=3 cargo test -p shard-core --test shard model`.
 
 mod attempts;
 mod calls;
+mod compare;
+mod crash;
 mod dead;
 mod drive;
 mod oracle;

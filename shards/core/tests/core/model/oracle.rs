@@ -23,7 +23,7 @@ pub(super) enum State {
     Timeout,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Waiter {
     pub(super) ticket: u64,
     pub(super) deadline_ms: u64,
@@ -32,7 +32,7 @@ pub(super) struct Waiter {
     pub(super) gone: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Execution {
     pub(super) function: usize,
     pub(super) state: State,
@@ -61,9 +61,28 @@ pub(super) struct Execution {
     pub(super) expiry: Option<(u64, u64)>,
     /// Left no record.
     pub(super) discarded: bool,
+    /// An attempt was made, as far as is known: the key went with it.
+    pub(super) tried: bool,
+    /// What its last record says: attempt, attempts that do not count, whether one goes on, and how many servers had started.
+    pub(super) on_record: OnRecord,
+    /// Its place among what a crash gives back: by its acceptance, or what came of it last.
+    pub(super) record: u64,
+    /// When it was accepted or replayed, and when it ended, on the clock that people read.
+    pub(super) queued_unix_ms: u64,
+    pub(super) finished_unix_ms: u64,
+    /// It had ended when a crash gave it back: its age is on a clock that may have been set.
+    pub(super) recovered: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OnRecord {
+    pub(super) attempt: u32,
+    pub(super) attempts_before: u32,
+    pub(super) running: bool,
+    pub(super) starts: u32,
+}
+
+#[derive(Debug, Clone)]
 pub(super) struct Attempt {
     pub(super) execution: u64,
     pub(super) number: u32,
@@ -77,10 +96,11 @@ pub(super) struct Attempt {
     pub(super) connecting: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Oracle {
     pub(super) now_ms: u64,
     pub(super) second: u64,
+    pub(super) unix_ms: u64,
     pub(super) granted_bytes: u64,
     pub(super) functions: Vec<Function>,
     pub(super) names: BTreeMap<u8, usize>,
@@ -92,11 +112,16 @@ pub(super) struct Oracle {
     pub(super) dead: BTreeMap<u8, Vec<u64>>,
     /// What waited when each name was removed last.
     pub(super) rooms: BTreeMap<u8, usize>,
+    /// A shard is being given back what was there before.
+    pub(super) restoring: bool,
     /// Executions in the order in which their records go.
     pub(super) finished: Vec<u64>,
     /// Executions that wait for a record: of the attempt before, or of their end.
     pub(super) recorded: Vec<u64>,
     pub(super) drained: bool,
+    /// Servers that took over what had not ended, with this one and without it.
+    pub(super) starts: u32,
+    pub(super) starts_before: u32,
     pub(super) order: u64,
     pub(super) out: Vec<String>,
 }
@@ -129,6 +154,11 @@ impl Oracle {
             Step::Drain { .. } => self.give_up(),
             registry => self.registry_step(registry),
         }
+        self.settle()
+    }
+
+    /// What follows once all records of a step are safe.
+    pub(super) fn settle(&mut self) -> Vec<String> {
         self.dispatch_all();
         for ticket in std::mem::take(&mut self.recorded) {
             let execution = &self.executions[&ticket];
@@ -209,6 +239,14 @@ impl Oracle {
 
     pub(super) fn get(&mut self, ticket: u64) -> &mut Execution {
         self.executions.get_mut(&ticket).expect("executions stay in the model")
+    }
+
+    /// Something is written about an execution, if it was accepted.
+    pub(super) fn write(&mut self, ticket: u64) {
+        let starts = self.starts;
+        let execution = self.get(ticket);
+        let Execution { attempt, attempts_before, state, .. } = *execution;
+        execution.on_record = OnRecord { attempt, attempts_before, running: state == State::Running, starts };
     }
 
     pub(super) fn reply(&mut self, ticket: u64, answer: &str) {

@@ -40,14 +40,21 @@ pub(super) struct Counts {
     /// Dead letters tried again, and given up because there were too many; not counted by the shard.
     pub(super) replays: u64,
     pub(super) dropped: u64,
+    /// Executions that a crash gave back, to run and ended; functions whose instances were asked for again because they
+    /// had not started. Not counted by the shard.
+    pub(super) requeued: u64,
+    pub(super) recovered: u64,
+    pub(super) reconciled: u64,
 }
 
 impl Counts {
-    pub(super) fn all(&self) -> [u64; 14] {
+    pub(super) fn all(&self) -> [u64; 17] {
         let Counts { successes, errors, retries, timeouts, rejections, orphans, late, .. } = *self;
         let Counts { lost_retries, joins, removed, dead, expired, replays, dropped, .. } = *self;
         let counted = [successes, errors, retries, timeouts, rejections, orphans, late];
-        let more = [lost_retries, joins, removed, dead, expired, replays, dropped];
+        let Counts { requeued, recovered, reconciled, .. } = *self;
+        let more =
+            [lost_retries, joins, removed, dead, expired, replays, dropped, requeued, recovered, reconciled];
         std::array::from_fn(|at| if at < 7 { counted[at] } else { more[at - 7] })
     }
 
@@ -57,7 +64,9 @@ impl Counts {
         else {
             unreachable!("as many as there are fields")
         };
-        let [lost_retries, joins, removed, dead, expired, replays, dropped] = *more else {
+        let [lost_retries, joins, removed, dead, expired, replays, dropped, requeued, recovered, reconciled] =
+            *more
+        else {
             unreachable!("as many as there are fields")
         };
         *self = Counts {
@@ -75,17 +84,32 @@ impl Counts {
             expired,
             replays,
             dropped,
+            requeued,
+            recovered,
+            reconciled,
         };
     }
 }
 
-#[derive(Debug)]
+/// What is done about the instances of a function that a crash gave back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reconcile {
+    /// Its backend was asked to start them.
+    Asked,
+    /// They could not be started: it is asked again then; with the place among timers.
+    At(u64, u64),
+}
+
+/// Time after which instances that could not be started are tried again.
+const RECONCILE_MS: u64 = 5000;
+
+#[derive(Debug, Clone)]
 pub(super) struct Function {
     pub(super) name: u8,
     pub(super) life: Life,
     pub(super) policy: Policy,
     /// A backend has it, or had it until it was degraded.
-    backend: bool,
+    pub(super) backend: bool,
     /// Calls go to what the backend reports.
     pub(super) managed: bool,
     /// Addresses that the backend reported, as bits.
@@ -96,9 +120,44 @@ pub(super) struct Function {
     pub(super) queue: Vec<u64>,
     pub(super) counts: Counts,
     window: (u64, u32),
+    pub(super) reconcile: Option<Reconcile>,
+    /// What waited when it was given back.
+    pub(super) restored: usize,
 }
 
 impl Function {
+    pub(super) fn new(
+        Registration { name, backend, policy }: Registration,
+        waiting: Option<u64>,
+    ) -> Function {
+        Function {
+            name,
+            life: if waiting.is_some() { Life::Provisioning } else { Life::Live },
+            policy,
+            backend,
+            managed: false,
+            ready: 0,
+            waiting,
+            scaling: false,
+            pending: VecDeque::new(),
+            queue: Vec::new(),
+            counts: Counts::default(),
+            window: (0, 0),
+            reconcile: None,
+            restored: 0,
+        }
+    }
+
+    /// Retries that may wait.
+    pub(super) fn places(&self) -> usize {
+        self.restored.max(self.policy.queue_size as usize)
+    }
+
+    /// What was asked for.
+    pub(super) fn registration(&self) -> Registration {
+        Registration { name: self.name, backend: self.backend, policy: self.policy.clone() }
+    }
+
     /// The window of the newest second seen.
     pub(super) fn admit(&mut self, second: u64) -> bool {
         let Some(limit) = self.policy.rate_limit_per_second else { return true };
@@ -111,7 +170,8 @@ impl Function {
     }
 
     fn is_busy(&self) -> bool {
-        matches!(self.life, Life::Provisioning | Life::Removing) || self.scaling
+        matches!(self.life, Life::Provisioning | Life::Removing)
+            || self.life == Life::Live && (self.scaling || self.reconcile == Some(Reconcile::Asked))
     }
 
     /// Addresses that are open.
@@ -185,6 +245,14 @@ impl Oracle {
             }
             Life::Provisioning => Step::Provisioned { function, provisioning: Provisioning::Failed },
             Life::Removing => Step::TornDown { function, done: good },
+            Life::Live if self.functions[function].reconcile == Some(Reconcile::Asked) => {
+                let provisioning = match good {
+                    true => Provisioning::Endpoints(ready & 7),
+                    false if ready < 128 => Provisioning::Degraded,
+                    false => Provisioning::Failed,
+                };
+                Step::Provisioned { function, provisioning }
+            }
             _ => Step::Scaled { function, replicas: good.then_some(u32::from(ready)) },
         }
     }
@@ -197,21 +265,8 @@ impl Oracle {
             }
             return self.reply(ticket, "refused FunctionExists");
         }
-        let Registration { name, backend, policy } = registration.clone();
-        self.functions.push(Function {
-            name,
-            life: if backend { Life::Provisioning } else { Life::Live },
-            policy,
-            backend,
-            managed: false,
-            ready: 0,
-            waiting: backend.then_some(ticket),
-            scaling: false,
-            pending: VecDeque::new(),
-            queue: Vec::new(),
-            counts: Counts::default(),
-            window: (0, 0),
-        });
+        let Registration { name, backend, .. } = *registration;
+        self.functions.push(Function::new(registration.clone(), backend.then_some(ticket)));
         self.names.insert(name, self.functions.len() - 1);
         if backend {
             self.out.push(format!("provision f{name}"));
@@ -221,6 +276,9 @@ impl Oracle {
     }
 
     fn provisioned(&mut self, at: usize, provisioning: Provisioning) {
+        if self.functions[at].reconcile == Some(Reconcile::Asked) {
+            return self.reconciled(at, provisioning);
+        }
         let function = &mut self.functions[at];
         let waiting = function.waiting.take().expect("a busy function is waited for");
         match provisioning {
@@ -239,6 +297,34 @@ impl Oracle {
         function.life = Life::Live;
         self.reply(waiting, "registered");
         self.next_pending(at);
+    }
+
+    /// A backend has an answer about a function that a crash gave back.
+    fn reconciled(&mut self, at: usize, provisioning: Provisioning) {
+        let again = Reconcile::At(self.now_ms + RECONCILE_MS, self.next_order());
+        let function = &mut self.functions[at];
+        function.reconcile = None;
+        match provisioning {
+            Provisioning::Failed => function.reconcile = Some(again),
+            Provisioning::Degraded => (function.managed, function.ready) = (false, 0),
+            Provisioning::Endpoints(ready) if function.ready == 0 => function.ready = ready,
+            Provisioning::Endpoints(_) => {}
+        }
+        self.next_pending(at);
+    }
+
+    /// Instances that could not be started are tried again, unless the backend is at work on the function.
+    pub(super) fn reconcile(&mut self, at: usize) {
+        let again = Reconcile::At(self.now_ms + RECONCILE_MS, self.next_order());
+        let function = &mut self.functions[at];
+        if function.is_busy() {
+            function.reconcile = Some(again);
+            return;
+        }
+        function.reconcile = Some(Reconcile::Asked);
+        function.counts.reconciled += 1;
+        let name = function.name;
+        self.out.push(format!("provision f{name}"));
     }
 
     /// Removes or scales a function that no backend is working on.

@@ -54,22 +54,79 @@ pub(super) struct Registration {
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Turn,
-    Call { ticket: u64, call: Call },
-    Answer { execution: u64, number: u32, result: Result },
-    Callback { ticket: u64, execution: u64, number: Option<u32>, result: Result },
-    Connecting { execution: u64, number: u32, connecting: bool },
-    Leave { ticket: u64 },
-    Cancel { ticket: u64, execution: u64 },
-    Register { ticket: u64, registration: Registration },
-    Remove { ticket: u64, name: u8 },
-    Scale { ticket: u64, name: u8, replicas: u32 },
-    Provisioned { function: usize, provisioning: Provisioning },
-    TornDown { function: usize, done: bool },
-    Scaled { function: usize, replicas: Option<u32> },
-    Endpoints { function: usize, ready: u8 },
-    Replay { ticket: u64, name: u8, execution: u64 },
-    Purge { ticket: u64, name: u8, execution: u64 },
-    Drain { finally: bool },
+    Call {
+        ticket: u64,
+        call: Call,
+    },
+    Answer {
+        execution: u64,
+        number: u32,
+        result: Result,
+    },
+    Callback {
+        ticket: u64,
+        execution: u64,
+        number: Option<u32>,
+        result: Result,
+    },
+    Connecting {
+        execution: u64,
+        number: u32,
+        connecting: bool,
+    },
+    Leave {
+        ticket: u64,
+    },
+    Cancel {
+        ticket: u64,
+        execution: u64,
+    },
+    Register {
+        ticket: u64,
+        registration: Registration,
+    },
+    Remove {
+        ticket: u64,
+        name: u8,
+    },
+    Scale {
+        ticket: u64,
+        name: u8,
+        replicas: u32,
+    },
+    Provisioned {
+        function: usize,
+        provisioning: Provisioning,
+    },
+    TornDown {
+        function: usize,
+        done: bool,
+    },
+    Scaled {
+        function: usize,
+        replicas: Option<u32>,
+    },
+    Endpoints {
+        function: usize,
+        ready: u8,
+    },
+    Replay {
+        ticket: u64,
+        name: u8,
+        execution: u64,
+    },
+    Purge {
+        ticket: u64,
+        name: u8,
+        execution: u64,
+    },
+    Drain {
+        finally: bool,
+    },
+    /// The newest so many steps since somebody was promised something are not on record.
+    Crash {
+        lost: usize,
+    },
 }
 
 /// Numbers are taken modulo what there is to choose from.
@@ -90,6 +147,7 @@ pub(super) enum Op {
     Backend { which: usize, good: bool, ready: u8 },
     Endpoints(usize, u8),
     Drain,
+    Crash(usize),
 }
 
 /// An operation, milliseconds that pass before it, and how far the clock is off then.
@@ -139,7 +197,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (name(), 0..4u32).prop_map(|(name, replicas)| Op::Scale(name, replicas)),
         6 => (which.clone(), prop::bool::weighted(0.7), any::<u8>())
             .prop_map(|(which, good, ready)| Op::Backend { which, good, ready }),
-        3 => (which, any::<u8>()).prop_map(|(which, ready)| Op::Endpoints(which, ready)),
+        3 => (which.clone(), any::<u8>()).prop_map(|(which, ready)| Op::Endpoints(which, ready)),
+        3 => which.prop_map(Op::Crash),
         1 => prop::bool::weighted(0.1).prop_map(|drain| if drain { Op::Drain } else { Op::Turn }),
     ]
 }
@@ -249,5 +308,6 @@ pub(super) fn resolve(op: &Op, oracle: &Oracle, ticket: u64) -> Option<Step> {
             Step::Endpoints { function: backed[pick(*which, backed.len())?], ready: *ready }
         }
         Op::Drain => Step::Drain { finally: true },
+        Op::Crash(lost) => Step::Crash { lost: *lost },
     })
 }

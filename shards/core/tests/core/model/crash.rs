@@ -1,0 +1,206 @@
+//! The model of a crash: what was there after some earlier step is there again, less all that is on no record. It knows of
+//! states only; the shard has records and nothing else.
+
+use shard_core::{Effects, Input, Recovery, Shard};
+
+use super::{
+    drive::{Drive, limits},
+    oracle::{ACCEPTED_TTL_MS, OnRecord, Oracle, State},
+    registry::{Function, Life, Reconcile},
+};
+
+/// A step up to which all may be safe, and nothing after it.
+pub(super) struct SafePoint {
+    records: usize,
+    oracle: Oracle,
+}
+
+impl Drive {
+    /// Takes note of where a crash may go back to: not to before what the shard was told is safe.
+    pub(super) fn keep_safe_point(&mut self, written: bool) {
+        if written {
+            self.safe_points.clear();
+        }
+        self.safe_points.push(SafePoint { records: self.records.len(), oracle: self.oracle.clone() });
+    }
+
+    /// Another shard goes on with what is safe of the records.
+    pub(super) fn crash(&mut self, lost: usize) {
+        let count = self.safe_points.len();
+        if count == 0 {
+            return;
+        }
+        let SafePoint { records, oracle } = self.safe_points.swap_remove(count - 1 - lost % count);
+        self.safe_points.clear();
+        self.records.truncate(records);
+        self.written = 0;
+        self.open.clear();
+        self.functions.clear();
+        self.attempts.clear();
+        // Whoever waited is cut off.
+        self.left
+            .extend(self.answers.iter().filter(|(_, answers)| **answers == 0).map(|(ticket, _)| *ticket));
+
+        let Oracle { now_ms, second, unix_ms, order, .. } = self.oracle;
+        self.oracle = Oracle { now_ms, second, unix_ms, order, ..oracle };
+        let mut recovery = Recovery::default();
+        self.records.iter().cloned().for_each(|record| recovery.apply(record));
+        self.shard = Shard::new(limits(), 7, self.shard.settings().clone());
+        let mut effects = Effects::default();
+        for stored in recovery.into_stored().map(Input::Restore).chain([Input::Restored]) {
+            self.shard.handle(self.now, stored, &mut effects);
+        }
+        let expected = self.oracle.crash();
+        let managed = |at: &usize| self.oracle.functions[*at].managed;
+        let managed: Vec<usize> = self.oracle.names.values().copied().filter(managed).collect();
+        let (real, _) = self.settle(effects, &mut managed.into_iter());
+        self.same(expected, real);
+        self.bind_keys();
+        self.keep_safe_point(true);
+        self.compare();
+    }
+
+    /// A key stands for the newest of the executions with it that are there, or for one that goes on.
+    fn bind_keys(&mut self) {
+        self.oracle.keys.clear();
+        for ticket in self.oracle.by_record() {
+            let execution = &self.oracle.executions[&ticket];
+            let (Some(key), digest) = (execution.key, execution.digest) else { continue };
+            let holder = self.oracle.keys.get(&key).map(|(holder, _, _)| &self.oracle.executions[holder]);
+            if execution.is_terminal() && holder.is_some_and(|holder| !holder.is_terminal()) {
+                // A dead letter that is tried again has its key.
+                continue;
+            }
+            let written_ms =
+                if execution.is_terminal() { execution.kept_from_ms } else { self.oracle.now_ms };
+            match self.probe(ticket) {
+                Some(_) => {
+                    self.doubtful_keys.remove(&key);
+                    self.oracle.keys.insert(key, (ticket, digest, written_ms));
+                }
+                // It may have been pushed out only after it took the key.
+                None => drop(self.doubtful_keys.insert(key)),
+            }
+        }
+    }
+}
+
+impl Oracle {
+    /// Executions that are on record, in the order in which they are given back.
+    fn by_record(&self) -> Vec<u64> {
+        let on_record =
+            self.executions.iter().filter(|(_, execution)| execution.accepted && !execution.discarded);
+        let mut all: Vec<(u64, u64)> =
+            on_record.map(|(ticket, execution)| (execution.record, *ticket)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, ticket)| ticket).collect()
+    }
+
+    /// Goes on with what is on record.
+    fn crash(&mut self) -> Vec<String> {
+        let live: Vec<usize> =
+            self.names.values().copied().filter(|at| self.functions[*at].life == Life::Live).collect();
+        let letters: Vec<u64> = self.letters().into_iter().map(|(_, ticket)| ticket).collect();
+        self.out.clear();
+        self.recorded.clear();
+        self.starts_before = self.starts;
+        self.attempts.clear();
+        self.finished.clear();
+        (self.granted_bytes, self.drained) = (0, false);
+        self.restoring = true;
+        self.names.clear();
+        self.dead.clear();
+        self.rooms.clear();
+        for function in &mut self.functions {
+            function.life = Life::Gone;
+            function.queue.clear();
+        }
+        for at in &live {
+            self.restore_function(*at);
+        }
+        for execution in self.executions.values_mut() {
+            execution.discarded |= !execution.accepted;
+            execution.waiters.clear();
+            (execution.backoff, execution.expiry) = (None, None);
+        }
+        for ticket in self.by_record() {
+            // Deadlines pass meanwhile.
+            self.fire_timers();
+            let of = self.executions[&ticket].function;
+            let owner = live.contains(&of).then(|| self.names[&self.functions[of].name]);
+            match self.executions[&ticket].is_terminal() {
+                true => self.restore_ended(ticket, owner, letters.contains(&ticket)),
+                false => self.restore_live(ticket, owner),
+            }
+        }
+        self.fire_timers();
+        for at in self.names.values().copied().collect::<Vec<_>>() {
+            self.functions[at].restored = self.waiting(at).len();
+        }
+        self.restoring = false;
+        self.settle()
+    }
+
+    fn restore_function(&mut self, at: usize) {
+        let registration = self.functions[at].registration();
+        let (name, backend) = (registration.name, registration.backend);
+        let mut function = Function::new(registration, None);
+        if backend {
+            function.managed = true;
+            function.reconcile = Some(Reconcile::Asked);
+            self.out.push(format!("provision f{name}"));
+        }
+        self.functions.push(function);
+        self.names.insert(name, self.functions.len() - 1);
+    }
+
+    fn restore_ended(&mut self, ticket: u64, owner: Option<usize>, dead: bool) {
+        let (now_ms, unix_ms) = (self.now_ms, self.unix_ms);
+        let execution = self.get(ticket);
+        let age_ms = unix_ms.saturating_sub(execution.finished_unix_ms);
+        if !dead && age_ms >= ACCEPTED_TTL_MS {
+            execution.discarded = true;
+            return;
+        }
+        (execution.attempt, execution.attempts_before) =
+            (execution.on_record.attempt, execution.on_record.attempts_before);
+        execution.kept_from_ms = now_ms.saturating_sub(age_ms);
+        execution.recovered = true;
+        if let Some(owner) = owner {
+            execution.function = owner;
+            self.functions[owner].counts.recovered += 1;
+        }
+        match dead {
+            true => self.list_letter(ticket),
+            false => self.finished.push(ticket),
+        }
+    }
+
+    fn restore_live(&mut self, ticket: u64, owner: Option<usize>) {
+        let (now_ms, unix_ms, order) = (self.now_ms, self.unix_ms, self.next_order());
+        let starts = self.starts_before;
+        self.starts = starts + 1;
+        let execution = self.get(ticket);
+        // What was cut off does not count, nor does what may have been tried without a record: by each server since the last one
+        // that wrote about it, and once more if no attempt is on record.
+        let OnRecord { attempt, attempts_before, running, starts: known } = execution.on_record;
+        let unrecorded = starts - known + u32::from(!running);
+        execution.attempt = attempt + unrecorded;
+        execution.attempts_before =
+            (attempts_before + u32::from(running) + unrecorded).min(execution.attempt);
+        execution.tried = attempt > 0;
+        execution.state = State::Queued;
+        let age_ms = unix_ms.saturating_sub(execution.queued_unix_ms);
+        let left_ms = execution.max_age_ms.map(|max_age_ms| u64::from(max_age_ms).saturating_sub(age_ms));
+        execution.expires_ms = left_ms.map(|left_ms| now_ms + left_ms);
+        execution.expiry = execution.expires_ms.map(|expires_ms| (expires_ms, order));
+        match owner {
+            Some(owner) => {
+                execution.function = owner;
+                self.functions[owner].queue.push(ticket);
+                self.functions[owner].counts.requeued += 1;
+            }
+            None => self.finish(ticket, State::Error, "FUNCTION_REMOVED"),
+        }
+    }
+}

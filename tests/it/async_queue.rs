@@ -141,7 +141,7 @@ fn what_a_caller_waits_for_is_no_dead_letter() {
 }
 
 #[test]
-fn a_removed_function_takes_its_queue_along() {
+fn what_waited_for_a_removed_function_can_be_replayed_when_it_is_back() {
     let server = Server::start(&[ON]);
     let gate = Gate::closed();
     let function = Function::behind(&gate, json!(1));
@@ -157,6 +157,18 @@ fn a_removed_function_takes_its_queue_along() {
     gate.open();
     assert_eq!(server.ended(&running)["status"], "success", "what ran finishes");
     server.pool("f", &function, json!({}));
+    let mut dead: Vec<String> = letters(&server, "f")
+        .iter()
+        .filter_map(|letter| Some(letter["executionId"].as_str()?.to_owned()))
+        .collect();
+    dead.sort_unstable();
+    let mut expected = queued.clone();
+    expected.sort_unstable();
+    assert_eq!(dead, expected, "each of them once, and nothing that ran");
+    for id in &queued {
+        assert_eq!(replay(&server, "f", id).status, 202);
+        assert_eq!(server.ended(id)["status"], "success");
+    }
     assert!(letters(&server, "f").is_empty());
 }
 

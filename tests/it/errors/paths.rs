@@ -9,16 +9,16 @@ fn every_path_names_the_methods_that_it_takes() {
     server.register(local("f"));
     let mut client = server.client();
     for (path, allow) in [
-        ("/v1/functions", "GET, POST"),
-        ("/v1/functions/f", "GET, DELETE"),
-        ("/v1/functions/f/replicas", "GET, PUT"),
+        ("/v1/functions", "GET, HEAD, POST"),
+        ("/v1/functions/f", "GET, HEAD, DELETE"),
+        ("/v1/functions/f/replicas", "GET, HEAD, PUT"),
         ("/v1/functions/f:invoke", "POST"),
         ("/v1/functions/f%3Ainvoke", "POST"),
         ("/v1/functions/f:enqueue", "POST"),
-        ("/v1/executions/00000000-0000-4000-8000-000000000000", "GET, DELETE"),
+        ("/v1/executions/00000000-0000-4000-8000-000000000000", "GET, HEAD, DELETE"),
         ("/v1/internal/executions/00000000-0000-4000-8000-000000000000:complete", "POST"),
-        ("/modules/build-metadata", "GET"),
-        ("/openapi.yaml", "GET"),
+        ("/modules/build-metadata", "GET, HEAD"),
+        ("/openapi.yaml", "GET, HEAD"),
     ] {
         let allowed: Vec<_> = allow.split(", ").collect();
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get"] {

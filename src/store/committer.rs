@@ -19,8 +19,6 @@ use super::{
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 /// Time between two tries while the disk fails.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// Without records for so long, the log's `HEAD` is told how far everything is on disk.
-const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// The thread's own state.
 pub(super) struct Committer {
@@ -32,33 +30,31 @@ pub(super) struct Committer {
     backlog: Vec<u8>,
     /// Whether what was there at the start is worth a compaction has been looked at.
     looked: bool,
-    /// `HEAD` could not be written while nothing else was to be done: not tried again before the next commit.
-    restless: bool,
+    /// Room for those of the next commit.
+    throughs: Vec<Option<u64>>,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, log: Log) -> Committer {
-        Committer { shared, log, frame: Vec::new(), backlog: Vec::new(), looked: false, restless: false }
+        Committer { shared, log, frame: Vec::new(), backlog: Vec::new(), looked: false, throughs: Vec::new() }
     }
 
     pub(super) fn run(mut self) {
         let mut began = Instant::now() - COMMIT_INTERVAL;
         loop {
             let stopping = self.shared.stopping.load(Ordering::Acquire);
+            // One order is for one time without records: when some have come, there will be another.
+            let rests = self.shared.rests.swap(false, Ordering::Acquire);
             let failing = self.is_failing();
             if !failing && !self.is_pending() {
                 if stopping {
                     self.close();
                     break;
                 }
-                if self.log.is_ahead() && !self.restless {
-                    thread::park_timeout(REST_AFTER.saturating_sub(began.elapsed()));
-                    if began.elapsed() >= REST_AFTER && !self.is_pending() {
-                        self.rest();
-                    }
-                } else {
-                    thread::park();
+                if rests {
+                    self.rest();
                 }
+                thread::park();
                 continue;
             }
             if failing && !stopping {
@@ -67,7 +63,7 @@ impl Committer {
                 thread::sleep(COMMIT_INTERVAL.saturating_sub(began.elapsed()));
             }
             began = Instant::now();
-            self.gather();
+            self.gather(began);
             self.write(failing);
             if stopping && self.is_failing() {
                 break;
@@ -83,14 +79,15 @@ impl Committer {
         self.shared.lanes.iter().any(|lane| !lane.lock().records.is_empty())
     }
 
-    /// Takes what is pending.
-    pub(super) fn gather(&mut self) {
+    /// Takes what is pending, for a commit that begins now.
+    pub(super) fn gather(&mut self, now: Instant) {
         self.frame.clear();
         self.frame.resize(FRAME_HEADER_BYTES, 0);
         // What failed before is written with this: shards hear of it, also when nothing has come since.
         let behind = !self.backlog.is_empty();
         self.frame.append(&mut self.backlog);
-        let mut throughs = Vec::with_capacity(self.shared.lanes.len());
+        let mut throughs = std::mem::take(&mut self.throughs);
+        throughs.clear();
         // What is in no lane any more is in the commit, for whoever looks for it.
         let mut commit = self.shared.commit.lock();
         for lane in &self.shared.lanes {
@@ -100,7 +97,7 @@ impl Committer {
             self.frame.extend_from_slice(&lane.records);
             lane.records.clear();
         }
-        *commit = Commit { began: Some(Instant::now()), throughs, given_up: false };
+        *commit = Commit { began: Some(now), throughs, given_up: false };
     }
 
     /// Writes what was gathered. `probing`: the disk failed before.
@@ -109,21 +106,23 @@ impl Committer {
             Ok(()) => self.succeeded(),
             Err(error) => self.failed(&error),
         }
-        self.end_commit();
         // One large commit must not hold its memory for ever.
         self.frame.shrink_to(1 << 20);
     }
 
     fn succeeded(&mut self) {
-        self.restless = false;
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.shared.written_bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
-        let throughs = std::mem::take(&mut self.shared.commit.lock().throughs);
+        let throughs = self.end_commit();
         self.shared.works();
         self.shared.tell(&throughs, |through| Input::Journaled { through });
+        self.throughs = throughs;
         let is_full = self.log.is_full();
         if is_full {
+            // The disk may hang there as well.
+            self.begin_without_records();
             self.log.next_segment();
+            self.end_commit();
         }
         self.log.compactor.take_over();
         let may_compact = !self.shared.reading.load(Ordering::Acquire);
@@ -138,19 +137,29 @@ impl Committer {
     fn failed(&mut self, error: &io::Error) {
         self.shared.fails(error, self.log.path());
         self.backlog = facts(&self.frame[FRAME_HEADER_BYTES..]);
-        let throughs = std::mem::take(&mut self.shared.commit.lock().throughs);
+        let throughs = self.end_commit();
         self.shared.tell(&throughs, |through| Input::JournalFailed { through });
+        self.throughs = throughs;
     }
 
-    fn end_commit(&self) {
-        *self.shared.commit.lock() = Commit::default();
+    /// Something that is watched like a commit.
+    fn begin_without_records(&self) {
+        *self.shared.commit.lock() = Commit { began: Some(Instant::now()), ..Commit::default() };
+    }
+
+    /// Nothing is on its way to the disk any more. Returns what was: the last number of each shard.
+    fn end_commit(&self) -> Vec<Option<u64>> {
+        std::mem::take(&mut *self.shared.commit.lock()).throughs
     }
 
     /// Nothing happens for a while.
     pub(super) fn rest(&mut self) {
-        *self.shared.commit.lock() = Commit { began: Some(Instant::now()), ..Commit::default() };
+        if !self.log.is_ahead() {
+            return;
+        }
+        self.begin_without_records();
+        // Should it fail, it is not tried again before the next commit.
         if let Err(error) = self.log.rest() {
-            self.restless = true;
             tracing::warn!(%error, "the end of the log could not be written down");
         }
         self.end_commit();

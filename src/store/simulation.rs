@@ -4,6 +4,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use parking_lot::Mutex;
@@ -84,7 +85,7 @@ impl Stepped {
 
     /// Takes what is pending into a commit.
     pub fn gather(&mut self) {
-        self.committer.gather();
+        self.committer.gather(Instant::now());
     }
 
     /// Counts the commit as failed, until it is done. What shards are told.

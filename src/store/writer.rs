@@ -41,6 +41,8 @@ pub(super) const BACKLOG_BYTES_MAX: usize = 64 << 20;
 pub(super) const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// Without a commit for so long, the log's `HEAD` is told how far everything is on disk.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// Time between two log entries about a failing disk.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -72,6 +74,8 @@ pub(super) struct Shared {
     /// Nothing may be compacted yet: the log is being read.
     pub(super) reading: AtomicBool,
     pub(super) commit: Mutex<Commit>,
+    /// There has been no commit for a while.
+    pub(super) rests: AtomicBool,
     /// The thread that writes, once there is a log to write to.
     thread: OnceLock<Thread>,
     trouble: Mutex<Trouble>,
@@ -98,6 +102,24 @@ pub(super) struct Commit {
     pub(super) given_up: bool,
 }
 
+/// Finds times without commits.
+#[derive(Default)]
+struct Quiet {
+    commits: u64,
+    /// Since when there have been so many. `None`: that was said already.
+    since: Option<Instant>,
+}
+
+impl Quiet {
+    /// Whether there has been no commit for [`REST_AFTER`]. Says so once.
+    fn begins(&mut self, commits: u64, now: Instant) -> bool {
+        if commits != self.commits {
+            *self = Quiet { commits, since: Some(now) };
+        }
+        self.since.take_if(|since| now.duration_since(*since) >= REST_AFTER).is_some()
+    }
+}
+
 /// What is wrong with the disk.
 #[derive(Default)]
 struct Trouble {
@@ -116,6 +138,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             reading: AtomicBool::new(true),
             commit: Mutex::default(),
+            rests: AtomicBool::new(false),
             thread: OnceLock::new(),
             trouble: Mutex::default(),
             report,
@@ -149,6 +172,13 @@ impl Shared {
         if self.failing.swap(false, Ordering::AcqRel) {
             *self.trouble.lock() = Trouble::default();
             tracing::info!("the store takes records again");
+        }
+    }
+
+    /// Wakes the thread that writes, if there is one yet.
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
         }
     }
 
@@ -239,9 +269,15 @@ impl Writer {
         writes.thread().unpark();
         let watched = Arc::clone(shared);
         let watch = move || {
+            let mut quiet = Quiet::default();
             while !watched.stopping.load(Ordering::Acquire) {
                 thread::park_timeout(WATCH_INTERVAL);
                 watched.give_up_overdue(|began| began.elapsed() > COMMIT_TIME_MAX, &path);
+                // Not by the clock of the thread that writes: it would look at it with each commit.
+                if quiet.begins(watched.commits.load(Ordering::Relaxed), Instant::now()) {
+                    watched.rests.store(true, Ordering::Release);
+                    watched.wake();
+                }
             }
         };
         let watches =
@@ -314,10 +350,8 @@ impl Store for ShardStore {
         lane.refused = 0;
         lane.through = number;
         drop(lane);
-        if before == 0
-            && let Some(thread) = self.shared.thread.get()
-        {
-            thread.unpark();
+        if before == 0 {
+            self.shared.wake();
         }
         let promises = matches!(
             record,

@@ -216,3 +216,19 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
         .collect();
     assert_eq!(ids, [id(1), id(5)]);
 }
+
+#[test]
+fn a_time_without_commits_is_found_once_and_begins_with_a_commit() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut quiet = Quiet::default();
+    assert!(!quiet.begins(0, at(10_000)), "nothing was written yet");
+    assert!(!quiet.begins(1, at(10_250)));
+    assert!(!quiet.begins(1, at(11_249)));
+    assert!(!quiet.begins(2, at(11_250)), "another one came");
+    assert!(!quiet.begins(2, at(12_249)));
+    assert!(quiet.begins(2, at(12_250)));
+    assert!(!quiet.begins(2, at(20_000)), "that was said");
+    assert!(!quiet.begins(3, at(20_250)));
+    assert!(quiet.begins(3, at(21_250)));
+}

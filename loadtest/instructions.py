@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Instructions per call of two servers: the same input gives the same count, where CPU time wanders with the machine.
 
-    loadtest/instructions.py OLD NEW [--calls 1000] [--rounds 1] [--kinds POOL,LOCAL,durable] [--limit 1.02]
+    loadtest/instructions.py OLD NEW [--calls 1000] [--rounds 1] [--kinds POOL,LOCAL,durable] [--in-flight 1] [--limit 1.02]
 
 Each server runs under `valgrind --tool=callgrind` with one worker. One connection sends exactly so many identical calls, one after the
 other, and then twice as many to another server; the difference, divided by the calls, is what a call costs: start and
 end cancel out. POOL calls an endpoint of this script, LOCAL the server itself; durable enqueues calls of a LOCAL function with a data
-directory in memory (/dev/shm, if there is one), their execution included. Old and new take turns; of several rounds the median is taken.
+directory in memory (/dev/shm, if there is one), their execution included. With `--in-flight N`, N connections send a call each at once and
+wait for all answers: enqueues share their commits then, as they do in a server that has something to do. Old and new take turns; of several rounds the median is taken.
 
 Exit code 0; 1 when new / old is over the limit in any kind, or a server fails; 2 when valgrind is missing. Only instructions of the
 program are counted: none of the kernel, no cache miss. What depends on the clock (timers, how many records a commit takes) stays, and is
@@ -52,6 +53,9 @@ class Connection:
 
     def send(self, request):
         self.socket.sendall(request)
+        return self.status()
+
+    def status(self):
         return int(read(self).split(b" ", 2)[1])
 
 
@@ -101,7 +105,7 @@ class Endpoint:
             pass  # the server ends as it likes
 
 
-def count(binary, kind, calls, endpoint):
+def count(binary, kind, calls, in_flight, endpoint):
     """Instructions of a server's whole life, with so many calls in it."""
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory, prefix="instructions-") as folder:
@@ -113,7 +117,7 @@ def count(binary, kind, calls, endpoint):
             serve += ["--set", setting]
         server = subprocess.Popen([*valgrind, *serve], stderr=subprocess.PIPE, env=ENVIRONMENT, text=True)
         try:
-            call(server, kind, calls, endpoint)
+            call(server, kind, calls, in_flight, endpoint)
             server.send_signal(signal.SIGTERM)
             code = server.wait(PATIENCE_S)
         finally:
@@ -126,8 +130,8 @@ def count(binary, kind, calls, endpoint):
         return int(totals[-1].split()[1])
 
 
-def call(server, kind, calls, endpoint):
-    """Registers a function, and calls it so often."""
+def call(server, kind, calls, in_flight, endpoint):
+    """Registers a function, and calls it so often, so many at a time."""
     api, log = None, []
     for line in server.stderr:
         log.append(line)
@@ -148,18 +152,23 @@ def call(server, kind, calls, endpoint):
         sys.exit(f"registered with {status}")
     operation, expected = ("enqueue", 202) if kind == "durable" else ("invoke", 200)
     request = connection.request(f"/v1/functions/echo:{operation}", BODY)
-    for _ in range(calls):
+    connections = [connection] + [Connection(api) for _ in range(in_flight - 1)]
+    for _ in range(calls // in_flight):
         if kind == "durable":
-            # So that each call has two commits, that of its acceptance and that of its end, and not by chance one for two.
+            # So that each call has two commits, that of its acceptance and that of its end, and not by chance one for two;
+            # of those that come at once, all have the same two.
             time.sleep(PAUSE_S)
-        status = connection.send(request)
-        if status != expected:
-            sys.exit(f"a call was answered with {status}")
+        for each in connections:
+            each.socket.sendall(request)
+        for status in [each.status() for each in connections]:
+            if status != expected:
+                sys.exit(f"a call was answered with {status}")
 
 
-def per_call(binary, kind, calls, endpoint):
+def per_call(binary, kind, calls, in_flight, endpoint):
     """What a call costs."""
-    return (count(binary, kind, 2 * calls, endpoint) - count(binary, kind, calls, endpoint)) / calls
+    more, less = (count(binary, kind, times * calls, in_flight, endpoint) for times in (2, 1))
+    return (more - less) / calls
 
 
 def main():
@@ -169,8 +178,11 @@ def main():
     parser.add_argument("--calls", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--kinds", default="POOL,LOCAL,durable")
+    parser.add_argument("--in-flight", type=int, default=1, help="calls at a time")
     parser.add_argument("--limit", type=float, default=1.02, help="largest ratio new / old")
     options = parser.parse_args()
+    # As many for each connection.
+    options.calls -= options.calls % options.in_flight
     if shutil.which("valgrind") is None:
         print("valgrind is not installed: it counts the instructions (apt-get install valgrind)", file=sys.stderr)
         return 2
@@ -180,7 +192,8 @@ def main():
     for kind in options.kinds.split(","):
         rounds = []
         for _ in range(options.rounds):
-            rounds.append([per_call(binary, kind, options.calls, endpoint) for binary in (options.old, options.new)])
+            programs = (options.old, options.new)
+            rounds.append([per_call(each, kind, options.calls, options.in_flight, endpoint) for each in programs])
         old, new = (statistics.median(values) for values in zip(*rounds))
         is_good &= new / old <= options.limit
         note = "" if new / old <= options.limit else f"  over {options.limit}"

@@ -28,6 +28,8 @@ pub(super) struct Committer {
     frame: Vec<u8>,
     /// Records of failed commits that are tried again.
     backlog: Vec<u8>,
+    /// The lane that the next commit takes first: one commit need not have room for all.
+    turn: usize,
     /// Whether what was there at the start is worth a compaction has been looked at.
     looked: bool,
     /// Room for those of the next commit.
@@ -36,7 +38,15 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, log: Log) -> Committer {
-        Committer { shared, log, frame: Vec::new(), backlog: Vec::new(), looked: false, throughs: Vec::new() }
+        Committer {
+            shared,
+            log,
+            frame: Vec::new(),
+            backlog: Vec::new(),
+            turn: 0,
+            looked: false,
+            throughs: Vec::new(),
+        }
     }
 
     pub(super) fn run(mut self) {
@@ -86,16 +96,28 @@ impl Committer {
         // What failed before is written with this: shards hear of it, also when nothing has come since.
         let behind = !self.backlog.is_empty();
         self.frame.append(&mut self.backlog);
+        let (lanes, bytes_max) = (self.shared.lanes.len(), self.shared.bounds.1);
         let mut throughs = std::mem::take(&mut self.throughs);
         throughs.clear();
+        throughs.resize(lanes, None);
         // What is in no lane any more is in the commit, for whoever looks for it.
         let mut commit = self.shared.commit.lock();
-        for lane in &self.shared.lanes {
+        self.turn = (self.turn + 1) % lanes.max(1);
+        for nth in 0..lanes {
+            let place = (self.turn + nth) % lanes;
+            let (Some(lane), Some(through)) = (self.shared.lanes.get(place), throughs.get_mut(place)) else {
+                continue;
+            };
             let mut lane = lane.lock();
-            let tells = !lane.records.is_empty() || (behind && lane.through > 0);
-            throughs.push(tells.then_some(lane.through));
-            self.frame.extend_from_slice(&lane.records);
-            lane.records.clear();
+            // One lane always fits, or a commit would never come.
+            let is_first = self.frame.len() == FRAME_HEADER_BYTES;
+            let takes =
+                !lane.records.is_empty() && (is_first || self.frame.len() + lane.records.len() <= bytes_max);
+            lane.is_left = !takes && !lane.records.is_empty();
+            if takes {
+                lane.gather(bytes_max, &mut self.frame);
+            }
+            *through = (takes || (behind && lane.gathered > 0)).then_some(lane.gathered);
         }
         *commit = Commit { began: Some(now), throughs, given_up: false };
     }
@@ -137,7 +159,16 @@ impl Committer {
     fn failed(&mut self, error: &io::Error) {
         self.shared.fails(error, self.log.path());
         self.backlog = facts(&self.frame[FRAME_HEADER_BYTES..]);
-        let throughs = self.end_commit();
+        let mut throughs = self.end_commit();
+        for (lane, through) in self.shared.lanes.iter().zip(&mut throughs) {
+            let mut lane = lane.lock();
+            // Nobody knows when there will be room for it.
+            if lane.is_left
+                && let Some(given_up) = lane.give_up(self.shared.bounds.1)
+            {
+                *through = Some(given_up);
+            }
+        }
         self.shared.tell(&throughs, |through| Input::JournalFailed { through });
         self.throughs = throughs;
     }

@@ -33,7 +33,8 @@ pub struct Stepped {
 }
 
 impl Stepped {
-    /// Opens what is there, with everything in it. Segments end when they have so many bytes.
+    /// Opens what is there, with everything in it. Segments end when they have so many bytes, and a shard's lane is full when it
+    /// has so many.
     ///
     /// # Errors
     /// When it does not open.
@@ -42,6 +43,7 @@ impl Stepped {
         store: PathBuf,
         shards: u16,
         segment_bytes: u64,
+        lane_bytes: usize,
     ) -> Result<(Stepped, Vec<Record>), StoreError> {
         let directory = Arc::new(Directory::of(files, store));
         let opened = recovery::prepare(Arc::clone(&directory))?;
@@ -61,8 +63,9 @@ impl Stepped {
         }
         let told: Arc<Mutex<Told>> = Arc::default();
         let tells = Arc::clone(&told);
-        let shared =
-            Arc::new(Shared::new(shards, Arc::new(move |shard, input| tells.lock().push((shard, input)))));
+        let mut shared = Shared::new(shards, Arc::new(move |shard, input| tells.lock().push((shard, input))));
+        shared.bounds = (lane_bytes / 2, lane_bytes);
+        let shared = Arc::new(shared);
         let mut log = Log::behind(directory, opened.segments, opened.place);
         log.set_segment_bytes(segment_bytes);
         if let Err(error) = log.begin() {
@@ -81,6 +84,11 @@ impl Stepped {
     /// Whether there is something to write, or a failure to get over.
     pub fn is_busy(&self) -> bool {
         self.committer.is_failing() || self.committer.is_pending()
+    }
+
+    /// Whether the last commit failed.
+    pub fn is_failing(&self) -> bool {
+        self.committer.is_failing()
     }
 
     /// Takes what is pending into a commit.

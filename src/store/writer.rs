@@ -9,11 +9,16 @@
 //! back to its last whole frame before each try, and the try writes more than it needs, so that a disk with a few
 //! bytes left does not count as a good one. A start on a full disk is the same without a first success.
 //!
+//! A shard takes a report for what it says: everything up to a number is safe. So no fact may be left out of what is
+//! written while one behind it is. When a lane is full, facts wait beside it, and nothing else is taken until they have
+//! found a place.
+//!
 //! A disk that hangs says nothing. So another thread looks at the clock: a commit that takes more than
 //! [`COMMIT_TIME_MAX`] counts as failed, with all that came behind it, until it is done. What was in it is on disk then,
 //! and what shards wrote down about its failure follows it.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -35,8 +40,11 @@ use super::{
 
 /// Records of one shard that wait to be written; above, new executions are refused.
 const PENDING_BYTES_MAX: usize = 32 << 20;
-/// Above, everything is refused. Also the bound of what is kept while the disk fails.
+/// Above, facts wait beside the lane. Also what one commit takes of several lanes, and so the bound of what is kept of one that failed.
 pub(super) const BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Bytes of facts of one shard that wait beside its lane. Above, ends are refused, which is said in the log. Everything else is
+/// small: a few records about each execution that was accepted before.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// A commit that takes longer counts as failed, until it is done.
 pub(super) const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often that is looked at.
@@ -65,6 +73,8 @@ pub struct Figures {
 /// What shards, the writer and the one that watches it share.
 pub(super) struct Shared {
     pub(super) lanes: Vec<Mutex<Lane>>,
+    /// Bytes of a lane above which new executions are refused, and above which facts wait beside it.
+    pub(super) bounds: (usize, usize),
     /// The last commit failed, or has been on its way for too long.
     pub(super) failing: AtomicBool,
     pub(super) commits: AtomicU64,
@@ -88,8 +98,49 @@ pub(super) struct Lane {
     pub(super) records: Vec<u8>,
     /// Number of the last one.
     pub(super) through: u64,
-    /// Records that were not taken since there was room.
+    /// Number up to which no fact is in it any more: they went into a commit.
+    pub(super) gathered: u64,
+    /// Facts for which there is no room in it, with their numbers.
+    waiting: VecDeque<(u64, Vec<u8>)>,
+    waiting_bytes: usize,
+    /// It was left out of the commit that is on its way, which had no room for it.
+    pub(super) is_left: bool,
+    /// Ends that were not taken.
     refused: u64,
+}
+
+impl Lane {
+    /// Takes what is in it for a commit; what waits beside it has room then.
+    pub(super) fn gather(&mut self, bytes_max: usize, frame: &mut Vec<u8>) {
+        frame.extend_from_slice(&self.records);
+        self.records.clear();
+        self.gathered = self.through;
+        self.refill(bytes_max);
+    }
+
+    /// Counts what is in it as failed. Facts wait on. Returns the number of the last one.
+    pub(super) fn give_up(&mut self, bytes_max: usize) -> Option<u64> {
+        if self.records.is_empty() {
+            return None;
+        }
+        let through = self.through;
+        self.records = facts(&self.records);
+        if self.records.is_empty() {
+            self.gathered = through;
+        }
+        self.refill(bytes_max);
+        Some(through)
+    }
+
+    fn refill(&mut self, bytes_max: usize) {
+        while self.records.len() < bytes_max
+            && let Some((number, record)) = self.waiting.pop_front()
+        {
+            self.waiting_bytes -= record.len();
+            self.records.extend_from_slice(&record);
+            self.through = number;
+        }
+    }
 }
 
 /// The commit that is on its way.
@@ -131,6 +182,7 @@ impl Shared {
     pub(super) fn new(shards: u16, report: Report) -> Shared {
         Shared {
             lanes: (0..shards).map(|_| Mutex::default()).collect(),
+            bounds: (PENDING_BYTES_MAX, BACKLOG_BYTES_MAX),
             failing: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
@@ -195,37 +247,27 @@ impl Shared {
         };
         throughs.resize(self.lanes.len(), None);
         for (lane, through) in self.lanes.iter().zip(&mut throughs) {
-            let mut lane = lane.lock();
-            if !lane.records.is_empty() {
-                *through = Some(lane.through);
-                lane.records = facts(&lane.records);
+            if let Some(given_up) = lane.lock().give_up(self.bounds.1) {
+                *through = Some(given_up);
             }
         }
         self.tell(&throughs, |through| Input::JournalFailed { through });
     }
 }
 
-/// Of these records those that are not new executions, and no more than may be kept.
+/// Of these records those that are not new executions.
 pub(super) fn facts(records: &[u8]) -> Vec<u8> {
     let mut kept = Vec::new();
-    let mut lost = 0u64;
-    for record in codec::split(records).flatten() {
-        if record.first() == Some(&kind::ACCEPTED) {
-            continue;
-        }
-        if kept.len() + record.len() > BACKLOG_BYTES_MAX {
-            lost += 1;
-            continue;
-        }
+    for record in codec::split(records).flatten().filter(|record| record.first() != Some(&kind::ACCEPTED)) {
         kept.extend_from_slice(&(record.len() as u32).to_le_bytes());
         kept.extend_from_slice(record);
     }
-    complain_of_loss(lost);
     kept
 }
 
+/// Said the less often, the more there are.
 fn complain_of_loss(records: u64) {
-    if records > 0 {
+    if records.is_power_of_two() {
         tracing::error!(
             records,
             "too much has happened while the store could not be written: executions may run again after a crash"
@@ -333,26 +375,23 @@ impl Store for ShardStore {
         let mut lane = self.shared.lanes.get(usize::from(self.shard))?.lock();
         // Under the lock: whoever finds that the disk fails looks into the lanes after that.
         let failing = self.shared.failing.load(Ordering::Acquire);
-        let is_new = matches!(record, Record::Accepted { .. });
-        if is_new && (failing || lane.records.len() > PENDING_BYTES_MAX) {
+        let (pending_max, backlog_max) = self.shared.bounds;
+        let is_full = !lane.waiting.is_empty() || lane.records.len() > backlog_max;
+        let refused = match record {
+            Record::Accepted { .. } => failing || is_full || lane.records.len() > pending_max,
+            // Whoever asks for these is told.
+            Record::Registered { .. } | Record::Replayed { .. } | Record::Purged { .. } => is_full,
+            Record::Ended { .. } | Record::Kept { .. } if lane.waiting_bytes > WAITING_BYTES_MAX => {
+                lane.refused += 1;
+                complain_of_loss(lane.refused);
+                true
+            }
+            _ => false,
+        };
+        if refused {
             return Some(Input::JournalRefused { number });
         }
         let before = lane.records.len();
-        codec::encode(&record, &mut lane.records);
-        if before > 0 && lane.records.len() > BACKLOG_BYTES_MAX {
-            lane.records.truncate(before);
-            lane.refused += 1;
-            if lane.refused.is_power_of_two() {
-                complain_of_loss(lane.refused);
-            }
-            return Some(Input::JournalRefused { number });
-        }
-        lane.refused = 0;
-        lane.through = number;
-        drop(lane);
-        if before == 0 {
-            self.shared.wake();
-        }
         let promises = matches!(
             record,
             Record::Registered { .. }
@@ -361,6 +400,19 @@ impl Store for ShardStore {
                 | Record::Kept { .. }
                 | Record::Purged { .. }
         );
+        if is_full {
+            let mut encoded = Vec::new();
+            codec::encode(&record, &mut encoded);
+            lane.waiting_bytes += encoded.len();
+            lane.waiting.push_back((number, encoded));
+        } else {
+            codec::encode(&record, &mut lane.records);
+            lane.through = number;
+        }
+        drop(lane);
+        if before == 0 {
+            self.shared.wake();
+        }
         (failing && promises).then_some(Input::JournalFailed { through: number })
     }
 }

@@ -33,15 +33,18 @@ pub(crate) enum Planted {
     Cut,
     /// Compaction forgets an acceptance.
     Compaction,
+    /// What became of an execution is not taken.
+    FactRefused,
 }
 
 impl Planted {
-    pub(crate) const ALL: [Planted; 5] = [
+    pub(crate) const ALL: [Planted; 6] = [
         Planted::FileSync,
         Planted::DirectorySync,
         Planted::RenameBeforeSync,
         Planted::Cut,
         Planted::Compaction,
+        Planted::FactRefused,
     ];
 }
 
@@ -58,6 +61,8 @@ pub(crate) struct RealStore {
     fills: u32,
     /// Commits until there is room again.
     full: u64,
+    /// Bytes of a shard's lane.
+    lane_bytes: usize,
     /// Functions by the number that stands for them in the log.
     specs: Vec<FunctionSpec>,
     dropped: BTreeSet<ExecutionId>,
@@ -88,6 +93,7 @@ impl RealStore {
         };
         let mut maybe = |per_mille| if random.chance(500) { 0 } else { per_mille };
         let (hangs, fills) = (maybe(20), maybe(20));
+        let lane_bytes = if random.chance(500) { 1 << 20 } else { random.between(100, 3000) as usize };
         let mut store = RealStore {
             files,
             store: None,
@@ -98,6 +104,7 @@ impl RealStore {
             hangs,
             fills,
             full: 0,
+            lane_bytes,
             specs: Vec::new(),
             dropped: BTreeSet::new(),
             is_writing: false,
@@ -111,7 +118,13 @@ impl RealStore {
         let quiet = Faults { fails: 0, ..self.faults };
         for tries in 0..TRIES_MAX {
             self.files.set_faults(if tries < 3 { self.faults } else { quiet });
-            match Stepped::open(Arc::new(self.files.clone()), path(), self.shards, SEGMENT_BYTES) {
+            match Stepped::open(
+                Arc::new(self.files.clone()),
+                path(),
+                self.shards,
+                SEGMENT_BYTES,
+                self.lane_bytes,
+            ) {
                 Ok((store, records)) => {
                     self.store = Some(store);
                     return Ok(records.into_iter().map(|record| self.original(record)).collect());
@@ -193,7 +206,8 @@ impl RealStore {
                 (format!("{name} is removed"), false)
             }
         };
-        let records = match Stepped::open(Arc::new(copy), path(), self.shards, SEGMENT_BYTES) {
+        let records = match Stepped::open(Arc::new(copy), path(), self.shards, SEGMENT_BYTES, self.lane_bytes)
+        {
             Err(_) => return Ok(()),
             Ok((_, records)) => records.into_iter().map(|record| self.original(record)).collect::<Vec<_>>(),
         };
@@ -229,6 +243,10 @@ fn as_told(input: Input) -> Told {
 
 impl Storage for RealStore {
     fn append(&mut self, shard: u16, number: u64, record: Record) -> Option<Told> {
+        let is_fact = matches!(record, Record::Ended { .. } | Record::Requeued { .. });
+        if is_fact && self.planted == Some(Planted::FactRefused) && self.random.chance(20) {
+            return Some(Told::Refused(number));
+        }
         let record = self.numbered(record);
         self.store().append(shard, number, record).map(as_told)
     }
@@ -274,9 +292,12 @@ impl Storage for RealStore {
         if std::mem::take(&mut self.is_writing) {
             self.store().write();
         }
-        if self.store().is_busy() {
+        while self.store().is_busy() {
             self.store().gather();
             self.store().write();
+            if self.store().is_failing() {
+                break;
+            }
         }
         if !self.store().is_busy() {
             self.store().close();

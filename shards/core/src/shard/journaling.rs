@@ -138,6 +138,15 @@ impl Shard {
 
     fn write_accepted(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let Some(execution) = self.executions.get(key) else { return };
+        if execution.live.is_none() {
+            return;
+        }
+        if self.is_successor {
+            // Also when nothing was given back to this shard: it may share a log with others, and what it accepts has to come
+            // behind this start, not before theirs.
+            self.note_start(fx);
+        }
+        let Some(execution) = self.executions.get(key) else { return };
         let Some(function) = self.functions.get(execution.function) else { return };
         let Some(live) = execution.live.as_ref() else { return };
         let record = Record::Accepted {

@@ -183,6 +183,8 @@ pub struct Shard {
     pub(crate) starting: bool,
     /// It was written down, or is being.
     has_started: bool,
+    /// There was a server before this one.
+    is_successor: bool,
     /// How many servers have started.
     starts: u64,
     /// Nobody waits for the end of an execution to read it any more.
@@ -233,6 +235,7 @@ impl Shard {
             restoring: false,
             starting: false,
             has_started: false,
+            is_successor: false,
             starts: 0,
             watches_ended: false,
             held: false,

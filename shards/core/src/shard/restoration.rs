@@ -28,7 +28,10 @@ impl Shard {
     pub(super) fn restore(&mut self, stored: Stored, fx: &mut Effects) {
         self.restoring = true;
         match stored {
-            Stored::Start(starts) => self.starts = starts,
+            Stored::Start(starts) => {
+                self.starts = starts;
+                self.is_successor = true;
+            }
             Stored::Function(spec) => self.restore_function(spec, fx),
             Stored::Execution(execution) => self.restore_execution(*execution, fx),
         }
@@ -50,7 +53,7 @@ impl Shard {
     /// What was accepted runs when it is written down that there is another server: whoever comes after this one must know
     /// which attempts it may have made. That record comes before all others about what is given back, which say by it
     /// which numbers were left out.
-    fn note_start(&mut self, fx: &mut Effects) {
+    pub(super) fn note_start(&mut self, fx: &mut Effects) {
         if self.has_started {
             return;
         }

@@ -86,7 +86,7 @@ fn a_result_whose_time_is_over_is_not_taken_back() {
         5 answer a#1 ok -> note 0+5 of 5 ms
         0 store waits
         2000 crash -> write forgotten a
-        2000 b enqueue f key=k -> write accepted b of f
+        2000 b enqueue f key=k -> write started 1, write accepted b of f
         ",
     );
 }
@@ -383,6 +383,21 @@ fn a_retry_that_an_enqueue_joined_leaves_its_number_out() {
         2 a enqueue f key=k -> a: accepted s
         6 turn -> dispatch s#2 to F for 1000
         7 crash -> open F, dispatch s#3 to F for 1000
+        ",
+    );
+}
+
+/// Shards share a log: behind the start of another one, what was accepted before would count as given back.
+#[test]
+fn what_a_shard_accepts_comes_behind_the_start_of_its_server() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 store waits
+        1 crash -> open F
+        2 a enqueue f -> write started 1, write accepted a of f
+        3 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1
+        4 b enqueue f -> write accepted b of f
         ",
     );
 }

@@ -95,6 +95,11 @@ impl Shard {
 
     /// A purge that could not be written down: the dead letter is one as before. The disk may say otherwise.
     pub(super) fn purge_failed(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let again = |promise: &Promise| matches!(promise, Promise::Purge(of, _) if *of == key);
+        if self.journal.promises().any(again) {
+            // Somebody else gives it up as well, and that decides.
+            return;
+        }
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(letter) = execution.dead.as_mut() else { return };
         letter.is_given_up = false;

@@ -105,7 +105,7 @@ fn a_purge_is_answered_when_it_is_safe() {
         3 x purge f a -> write purged a
         3 y purge f a -> write purged a
         3 z replay f a -> z: refused DeadLetterNotFound
-        4 store fails -> write ended a error dead, write delivered a delivered, x: refused StoreUnavailable, write ended a error dead, write delivered a delivered, y: refused StoreUnavailable
+        4 store fails -> x: refused StoreUnavailable, write ended a error dead, write delivered a delivered, y: refused StoreUnavailable
         5 store safe
         5 d dead f -> d: letters [a#1 FAILED at 1 of 0]
         6 x purge f a -> write purged a
@@ -153,6 +153,24 @@ fn a_retry_waits_until_nobody_else_can_use_its_number() {
         10 store safe -> dispatch a#3 to F for 1000, write attempted a#3
         11 crash -> open F, write started 1
         12 store safe -> dispatch a#4 to F for 1000, write attempted a#4
+        ",
+    );
+}
+
+#[test]
+fn a_purge_that_is_safe_is_not_taken_back_by_one_that_is_not() {
+    check(
+        "
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 store waits
+        2 x purge f a -> write purged a
+        3 y purge f a -> write purged a
+        4 store fails but 1 -> x: refused StoreUnavailable
+        5 store safe -> y: removed
+        6 crash -> open F
+        6 d dead f -> d: letters []
         ",
     );
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// What the monotonic clock shows when it starts: 31 years. What an earlier server left behind is older than this one,
 /// and its age has to be subtracted from the time of this clock.
-const START_US: u64 = 1_000_000_000_000_000;
+pub(crate) const START_US: u64 = 1_000_000_000_000_000;
 
 /// A monotonic and a wall clock, read together.
 #[derive(Debug, Clone, Copy)]

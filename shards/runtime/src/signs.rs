@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::clock::START_US;
+
 /// Upper bounds for the time of a turn, in microseconds.
 const TURN_BOUNDS_US: [u64; 12] =
     [10, 25, 50, 100, 250, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000];
@@ -83,7 +85,9 @@ struct Tally<const BUCKETS: usize> {
 impl Default for Signs {
     fn default() -> Self {
         Signs {
-            turned_us: AtomicU64::new(0),
+            // A thread that has not turned yet is as late as the clock is old: a probe right after the start is not to
+            // take it for stuck.
+            turned_us: AtomicU64::new(START_US),
             unserved_since_us: AtomicU64::new(NEVER),
             turns: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -167,14 +171,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_thread_that_has_not_turned_yet_is_late_since_the_start() {
+        let view = Signs::default().view(None, START_US + 5, 0);
+        assert_eq!((view.idle_us, view.unserved_us), (5, 0));
+        assert!(!view.is_stuck(Duration::from_secs(1)));
+    }
+
+    #[test]
     fn turns_and_batches_are_counted_by_their_bounds() {
         let signs = Signs::default();
         for (took_us, handled) in [(0, 0), (10, 1), (11, 3), (1_000_001, 256)] {
-            signs.turn_began(1_000, handled);
+            signs.turn_began(START_US + 1_000, handled);
             signs.turn_ended(took_us, handled);
         }
         signs.sent(7);
-        let view = signs.view(Some(3), 1_500, 2);
+        let view = signs.view(Some(3), START_US + 1_500, 2);
         assert_eq!((view.shard, view.idle_us, view.turns, view.mailbox_depth), (Some(3), 500, 4, 2));
         assert_eq!((view.sent, view.received, view.turn_us.sum, view.batch.sum), (7, 260, 1_000_022, 260));
         assert_eq!(view.turn_us.counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

@@ -26,7 +26,7 @@ use crate::{
 /// One thing that was kept.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
-    /// How many servers have started so far, as far as it is known. Comes first, and always when there was a server before.
+    /// How many servers have started so far. Comes first.
     Start(u64),
     /// A function, as it was asked for.
     Function(Box<FunctionSpec>),
@@ -246,13 +246,15 @@ impl Recovery {
         let mut executions: Vec<_> = self.executions.into_values().collect();
         executions.sort_unstable_by_key(|execution| execution.order);
         let functions = self.functions.into_values().map(Stored::Function);
-        let start = (self.count > 0).then_some(Stored::Start(starts));
-        start.into_iter().chain(functions).chain(executions.into_iter().map(move |mut execution| {
-            let [removed, _] = removals.get(&execution.function).copied().unwrap_or_default();
-            execution.is_removed = removed > execution.accepted;
-            execution.count_unrecorded(starts);
-            Stored::Execution(execution)
-        }))
+        // Also without a record of this shard: others may have some.
+        std::iter::once(Stored::Start(starts)).chain(functions).chain(executions.into_iter().map(
+            move |mut execution| {
+                let [removed, _] = removals.get(&execution.function).copied().unwrap_or_default();
+                execution.is_removed = removed > execution.accepted;
+                execution.count_unrecorded(starts);
+                Stored::Execution(execution)
+            },
+        ))
     }
 }
 

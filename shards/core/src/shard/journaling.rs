@@ -17,6 +17,11 @@ use crate::{
 impl Shard {
     /// Has something written down. Returns the record's number.
     pub(super) fn write(&mut self, record: Record, fx: &mut Effects) -> u64 {
+        if self.is_successor && matches!(record, Record::Accepted { .. } | Record::Replayed { .. }) {
+            // Also when nothing was given back to this shard: it may share a log with others, and what waits from now on has to
+            // come behind this start, not before theirs.
+            self.note_start(fx);
+        }
         let number = self.journal.number();
         fx.push(Effect::Journal { number, record });
         number
@@ -137,15 +142,6 @@ impl Shard {
     }
 
     fn write_accepted(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get(key) else { return };
-        if execution.live.is_none() {
-            return;
-        }
-        if self.is_successor {
-            // Also when nothing was given back to this shard: it may share a log with others, and what it accepts has to come
-            // behind this start, not before theirs.
-            self.note_start(fx);
-        }
         let Some(execution) = self.executions.get(key) else { return };
         let Some(function) = self.functions.get(execution.function) else { return };
         let Some(live) = execution.live.as_ref() else { return };

@@ -183,7 +183,7 @@ pub struct Shard {
     pub(crate) starting: bool,
     /// It was written down, or is being.
     has_started: bool,
-    /// There was a server before this one.
+    /// There may have been a server before this one.
     is_successor: bool,
     /// How many servers have started.
     starts: u64,

@@ -131,7 +131,7 @@ fn a_purge_that_may_have_been_written_is_taken_back_with_its_payload() {
         4 store safe
         5 crash -> open F
         5 store waits
-        5 x replay f a -> write replayed a
+        5 x replay f a -> write started 1, write replayed a
         6 store safe -> x: accepted a, dispatch a#2 to F for 1000 body=5, write attempted a#2
         ",
     );

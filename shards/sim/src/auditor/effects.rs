@@ -83,10 +83,8 @@ impl Auditor {
         };
         match self.cause {
             Cause::Call { ticket, name, .. } => {
-                let refusal = match answer_to(ticket) {
-                    Some(Answer::Refused(refusal)) => Some(refusal),
-                    _ => None,
-                };
+                let refusal = answer_to(ticket)
+                    .and_then(|answer| if let Answer::Refused(r) = answer { Some(r) } else { None });
                 match refusal {
                     Some(Refusal::ShuttingDown) => {
                         self.rates.turned_away();

@@ -118,6 +118,7 @@ fn every_described_answer_is_given_as_described() {
     let mut seen = probe.seen;
     let document = probe.document;
     seen.extend(without_modules());
+    seen.extend(replay_beside_the_next_call_with_its_key());
     sync_queue();
     seen.extend(while_shutting_down());
 
@@ -403,6 +404,32 @@ fn without_modules() -> BTreeSet<(String, String, u16)> {
     let degraded = json!({ "name": "d", "image": "i", "endpointUrl": "http://127.0.0.1:1/" }).to_string();
     let degraded = probe.expect(201, "POST", FUNCTIONS, "", &[], degraded).json();
     assert_eq!(degraded["effectiveExecutionMode"], "POOL");
+    probe.seen
+}
+
+/// A dead letter whose key was free again, and is that of a call that runs.
+fn replay_beside_the_next_call_with_its_key() -> BTreeSet<(String, String, u16)> {
+    let mut probe = Probe::start(Server::start(&["async-queue.enabled=true", "idempotency.ttl=100ms"]));
+    let gate = Gate::closed();
+    let door = gate.clone();
+    let function = Function::start(move |call| {
+        if call.body.windows(4).any(|word| word == b"hold") {
+            door.pass();
+        }
+        Reply::new(400, "text/plain", b"no such page")
+    });
+    probe.register_pool("keyed", &function.url());
+    let key = [("idempotency-key", "k"), ("content-type", "application/json")];
+    let dead = probe.expect(202, "POST", ENQUEUE, "keyed", &key, r#"{"input":1}"#);
+    let id = dead.header("x-execution-id").expect("checked").to_owned();
+    probe.server.ended(&id);
+    let mut client = probe.server.client();
+    eventually("the key is free", || {
+        client.send("POST", "/v1/functions/keyed:enqueue", &key, br#"{"input":"hold"}"#).status == 202
+    });
+    gate.await_arrivals(1);
+    probe.expect(409, "POST", REPLAY, &format!("keyed\n{id}"), &[], "").expect_error(409, "CONFLICT");
+    gate.open();
     probe.seen
 }
 

@@ -41,7 +41,7 @@ pub(super) enum Route<'a> {
     OpenApi,
 }
 
-/// Templates of the routes, by [`Route::number`]; the last is for paths that are none.
+/// Templates of the routes, by `Route::number`; the last is for paths that are none.
 pub const TEMPLATES: [&str; 17] = [
     "/v1/functions",
     "/v1/functions/{name}",

@@ -14,7 +14,7 @@
 //! found a place.
 //!
 //! A disk that hangs says nothing. So another thread looks at the clock: a commit that takes more than
-//! [`COMMIT_TIME_MAX`] counts as failed, with all that came behind it, until it is done. What was in it is on disk then,
+//! `COMMIT_TIME_MAX` counts as failed, with all that came behind it, until it is done. What was in it is on disk then,
 //! and what shards wrote down about its failure follows it.
 
 use std::{

@@ -183,12 +183,12 @@ impl Oracle {
         let execution = self.get(ticket);
         // What was cut off does not count, nor does what may have been tried without a record: by each server since the last one
         // that wrote about it, and once more if no attempt is on record.
-        let OnRecord { attempt, attempts_before, running, starts: known } = execution.on_record;
+        let OnRecord { attempt, attempts_before, running, tried, starts: known } = execution.on_record;
         let unrecorded = starts - known + u32::from(!running);
         execution.attempt = attempt + unrecorded;
         execution.attempts_before =
             (attempts_before + u32::from(running) + unrecorded).min(execution.attempt);
-        execution.tried = attempt > 0;
+        execution.tried = tried;
         execution.state = State::Queued;
         let age_ms = unix_ms.saturating_sub(execution.queued_unix_ms);
         let left_ms = execution.max_age_ms.map(|max_age_ms| u64::from(max_age_ms).saturating_sub(age_ms));

@@ -79,6 +79,8 @@ pub(super) struct OnRecord {
     pub(super) attempt: u32,
     pub(super) attempts_before: u32,
     pub(super) running: bool,
+    /// An attempt is on record, or was when it was replayed: it has had its key.
+    pub(super) tried: bool,
     pub(super) starts: u32,
 }
 
@@ -245,8 +247,9 @@ impl Oracle {
     pub(super) fn write(&mut self, ticket: u64) {
         let starts = self.starts;
         let execution = self.get(ticket);
-        let Execution { attempt, attempts_before, state, .. } = *execution;
-        execution.on_record = OnRecord { attempt, attempts_before, running: state == State::Running, starts };
+        let Execution { attempt, attempts_before, state, tried, .. } = *execution;
+        let running = state == State::Running;
+        execution.on_record = OnRecord { attempt, attempts_before, running, tried, starts };
     }
 
     pub(super) fn reply(&mut self, ticket: u64, answer: &str) {

@@ -318,6 +318,19 @@ impl Journal {
         self.promises.remove(place)
     }
 
+    /// Takes out whoever was to be told that this execution is accepted, though it is not after all.
+    pub(crate) fn take_answers(&mut self, id: ExecutionId) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        self.promises.retain(|(_, promise)| match promise {
+            Promise::Answer(of, ticket) | Promise::Address(of, ticket) if *of == id => {
+                tickets.push(*ticket);
+                false
+            }
+            _ => true,
+        });
+        tickets
+    }
+
     /// Whether something waits for this record.
     pub(crate) fn decides(&self, number: u64) -> bool {
         self.delayed.iter().chain(&self.promises).any(|(of, _)| *of == number)

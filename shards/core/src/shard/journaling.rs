@@ -292,7 +292,12 @@ impl Shard {
             execution.unwritten = true;
             return;
         }
+        let id = execution.id;
         for ticket in self.take_waiters(key) {
+            fx.reply(ticket, Answer::Refused(Refusal::StoreUnavailable));
+        }
+        // Also those whose own record may yet be written: what follows it says that the execution is forgotten.
+        for ticket in self.journal.take_answers(id) {
             fx.reply(ticket, Answer::Refused(Refusal::StoreUnavailable));
         }
         self.discard(key, fx);

@@ -12,7 +12,7 @@
 # It answers to localhost and to IP addresses. When others call it by a name (a service of Compose or Kubernetes, a
 # domain), say so: docker run -e NANOFAAS_SERVER_ALLOWED_HOSTS=nanofaas,faas.example.org …
 
-FROM docker.io/library/rust:1-slim-bookworm AS build
+FROM docker.io/library/rust:1.95-slim-bookworm AS build
 WORKDIR /build
 COPY . .
 ARG NANOFAAS_COMMIT=unknown

@@ -1,0 +1,25 @@
+# Each recipe is a line that also works without just (https://just.systems).
+
+# List the recipes.
+default:
+    @just --list --unsorted
+
+# Build the server, the load generator and their tests.
+build:
+    cargo build --workspace --all-targets
+
+# Run the tests, or those whose names contain the arguments.
+test *FILTER:
+    cargo test --workspace {{FILTER}}
+
+# Check form, lints, documentation and dependencies. `.ci/run` runs every test as well.
+check:
+    .ci/run quick
+
+# Start a server for development, with the given flags.
+run *FLAGS:
+    cargo run -- dev {{FLAGS}}
+
+# Measure one boundary: core, envelope, mailbox, overload, routing, scrape or upstream.
+bench NAME:
+    cargo bench --bench {{NAME}}

@@ -11,11 +11,14 @@
 //! `store waits`: then they are written out as `write …` and wait for `store safe` (`but 2`: all but the newest two), `store fails` or,
 //! the newest alone, `store refuses`. `crash` goes on with another shard of the same settings, which is given what the records add up to that were safe.
 //! The audit runs after every step.
+//!
+//! `UPDATE=1 cargo test -p shard-core` rewrites what stands behind the arrows (`update`); read the diff before you commit it.
 
 mod input;
 mod text;
+mod update;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, env, panic::Location};
 
 use shard_core::{
     AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Record, Recovery,
@@ -26,26 +29,54 @@ use shard_core::{
 pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 /// Runs a script and compares each line's effects with what stands behind its arrow. Without an arrow, nothing
-/// may happen.
+/// may happen. With `UPDATE=1` in the environment, a script that expects something else is rewritten where it stands.
+#[track_caller]
 pub(crate) fn check(script: &str) {
+    let played = play(script);
+    if played.is_expected {
+        return;
+    }
+    let caller = Location::caller();
+    if env::var_os("UPDATE").is_none_or(|value| value != "1") {
+        panic!("{}", played.log);
+    }
+    let path = update::path(caller.file()).expect("the sources are there");
+    if let Err(why) = update::update(&path, caller.line(), script, &played.effects) {
+        panic!("{}:{}: {why}\n{}", caller.file(), caller.line(), played.log);
+    }
+}
+
+/// What a script did.
+struct Played {
+    /// One for each line of the script that is not empty.
+    effects: Vec<String>,
+    is_expected: bool,
+    /// The whole script as it went, with what was expected instead.
+    log: String,
+}
+
+#[track_caller]
+fn play(script: &str) -> Played {
     let mut run = Run::new();
-    let mut log = String::from("(`!` marks what was expected instead)\n");
-    let mut same = true;
+    let mut log = String::from("(`!` marks what was expected instead; UPDATE=1 takes what happened)\n");
+    let mut is_expected = true;
+    let mut all = Vec::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (input, expected) = line.split_once("->").unwrap_or((line, ""));
         let (input, expected) = (input.trim(), expected.trim());
         let effects = run.step(input);
         if effects != expected {
             log.push_str(&format!("!       {input} -> {expected}\n"));
-            same = false;
+            is_expected = false;
         }
         let arrow = if effects.is_empty() { "" } else { " -> " };
         log.push_str(&format!("        {input}{arrow}{effects}\n"));
         if let Err(what) = invariant::check(&run.shard) {
             panic!("{what}, after the last line of\n{log}");
         }
+        all.push(effects);
     }
-    assert!(same, "{log}");
+    Played { effects: all, is_expected, log }
 }
 
 /// A shard and the names that a script gives to its keys.

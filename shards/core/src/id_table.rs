@@ -10,7 +10,7 @@
 //! are moved into the youngest.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     hash::{BuildHasherDefault, Hash, Hasher},
 };
 
@@ -50,9 +50,15 @@ impl Hash for HashedId {
     }
 }
 
+#[expect(
+    clippy::disallowed_types,
+    reason = "hashes have no seed; clippy.toml forbids what would show an order"
+)]
+type KeysById = std::collections::HashMap<HashedId, ExecutionKey, BuildHasherDefault<IdHasher>>;
+
 #[derive(Debug, Default)]
 struct Table {
-    keys: HashMap<HashedId, ExecutionKey, BuildHasherDefault<IdHasher>>,
+    keys: KeysById,
     /// The same keys in the order in which they came: no order may depend on a hash.
     order: Vec<ExecutionKey>,
     /// Ids that are in use.
@@ -111,7 +117,7 @@ impl IdTable {
         table.used -= 1;
         self.used -= 1;
         if table.used == 0 && !is_youngest {
-            (table.keys, table.order) = (HashMap::default(), Vec::new());
+            (table.keys, table.order) = (KeysById::default(), Vec::new());
             self.drop_unused();
         }
     }

@@ -10,7 +10,10 @@
 //! `drain_once`, `delivery`. [`recovery`] makes one thing per function and execution of all records, and
 //! `shard/restoration` takes them back. [`invariant::check`] says what holds after every step.
 //!
-//! Not here, and kept out by the compiler: I/O, clocks, threads, locks, randomness, serialisation.
+//! Not here, and kept out: I/O, clocks, threads, locks, randomness, serialisation. `clippy.toml` names what std has of
+//! that.
+
+#![warn(clippy::iter_over_hash_type)]
 
 pub mod answer;
 mod dead_letters;

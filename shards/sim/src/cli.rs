@@ -1,5 +1,7 @@
 //! The command line: one seed, a range of seeds, or as many as fit into some minutes.
 
+#![expect(clippy::disallowed_methods, reason = "says how long runs take; no world sees this clock")]
+
 use std::{
     io::{self, Write},
     ops::{ControlFlow, Range},

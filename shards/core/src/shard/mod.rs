@@ -30,7 +30,7 @@ pub(crate) use retention::Retained;
 pub(crate) use sync_queue::SyncHistory;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     hash::{BuildHasherDefault, DefaultHasher},
     sync::Arc,
 };
@@ -79,7 +79,11 @@ pub type AttemptKey = Key<AttemptTag>;
 pub(crate) type ExecutionKey = Key<ExecutionTag>;
 
 /// SipHash with a fixed key: nothing here may depend on a seed that differs from run to run.
-type FixedMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+#[expect(
+    clippy::disallowed_types,
+    reason = "the seed is fixed; clippy.toml forbids what would show an order"
+)]
+type FixedMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// An attempt: one slot of its function from dispatch until it is settled.
 #[derive(Debug)]

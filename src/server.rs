@@ -14,6 +14,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
+use nanofaas_web::server::Drain;
 use shard_core::Input;
 use shard_runtime::{Fabric, Node};
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinHandle};
@@ -34,7 +35,6 @@ use crate::{
         management::{Management, STUCK_AFTER},
         origin::OriginPolicy,
         route,
-        serve::Drain,
     },
     runtime_config::RuntimeConfig,
     signals::{Signals, survive_large_files},

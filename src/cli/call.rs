@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue};
+use nanofaas_web::client::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -11,7 +12,6 @@ use super::{
     client::{Api, MANAGEMENT_TIMEOUT, function_path, refused},
     failure::Failure,
 };
-use crate::dispatch::client::Response;
 
 /// Time for a call without a timeout of its own.
 const INVOKE_TIMEOUT: Duration = Duration::from_secs(300);

@@ -7,10 +7,10 @@ use hyper::{
     HeaderMap, Method, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
 };
+use nanofaas_web::client::{Bounds, Client, Response};
 use serde_json::Value;
 
 use super::{Target, contexts, failure::Failure, json::shorten, output::Output};
-use crate::dispatch::client::{Bounds, Client, Response};
 
 /// Time for anything but an invocation. Registering waits for images and first instances.
 pub(super) const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(120);

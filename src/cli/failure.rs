@@ -5,7 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{config::Problems, dispatch::client::ClientError};
+use nanofaas_web::client::ClientError;
+
+use crate::config::Problems;
 
 /// Exit code of a wrong use of the command line.
 const USAGE: u8 = 2;

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hyper::StatusCode;
+use nanofaas_web::client::Response;
 
 use super::{
     call::Call, client::Session, failure::Failure, input::CallArguments, json::shorten, output::note,
 };
-use crate::dispatch::client::Response;
 
 /// Arguments of `invoke`.
 #[derive(Args)]

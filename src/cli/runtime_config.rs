@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use hyper::{Method, StatusCode};
+use nanofaas_web::client::Response;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -12,7 +13,6 @@ use super::{
     failure::Failure,
     output::note,
 };
-use crate::dispatch::client::Response;
 
 const PATH: &str = "/v1/admin/runtime-config";
 

@@ -13,11 +13,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use nanofaas_web::tls::TlsStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::client::TlsStream;
 
 use super::{
     request::Request,

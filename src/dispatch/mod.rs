@@ -1,11 +1,10 @@
-//! Outgoing HTTP. The only folder that names hyper's client.
+//! Outgoing HTTP that is not one of the side doors (`crates/web`): calls of functions, results to callbacks.
 //!
 //! A [`Dispatcher`] lives on a shard's thread and sends that shard's attempts: `pool` has those of one endpoint and the
 //! tasks that make them, `origin` the connections to one host and port that are free, `request` and `response` say what goes over a `connection`, `exchange` sees one attempt through, and
 //! `outcome` says what an answer means. The core decides how long an attempt may take and aborts it here; there is no
-//! timer per request. `client` is for everything that is not an invocation, `post` for what may go to chosen addresses only.
+//! timer per request. `post` is for what may go to chosen addresses only.
 
-pub mod client;
 mod connection;
 mod exchange;
 #[doc(hidden)]
@@ -16,7 +15,6 @@ mod pool;
 pub mod post;
 mod request;
 pub mod response;
-mod tls;
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 

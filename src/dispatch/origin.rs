@@ -9,12 +9,12 @@ use std::{
 };
 
 use hyper::Uri;
+use nanofaas_web::tls;
 use tokio::net::TcpStream;
 
 use super::{
     connection::{Connection, Stream},
     pool::Seat,
-    tls,
 };
 
 /// Time that a connection is kept without use, to twice as long.

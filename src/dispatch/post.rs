@@ -14,13 +14,12 @@ use hyper::{
     header::{CONNECTION, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
+use nanofaas_web::tls;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
-
-use super::tls;
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 32 << 10;

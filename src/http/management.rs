@@ -11,13 +11,11 @@ use std::{
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
+use nanofaas_web::server::{Answer, Call, Drain, answer, answer_in_chunks, no_content, serve};
 use shard_runtime::Fabric;
 use tokio::net::TcpListener;
 
-use super::{
-    origin::{OriginPolicy, Pass, Seen},
-    serve::{Answer, Call, Drain, answer, answer_in_chunks, no_content, serve},
-};
+use super::origin::{OriginPolicy, Pass, Seen};
 use crate::{
     api::{about, error::ApiError},
     durable::Durable,

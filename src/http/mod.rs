@@ -1,8 +1,8 @@
-//! Incoming HTTP. The only folder that names hyper's server.
+//! Incoming HTTP: the API's listener and the way to the handlers, and the management listener.
 //!
 //! `listener` accepts and spreads connections, `connection` serves them on a thread (`io` watches the stream,
 //! `framing` refuses requests with two lengths, `origin` those of other sites), `route` finds the path, `handlers` do what it asks for with
-//! `request` and `respond`. `management` and `serve` are the side doors.
+//! `request` and `respond`. `management` is the side door.
 
 pub mod connection;
 mod framing;
@@ -19,6 +19,5 @@ mod query;
 mod request;
 mod respond;
 pub mod route;
-pub mod serve;
 
 pub(crate) use route::fuzz as fuzz_route;

@@ -7,10 +7,10 @@ use hyper::{
     HeaderMap, Method, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
 };
+use nanofaas_web::client::{Bounds, Client, ClientError};
 use tokio::time::sleep;
 
 use super::options::OneShot;
-use crate::dispatch::client::{Bounds, Client, ClientError};
 
 /// Pauses between tries; there is one try more than pauses.
 const PAUSES: [Duration; 4] =

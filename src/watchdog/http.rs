@@ -20,6 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Uri};
+use nanofaas_web::client::{Bounds, Client};
 use tokio::{
     sync::{Notify, oneshot, watch},
     task::JoinHandle,
@@ -34,7 +35,6 @@ use super::{
     program::Program,
     proxy,
 };
-use crate::dispatch::client::{Bounds, Client};
 
 /// Pauses before a restart.
 const PAUSE_MIN: Duration = Duration::from_millis(100);

@@ -7,10 +7,9 @@ use hyper::{
     HeaderMap, StatusCode,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
+use nanofaas_web::client::ClientError;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-
-use crate::dispatch::client::ClientError;
 
 /// Largest request and largest answer, in bytes.
 pub const BODY_MAX: usize = 16 << 20;

@@ -9,10 +9,10 @@ use hyper::{
     HeaderMap, Method, StatusCode, Uri,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
+use nanofaas_web::client::{Bounds, Client, ClientError, Response};
 use tokio::time::Instant;
 
 use super::invocation::{BODY_MAX, Failure, Invocation, Output, VERDICT, excerpt};
-use crate::dispatch::client::{Bounds, Client, ClientError, Response};
 
 /// Milliseconds left for the call.
 pub const DEADLINE_HEADER: HeaderName = HeaderName::from_static("x-deadline-ms");

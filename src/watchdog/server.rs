@@ -10,6 +10,7 @@ use hyper::{
     HeaderMap, Method, StatusCode,
     header::{HeaderName, HeaderValue},
 };
+use nanofaas_web::server::{Answer, BodyError, Call, answer};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{Instant, timeout_at},
@@ -24,7 +25,6 @@ use super::{
     proxy::{DEADLINE_HEADER, passed},
     stdio,
 };
-use crate::http::serve::{Answer, BodyError, Call, answer};
 
 /// Calls that may wait for a slot. Each holds its body.
 const WAITING_MAX: usize = 1024;

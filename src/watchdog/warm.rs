@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nanofaas_web::server::{Drain, serve};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 
 use super::{
@@ -18,7 +19,6 @@ use super::{
     server::{Runner, Service},
     stop::StopSignals,
 };
-use crate::http::serve::{Drain, serve};
 
 /// A drain takes as long as the longest call, and this for killing and answering.
 const DRAIN_EXTRA: Duration = Duration::from_secs(5);

@@ -8,16 +8,14 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
+use nanofaas_web::client::{Bounds, Client};
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 
 use super::{Context, backoff::Backoff, stop::Stop, watchdog::Watchdog};
-use crate::{
-    api::spec::FunctionSpec,
-    dispatch::client::{Bounds, Client},
-};
+use crate::api::spec::FunctionSpec;
 
 /// Between two health checks.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use hyper::{Method, StatusCode, header::RETRY_AFTER};
+use nanofaas_web::client::Response;
 
 use super::{counted, every_id, letter_path};
-use crate::{
-    cli::{
-        client::{Api, refused},
-        failure::Failure,
-        progress::Progress,
-    },
-    dispatch::client::Response,
+use crate::cli::{
+    client::{Api, refused},
+    failure::Failure,
+    progress::Progress,
 };
 
 /// How often one letter is tried while the server has no room for it.

@@ -3,6 +3,7 @@
 use std::{net::TcpListener, process::ExitStatus, process::Stdio, time::Duration};
 
 use hyper::{HeaderMap, Method, StatusCode};
+use nanofaas_web::client::{Bounds, Client};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
@@ -11,7 +12,6 @@ use tokio::{
 
 use crate::{
     cli::{failure::Failure, output::note},
-    dispatch::client::{Bounds, Client},
     signals::Signals,
 };
 

@@ -10,19 +10,17 @@ use std::{path::PathBuf, process::ExitCode};
 use bytes::Bytes;
 use clap::Args;
 use hyper::{Method, StatusCode};
+use nanofaas_web::client::Response;
 use serde_json::{Map, Value};
 
 use super::{
     compare::compare,
     spec::{self, Spec},
 };
-use crate::{
-    cli::{
-        client::{Api, Session, function_path, parse, refused},
-        failure::Failure,
-        output::note,
-    },
-    dispatch::client::Response,
+use crate::cli::{
+    client::{Api, Session, function_path, parse, refused},
+    failure::Failure,
+    output::note,
 };
 
 /// How often the function may appear or vanish under our hands before we give up.

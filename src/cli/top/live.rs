@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use nanofaas_web::client::ClientError;
 use ratatui::crossterm::event::Event;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
@@ -13,10 +14,7 @@ use super::{
     state::State,
     view::{self, Look},
 };
-use crate::{
-    cli::{failure::Failure, signals},
-    dispatch::client::ClientError,
-};
+use crate::cli::{failure::Failure, signals};
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(1);

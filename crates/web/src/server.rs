@@ -1,7 +1,7 @@
 //! A plain server for the side doors: the management listener and the watchdog.
 //!
 //! One handler for all requests, bodies read to their end within a limit, graceful drain. The API listener has
-//! its own, faster machinery in this folder; this one favours being short.
+//! its own, faster machinery; this one favours being short.
 
 use std::{
     cell::RefCell,

@@ -6,15 +6,12 @@ use std::{
 };
 
 use tokio::net::TcpStream;
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
+pub use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Made at the first https call: reading the roots takes a while, and most installations never need them.
 static CONNECTOR: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
@@ -40,7 +37,7 @@ fn connector(roots: RootCertStore) -> Result<TlsConnector, String> {
 ///
 /// # Errors
 /// Why it holds none that can be trusted.
-pub(super) fn trusting(pem: &[u8]) -> Result<TlsConnector, String> {
+pub fn trusting(pem: &[u8]) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|_| "is not a PEM file".to_owned())?;
@@ -53,13 +50,19 @@ pub(super) fn trusting(pem: &[u8]) -> Result<TlsConnector, String> {
 }
 
 /// Secures a connection to `host`, with the machine's own roots.
-pub(super) async fn connect(host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+///
+/// # Errors
+/// There are no roots, or the peer is not who it should be, or breaks off.
+pub async fn connect(host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let connector = CONNECTOR.as_ref().map_err(|reason| io::Error::other(reason.clone()))?;
     connect_with(connector, host, stream).await
 }
 
 /// Secures a connection to `host`.
-pub(super) async fn connect_with(
+///
+/// # Errors
+/// The peer is not who it should be, or breaks off.
+pub async fn connect_with(
     connector: &TlsConnector,
     host: &str,
     stream: TcpStream,

@@ -2,9 +2,8 @@
 //! watchdog's program, callbacks.
 //!
 //! It keeps idle connections per authority and retries once, on a fresh connection, a request that a closed
-//! idle connection refused before anything was written. Invocations do not pass here: they have their own
-//! pools in [`super`]. Redirects are never followed. `https` is for the command line: with the machine's own roots, or
-//! with the certificates that a user names.
+//! idle connection refused before anything was written. Redirects are never followed. `https` is for the command line:
+//! with the machine's own roots, or with the certificates that a user names. Without the feature `tls` there is none.
 
 use std::{cell::RefCell, collections::HashMap, io, rc::Rc, time::Duration};
 
@@ -16,9 +15,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
 
-use super::tls;
+#[cfg(feature = "tls")]
+use crate::tls::{self, TlsConnector};
 
 /// Idle connections kept per authority; more are closed when they come back.
 const IDLE_PER_AUTHORITY_MAX: usize = 64;
@@ -83,6 +82,7 @@ pub struct Client {
     /// Idle connections by scheme and authority, newest last.
     idle: Rc<RefCell<HashMap<Origin, Vec<Sender>>>>,
     /// Secures connections; `None` for the machine's own roots.
+    #[cfg(feature = "tls")]
     connector: Option<TlsConnector>,
 }
 
@@ -113,6 +113,7 @@ impl Client {
     ///
     /// # Errors
     /// Why it holds none that can be trusted.
+    #[cfg(feature = "tls")]
     pub fn trusting(pem: &[u8]) -> Result<Client, String> {
         Ok(Client { connector: Some(tls::trusting(pem)?), ..Client::default() })
     }
@@ -131,8 +132,8 @@ impl Client {
     ) -> Result<Response, ClientError> {
         let uri: Uri = address.parse().map_err(|_| ClientError::BadAddress(address.to_owned()))?;
         let origin = match (uri.scheme_str(), uri.authority()) {
-            (Some(scheme @ ("http" | "https")), Some(authority)) => {
-                Origin { is_secure: scheme == "https", authority: authority.as_str().to_owned() }
+            (Some(scheme), Some(authority)) if scheme == "http" || is_https(scheme) => {
+                Origin { is_secure: is_https(scheme), authority: authority.as_str().to_owned() }
             }
             _ => return Err(ClientError::BadAddress(address.to_owned())),
         };
@@ -207,13 +208,23 @@ impl Client {
         if !is_secure {
             return handshake(stream).await.map_err(failed);
         }
-        let host = with_port.rsplit_once(':').map_or(with_port.as_str(), |(host, _)| host);
+        self.secure(&with_port, stream).await.map_err(failed)
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secure(&self, with_port: &str, stream: TcpStream) -> io::Result<Sender> {
+        let host = with_port.rsplit_once(':').map_or(with_port, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let secured = match &self.connector {
             Some(connector) => tls::connect_with(connector, host, stream).await,
             None => tls::connect(host, stream).await,
         };
-        handshake(secured.map_err(failed)?).await.map_err(failed)
+        handshake(secured?).await
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn secure(&self, _: &str, _: TcpStream) -> io::Result<Sender> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn take_idle(&self, origin: &Origin) -> Option<Sender> {
@@ -234,6 +245,11 @@ impl Client {
             senders.push(sender);
         }
     }
+}
+
+/// Whether this is https, and that can be spoken here.
+fn is_https(scheme: &str) -> bool {
+    cfg!(feature = "tls") && scheme == "https"
 }
 
 /// Begins to speak HTTP on a connection.

@@ -1,0 +1,8 @@
+//! HTTP beside the calls: what the command line, the watchdog and the management listener need of it.
+//!
+//! Invocations do not pass here: the server's own listener and its dispatcher have faster machinery.
+
+pub mod client;
+pub mod server;
+#[cfg(feature = "tls")]
+pub mod tls;

@@ -2,15 +2,15 @@
 
 # List the recipes.
 default:
-    @just --list --unsorted
+    @{{ just_executable() }} --list --unsorted
 
 # Build the server, the load generator and their tests.
 build:
     cargo build --workspace --all-targets
 
-# Run the tests, or those whose names contain the arguments.
+# Run the tests, or those whose names contain the argument.
 test *FILTER:
-    cargo test --workspace {{FILTER}}
+    cargo test --workspace {{ FILTER }}
 
 # Check form, lints, documentation and dependencies. `.ci/run` runs every test as well.
 check:
@@ -18,8 +18,8 @@ check:
 
 # Start a server for development, with the given flags.
 run *FLAGS:
-    cargo run -- dev {{FLAGS}}
+    cargo run -- dev {{ FLAGS }}
 
-# Measure one boundary: core, envelope, mailbox, overload, routing, scrape or upstream.
+# Measure one boundary; docs/performance.md lists them.
 bench NAME:
-    cargo bench --bench {{NAME}}
+    cargo bench --bench {{ NAME }}

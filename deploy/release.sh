@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 #
-# Builds the fast release: target/pgo/nanofaas, the release build optimised with a profile of itself at work (PGO). It is the
-# same program with the same behaviour; only the compiler knows better which way its branches go.
+# Builds the fast release: target/pgo/nanofaas, the release build optimised with a profile of itself at work (PGO), and beside
+# it nanofaas-watchdog, which deploy/watchdog.sh makes. It is the same program with the same behaviour; only the compiler
+# knows better which way its branches go.
 #
 #   ./deploy/release.sh
 #
@@ -39,6 +40,8 @@ main() {
   RUSTFLAGS="-Cprofile-use=$work/profile -Cllvm-args=-pgo-warn-missing-function=false" \
     cargo build --release --quiet --bin nanofaas --target-dir "$work/build"
   cp "$work/build/release/nanofaas" "$work/nanofaas"
+  ./deploy/watchdog.sh
+  cp "$target/watchdog/nanofaas-watchdog" "$work/nanofaas-watchdog"
   say "done: ${work#"$PWD/"}/nanofaas"
 }
 

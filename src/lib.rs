@@ -1,7 +1,7 @@
 //! nanofaas: a function-as-a-service control plane.
 //!
 //! This crate is everything that touches the world; what decides lives in `shard-core`, what carries
-//! decisions between threads in `shard-runtime`. Start reading at [`cli`] for what a user can do.
+//! decisions between threads in `shard-runtime`; what stands between the server and a program in `nanofaas-watchdog`. Start reading at [`cli`] for what a user can do.
 
 pub mod api;
 pub mod backends;
@@ -22,4 +22,3 @@ pub mod server;
 mod signals;
 pub mod store;
 pub mod telemetry;
-pub mod watchdog;

@@ -1,6 +1,6 @@
 //! The signals by which people end a server or a command.
 //!
-//! The watchdog has its own (`watchdog::stop`): what signals it is a program, and every signal is meant.
+//! The watchdog has its own (`nanofaas_watchdog::stop`): what signals it is a program, and every signal is meant.
 
 use std::{
     future::poll_fn,

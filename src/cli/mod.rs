@@ -193,7 +193,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Demo(demo) => {
             before.nothing_for("demo").and_then(|()| block_on(demo.run(Output::stdout(Format::Table))))
         }
-        Command::Watchdog => before.nothing_for("watchdog").map(|()| crate::watchdog::run()),
+        Command::Watchdog => before.nothing_for("watchdog").map(|()| nanofaas_watchdog::run()),
         Command::Completions(completions) => {
             before.nothing_for("completions").and_then(|()| completions.run(Output::stdout(Format::Table)))
         }

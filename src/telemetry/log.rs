@@ -4,16 +4,22 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
-
-use crate::watchdog::function_log::{Format, Shape};
+use nanofaas_watchdog::function_log::{Line, Shape, TARGET};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        self, FmtContext, FormatEvent, FormatFields,
+        format::Writer,
+        time::{FormatTime, SystemTime},
+    },
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
 /// Variable with the filter.
 const VARIABLE: &str = "NANOFAAS_LOG";
-
-/// Variable that a server sets for its watchdogs: it makes every line that they write an event of its own log, so
-/// they write them in the form that it reads ([`crate::watchdog::function_log`]).
-pub const WRAPPED: &str = "NANOFAAS_LOG_WRAPPED";
 
 /// Starts logging. A second call changes nothing.
 pub fn init() {
@@ -24,10 +30,7 @@ pub fn init() {
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
     let registry = tracing_subscriber::registry().with(filter);
-    let started = if std::env::var_os(WRAPPED).is_some() {
-        let wrapped = fmt::layer().json().flatten_event(true).without_time().with_writer(std::io::stderr);
-        registry.with(wrapped).try_init()
-    } else if std::io::stderr().is_terminal() {
+    let started = if std::io::stderr().is_terminal() {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let text = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
         registry.with(text.map_event_format(|others| Format { others, shape: Shape::Text })).try_init()
@@ -37,5 +40,34 @@ pub fn init() {
     };
     if let (Ok(()), Some(error)) = (started, mistake) {
         tracing::warn!(%error, filter = wanted, "NANOFAAS_LOG is not a filter; logging from info up");
+    }
+}
+
+/// How events are written: what functions wrote in a form of its own, all others as `others` does.
+struct Format<F> {
+    others: F,
+    shape: Shape,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Format<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        if event.metadata().target() != TARGET {
+            return self.others.format_event(context, writer, event);
+        }
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let mut line = Line::default();
+        event.record(&mut line);
+        writeln!(writer, "{}", line.text(&time, self.shape))
     }
 }

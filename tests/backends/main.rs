@@ -8,5 +8,12 @@ mod conformance;
 mod process;
 mod rig;
 #[allow(dead_code, reason = "shared with the tests of the watchdog")]
-#[path = "../it/watchdog/support.rs"]
+#[path = "../../crates/watchdog/tests/it/suite/support.rs"]
 mod support;
+
+/// The watchdog that `support` would start by itself.
+fn watchdog_command() -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nanofaas"));
+    command.arg("watchdog");
+    command
+}

@@ -39,4 +39,12 @@ mod runtime_config;
 mod stress;
 mod support;
 mod sync_queue;
+#[path = "../../crates/watchdog/tests/it/suite/mod.rs"]
 mod watchdog;
+
+/// The command that the tests of the watchdog are about. The binary of its own has the same tests.
+fn watchdog_command() -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nanofaas"));
+    command.arg("watchdog");
+    command
+}

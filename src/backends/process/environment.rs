@@ -10,11 +10,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    api::spec::{FunctionSpec, RuntimeMode},
-    telemetry::log::WRAPPED,
-    watchdog::{guard::GUARD_PID, options::PARENT_PID},
-};
+use nanofaas_watchdog::{guard::GUARD_PID, log::WRAPPED, options::PARENT_PID};
+
+use crate::api::spec::{FunctionSpec, RuntimeMode};
 
 /// Variables that are passed on from the server, besides `LC_*`.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER"];

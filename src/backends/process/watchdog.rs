@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+use nanofaas_watchdog::{
+    function_log,
+    output::{self, Tail, read_lines},
+};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -27,13 +31,7 @@ use super::{
     ports::Port,
     stop::Stop,
 };
-use crate::{
-    api::spec::{FunctionSpec, RuntimeMode},
-    watchdog::{
-        function_log,
-        output::{self, Tail, read_lines},
-    },
-};
+use crate::api::spec::{FunctionSpec, RuntimeMode};
 
 /// What the watchdog prints before its address.
 const ANNOUNCEMENT: &str = "listening on ";

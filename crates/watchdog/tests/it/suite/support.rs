@@ -51,8 +51,8 @@ impl Answer {
 
 /// The command that runs a watchdog with these variables and nothing inherited but what programs need.
 pub(crate) fn command(variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nanofaas"));
-    command.arg("watchdog").env_clear();
+    let mut command = crate::watchdog_command();
+    command.env_clear();
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("TMPDIR", std::env::temp_dir());
     command.envs(variables.iter().copied());

@@ -8,16 +8,8 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
-use tracing::{Event, Subscriber, field::Field};
-use tracing_subscriber::{
-    fmt::{
-        FmtContext, FormatEvent, FormatFields,
-        format::Writer,
-        time::{FormatTime, SystemTime},
-    },
-    registry::LookupSpan,
-};
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
 
 /// Target of everything that functions write.
 pub const TARGET: &str = "function";
@@ -49,10 +41,7 @@ pub fn wrote(function: &str, replica: i32, line: &str) -> String {
         tracing::info!(target: TARGET, function, replica, stream, execution_id, "{message}");
         return message;
     }
-    let details = details.iter().map(|(name, value)| match value {
-        Value::String(text) => format!("{name}: {text}"),
-        other => format!("{name}: {other}"),
-    });
+    let details = details.iter().map(|(name, value)| format!("{name}: {}", plain(value)));
     let message = std::iter::once(message).chain(details).collect::<Vec<_>>().join("; ");
     match level.as_str() {
         "ERROR" => tracing::error!(target: "watchdog", function, replica, execution_id, reason, "{message}"),
@@ -63,86 +52,85 @@ pub fn wrote(function: &str, replica: i32, line: &str) -> String {
     message
 }
 
-/// How events are written: what functions wrote in a form of its own, all others as `others` does.
-pub(crate) struct Format<F> {
-    pub(crate) others: F,
-    pub(crate) shape: Shape,
-}
-
 /// The form of an event that a function wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// For people.
     Text,
     /// For programs.
     Json,
 }
 
-impl<S, N, F> FormatEvent<S, N> for Format<F>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-    F: FormatEvent<S, N>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        if event.metadata().target() != TARGET {
-            return self.others.format_event(context, writer, event);
-        }
-        let mut time = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut time))?;
-        let mut line = Line::default();
-        event.record(&mut line);
-        writeln!(writer, "{}", line.text(&time, self.shape))
-    }
-}
-
-/// The fields of an event that a function wrote: texts and whole numbers.
+/// What an event says.
 #[derive(Debug, Default)]
-struct Line {
+pub struct Line {
     message: String,
     /// The others, in their order.
     fields: Vec<(&'static str, Value)>,
 }
 
 impl Line {
-    fn text(&self, time: &str, shape: Shape) -> String {
+    /// The event of a function, as a line of the log.
+    pub fn text(&self, time: &str, shape: Shape) -> String {
         match shape {
             Shape::Json => {
-                let mut object = json!({ "timestamp": time, "level": TARGET, "target": TARGET });
-                for (name, value) in &self.fields {
-                    object[*name] = value.clone();
-                }
-                object["message"] = json!(self.message);
-                object.to_string()
+                let mut members =
+                    vec![("timestamp", time.into()), ("level", TARGET.into()), ("target", TARGET.into())];
+                members.extend(self.fields.iter().cloned());
+                members.push(("message", self.message.as_str().into()));
+                object(&members)
             }
             Shape::Text => {
                 let named = |wanted| self.fields.iter().find(|(name, _)| *name == wanted);
                 let function = named("function").and_then(|(_, value)| value.as_str()).unwrap_or("-");
-                // What a program writes must not paint or move what a terminal shows.
-                let message: String = self.message.chars().map(printable).collect();
                 let others = self.fields.iter().filter(|(name, _)| *name != "function");
-                let others: String = others
-                    .map(|(name, value)| match value {
-                        Value::String(text) => format!(" {name}={text}"),
-                        other => format!(" {name}={other}"),
-                    })
-                    .collect();
-                format!("{time} {TARGET} {function}: {message}{others}")
+                let others: String =
+                    others.map(|(name, value)| format!(" {name}={}", plain(value))).collect();
+                format!("{time} {TARGET} {function}: {}{others}", shown(&self.message))
             }
         }
     }
+
+    /// Any other event, as a line for programs, in the members that the server's log has.
+    pub(crate) fn json(&self, time: Option<&str>, level: &str, target: &str) -> String {
+        let mut members: Vec<(&str, Value)> =
+            time.map(|time| ("timestamp", time.into())).into_iter().collect();
+        members.push(("level", level.into()));
+        members.push(("message", self.message.as_str().into()));
+        members.extend(self.fields.iter().cloned());
+        members.push(("target", target.into()));
+        object(&members)
+    }
+
+    /// Any other event, as a line for people.
+    pub(crate) fn plain(&self, time: &str, level: &str, target: &str) -> String {
+        let fields: String =
+            self.fields.iter().map(|(name, value)| format!(" {name}={}", plain(value))).collect();
+        format!("{time} {level:>5} {target}: {}{fields}", shown(&self.message))
+    }
+}
+
+/// A JSON object with these members, in this order.
+fn object(members: &[(&str, Value)]) -> String {
+    let members = members.iter().map(|(name, value)| format!("{}:{value}", Value::from(*name)));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
+/// A value without quotes.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A text for a terminal: what a program writes must not paint or move what that shows.
+fn shown(text: &str) -> String {
+    text.chars().map(printable).collect()
 }
 
 fn printable(character: char) -> char {
     if character.is_control() && character != '\t' { char::REPLACEMENT_CHARACTER } else { character }
 }
 
-impl tracing::field::Visit for Line {
+impl Visit for Line {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => value.clone_into(&mut self.message),
@@ -152,6 +140,14 @@ impl tracing::field::Visit for Line {
 
     fn record_i64(&mut self, field: &Field, value: i64) {
         self.fields.push((field.name(), value.into()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.fields.push((field.name(), value.into()));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.record_u64(field, value.try_into().unwrap_or(u64::MAX));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -174,6 +170,19 @@ mod tests {
             line.text("T", Shape::Json),
             "{\"timestamp\":\"T\",\"level\":\"function\",\"target\":\"function\",\"function\":\"f\",\"replica\":7,\
              \"stream\":\"stderr\",\"message\":\"a \\\"b\\\"\\u001b[31m\"}"
+        );
+    }
+
+    #[test]
+    fn other_lines_have_the_members_of_the_servers_log() {
+        let line = Line {
+            message: "\u{1b}starting".to_owned(),
+            fields: vec![("reason", "a b".into()), ("pause_ms", 100.into())],
+        };
+        assert_eq!(line.plain("T", "WARN", "x::y"), "T  WARN x::y: \u{fffd}starting reason=a b pause_ms=100");
+        assert_eq!(
+            line.json(Some("T"), "WARN", "x::y"),
+            r#"{"timestamp":"T","level":"WARN","message":"\u001bstarting","reason":"a b","pause_ms":100,"target":"x::y"}"#
         );
     }
 

@@ -1,6 +1,6 @@
 //! The guard: a small process around the watchdog, so that no program outlives it, whoever is killed and however.
 //!
-//! `nanofaas watchdog` starts as the guard, and starts itself again as the watchdog proper. The guard
+//! The watchdog starts as the guard, and starts itself again as the watchdog proper. The guard
 //!
 //! - is the *subreaper* of everything below: when the watchdog is killed, its programs, and what those started,
 //!   become children of the guard, which kills them all. As process 1 of a container it also buries orphans;
@@ -9,6 +9,9 @@
 //! - kills everything at once when its own parent dies, if it was told which process that is.
 //!
 //! The other direction is covered by `watch_parent`: a watchdog whose guard died kills its programs itself.
+//!
+//! There is a guard for every replica, so it holds as little as it can: no runtime and no thread. Everything
+//! that happens to it is a signal, and it waits for the next one.
 //!
 //! The alternative is a parent-death signal on each program. It misses the children of the program, and as only a
 //! child can ask for it (safely: by starting through a second exec of our own binary) it costs more than a
@@ -22,6 +25,10 @@ use std::{
 
 use rustix::process::{
     Pid, Signal, WaitOptions, getppid, kill_process, set_parent_process_death_signal, wait,
+};
+use signal_hook::{
+    consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM},
+    iterator::Signals,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -37,8 +44,8 @@ pub(super) fn guard_pid() -> Option<Pid> {
 }
 
 /// Guards a watchdog until it has ended and nothing is left of it. `parent` is the process not to outlive.
-pub(super) async fn run(parent: Option<Pid>) -> ExitCode {
-    let result = guard(parent).await;
+pub(super) fn run(parent: Option<Pid>) -> ExitCode {
+    let result = guard(parent);
     descendants::kill();
     match result {
         Ok(code) => ExitCode::from(code),
@@ -49,40 +56,49 @@ pub(super) async fn run(parent: Option<Pid>) -> ExitCode {
     }
 }
 
-async fn guard(parent: Option<Pid>) -> io::Result<u8> {
-    let mut terminated = signal(SignalKind::terminate())?;
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut child_ended = signal(SignalKind::child())?;
-    let mut orphaned = std::pin::pin!(watch_parent(parent));
+fn guard(parent: Option<Pid>) -> io::Result<u8> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGCHLD])?;
+    if parent.is_some() {
+        // First the handler, then the request for the signal, then a look whether it is already too late.
+        signals.add_signal(SIGHUP)?;
+        set_parent_process_death_signal(Some(Signal::HUP))?;
+    }
+    if is_orphaned(parent) {
+        return Ok(1);
+    }
     descendants::adopt_orphans()?;
     let mut watchdog = start_watchdog()?;
+    // Only `bury` reaps it, so the pid is the watchdog's until this returns.
     let pid = Pid::from_child(&watchdog);
-    loop {
-        tokio::select! {
-            () = orphaned.as_mut() => return Ok(1),
-            _ = quit.recv() => return Ok(1),
-            _ = child_ended.recv() => {
+    for signal in signals.forever() {
+        match signal {
+            SIGCHLD => {
                 if let Some(status) = bury(&mut watchdog)? {
                     return Ok(code_of(status));
                 }
             }
-            // Not reaped yet, so the pid is the watchdog's.
-            _ = terminated.recv() => { let _ = kill_process(pid, Signal::TERM); }
-            _ = interrupted.recv() => { let _ = kill_process(pid, Signal::INT); }
+            SIGTERM => drop(kill_process(pid, Signal::TERM)),
+            SIGINT => drop(kill_process(pid, Signal::INT)),
+            // It may also come from a terminal.
+            SIGHUP if !is_orphaned(parent) => {}
+            _ => return Ok(1),
         }
     }
+    Ok(1)
 }
 
-/// Waits until `parent` has died; for ever when there is none to watch.
-pub(super) async fn watch_parent(parent: Option<Pid>) {
-    let Some(parent) = parent else { return std::future::pending().await };
+fn is_orphaned(parent: Option<Pid>) -> bool {
+    parent.is_some() && getppid() != parent
+}
+
+/// Waits until `guard` has died.
+pub(super) async fn watch_parent(guard: Pid) {
     // First the handler, then the request for the signal, then a look whether it is already too late.
     let armed = signal(SignalKind::hangup())
         .and_then(|hangup| Ok((hangup, set_parent_process_death_signal(Some(Signal::HUP))?)));
     match armed {
         Ok((mut hangup, ())) => {
-            while getppid() == Some(parent) {
+            while getppid() == Some(guard) {
                 // A hang-up may also come from a terminal.
                 hangup.recv().await;
             }

@@ -8,10 +8,10 @@ use std::{
 use super::{
     guard::GUARD_PID,
     invocation::{Failure, Invocation},
+    log::WRAPPED,
     options::{Options, PARENT_PID, Task},
     program::{Program, Programs},
 };
-use crate::telemetry::log::WRAPPED;
 
 /// Starts the program.
 #[derive(Clone)]

@@ -134,6 +134,7 @@ impl Rig {
     pub(crate) fn with_ready_timeout(name: &str, ready_timeout: Duration) -> Rig {
         let options = ProcessOptions {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_nanofaas")),
+            small_binary: None,
             ready_timeout,
             callback_url: Some("http://127.0.0.1:1/v1/internal/executions".to_owned()),
         };

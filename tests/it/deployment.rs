@@ -1,5 +1,12 @@
 //! Functions that the server runs itself, end to end. What backends do in detail is tested in `tests/backends`.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where its tools fail")]
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
 use serde_json::json;
 
 use crate::support::{Server, client::encode, eventually};
@@ -47,7 +54,14 @@ fn a_program_that_cannot_start_is_refused_with_its_reason() {
 
 #[test]
 fn no_process_outlives_a_killed_server() {
-    let mut server = Server::dev(&[]);
+    let folder = Folder::new("killed");
+    folder.link(own(), "nanofaas");
+    end_by_a_kill(folder.server());
+    folder.link(&small(), "nanofaas-watchdog");
+    end_by_a_kill(folder.server());
+}
+
+fn end_by_a_kill(mut server: Server) {
     // One program per call with a grandchild that left its process group, one program for all calls.
     server.register(json!({ "name": "calls", "runtimeMode": "STDIO", "runtimeCommand": "sh -c 'setsid sleep 600 & wait'" }));
     server.register(json!({ "name": "serves", "runtimeMode": "HTTP", "runtimeCommand":
@@ -71,6 +85,74 @@ fn no_process_outlives_a_killed_server() {
     eventually("every process of the killed server is gone", || {
         processes.iter().all(|pid| command_of(*pid).is_empty())
     });
+}
+
+#[test]
+fn replicas_run_under_the_small_watchdog_when_it_lies_beside_the_server() {
+    let folder = Folder::new("beside");
+    folder.link(own(), "nanofaas");
+    let binary = |server: &Server| {
+        server.register(json!({ "name": "echo", "runtimeMode": "STDIO", "runtimeCommand": PROGRAM }));
+        assert_eq!(server.invoke("echo", json!(1)).json()["output"][0], 1);
+        let replicas = descendants_of(server.pid());
+        let binaries = replicas.iter().flat_map(|pid| std::fs::read_link(format!("/proc/{pid}/exe")));
+        let binaries: BTreeSet<_> = binaries.map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(binaries.len(), 1, "guard and watchdog: {binaries:?}");
+        binaries.first().unwrap().to_str().unwrap().trim_end_matches(" (deleted)").to_owned()
+    };
+    assert_eq!(binary(&folder.server()), "nanofaas", "one file is enough");
+
+    folder.link("/bin/true".as_ref(), "nanofaas-watchdog");
+    let server = folder.server();
+    assert_eq!(binary(&server), "nanofaas", "what lies there is something else");
+    server.logged(&["not the watchdog of this server"]);
+
+    folder.link(&small(), "nanofaas-watchdog");
+    let server = folder.server();
+    std::fs::remove_file(folder.0.join("nanofaas-watchdog")).unwrap();
+    assert_eq!(binary(&server), "nanofaas-watchdog", "also when it was deleted since");
+}
+
+/// A folder that servers are started from, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    /// Puts a binary into the folder, in the place of another one.
+    fn link(&self, binary: &Path, name: &str) {
+        let path = self.0.join(name);
+        let _ = std::fs::remove_file(&path);
+        // A link, as long as that is possible.
+        std::fs::hard_link(binary, &path).or_else(|_| std::fs::copy(binary, &path).map(drop)).unwrap();
+    }
+
+    /// `nanofaas dev`, from here.
+    fn server(&self) -> Server {
+        let path = self.0.join("nanofaas");
+        Server::start_up("dev", &[], &format!("exec '{}' \"$@\"", path.display()), None).ready()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn own() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_nanofaas"))
+}
+
+/// The small watchdog. It is another package's: Cargo does not build it for these tests alone.
+fn small() -> PathBuf {
+    let path = own().with_file_name("nanofaas-watchdog");
+    assert!(path.exists(), "{} is missing: run `cargo build` first", path.display());
+    path
 }
 
 /// A process's command line; empty once it is gone.

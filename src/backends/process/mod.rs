@@ -4,6 +4,7 @@
 //!
 //! - here the [`Backend`] and its thread; [`thread`] takes the orders
 //! - [`function`] how many replicas there are; [`replica`] keeps one running; [`watchdog`] one process of it
+//! - [`binary`] what such a process is started from
 //! - pure or nearly so: [`environment`], [`preflight`], [`backoff`], [`stop`], [`ports`]
 //!
 //! No process survives the server, however it ends: the watchdog ends with its parent, and its programs with the
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 pub mod backoff;
+pub mod binary;
 pub mod environment;
 pub mod function;
 pub mod ports;
@@ -27,14 +29,17 @@ pub mod watchdog;
 
 use super::{Backend, Events, Order};
 use crate::api::spec::{ExecutionMode, FunctionSpec};
+use binary::Binary;
 use ports::Ports;
 use thread::Command;
 
 /// What the process backend is told.
 #[derive(Debug, Clone)]
 pub struct ProcessOptions {
-    /// The nanofaas binary, run as the watchdog.
+    /// The nanofaas binary, run as the watchdog when there is no smaller one.
     pub binary: PathBuf,
+    /// The watchdog's own binary. Not used when it is not there, or is another version's.
+    pub small_binary: Option<PathBuf>,
     /// Longest time from the start of a replica until it is ready.
     pub ready_timeout: Duration,
     /// Where programs report results, such as `http://127.0.0.1:8080/v1/internal/executions`.
@@ -47,6 +52,7 @@ impl Default for ProcessOptions {
             // The file that runs now, also when it was replaced or deleted since: a new process must not be of
             // another version than the server, and a build in progress must not stop replicas from restarting.
             binary: PathBuf::from("/proc/self/exe"),
+            small_binary: std::env::current_exe().ok().map(|own| own.with_file_name("nanofaas-watchdog")),
             ready_timeout: Duration::from_secs(20),
             callback_url: None,
         }
@@ -71,8 +77,8 @@ pub enum ProcessBackendError {
 
 /// What all replicas share.
 pub struct Context {
-    /// The nanofaas binary, absolute: replicas have working directories of their own.
-    pub binary: PathBuf,
+    /// What watchdogs are started from; absolute, as replicas have working directories of their own.
+    pub binary: Binary,
     /// See [`ProcessOptions`].
     pub ready_timeout: Duration,
     /// See [`ProcessOptions`].
@@ -114,15 +120,18 @@ impl ProcessBackend {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(started.send(Err(error))),
             };
-            let _ = started.send(Ok(()));
-            let context = Context {
-                binary,
-                ready_timeout: options.ready_timeout,
-                callback_url: options.callback_url,
-                events: thread_events,
-                ports: Ports::default(),
-            };
-            runtime.block_on(thread::run(context, receiver));
+            runtime.block_on(async {
+                let binary = Binary::choose(binary, options.small_binary.as_deref()).await;
+                let _ = started.send(Ok(()));
+                let context = Context {
+                    binary,
+                    ready_timeout: options.ready_timeout,
+                    callback_url: options.callback_url,
+                    events: thread_events,
+                    ports: Ports::default(),
+                };
+                thread::run(context, receiver).await;
+            });
         };
         let thread = std::thread::Builder::new().name("processes".to_owned()).spawn(body)?;
         // Nothing was sent when the thread ended before, which it does only by a panic.

@@ -73,7 +73,7 @@ impl Watchdog {
         let mut command = command(spec, context, port.as_ref().map(Port::number));
         let cannot_start = |error: std::io::Error| {
             let directory = spec.working_dir.as_deref().unwrap_or(".");
-            format!("cannot start {} in '{directory}': {error}", context.binary.display())
+            format!("cannot start {} in '{directory}': {error}", context.binary.path().display())
         };
         let mut child = command.spawn().map_err(cannot_start)?;
         let (Some(group), Some(stdout)) =
@@ -203,10 +203,8 @@ fn command(spec: &FunctionSpec, context: &Context, runtime_port: Option<u16>) ->
         runtime_port,
         ready_timeout: context.ready_timeout,
     };
-    let mut command = Command::new(&context.binary);
-    // What `ps` shows, instead of the path to a running file.
-    command.arg0("nanofaas");
-    command.arg("watchdog").env_clear().envs(environment(spec, std::env::vars_os(), &injected));
+    let mut command = context.binary.command();
+    command.env_clear().envs(environment(spec, std::env::vars_os(), &injected));
     if let Some(directory) = &spec.working_dir {
         command.current_dir(directory);
     }

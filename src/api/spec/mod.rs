@@ -17,6 +17,8 @@ mod warnings;
 
 pub use parse::{QUEUE_SIZE_MAX, Registration, SpecError};
 pub(crate) use resolved::default_max_retries;
+#[cfg(test)]
+pub(crate) use warnings::KNOWN;
 pub use warnings::with_warnings;
 
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ use super::{
 use crate::config::suggest;
 
 /// Fields of a function, those of its parts with the path to them.
-const KNOWN: &[&str] = &[
+pub(crate) const KNOWN: &[&str] = &[
     "name",
     "image",
     "command",

@@ -197,10 +197,41 @@ fn strip(value: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::api::spec::KNOWN;
 
     fn object(value: Value) -> Map<String, Value> {
         value.as_object().cloned().expect("an object")
+    }
+
+    /// The lists are on both sides of a wire. A field that only the server knew would be changed in a file in vain.
+    #[test]
+    fn every_field_that_the_server_knows_is_compared() {
+        let parts = |field: &&str| field.contains('.');
+        // Another name of `timeoutMs`, which `resolve` turns into it.
+        let known = KNOWN.iter().copied().filter(|field| !parts(field) && *field != "timeoutMillis");
+        let compared = FIELDS.into_iter().chain(SERVER_DEFAULTS.map(|(field, ..)| field));
+        assert_eq!(compared.collect::<BTreeSet<_>>(), known.collect::<BTreeSet<_>>());
+    }
+
+    /// Defaults are filled in by both sides, part by part.
+    #[test]
+    fn every_part_of_the_scaling_that_is_resolved_is_known() {
+        let control = json!({"mode": "ADAPTIVE_PER_POD"});
+        let resolved = resolve_scaling(object(json!({"concurrencyControl": control})));
+        let metric = resolved["metrics"][0].as_object().expect("a metric");
+        let control = resolved["concurrencyControl"].as_object().expect("a control");
+        let paths = [("", &resolved), ("metrics.", metric), ("concurrencyControl.", control)];
+        let mut parts: BTreeSet<String> = paths
+            .into_iter()
+            .flat_map(|(path, part)| part.keys().map(move |key| format!("scalingConfig.{path}{key}")))
+            .collect();
+        // The only one without a default.
+        parts.insert("scalingConfig.metrics.query".to_owned());
+        let known = KNOWN.iter().filter(|field| field.starts_with("scalingConfig."));
+        assert_eq!(parts, known.map(|field| (*field).to_owned()).collect());
     }
 
     /// A resolved DEPLOYMENT function with some fields changed.

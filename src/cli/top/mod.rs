@@ -35,8 +35,8 @@ use super::{Target, client::Session, failure::Failure, output::Output};
     P50, P99                from acceptance to end, all attempts included, of the last one to two minutes\n  \
     QUEUE, BUSY             what waits; slots in use of those there are\n  \
     REPL                    replicas ready of those wanted\n\n\
-    Above them, of all functions: p99 of the slowest one; answers of the API by class of their status; requests that\n\
-    were refused, by reason (as nanofaas_refusals_total).\n\n\
+    Above them, of all functions together: the same; answers of the API by class of their status; requests that were\n\
+    refused, by reason (as nanofaas_refusals_total).\n\n\
     Keys: q quits, arrows sort and scroll, / filters by name, p pauses, ? shows all of them.\n\
     Without a terminal top prints once, as with --once.\n\n\
     Examples:\n  \

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::scrape::{Answers, Function, Process, Replicas, Scrape};
+use super::scrape::{Answers, Function, Process, Quantiles, Replicas, Scrape};
 
 /// A server at a moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,8 +14,8 @@ pub(super) struct Picture {
     pub(super) answers: Option<AnswerRates>,
     /// One for every function, by name.
     pub(super) rows: Vec<Row>,
-    /// All of them together. Its quantiles are those of the slowest function: what all calls took together does not
-    /// follow from what those of each function took, but no quantile of all is longer than the longest.
+    /// All of them together. Its quantiles are the server's own: what all calls took together does not follow from
+    /// what those of each function took.
     pub(super) total: Row,
 }
 
@@ -59,7 +59,8 @@ impl Picture {
         let before = before
             .filter(|(scrape, _)| scrape.process.started_seconds == now.process.started_seconds)
             .map(|(scrape, elapsed)| (scrape, elapsed.as_secs_f64().max(1e-3)));
-        let mut total = Row { rate: before.map(|_| 0.0), ..Row::default() };
+        let Quantiles { p50, p99 } = now.all;
+        let mut total = Row { rate: before.map(|_| 0.0), p50, p99, ..Row::default() };
         (total.errors, total.retries) = (total.rate, total.rate);
         let mut rows = Vec::with_capacity(now.functions.len());
         for (name, function) in &now.functions {
@@ -114,8 +115,8 @@ impl Row {
             name: String::new(),
             mode: None,
             rate: rate(|function| function.invocations),
-            p50: now.p50,
-            p99: now.p99,
+            p50: now.quantiles.p50,
+            p99: now.quantiles.p99,
             errors: rate(|function| function.errors + function.timeouts),
             retries: rate(|function| function.retries),
             queue_depth: now.queue_depth,
@@ -125,6 +126,7 @@ impl Row {
         }
     }
 
+    /// Adds what can be added up.
     fn add(&mut self, more: &Row) {
         let add = |sum: &mut Option<f64>, more: Option<f64>| {
             *sum = sum.zip(more).map(|(sum, more)| sum + more);
@@ -132,8 +134,6 @@ impl Row {
         add(&mut self.rate, more.rate);
         add(&mut self.errors, more.errors);
         add(&mut self.retries, more.retries);
-        let longer = |one: Option<f64>, other: Option<f64>| one.into_iter().chain(other).reduce(f64::max);
-        (self.p50, self.p99) = (longer(self.p50, more.p50), longer(self.p99, more.p99));
         self.queue_depth += more.queue_depth;
         self.in_flight += more.in_flight;
         self.concurrency += more.concurrency;
@@ -145,14 +145,14 @@ mod tests {
     use super::*;
 
     fn function(invocations: f64, errors: f64, p99: Option<f64>) -> Function {
-        let p50 = p99.map(|p99| p99 / 2.0);
-        Function { invocations, errors, p50, p99, queue_depth: 1.0, ..Function::default() }
+        let quantiles = Quantiles { p50: p99.map(|p99| p99 / 2.0), p99 };
+        Function { invocations, errors, quantiles, queue_depth: 1.0, ..Function::default() }
     }
 
     fn scrape(started_seconds: f64, functions: &[(&str, Function)]) -> Scrape {
         let functions = functions.iter().map(|(name, function)| ((*name).to_owned(), function.clone()));
         let process = Process { started_seconds, cpu_seconds: 2.0 * started_seconds, ..Process::default() };
-        Scrape { process, answers: None, functions: functions.collect() }
+        Scrape { process, functions: functions.collect(), ..Scrape::default() }
     }
 
     fn picture(now: &Scrape, before: Option<&Scrape>) -> Picture {
@@ -167,6 +167,7 @@ mod tests {
             scrape(5.0, &[("a", function(30.0, 2.0, Some(0.012))), ("b", function(4.0, 0.0, None))]);
         now.functions.insert("c".to_owned(), function(6.0, 0.0, Some(0.01)));
         now.process.cpu_seconds += 3.0;
+        now.all = Quantiles { p50: Some(0.005), p99: Some(0.011) };
         let picture = picture(&now, Some(&before));
         let [a, b, c] = &picture.rows[..] else { panic!("{picture:?}") };
         assert_eq!((a.rate, a.errors, a.p50), (Some(10.0), Some(0.5), Some(0.006)));
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!((c.rate, c.p50), (Some(3.0), Some(0.005)));
         let total = &picture.total;
         assert_eq!((total.rate, total.errors, total.queue_depth), (Some(13.0), Some(0.5), 3.0));
-        assert_eq!((total.p50, total.p99), (Some(0.006), Some(0.012)), "of the slowest");
+        assert_eq!((total.p50, total.p99), (Some(0.005), Some(0.011)), "of all calls");
         assert_eq!(picture.cpus, Some(1.5));
     }
 

@@ -12,6 +12,8 @@ pub(super) struct Scrape {
     pub(super) answers: Option<Answers>,
     /// Functions by name.
     pub(super) functions: BTreeMap<String, Function>,
+    /// Quantiles of what all functions' calls took.
+    pub(super) all: Quantiles,
 }
 
 /// The server as a whole.
@@ -36,6 +38,13 @@ pub(super) struct Answers {
     pub(super) refusals: BTreeMap<String, f64>,
 }
 
+/// From acceptance to end, in seconds, of what is recent; `None` when nothing ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Quantiles {
+    pub(super) p50: Option<f64>,
+    pub(super) p99: Option<f64>,
+}
+
 /// One function.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Function {
@@ -44,9 +53,7 @@ pub(super) struct Function {
     pub(super) errors: f64,
     pub(super) timeouts: f64,
     pub(super) retries: f64,
-    /// From acceptance to end, in seconds, of what is recent; `None` when nothing ended.
-    pub(super) p50: Option<f64>,
-    pub(super) p99: Option<f64>,
+    pub(super) quantiles: Quantiles,
     pub(super) queue_depth: f64,
     pub(super) in_flight: f64,
     pub(super) concurrency: f64,
@@ -71,6 +78,9 @@ impl Scrape {
     fn take(&mut self, sample: &Sample<'_>) -> bool {
         match sample.name.split_once('_') {
             Some(("function", metric)) => self.take_of_function(metric, sample),
+            Some(("nanofaas", "e2e_latency_recent_seconds")) => {
+                self.all.take(sample, "percentile", "50", "99")
+            }
             _ => self.take_of_answers(sample) || self.process.take(sample),
         }
     }
@@ -115,15 +125,21 @@ impl Scrape {
                     _ => return false,
                 }
             }
-            (None, _) => {
-                // Not a number: nothing ended.
-                let seconds = Some(sample.value).filter(|seconds| !seconds.is_nan());
-                match sample.label("quantile").as_deref() {
-                    Some("0.5") => function.p50 = seconds,
-                    Some("0.99") => function.p99 = seconds,
-                    _ => return false,
-                }
-            }
+            (None, _) => return function.quantiles.take(sample, "quantile", "0.5", "0.99"),
+        }
+        true
+    }
+}
+
+impl Quantiles {
+    /// Takes a sample, if the value of this label is that of the median or of p99.
+    fn take(&mut self, sample: &Sample<'_>, label: &str, p50: &str, p99: &str) -> bool {
+        // Not a number: nothing ended.
+        let seconds = Some(sample.value).filter(|seconds| !seconds.is_nan());
+        match sample.label(label).as_deref() {
+            Some(part) if part == p50 => self.p50 = seconds,
+            Some(part) if part == p99 => self.p99 = seconds,
+            _ => return false,
         }
         true
     }
@@ -162,6 +178,8 @@ mod tests {
             function_e2e_latency_ms_seconds{function=\"a\",quantile=\"0.99\"} 0.031\n\
             function_e2e_latency_ms_seconds_sum{function=\"a\"} 1.5\n\
             function_e2e_latency_ms_seconds{function=\"b\",quantile=\"0.5\"} NaN\n\
+            nanofaas_e2e_latency_recent_seconds{percentile=\"50\"} 0.011\n\
+            nanofaas_e2e_latency_recent_seconds{percentile=\"99\"} 0.03\n\
             nanofaas_http_responses_total{route=\"/v1/functions\",class=\"2xx\"} 3\n\
             nanofaas_http_responses_total{route=\"other\",class=\"2xx\"} 4\n\
             nanofaas_http_responses_total{route=\"other\",class=\"4xx\"} 1\n\
@@ -175,8 +193,7 @@ mod tests {
             errors: 2.0,
             timeouts: 1.0,
             retries: 3.0,
-            p50: Some(0.012),
-            p99: Some(0.031),
+            quantiles: Quantiles { p50: Some(0.012), p99: Some(0.031) },
             queue_depth: 4.0,
             in_flight: 5.0,
             concurrency: 6.0,
@@ -195,7 +212,8 @@ mod tests {
             |counts: &[(&str, f64)]| counts.iter().map(|(of, count)| ((*of).to_owned(), *count)).collect();
         let classes = counts(&[("2xx", 7.0), ("4xx", 1.0)]);
         let answers = Some(Answers { classes, refusals: counts(&[("queue_full", 1.0)]) });
-        assert_eq!(scrape, Scrape { process, answers, functions });
+        let all = Quantiles { p50: Some(0.011), p99: Some(0.03) };
+        assert_eq!(scrape, Scrape { process, answers, functions, all });
     }
 
     #[test]

@@ -35,6 +35,27 @@ enum Family {
     Longest(&'static DurationRow),
 }
 
+/// What does not follow from the series of single functions: percentiles of all of them together.
+pub(super) fn of_all(functions: &[FunctionCopy]) -> String {
+    let name = "nanofaas_e2e_latency_recent_seconds";
+    let durations = functions.iter().filter_map(|function| function.durations.as_ref());
+    let mut all = Histogram::default();
+    durations.filter_map(|durations| durations.get(Measure::EndToEnd)).for_each(|one| all.merge(one));
+    let recent = all.recent();
+    let mut text = Exposition::default();
+    let help = "From acceptance to end, all functions together, percentiles over the last one to two minutes; none \
+        when nothing ended in them.";
+    text.family(name, Kind::Gauge, help);
+    // No summary: its count and sum would go back with every function that is removed, and its label is reserved.
+    for (percentile, part) in [("50", 0.5), ("95", 0.95), ("99", 0.99)] {
+        let seconds = recent.quantile_seconds(part);
+        if !seconds.is_nan() {
+            text.sample(name, &Labels::of(&[("percentile", percentile)]), seconds);
+        }
+    }
+    text.finish()
+}
+
 /// See the module.
 pub(super) struct Chunks {
     families: Vec<Family>,
@@ -341,6 +362,28 @@ mod tests {
 
     fn exposition(functions: &[FunctionCopy], functions_max: usize) -> String {
         Chunks::new(functions.to_vec(), functions_max).collect()
+    }
+
+    #[test]
+    fn percentiles_of_all_are_of_every_call_not_of_every_function() {
+        let of = |name, count, duration_us| {
+            let mut durations = Durations::default();
+            (0..count).for_each(|_| durations.record(Measure::EndToEnd, duration_us));
+            FunctionCopy { durations: Some(durations), ..function(name) }
+        };
+        let percentile = |functions: &[FunctionCopy], percentile: &str| -> Option<f64> {
+            let start = format!("nanofaas_e2e_latency_recent_seconds{{percentile=\"{percentile}\"}} ");
+            let text = of_all(functions);
+            let value = text.lines().find_map(|line| line.strip_prefix(&start))?;
+            Some(value.parse().expect("a number"))
+        };
+        let all = [of("slow", 5, 2_000_000), of("fast", 995, 1_000), function("idle")];
+        for part in ["50", "95", "99"] {
+            let told = percentile(&all, part);
+            assert!(told.is_some_and(|told| (told - 0.001).abs() <= 0.000_05), "{part}: {told:?}");
+        }
+        assert!(percentile(&[of("slow", 20, 2_000_000), of("fast", 980, 1_000)], "99") > Some(1.8));
+        assert_eq!(percentile(&[function("idle")], "99"), None);
     }
 
     #[test]

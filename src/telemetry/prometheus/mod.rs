@@ -27,7 +27,8 @@ pub fn of_server(totals: &[Totals], threads: &[ThreadView], process: &ProcessVie
 
 /// Everything about functions, in chunks. `functions_max`: label values; the functions beyond add up under `_other`.
 pub fn of_functions(shards: Vec<ShardCopy>, functions_max: usize) -> impl Iterator<Item = String> + 'static {
-    families::Chunks::new(sorted(shards), functions_max)
+    let functions = sorted(shards);
+    std::iter::once(families::of_all(&functions)).chain(families::Chunks::new(functions, functions_max))
 }
 
 /// All functions by name, each once. A function that was replaced while its shard was being copied may be there

@@ -37,7 +37,7 @@ pub(in crate::cli::top) fn total(picture: &Picture) -> String {
         "{}  {} calls/s  p99 {}  err {}/s  retry {}/s  busy {}  queue {}",
         counted(picture.rows.len(), "function"),
         figures::rate(total.rate),
-        total.p99.map_or(figures::duration(None), |p99| format!("≤{}", figures::duration(Some(p99)))),
+        figures::duration(total.p99),
         figures::rate(total.errors),
         figures::rate(total.retries),
         figures::count(total.in_flight),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! http://127.0.0.1:8081  up 12m04s  cpu 132%  45.2 MiB  2 shards  drift 0
-//! 3 functions  1203 calls/s  p99 ≤2.1ms  err 0/s  …
+//! 3 functions  1203 calls/s  p99 2.1ms  err 0/s  …
 //! 2xx 1203/s  4xx 12/s  5xx 0/s  refused 12/s: queue_full 12
 //! calls/s  ▁▂▃▅▇▆▅
 //! cannot reach …, retrying                       (only then)

@@ -72,7 +72,14 @@ impl Demo {
         output.table(&run::table(&rows))?;
         output.line("")?;
         output.table(&tour::table(&stories))?;
-        let good = rows.iter().all(Row::is_good) && stories.iter().all(Story::is_good);
+        let good_rows = rows.iter().filter(|row| row.is_good()).count();
+        let good_stories = stories.iter().filter(|story| story.is_good()).count();
+        output.line(&format!(
+            "\nAs expected: {good_rows} of {} calls, {good_stories} of {} stories",
+            rows.len(),
+            stories.len()
+        ))?;
+        let good = good_rows == rows.len() && good_stories == stories.len();
         if self.once {
             return Ok(good);
         }
@@ -101,6 +108,11 @@ async fn show(server: &mut Server, examples: &[Example]) -> Result<(Vec<Row>, Ve
     }
 }
 
+/// This program as it was called: after `cargo run` it is on no search path.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "nanofaas".to_owned())
+}
+
 /// Where it serves, and two lines to try.
 fn invitation(server: &Server, rows: &[Row]) -> String {
     let endpoint = server.endpoint();
@@ -111,7 +123,8 @@ fn invitation(server: &Server, rows: &[Row]) -> String {
         let body = quoted(&format!("{{\"input\":{input}}}"));
         text.push_str(&format!(
             "\nTry\n  curl -H 'Content-Type: application/json' -d {body} {endpoint}/v1/functions/{name}:invoke\n  \
-             nanofaas invoke {name} -d {}{}\n",
+             {} invoke {name} -d {}{}\n",
+            quoted(&program()),
             quoted(input),
             if server.is_default() { String::new() } else { format!(" --endpoint {endpoint}") }
         ));

@@ -78,6 +78,8 @@ pub(super) async fn run(api: &Api, examples: &[Example]) -> Result<Vec<Story>, F
         ("asleep, woken by a call", "asleep"),
     ] {
         let function = format!("{}-{suffix}", stage.name);
+        // Before the server's log tells of failures that are meant.
+        note(&format!("{function}: {title}"));
         let result = match suffix {
             "queued" => stage.queued(&function).await,
             "flaky" => stage.flaky(&function).await,
@@ -85,7 +87,7 @@ pub(super) async fn run(api: &Api, examples: &[Example]) -> Result<Vec<Story>, F
             _ => stage.asleep(&function).await,
         };
         let result = result.map_err(|failure| failure.to_string());
-        note(&format!("{function}: {}", if result.is_ok() { "as it should" } else { "failed" }));
+        note(&format!("{function}: {}", if result.is_ok() { "as expected" } else { "failed" }));
         stories.push(Story { title, function, result });
     }
     Ok(stories)
@@ -180,7 +182,11 @@ impl Stage<'_> {
         let id = envelope["executionId"].as_str().unwrap_or_default().to_owned();
         let (scaling, _) = self.api.get(&function_path(function, "/scaling")).await?;
         let reason = scaling["reason"].as_str().unwrap_or_default();
-        Ok(Telling { execution: id, attempts: 1, what: format!("answered after {ms} ms; {reason}") })
+        Ok(Telling {
+            execution: id,
+            attempts: 1,
+            what: format!("answered after {ms} ms; autoscaler: \"{reason}\""),
+        })
     }
 
     /// Registers the example's program under another name.

@@ -10,21 +10,10 @@ use crate::support::{binary::number, loadtest, nanofaas, server::folder};
 fn growth_is_measured_over_functions_and_over_retained_executions() {
     let (out, binary) = (folder("growth"), nanofaas());
     let (directory, binary) = (out.to_string_lossy(), binary.to_string_lossy());
-    let tiny = [
-        "--binary",
-        &binary,
-        "--functions",
-        "1,20",
-        "--retained",
-        "0,300",
-        "--rounds",
-        "2",
-        "--seconds",
-        "1",
-    ];
+    let tiny = ["--binary", &binary, "--functions", "1,20", "--retained", "0,300", "--seconds", "1"];
     let common = [&["growth"], &tiny[..], &["-c", "4", "--warm-up", "0s"]].concat();
 
-    let ran = loadtest(&[&common[..], &["--flat", "100000", "--out", &directory]].concat());
+    let ran = loadtest(&[&common[..], &["--rounds", "2", "--flat", "100000", "--out", &directory]].concat());
     assert_eq!(ran.code, 0, "{ran:?}");
     for part in ["functions", "retained executions", "deviation", "ok "] {
         assert!(ran.stdout.contains(part), "no {part:?} in {ran:?}");
@@ -48,7 +37,9 @@ fn growth_is_measured_over_functions_and_over_retained_executions() {
     assert_eq!(page.matches("<figure").count(), 2, "a plot per curve");
     assert!(!page.contains("http://") && !page.contains("NaN"), "it loads nothing");
 
-    let strict = loadtest(&[&common[..], &["--flat", "0", "--functions-in", "pool", "--json"]].concat());
+    let strict = loadtest(
+        &[&common[..], &["--rounds", "1", "--flat", "0", "--functions-in", "pool", "--json"]].concat(),
+    );
     assert_eq!(strict.code, 1, "no two servers take exactly the same time: {strict:?}");
     assert_eq!(strict.summary()["is_flat"], false);
 }

@@ -6,11 +6,11 @@ default:
 
 # Build the server, the load generator and their tests.
 build:
-    cargo build --workspace --all-targets
+    cargo build --all-targets
 
 # Run the tests, or those whose names contain the argument.
 test *FILTER:
-    cargo test --workspace {{ FILTER }}
+    cargo test {{ FILTER }}
 
 # Check form, lints, documentation and dependencies. `.ci/run` runs every test as well.
 check:

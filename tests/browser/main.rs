@@ -2,7 +2,7 @@
 //! the server's state afterwards says whether it could.
 //!
 //! Not part of plain `cargo test`, because it needs Chromium:
-//! `cargo test --features browser-tests --test browser`. `page.html` is what it opens.
+//! `cargo test --test browser`. `page.html` is what it opens.
 
 #![allow(unreachable_pub, reason = "modules of a test binary are its only readers")]
 

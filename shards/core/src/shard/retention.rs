@@ -31,6 +31,9 @@ pub(crate) struct Retained {
     pub(crate) bytes: u64,
 }
 
+/// An entry stood for nothing.
+struct Stale;
+
 impl Retained {
     /// Whether it holds more than its half of a bound that is exceeded.
     fn gives_way(&self, executions_max: Option<usize>, bytes_max: Option<u64>) -> bool {
@@ -163,10 +166,9 @@ impl Shard {
 
     /// Forgets the oldest finished execution of a kind if a bound asks for it.
     fn evict_one(&mut self, fx: &mut Effects) -> bool {
-        if [false, true].into_iter().any(|accepted| self.drop_stale(accepted)) {
-            return true;
-        }
-        let Some(accepted) = self.crowded_kind().or_else(|| self.expired_kind()) else { return false };
+        let Ok(oldest_us) = self.oldest_us() else { return true };
+        let kind = self.crowded_kind(oldest_us).or_else(|| self.expired_kind(oldest_us));
+        let Some(accepted) = kind else { return false };
         let Some(key) = self.retained_mut(accepted).order.pop_front() else { return false };
         let bytes = self.executions.get(key).map_or(0, |execution| execution.retained_bytes());
         let retained = self.retained_mut(accepted);
@@ -176,27 +178,27 @@ impl Shard {
         true
     }
 
-    /// Drops the oldest entry of a kind if it stands for nothing that is kept there any more.
-    fn drop_stale(&mut self, accepted: bool) -> bool {
-        let Some(&key) = self.retained_mut(accepted).order.front() else { return false };
-        let stays = |execution: &Execution| {
-            execution.state.is_terminal() && execution.dead.is_none() && execution.accepted == accepted
-        };
-        let stale = !self.executions.get(key).is_some_and(stays);
-        if stale {
-            self.retained_mut(accepted).order.pop_front();
+    /// When the oldest of each kind ended: looked up once per ending, for it is in no cache. An entry that stands for
+    /// nothing that is kept there any more is dropped instead.
+    fn oldest_us(&mut self) -> Result<[Option<u64>; 2], Stale> {
+        let mut oldest_us = [None; 2];
+        for accepted in [false, true] {
+            let kind = usize::from(accepted);
+            let Some(&key) = self.retained[kind].order.front() else { continue };
+            let stays = |execution: &&Execution| {
+                execution.state.is_terminal() && execution.dead.is_none() && execution.accepted == accepted
+            };
+            let Some(execution) = self.executions.get(key).filter(stays) else {
+                self.retained[kind].order.pop_front();
+                return Err(Stale);
+            };
+            oldest_us[kind] = Some(execution.finished_us);
         }
-        stale
-    }
-
-    /// When the oldest of a kind ended.
-    fn oldest_us(&self, accepted: bool) -> Option<u64> {
-        let key = self.retained[usize::from(accepted)].order.front()?;
-        self.executions.get(*key).map(|execution| execution.finished_us)
+        Ok(oldest_us)
     }
 
     /// The kind that has to make room, if one has to.
-    fn crowded_kind(&self) -> Option<bool> {
+    fn crowded_kind(&self, oldest_us: [Option<u64>; 2]) -> Option<bool> {
         let limits = &self.limits;
         let executions_max = Some(limits.executions_max).filter(|most| self.finished_count() > *most);
         let bytes_max = Some(limits.executions_bytes_max).filter(|most| self.retained_bytes() > *most);
@@ -207,19 +209,19 @@ impl Shard {
             [false, true].map(|kind| self.retained[usize::from(kind)].gives_way(executions_max, bytes_max));
         Some(match synchronous == accepted {
             false => accepted,
-            true => match (self.oldest_us(false), self.oldest_us(true)) {
-                (Some(synchronous_us), Some(accepted_us)) => accepted_us < synchronous_us,
-                (_, accepted_us) => accepted_us.is_some(),
+            true => match oldest_us {
+                [Some(synchronous_us), Some(accepted_us)] => accepted_us < synchronous_us,
+                [_, accepted_us] => accepted_us.is_some(),
             },
         })
     }
 
     /// The kind whose oldest was kept for its time.
-    fn expired_kind(&self) -> Option<bool> {
-        let limits = &self.limits;
+    fn expired_kind(&self, oldest_us: [Option<u64>; 2]) -> Option<bool> {
+        let ttls_us = [self.limits.executions_ttl_us, self.limits.accepted_ttl_us];
         let is_over = |accepted: &bool| {
-            let ttl_us = if *accepted { limits.accepted_ttl_us } else { limits.executions_ttl_us };
-            self.oldest_us(*accepted).is_some_and(|ended_us| ended_us + ttl_us <= self.now.mono_us)
+            let kind = usize::from(*accepted);
+            oldest_us[kind].is_some_and(|ended_us| ended_us + ttls_us[kind] <= self.now.mono_us)
         };
         [false, true].into_iter().find(is_over)
     }

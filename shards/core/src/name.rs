@@ -38,8 +38,8 @@ impl Name {
     /// for short keys, folded to 16 bits. Stable for all time: ids that clients hold depend on it.
     pub fn owner_hash(&self) -> u16 {
         let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        for byte in self.as_str().bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        for byte in &self.bytes[..usize::from(self.length)] {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
         hash ^= hash >> 33;
         hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);

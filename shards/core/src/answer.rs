@@ -30,7 +30,7 @@ impl State {
     }
 
     /// The word for it on the wire.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             State::Queued => "queued",
             State::Running => "running",

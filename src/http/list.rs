@@ -12,19 +12,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 
 /// How much of a list is made at once, unless one document is longer.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// The body of an answer.
+/// The body of an answer. No larger than [`Bytes`]: hyper moves an answer a dozen times.
 pub(super) enum AnswerBody {
-    /// In one piece.
-    Whole(Full<Bytes>),
+    /// In one piece; empty once that is sent.
+    Whole(Bytes),
     /// A JSON array, made while it is sent.
-    List(List),
+    List(Box<List>),
 }
+
+const _: () = assert!(size_of::<AnswerBody>() == size_of::<Bytes>());
 
 /// Counts lists that are being sent, and ends counting one when it is dropped.
 pub(super) struct ListPlace(Rc<Cell<usize>>);
@@ -95,24 +96,25 @@ impl Body for AnswerBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut *self {
-            AnswerBody::Whole(whole) => Pin::new(whole).poll_frame(context),
-            AnswerBody::List(list) => Poll::Ready(list.piece().map(|piece| Ok(Frame::data(piece)))),
-        }
+        let piece = match &mut *self {
+            AnswerBody::Whole(bytes) => Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()),
+            AnswerBody::List(list) => list.piece(),
+        };
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            AnswerBody::Whole(whole) => whole.is_end_stream(),
+            AnswerBody::Whole(bytes) => bytes.is_empty(),
             AnswerBody::List(list) => list.bytes_left == 0,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            AnswerBody::Whole(whole) => whole.size_hint(),
+            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             AnswerBody::List(list) => SizeHint::with_exact(list.bytes_left),
         }
     }
@@ -120,7 +122,7 @@ impl Body for AnswerBody {
 
 impl<B: Into<Bytes>> From<B> for AnswerBody {
     fn from(bytes: B) -> AnswerBody {
-        AnswerBody::Whole(Full::new(bytes.into()))
+        AnswerBody::Whole(bytes.into())
     }
 }
 

@@ -42,7 +42,7 @@ impl Api {
         functions.sort_unstable();
         let documents = functions.into_iter().map(|(_, document)| document).collect();
         let mut response = respond::json(StatusCode::OK, Vec::new());
-        *response.body_mut() = AnswerBody::List(List::new(documents, place));
+        *response.body_mut() = AnswerBody::List(Box::new(List::new(documents, place)));
         Ok(response)
     }
 

@@ -65,8 +65,8 @@ fn calls_over_http() {
     for (what, path, status, bound) in [
         ("LOCAL call", "/v1/functions/local:invoke", b"200", 13.0),
         ("POOL call", "/v1/functions/pool:invoke", b"200", 14.0),
-        ("enqueued LOCAL call", "/v1/functions/local:enqueue", b"202", 34.0),
-        ("enqueued POOL call", "/v1/functions/pool:enqueue", b"202", 35.0),
+        ("enqueued LOCAL call", "/v1/functions/local:enqueue", b"202", 20.0),
+        ("enqueued POOL call", "/v1/functions/pool:enqueue", b"202", 21.0),
     ] {
         let request = request(path, r#"{"input":{"page":42},"metadata":{"tenant":"a"}}"#);
         let calls_function = path.contains("pool");

@@ -11,13 +11,16 @@ use shard_core::{
 
 use super::media_type::MediaType;
 
+/// How an envelope begins, up to the id.
+const ID_BEFORE: &[u8] = b"{\"executionId\":\"";
+
 /// Bytes of the envelope around an output that is JSON: so many are taken at once and none given back.
 const ENVELOPE_BYTES: usize = 16 + shard_core::id::TEXT_LENGTH + 30 + 14;
 
 /// `{"executionId","status":"success","output":…,"error":null}`, around the output's own bytes.
 pub fn success(id: &ExecutionId, output: &Output) -> Vec<u8> {
     let mut body = Vec::with_capacity(output.body.len() + ENVELOPE_BYTES);
-    body.extend_from_slice(b"{\"executionId\":\"");
+    body.extend_from_slice(ID_BEFORE);
     body.extend_from_slice(&id.text());
     body.extend_from_slice(b"\",\"status\":\"success\",\"output\":");
     match &output.kind {
@@ -41,9 +44,9 @@ pub fn timeout(id: &ExecutionId, stage: Stage, limit_ms: u32) -> Vec<u8> {
     to_json(&json!({ "executionId": id.to_string(), "status": "timeout", "output": null, "error": error }))
 }
 
-/// The body of a 202.
+/// The body of a 202: `{"executionId","status":"queued","output":null,"error":null}`, with no tree made for it.
 pub fn accepted(id: &ExecutionId) -> Vec<u8> {
-    to_json(&json!({ "executionId": id.to_string(), "status": "queued", "output": null, "error": null }))
+    [ID_BEFORE, &id.text(), b"\",\"status\":\"queued\",\"output\":null,\"error\":null}"].concat()
 }
 
 /// ExecutionStatus, field by field in this order.
@@ -197,4 +200,22 @@ fn write_json(body: &mut Vec<u8>, value: &impl Serialize) {
 pub fn detach(body: &Bytes) -> Bytes {
     const COPY_BYTES_MAX: usize = 16 << 10;
     if body.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(body) } else { body.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_made_by_hand_are_those_of_the_serialiser() {
+        let id = ExecutionId::new(*b"0123456789abcdef", 0xbeef);
+        let answer = |status: &str, output: Value| {
+            let fields =
+                json!({ "executionId": id.to_string(), "status": status, "output": output, "error": null });
+            String::from_utf8(to_json(&fields)).expect("JSON")
+        };
+        let output = Output { body: Bytes::from_static(b"{\"a\":1}"), kind: OutputKind::Json };
+        assert_eq!(String::from_utf8(accepted(&id)), Ok(answer("queued", Value::Null)));
+        assert_eq!(String::from_utf8(success(&id, &output)), Ok(answer("success", json!({ "a": 1 }))));
+    }
 }

@@ -18,6 +18,7 @@ use hyper::{
     Request, Version,
     body::Incoming,
     header::{CONNECTION, HeaderValue},
+    http::request::Parts,
     server::conn::http1,
     service::service_fn,
 };
@@ -28,7 +29,7 @@ use super::{
     framing,
     handlers::{Api, Door},
     io::{ConnectionState, Phase, SharedStream, Watched, is_closed_by_peer},
-    origin::{OriginPolicy, Seen},
+    origin::{OriginPolicy, Pass, Seen},
     respond::{self, HttpResponse},
     route::NO_ROUTE,
 };
@@ -241,7 +242,8 @@ impl Connections {
         });
     }
 
-    /// Answers one request of a connection, and counts the answer.
+    /// Answers one request of a connection, and counts the answer. The request is taken apart once: every future that it
+    /// went on to would move it.
     async fn answer(
         &self,
         state: &Rc<ConnectionState>,
@@ -249,7 +251,21 @@ impl Connections {
         request: Request<Incoming>,
     ) -> HttpResponse {
         state.set_route(NO_ROUTE);
-        let response = self.respond(state, door, request).await;
+        state.set_phase(Phase::Busy);
+        let (head, incoming) = request.into_parts();
+        let seen = Seen::of(&head.headers);
+        let mut response = match self.admit(state, door, &head, &seen) {
+            Ok(pass) => {
+                let mut response = self.api.handle(door, state, &pass, &head, &seen.call, incoming).await;
+                pass.mark(response.headers_mut());
+                response
+            }
+            Err(refusal) => *refusal,
+        };
+        state.set_phase(Phase::Idle);
+        if state.is_draining() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         self.answers.answered(state.route(), response.status());
         if let Some(refused) = response.extensions().get() {
             self.answers.refused(*refused);
@@ -257,58 +273,40 @@ impl Connections {
         response
     }
 
-    async fn respond(
+    /// Looks at a head before anything is read or run; or the answer to a request that may not come in.
+    fn admit(
         &self,
-        state: &Rc<ConnectionState>,
+        state: &ConnectionState,
         door: Door,
-        request: Request<Incoming>,
-    ) -> HttpResponse {
-        state.set_phase(Phase::Busy);
-        let seen = Seen::of(request.headers());
+        head: &Parts,
+        seen: &Seen<'_>,
+    ) -> Result<Pass, Box<HttpResponse>> {
         if seen.is_chunked()
-            && let Some(refusal) = refused_length(&seen, state, &request)
+            && let Some(refusal) = refused_length(seen, state, head)
         {
-            state.set_phase(Phase::Idle);
             let mut response = respond::error(&ApiError::BadRequest(refusal.into()));
             // Where the next request begins is not certain.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            return response;
+            return Err(Box::new(response));
         }
         let policy = match door {
             Door::Api => &self.policies.api,
             Door::Internal => &self.policies.internal,
         };
-        let mut response = match policy.check(&seen, request.version(), request.uri()) {
-            Ok(pass) => {
-                let mut response = self.api.handle(door, state, &pass, request).await;
-                pass.mark(response.headers_mut());
-                response
-            }
-            Err(refusal) => respond::error(&refusal),
-        };
-        state.set_phase(Phase::Idle);
-        if state.is_draining() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        policy.check(seen, head.version, &head.uri).map_err(|refusal| Box::new(respond::error(&refusal)))
     }
 }
 
 /// Why nobody can be sure how long the body of a request in chunks is.
-fn refused_length(
-    seen: &Seen<'_>,
-    state: &ConnectionState,
-    request: &Request<Incoming>,
-) -> Option<&'static str> {
+fn refused_length(seen: &Seen<'_>, state: &ConnectionState, head: &Parts) -> Option<&'static str> {
     if seen.has_strange_coding() {
         return Some(
             "The request's Transfer-Encoding is not understood; send chunked, once, or a Content-Length",
         );
     }
-    let path = request.uri().path_and_query().map_or("", |path| path.as_str());
-    (request.version() == Version::HTTP_11
-        && framing::has_two_lengths(&state.recent(), request.method(), path))
-    .then_some("The request carries both Content-Length and Transfer-Encoding; send one of them")
+    let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+    (head.version == Version::HTTP_11 && framing::has_two_lengths(&state.recent(), &head.method, path))
+        .then_some("The request carries both Content-Length and Transfer-Encoding; send one of them")
 }
 
 /// A connection that can be told to end after the request that it is in.

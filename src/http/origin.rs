@@ -24,6 +24,7 @@ use hyper::{
     },
 };
 
+use super::request::CallHeaders;
 use crate::{
     api::error::ApiError,
     config::{AllowedHost, AllowedOrigin, is_loopback},
@@ -80,7 +81,7 @@ impl Rule {
     }
 }
 
-/// What this module and [`super::framing`] have to know of a request's headers, found in one pass.
+/// What this module, [`super::framing`] and handlers of calls have to know of a request's headers, found in one pass.
 #[derive(Debug, Default)]
 pub(super) struct Seen<'a> {
     host: Option<&'a HeaderValue>,
@@ -91,6 +92,8 @@ pub(super) struct Seen<'a> {
     is_foreign: bool,
     transfer_encodings: usize,
     has_other_coding: bool,
+    /// What they say about a call.
+    pub(super) call: CallHeaders<'a>,
 }
 
 impl<'a> Seen<'a> {
@@ -108,6 +111,8 @@ impl<'a> Seen<'a> {
                 seen.has_other_coding |= !value.as_bytes().eq_ignore_ascii_case(b"chunked");
             } else if *name == SEC_FETCH_SITE {
                 seen.is_foreign |= !matches!(value.as_bytes(), b"same-origin" | b"none");
+            } else {
+                seen.call.look_at(name, value);
             }
         }
         seen

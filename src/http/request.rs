@@ -5,8 +5,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use hyper::{
     HeaderMap,
-    body::{Body, Incoming},
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use sha2::{Digest, Sha256};
 use shard_core::input::{Extra, Idempotency};
@@ -41,21 +41,14 @@ pub(super) struct RequestBody<'a> {
 /// # Errors
 /// Longer than the limit, which is known from `Content-Length` before anything is read; not whole; or one too many.
 pub(super) async fn read_body(
-    headers: &HeaderMap,
     body: RequestBody<'_>,
     limit: usize,
     setting: &'static str,
 ) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::PayloadTooLarge { limit_bytes: limit as u64, setting };
-    // A length beyond 64 bits did not get past the parser.
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.unwrap_or_else(|| body.incoming.size_hint().lower()) > limit as u64 {
-        return Err(too_large());
-    }
     let RequestBody { incoming, state, budget } = body;
     state.set_phase(Phase::Body);
     let body = read_whole(incoming, limit, budget).await.map_err(|error| match error {
-        ReadError::TooLarge => too_large(),
+        ReadError::TooLarge => ApiError::PayloadTooLarge { limit_bytes: limit as u64, setting },
         ReadError::NoRoom => ApiError::Full { what: "bodies being read, limits.bodies-bytes" },
         ReadError::Broken => ApiError::BadRequest("The body did not arrive whole".into()),
     })?;
@@ -87,52 +80,55 @@ pub(super) fn require_declared_json(headers: &HeaderMap) -> Result<(), ApiError>
     ))
 }
 
-/// The content type of an invocation in raw mode; `None` means JSON.
-pub(super) fn raw_content_type(headers: &HeaderMap) -> Result<Option<Box<str>>, ApiError> {
-    match media_type(headers) {
-        MediaType::Json => Ok(None),
-        MediaType::Form => Err(ApiError::UnsupportedMediaType(
-            "Forms are not taken as input; send Content-Type: application/json (curl: -H 'Content-Type: application/json')"
-                .into(),
-        )),
-        MediaType::Text | MediaType::Other => {
-            let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            value.map(|value| Some(value.into())).ok_or_else(|| {
-                ApiError::bad_header(&CONTENT_TYPE, "is not text; send a media type such as application/json")
-            })
-        }
-    }
-}
-
 fn media_type(headers: &HeaderMap) -> MediaType {
     MediaType::of(headers.get(CONTENT_TYPE).map(|value| value.as_bytes()))
 }
 
-/// The headers of our own that a call may have. Found in one pass: each lookup in the map would hash the name, and most
-/// calls have none of them.
+/// The headers that say something about a call. Found in one pass (see [`super::origin::Seen`]): each lookup in the map would
+/// hash the name, and most calls have none of our own.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct CallHeaders<'a> {
+    content_type: Option<&'a HeaderValue>,
     timeout_ms: Option<&'a HeaderValue>,
     trace_id: Option<&'a HeaderValue>,
     traceparent: Option<&'a HeaderValue>,
     idempotency_key: Option<&'a HeaderValue>,
+    callback_url: Option<&'a HeaderValue>,
+    max_age_ms: Option<&'a HeaderValue>,
 }
 
 impl<'a> CallHeaders<'a> {
-    /// The first of each.
-    pub(super) fn of(headers: &'a HeaderMap) -> CallHeaders<'a> {
-        let mut found = CallHeaders::default();
-        for (name, value) in headers {
-            let place = match name {
-                name if *name == TIMEOUT_MS => &mut found.timeout_ms,
-                name if *name == TRACE_ID => &mut found.trace_id,
-                name if *name == TRACEPARENT => &mut found.traceparent,
-                name if *name == IDEMPOTENCY_KEY => &mut found.idempotency_key,
-                _ => continue,
-            };
-            place.get_or_insert(value);
+    /// Keeps a header that is one of them, the first of each.
+    #[inline]
+    pub(super) fn look_at(&mut self, name: &HeaderName, value: &'a HeaderValue) {
+        let place = match name {
+            name if *name == CONTENT_TYPE => &mut self.content_type,
+            name if *name == TIMEOUT_MS => &mut self.timeout_ms,
+            name if *name == TRACE_ID => &mut self.trace_id,
+            name if *name == TRACEPARENT => &mut self.traceparent,
+            name if *name == IDEMPOTENCY_KEY => &mut self.idempotency_key,
+            name if *name == CALLBACK_URL => &mut self.callback_url,
+            name if *name == MAX_AGE_MS => &mut self.max_age_ms,
+            _ => return,
+        };
+        place.get_or_insert(value);
+    }
+
+    /// The content type of an invocation in raw mode; `None` means JSON.
+    pub(super) fn raw_content_type(&self) -> Result<Option<Box<str>>, ApiError> {
+        match MediaType::of(self.content_type.map(HeaderValue::as_bytes)) {
+            MediaType::Json => Ok(None),
+            MediaType::Form => Err(ApiError::UnsupportedMediaType(
+                "Forms are not taken as input; send Content-Type: application/json (curl: -H 'Content-Type: application/json')"
+                    .into(),
+            )),
+            MediaType::Text | MediaType::Other => {
+                let value = self.content_type.and_then(|value| value.to_str().ok());
+                value.map(|value| Some(value.into())).ok_or_else(|| {
+                    ApiError::bad_header(&CONTENT_TYPE, "is not text; send a media type such as application/json")
+                })
+            }
         }
-        found
     }
 
     /// `X-Timeout-Ms`.
@@ -141,15 +137,31 @@ impl<'a> CallHeaders<'a> {
     }
 
     /// Trace context and idempotency key. `None` when there is neither.
-    pub(super) fn extra(&self, headers: &HeaderMap, body: &[u8]) -> Result<Option<Box<Extra>>, ApiError> {
+    pub(super) fn extra(&self, body: &[u8]) -> Result<Option<Box<Extra>>, ApiError> {
         let trace_id = text(self.trace_id, &TRACE_ID)?;
         let traceparent = text(self.traceparent, &TRACEPARENT)?;
         let idempotency = text(self.idempotency_key, &IDEMPOTENCY_KEY)?
-            .map(|key| Idempotency { key, digest: digest(headers, body) });
+            .map(|key| Idempotency { key, digest: digest(self.content_type, body) });
         if trace_id.is_none() && traceparent.is_none() && idempotency.is_none() {
             return Ok(None);
         }
         Ok(Some(Box::new(Extra { trace_id, traceparent, idempotency, ..Extra::default() })))
+    }
+
+    /// Adds `X-Callback-Url` and `X-Max-Age-Ms`, which only calls that are accepted may have. `delivery` says where
+    /// results may go; `None` that none are delivered.
+    pub(super) fn add_async(
+        &self,
+        delivery: Option<Permit>,
+        extra: &mut Option<Box<Extra>>,
+    ) -> Result<(), ApiError> {
+        let callback_url = callback_url(self.callback_url, delivery)?;
+        let max_age_ms = milliseconds(self.max_age_ms, &MAX_AGE_MS)?;
+        if callback_url.is_some() || max_age_ms.is_some() {
+            let extra = extra.get_or_insert_default();
+            (extra.callback_url, extra.max_age_ms) = (callback_url, max_age_ms);
+        }
+        Ok(())
     }
 }
 
@@ -165,24 +177,8 @@ fn milliseconds(value: Option<&HeaderValue>, name: &HeaderName) -> Result<Option
     }
 }
 
-/// Adds `X-Callback-Url` and `X-Max-Age-Ms`, which only calls that are accepted may have. `delivery` says where
-/// results may go; `None` that none are delivered.
-pub(super) fn add_async(
-    headers: &HeaderMap,
-    delivery: Option<Permit>,
-    extra: &mut Option<Box<Extra>>,
-) -> Result<(), ApiError> {
-    let callback_url = callback_url(headers, delivery)?;
-    let max_age_ms = milliseconds(headers.get(MAX_AGE_MS), &MAX_AGE_MS)?;
-    if callback_url.is_some() || max_age_ms.is_some() {
-        let extra = extra.get_or_insert_default();
-        (extra.callback_url, extra.max_age_ms) = (callback_url, max_age_ms);
-    }
-    Ok(())
-}
-
-fn callback_url(headers: &HeaderMap, delivery: Option<Permit>) -> Result<Option<Box<str>>, ApiError> {
-    let Some(value) = headers.get(CALLBACK_URL) else { return Ok(None) };
+fn callback_url(value: Option<&HeaderValue>, delivery: Option<Permit>) -> Result<Option<Box<str>>, ApiError> {
+    let Some(value) = value else { return Ok(None) };
     let bad = |rule: &str| ApiError::bad_header(&CALLBACK_URL, rule);
     let permit = delivery.ok_or_else(|| {
         bad("cannot be taken, because there is no key to sign results with; set delivery.secret on the server")
@@ -209,9 +205,9 @@ fn text(value: Option<&HeaderValue>, name: &HeaderName) -> Result<Option<Box<str
 }
 
 /// Binds an idempotency key to the request it was sent with: SHA-256 of content type and body, first half.
-fn digest(headers: &HeaderMap, body: &[u8]) -> [u8; 16] {
+fn digest(content_type: Option<&HeaderValue>, body: &[u8]) -> [u8; 16] {
     let mut hash = Sha256::new();
-    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
     hash.update((content_type.len() as u64).to_le_bytes());
     hash.update(content_type);
     hash.update(body);

@@ -22,7 +22,7 @@ impl Api {
     ) -> Result<HttpResponse, ApiError> {
         request::require_json(headers)?;
         let limit = self.settings.response_bytes_max;
-        let body = request::read_body(headers, body, limit, "limits.response-bytes").await?;
+        let body = request::read_body(body, limit, "limits.response-bytes").await?;
         let outcome = callback::parse(&body)?;
         let attempt = request::dispatch_attempt(headers);
         let refused = |refusal| Err(ApiError::Refused { refusal, name: text.to_owned() });

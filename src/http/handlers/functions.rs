@@ -183,7 +183,7 @@ impl Api {
         body: RequestBody<'_>,
     ) -> Result<Bytes, ApiError> {
         request::require_json(headers)?;
-        request::read_body(headers, body, self.settings.request_bytes_max, "limits.request-bytes").await
+        request::read_body(body, self.settings.request_bytes_max, "limits.request-bytes").await
     }
 }
 

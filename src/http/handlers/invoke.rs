@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use hyper::{
-    HeaderMap, Response, StatusCode,
+    Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue, LOCATION},
 };
 use shard_core::{
@@ -36,10 +36,10 @@ impl Api {
     pub(super) async fn invoke(
         &self,
         name: &str,
-        headers: &HeaderMap,
+        ours: &CallHeaders<'_>,
         body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
-        let call = self.read_call(name, headers, body).await?;
+        let call = self.read_call(name, ours, body).await?;
         let (id, raw) = (call.id, call.payload.content_type.is_some());
         let answer = self
             .ask(call.name.owner_hash(), Some(id), |ticket| {
@@ -78,11 +78,11 @@ impl Api {
     pub(super) async fn enqueue(
         &self,
         name: &str,
-        headers: &HeaderMap,
+        ours: &CallHeaders<'_>,
         body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
-        let mut call = self.read_call(name, headers, body).await?;
-        request::add_async(headers, self.settings.delivery, &mut call.extra)?;
+        let mut call = self.read_call(name, ours, body).await?;
+        ours.add_async(self.settings.delivery, &mut call.extra)?;
         self.require_async_queue(name).await?;
         let id = call.id;
         let answer = self
@@ -107,15 +107,14 @@ impl Api {
     async fn read_call(
         &self,
         name: &str,
-        headers: &HeaderMap,
+        ours: &CallHeaders<'_>,
         body: RequestBody<'_>,
     ) -> Result<Call, ApiError> {
-        let content_type = request::raw_content_type(headers)?;
-        let ours = CallHeaders::of(headers);
+        let content_type = ours.raw_content_type()?;
         let timeout_ms = ours.timeout_ms()?;
         let limit = self.settings.request_bytes_max;
-        let body = request::read_body(headers, body, limit, "limits.request-bytes").await?;
-        let extra = ours.extra(headers, &body)?;
+        let body = request::read_body(body, limit, "limits.request-bytes").await?;
+        let extra = ours.extra(&body)?;
         let payload = match content_type {
             None => envelope::parse(&body)?,
             Some(_) => Payload { input: body, metadata: None, content_type },
@@ -131,7 +130,8 @@ impl Api {
 pub(super) fn accepted(id: &ExecutionId) -> HttpResponse {
     let mut response =
         respond::of_execution(StatusCode::ACCEPTED, id, State::Queued, None, result::accepted(id));
-    if let Ok(location) = HeaderValue::try_from(format!("/v1/executions/{id}")) {
+    let location = [b"/v1/executions/", &id.text()[..]].concat();
+    if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(LOCATION, location);
     }
     response

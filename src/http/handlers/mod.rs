@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use hyper::{Method, Request, body::Incoming};
+use hyper::{Method, body::Incoming, http::request::Parts};
 use shard_core::{Answer, ExecutionId, Input, Ticket};
 use shard_runtime::Node;
 
@@ -22,7 +22,7 @@ use super::{
     io::ConnectionState,
     origin::Pass,
     query::Query,
-    request::RequestBody,
+    request::{CallHeaders, RequestBody},
     respond::{self, HttpResponse},
     route::Route,
 };
@@ -79,15 +79,18 @@ impl Api {
         Rc::new(Api { node, settings, ids: RefCell::default(), lists: Rc::default() })
     }
 
-    /// Answers one request.
+    /// Answers one request. `call` is what its head says about a call.
     pub(super) async fn handle(
         &self,
         door: Door,
         state: &Rc<ConnectionState>,
         pass: &Pass,
-        request: Request<Incoming>,
+        head: &Parts,
+        call: &CallHeaders<'_>,
+        incoming: Incoming,
     ) -> HttpResponse {
-        match self.route(door, state, pass, request).await {
+        let body = RequestBody { incoming, state: Rc::clone(state), budget: &self.settings.bodies };
+        match self.route(door, pass, head, call, body).await {
             Ok(response) => response,
             Err(error) => respond::error(&error),
         }
@@ -96,14 +99,13 @@ impl Api {
     async fn route(
         &self,
         door: Door,
-        state: &Rc<ConnectionState>,
         pass: &Pass,
-        request: Request<Incoming>,
+        head: &Parts,
+        call: &CallHeaders<'_>,
+        body: RequestBody<'_>,
     ) -> Result<HttpResponse, ApiError> {
-        let (head, incoming) = request.into_parts();
-        let body = RequestBody { incoming, state: Rc::clone(state), budget: &self.settings.bodies };
         let route = Route::of(head.uri.path()).ok_or(ApiError::UnknownPath)?;
-        state.set_route(route.number());
+        body.state.set_route(route.number());
         let belongs = match door {
             Door::Api => !(route.is_internal() && self.settings.internal_listener),
             Door::Internal => route.is_internal(),
@@ -123,8 +125,8 @@ impl Api {
         let get = head.method == Method::GET || head.method == Method::HEAD;
         let query = Query::of(&head.uri);
         match route {
-            Route::Invoke(name) => self.invoke(&name, &head.headers, body).await,
-            Route::Enqueue(name) => self.enqueue(&name, &head.headers, body).await,
+            Route::Invoke(name) => self.invoke(&name, call, body).await,
+            Route::Enqueue(name) => self.enqueue(&name, call, body).await,
             Route::Functions if get => self.list_functions().await,
             Route::Functions => self.register_function(&query, &head.headers, body).await,
             Route::Function(name) if get => self.get_function(&name).await,

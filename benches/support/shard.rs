@@ -39,6 +39,16 @@ impl Rig {
     /// The same with so many functions.
     pub(crate) fn with_functions(functions: u64, retained: usize) -> Rig {
         let limits = Limits { executions_max: retained, ..Limits::default() };
+        let policy = Policy { concurrency: SLOTS, ..Policy::default() };
+        let mut rig = Rig::empty(functions, limits, policy);
+        for _ in 0..retained {
+            rig.invoke();
+        }
+        assert_eq!(rig.finished(), retained);
+        rig
+    }
+
+    fn empty(functions: u64, limits: Limits, policy: Policy) -> Rig {
         let mut rig = Rig {
             shard: Shard::new(limits, 1, Settings { calls_per_second: u32::MAX, ..Settings::default() }),
             effects: Effects::default(),
@@ -53,18 +63,40 @@ impl Rig {
         for number in 0..functions {
             let spec = FunctionSpec {
                 name: name(number),
-                policy: Policy { concurrency: SLOTS, ..Policy::default() },
+                policy: policy.clone(),
                 target: Target::Endpoint(Arc::from("http://127.0.0.1:1/invoke")),
                 scaling: None,
                 document: Bytes::new(),
             };
             rig.step(Input::Register { ticket: CALLER, spec: Box::new(spec) });
         }
-        for _ in 0..retained {
-            rig.invoke();
-        }
-        assert_eq!(rig.finished(), retained);
         rig
+    }
+
+    /// A shard with one function that has no slot left, for which so many accepted calls wait.
+    pub(crate) fn with_waiting(waiting: u32) -> Rig {
+        let policy = Policy { concurrency: 1, queue_size: waiting + 1, ..Policy::default() };
+        let mut rig = Rig::empty(1, Limits::default(), policy);
+        for _ in 0..=waiting {
+            let call = rig.call();
+            rig.step(Input::Enqueue(call));
+        }
+        rig
+    }
+
+    /// The removal of its first function.
+    pub(crate) fn removal(&self) -> Input {
+        Input::Remove { ticket: CALLER, name: name(0) }
+    }
+
+    /// Whether there is work for another turn.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.shard.has_ready()
+    }
+
+    /// Dead letters that it keeps.
+    pub(crate) fn dead_letters(&self) -> usize {
+        self.shard.totals().dead_letters
     }
 
     /// Finished executions that it keeps.
@@ -74,8 +106,7 @@ impl Rig {
 
     /// One input; the attempt that it sent off, if any. What it writes to the journal is safe at once.
     pub(crate) fn step(&mut self, input: Input) -> Option<AttemptKey> {
-        self.now.mono_us += 1;
-        self.shard.handle(self.now, input, &mut self.effects);
+        self.handle(input);
         let (mut sent, mut written) = (None, None);
         for effect in black_box(&mut self.effects).drain() {
             match effect {
@@ -88,6 +119,21 @@ impl Rig {
             Some(through) => self.step(Input::Journaled { through }).or(sent),
             None => sent,
         }
+    }
+
+    /// One input. What it caused is left for [`Rig::perform`].
+    pub(crate) fn handle(&mut self, input: Input) {
+        self.now.mono_us += 1;
+        self.shard.handle(self.now, input, &mut self.effects);
+    }
+
+    /// Drops what was caused. The number of the newest record that is to be written, if any.
+    pub(crate) fn perform(&mut self) -> Option<u64> {
+        let number = |effect| match effect {
+            Effect::Journal { number, .. } => Some(number),
+            _ => None,
+        };
+        self.effects.drain().filter_map(number).last()
     }
 
     /// A new call. Ids are spread like random ones, and differ.

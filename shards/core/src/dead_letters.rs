@@ -149,3 +149,38 @@ impl DeadLetters {
         self.functions.iter().map(|(name, of)| (name, of.failed.len(), of.removed.len(), of.room))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(order: u64, of_removal: bool) -> DeadLetter {
+        DeadLetter {
+            payload: Payload::json(""),
+            extra: None,
+            dead_ms: 0,
+            bytes: 7,
+            order,
+            of_removal,
+            is_given_up: false,
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_function_without_any() {
+        let name = Name::new("f").expect("valid");
+        let mut letters = DeadLetters::default();
+        letters.make_room(name, 5);
+        letters.tidy(&name);
+        assert_eq!(letters.functions().count(), 0);
+        letters.make_room(name, 5);
+        let orders = [false, true, true].map(|kind| letters.push(name, ExecutionKey::NONE, kind, 7));
+        letters.tidy(&name);
+        assert_eq!((letters.count_of(&name), letters.len(), letters.bytes), (3, 3, [7, 14]));
+        for (order, kind) in orders.into_iter().zip([false, true, true]) {
+            assert_eq!(letters.functions().count(), 1);
+            letters.remove(&name, &letter(order, kind));
+        }
+        assert_eq!((letters.functions().count(), letters.count_of(&name), letters.bytes), (0, 0, [0, 0]));
+    }
+}

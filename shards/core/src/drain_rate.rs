@@ -141,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_given_back_while_another_was_free_is_no_sample() {
+        let mut rate = DrainRate::new(16 * SECOND);
+        rate.filled(0);
+        rate.released(SECOND, true);
+        rate.released(2 * SECOND, true);
+        assert_eq!(rate.per_us(2 * SECOND, 1), Some(1e-6));
+    }
+
+    #[test]
     fn what_has_left_the_window_is_forgotten() {
         let mut rate = DrainRate::new(16 * SECOND);
         rate.filled(0);

@@ -103,6 +103,7 @@ mod tests {
         assert_eq!(ExecutionId::parse(&text.to_uppercase()), Some(id));
         assert_eq!(id.owner_hash(), 0xbeef);
         assert_eq!(ExecutionId::new(id.bytes(), id.owner_hash()), id);
+        assert_eq!(id.random_bits().to_be_bytes(), *b"012345F7");
         for bad in ["", "x", "30313233-3435-4637-b839-61626364bee", "30313233x3435-4637-b839-61626364beef"] {
             assert_eq!(ExecutionId::parse(bad), None, "{bad}");
         }

@@ -146,6 +146,8 @@ impl IdTable {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher;
+
     use super::*;
     use crate::{shard::ExecutionTag, slab::Slab};
 
@@ -153,6 +155,13 @@ mod tests {
         let mut random = [0; 16];
         random[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
         ExecutionId::new(random, 0)
+    }
+
+    #[test]
+    fn ids_hash_by_their_random_bits() {
+        for id in [1, 2, 3].map(id) {
+            assert_eq!(BuildHasherDefault::<IdHasher>::default().hash_one(HashedId(id)), id.random_bits());
+        }
     }
 
     #[test]

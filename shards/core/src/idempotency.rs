@@ -121,3 +121,56 @@ impl Keys {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL_US: u64 = 100;
+
+    fn key(text: &str) -> Idempotency {
+        Idempotency { key: text.into(), digest: [0; 16] }
+    }
+
+    /// Takes out all that is too old or too many.
+    fn expire(keys: &mut Keys, now_us: u64, keys_max: usize) {
+        while keys.expire_one(now_us, TTL_US, keys_max, |_| false) {}
+    }
+
+    #[test]
+    fn one_that_is_written_again_is_among_the_youngest() {
+        let (mut keys, function) = (Keys::default(), Arc::from("f"));
+        for text in ["a", "b", "a"] {
+            keys.put(&function, &key(text), ExecutionKey::NONE, 0);
+        }
+        expire(&mut keys, 0, 1);
+        assert!(keys.get(&function, "a").is_some() && keys.get(&function, "b").is_none());
+    }
+
+    #[test]
+    fn one_whose_execution_runs_is_as_good_as_new_and_goes_later() {
+        let (mut keys, function) = (Keys::default(), Arc::from("f"));
+        keys.put(&function, &key("a"), ExecutionKey::NONE, 0);
+        assert!(keys.expire_one(TTL_US, TTL_US, 10, |_| true), "there may be more that are too old");
+        keys.put(&function, &key("b"), ExecutionKey::NONE, TTL_US);
+        assert!(!keys.expire_one(2 * TTL_US - 1, TTL_US, 10, |_| false));
+        assert_eq!(keys.len(), 2);
+        // It was written again before the other one was written.
+        expire(&mut keys, TTL_US, 1);
+        assert!(keys.get(&function, "a").is_none() && keys.get(&function, "b").is_some());
+        expire(&mut keys, 2 * TTL_US, 10);
+        assert_eq!((keys.len(), keys.written.len()), (0, 0));
+    }
+
+    #[test]
+    fn entries_of_what_was_written_again_do_not_pile_up_and_all_goes_in_the_end() {
+        let (mut keys, function) = (Keys::default(), Arc::from("f"));
+        keys.put(&function, &key("still good"), ExecutionKey::NONE, 0);
+        for now_us in 0..1000 {
+            keys.put(&function, &key("a"), ExecutionKey::NONE, now_us);
+            assert!(keys.written.len() <= 2 * keys.len() + STALE_MIN + 1, "{} entries", keys.written.len());
+        }
+        expire(&mut keys, 1000 + TTL_US, 10);
+        assert_eq!((keys.len(), keys.written.len()), (0, 0));
+    }
+}

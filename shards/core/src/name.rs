@@ -88,6 +88,14 @@ mod tests {
     }
 
     #[test]
+    fn owners_stay_the_same_for_all_time() {
+        let long = "a".repeat(63);
+        for (name, hash) in [("f", 0xdad5), ("hello", 0xd73a), ("resize-image", 0xb72e), (&long, 0x3370)] {
+            assert_eq!(Name::new(name).map(|name| name.owner_hash()), Some(hash), "{name}");
+        }
+    }
+
+    #[test]
     fn owners_are_spread() {
         let mut counts = [0u32; 8];
         for number in 0..8000 {

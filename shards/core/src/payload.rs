@@ -120,3 +120,32 @@ pub mod code {
     /// The caller's deadline passed.
     pub const TIMEOUT: &str = "TIMEOUT";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_it_counts() {
+        let payload = Payload { metadata: Some(Bytes::from_static(b"{}")), ..Payload::json("12345") };
+        assert_eq!(payload.bytes(), 7);
+        let failure = Failure { body: Some(Output::null()), ..Failure::new("CODE", "a message") };
+        assert_eq!(failure.bytes(), 4 + 9 + 4);
+    }
+
+    #[test]
+    fn small_bodies_leave_their_read_buffer() {
+        let buffer = Bytes::from(vec![7; DETACH_BYTES_MAX + 1]);
+        for (length, leaves) in
+            [(0, true), (9, true), (DETACH_BYTES_MAX, true), (DETACH_BYTES_MAX + 1, false)]
+        {
+            let input = buffer.slice(..length);
+            let mut payload = Payload { metadata: Some(buffer.slice(..2)), ..Payload::json(input.clone()) };
+            payload.detach();
+            assert_eq!(payload.input, input);
+            assert_eq!(payload.input.as_ptr() != buffer.as_ptr(), leaves, "{length}");
+            assert_eq!(payload.metadata, Some(buffer.slice(..2)));
+            assert!(payload.metadata.is_some_and(|metadata| metadata.as_ptr() != buffer.as_ptr()));
+        }
+    }
+}

@@ -106,3 +106,53 @@ impl WaitQueue {
         self.entries.iter().copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{shard::ExecutionTag, slab::Slab};
+
+    fn keys(count: usize) -> Vec<ExecutionKey> {
+        let mut slab: Slab<(), ExecutionTag> = Slab::new();
+        (0..count).map(|_| slab.insert(())).collect()
+    }
+
+    #[test]
+    fn callers_that_come_and_leave_again_do_not_let_it_grow() {
+        let keys = keys(1000);
+        let mut queue = WaitQueue::default();
+        queue.push(keys[0]);
+        for key in &keys[1..] {
+            queue.push(*key);
+            queue.forget_one(|other| other == keys[0]);
+            assert!(queue.entries.len() <= STALE_MIN + 2, "{} entries", queue.entries.len());
+        }
+        assert_eq!((queue.len(), queue.pop(|other| other == keys[0])), (1, Some(keys[0])));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn few_stale_entries_stay_behind_many_that_wait() {
+        let keys = keys(200);
+        let mut queue = WaitQueue::default();
+        keys.iter().for_each(|key| queue.push(*key));
+        // Sweeping out each one that leaves would look at all others each time.
+        for gone in 1..=100 {
+            queue.forget_one(|key| key.index() >= gone);
+            assert_eq!(queue.entries.len(), 200, "after {gone}");
+        }
+        queue.forget_one(|key| key.index() >= 101);
+        assert_eq!((queue.entries.len(), queue.len()), (99, 99));
+    }
+
+    #[test]
+    fn what_is_taken_out_is_counted_out() {
+        let keys = keys(5);
+        let mut queue = WaitQueue::default();
+        keys.iter().for_each(|key| queue.push(*key));
+        assert_eq!(queue.take_if(|key| key.index() % 2 == 1), [keys[1], keys[3]]);
+        assert_eq!((queue.len(), queue.iter().collect::<Vec<_>>()), (3, vec![keys[0], keys[2], keys[4]]));
+        assert_eq!(queue.take_if(|key| key == keys[2]), [keys[2]]);
+        assert_eq!(queue.len(), 2);
+    }
+}

@@ -82,10 +82,28 @@ mod tests {
     fn leased_calls_end_with_their_second() {
         let mut lease = CallLease::default();
         assert!(lease.is_spent(5) && !lease.admit(5));
-        lease.grant(5, 2);
+        lease.grant(5, 1);
+        lease.grant(5, 1);
         assert!(lease.admit(5) && lease.admit(4) && !lease.admit(5));
         lease.grant(5, 1);
         lease.grant(4, 9);
         assert!(!lease.admit(6) && lease.admit(5) && !lease.admit(5));
+    }
+
+    #[test]
+    fn who_is_refused_comes_back_when_the_second_is_over() {
+        let mut window = RateWindow::default();
+        window.admit(10, 0);
+        let mut lease = CallLease::default();
+        lease.grant(10, 0);
+        for (mono_us, after_s) in
+            [(8_999_999, 3), (9_000_000, 2), (10_000_000, 1), (10_999_999, 1), (20_000_000, 1)]
+        {
+            assert_eq!(
+                (window.retry_after_s(mono_us), lease.retry_after_s(mono_us)),
+                (after_s, after_s),
+                "{mono_us}"
+            );
+        }
     }
 }

@@ -199,3 +199,66 @@ impl Timers {
         self.place(other);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_due(timers: &mut Timers) -> Vec<Due> {
+        std::iter::from_fn(|| timers.pop_due(u64::MAX)).collect()
+    }
+
+    #[test]
+    fn equal_times_fire_by_kind_and_then_as_they_came() {
+        let (execution, function) = (ExecutionKey::NONE, FunctionKey::NONE);
+        let kinds = [
+            Due::Waiter(execution, Ticket(1)),
+            Due::Waiter(execution, Ticket(2)),
+            Due::QueueWait(execution),
+            Due::Attempt(AttemptKey::NONE),
+            Due::Backoff(execution),
+            Due::Expiry(execution),
+            Due::Watch(execution, Ticket(3)),
+            Due::Scaling,
+            Due::Sweep,
+            Due::Reconcile(function),
+            Due::Endpoint(function, EndpointId::NONE),
+        ];
+        let mut timers = Timers::new();
+        for due in kinds.iter().skip(2).rev().chain(&kinds[..2]) {
+            timers.insert(7, *due);
+        }
+        assert_eq!(all_due(&mut timers), kinds);
+        let readers: Vec<Due> = (0..40).map(|reader| Due::Watch(execution, Ticket(reader))).collect();
+        for due in &readers {
+            timers.insert(7, *due);
+        }
+        assert_eq!(all_due(&mut timers), readers);
+    }
+
+    #[test]
+    fn whatever_is_taken_out_the_others_fire_in_order() {
+        let mut timers = Timers::new();
+        let times: Vec<u64> = (0..200).map(|number| number * 7919 % 211).collect();
+        let mut keys: Vec<_> = times
+            .iter()
+            .map(|at_us| (*at_us, timers.insert(*at_us, Due::Watch(ExecutionKey::NONE, Ticket(*at_us)))))
+            .collect();
+        for place in 0..100 {
+            let (_, key) = keys.remove(place * 31 % keys.len());
+            timers.remove(key);
+            timers.remove(key);
+            assert_eq!((timers.due_us(key), timers.get(key)), (None, None));
+            assert!(timers.is_sound());
+        }
+        for (at_us, key) in &keys {
+            assert_eq!(timers.due_us(*key), Some(*at_us));
+        }
+        keys.sort_unstable();
+        assert_eq!((timers.len(), timers.next_us()), (100, Some(keys[0].0)));
+        assert_eq!(timers.pop_due(keys[0].0 - 1), None);
+        let expected: Vec<_> =
+            keys.iter().map(|(at_us, _)| Due::Watch(ExecutionKey::NONE, Ticket(*at_us))).collect();
+        assert_eq!(all_due(&mut timers), expected);
+    }
+}

@@ -332,3 +332,21 @@ impl DeliveryStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_too_late_is_told_where_the_call_was() {
+        for (stage, place) in [
+            (Stage::Queue, "waited in the function's queue"),
+            (Stage::Instance, "no replica of the function was ready"),
+            (Stage::Dispatch, "connecting to the function"),
+            (Stage::Function, "the function was running"),
+        ] {
+            let message = stage.timeout_message(70);
+            assert!(message.contains("70 ms") && message.contains(place), "{message}");
+        }
+    }
+}

@@ -251,6 +251,73 @@ mod tests {
         assert_eq!(plan.outstanding((window + 1) * period_us), 0);
     }
 
+    /// Five periods in, with so many promised for each of the next two windows.
+    fn promising(callers: u32) -> RetryPlan {
+        let period_us = RetryPlan::new(CAPACITY, 0).expect("room enough").period_us();
+        let mut plan = RetryPlan::new(CAPACITY, 5 * period_us).expect("room enough");
+        assert_eq!((plan.slice_us, plan.first), (100_000, 5));
+        plan.promised = [0, callers, callers].into();
+        plan
+    }
+
+    #[test]
+    fn room_is_kept_for_those_promised_and_for_new_ones_that_the_window_will_meet() {
+        // Twice the rate of new callers than leave, in windows of 125 ms: 12.5 of them. 25 leave until the next window.
+        for (promised, ahead_max) in [(50, 61), (20, 91), (95, 34)] {
+            let mut plan = promising(promised);
+            let now_us = 5 * plan.period_us() + 600_000;
+            assert!(plan.allows(CAPACITY, ahead_max, now_us), "{promised}");
+            assert!(!plan.allows(CAPACITY, ahead_max + 1, now_us), "{promised}");
+        }
+    }
+
+    #[test]
+    fn windows_stay_open_a_little_longer_than_their_slice() {
+        let mut plan = promising(50);
+        let window_us = 6 * plan.period_us();
+        for (into_us, open) in [(0, true), (100_000, true), (124_999, true), (125_000, false)] {
+            assert_eq!(plan.allows(CAPACITY, 99, window_us + into_us), open, "{into_us}");
+        }
+    }
+
+    #[test]
+    fn new_callers_are_counted_between_windows() {
+        let mut plan = promising(0);
+        let period_us = plan.period_us();
+        (0..10).for_each(|caller| plan.arrived(5 * period_us + caller));
+        (0..39).for_each(|caller| plan.arrived(5 * period_us + 125_000 + 1000 * caller));
+        let near = |per_us: f64, expected: f64| (per_us - expected).abs() < 1e-9;
+        assert!(near(plan.new_per_us, 100e-6));
+        plan.arrived(6 * period_us);
+        // 39 in 975 ms, and half of what was believed before.
+        assert!(near(plan.new_per_us, 70e-6), "{}", plan.new_per_us);
+        plan.arrived(8 * period_us);
+        assert!(near(plan.new_per_us, 35e-6), "{}", plan.new_per_us);
+    }
+
+    #[test]
+    fn a_window_is_promised_to_as_many_as_fit_beside_new_callers() {
+        let mut plan = promising(0);
+        assert_eq!(plan.promises_max(CAPACITY), 41, "55 leave, and 12.5 are new");
+        plan.new_per_us = 1e-3;
+        assert_eq!(plan.promises_max(CAPACITY), 27, "at least half of them");
+        assert_eq!(
+            plan.promises_max(Capacity { room: 20, ..CAPACITY }),
+            10,
+            "no more than there is room for"
+        );
+    }
+
+    #[test]
+    fn nobody_comes_back_earlier_than_is_asked_for() {
+        for least_s in [1, 2, 5, 30] {
+            let mut plan = RetryPlan::new(CAPACITY, 0).expect("room enough");
+            for caller in 0..100 {
+                assert!(plan.promise(CAPACITY, least_s, caller * 7_001) >= least_s);
+            }
+        }
+    }
+
     #[test]
     fn promises_are_bounded() {
         let mut plan = RetryPlan::new(CAPACITY, 0).expect("room enough");

@@ -233,6 +233,41 @@ mod tests {
     }
 
     #[test]
+    fn a_decision_says_what_it_was_made_from() {
+        let rps = MetricTarget { metric: Metric::Rps, target: 4.0 };
+        let queue = MetricTarget { metric: Metric::QueueDepth, target: 10.0 };
+        for (min_replicas, readings, kept_for_work, load) in [
+            (0, Readings { rps: 0.0, ..readings(0, 1, 1) }, true, 0.0),
+            (1, Readings { rps: 0.0, ..readings(0, 1, 1) }, false, 0.0),
+            (0, Readings { rps: 0.0, ..readings(0, 0, 1) }, false, 0.0),
+            (0, Readings { rps: 1.0, ..readings(0, 1, 1) }, false, 0.25),
+            (0, Readings { rps: 24.0, ..readings(5, 1, 2) }, false, 3.0),
+            (0, Readings { rps: 24.0, ..readings(90, 1, 3) }, false, 3.0),
+            (0, Readings { rps: 2.0, ..readings(5, 0, 0) }, false, 0.5),
+        ] {
+            let scaling = Scaling {
+                min_replicas,
+                max_replicas: 10,
+                metrics: vec![rps, queue],
+                control: ConcurrencyControl::Fixed,
+            };
+            let decision = decide(&scaling, &readings, &Cooldowns::default());
+            assert_eq!((decision.kept_for_work, decision.load), (kept_for_work, load), "{readings:?}");
+        }
+        // A metric that sees no queue keeps a replica for it all the same.
+        let scaling = Scaling {
+            min_replicas: 0,
+            max_replicas: 10,
+            metrics: vec![rps],
+            control: ConcurrencyControl::Fixed,
+        };
+        assert!(decide(&scaling, &readings(1, 0, 1), &Cooldowns::default()).kept_for_work);
+        // As many as there are is no change that waits for a cooldown.
+        let cooldowns = Cooldowns { since_up_us: Some(0), since_change_us: Some(0), up_us: S, down_us: S };
+        assert_eq!(decide(&scaling, &readings(1, 0, 1), &cooldowns).rule, Rule::Hold);
+    }
+
+    #[test]
     fn always_within_bounds_and_never_nothing_for_work() {
         for min in [0, 1, 3] {
             for queue in [0, 1, 7, 1000] {

@@ -22,6 +22,8 @@ mod retention;
 mod retry;
 mod scaling;
 mod sync_queue;
+#[cfg(test)]
+mod tests;
 mod timing;
 mod watching;
 

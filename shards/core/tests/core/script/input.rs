@@ -246,16 +246,31 @@ fn spec(name: &str, words: &[&str]) -> FunctionSpec {
         rate_limit_per_second: option(words, "rate"),
     };
     let document = Bytes::from_static(b"{}");
-    // Replicas from `min` to `max`, one for each `target` executions that wait; `per-pod` slots for each.
+    // Replicas from `min` to `max`, one for each `target` executions that wait, or for `rps` dispatches per second; `per-pod`
+    // slots for each, or `adaptive` to start from.
     let scaling = option(words, "min").map(|min_replicas| {
-        let target = option(words, "target").unwrap_or(5.0);
+        let metric = match option(words, "rps") {
+            Some(target) => MetricTarget { metric: Metric::Rps, target },
+            None => {
+                MetricTarget { metric: Metric::QueueDepth, target: option(words, "target").unwrap_or(5.0) }
+            }
+        };
+        let adaptive = option(words, "adaptive").map(|target| ConcurrencyControl::AdaptivePerPod {
+            target,
+            target_min: 1,
+            target_max: 100,
+            upscale_cooldown_us: 0,
+            downscale_cooldown_us: 5_000_000,
+            high_load: 1.0,
+            low_load: 0.5,
+        });
         Box::new(Scaling {
             min_replicas,
             max_replicas: option(words, "max").unwrap_or(10),
-            metrics: vec![MetricTarget { metric: Metric::QueueDepth, target }],
+            metrics: vec![metric],
             control: match option(words, "per-pod") {
                 Some(target) => ConcurrencyControl::StaticPerPod { target },
-                None => ConcurrencyControl::Fixed,
+                None => adaptive.unwrap_or(ConcurrencyControl::Fixed),
             },
         })
     });

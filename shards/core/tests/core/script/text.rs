@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use shard_core::{
     Answer, Destination, Dispatch, Effect, ExecutionView, Output, OutputKind, Payload, Record, Refusal,
-    Shard, Ticket, answer::DeadLetterView, effect::Note,
+    Shard, Ticket,
+    answer::{DeadLetterView, Stage},
+    effect::Note,
 };
 
 use super::{EPOCH_MS, Run};
@@ -64,7 +66,9 @@ impl Run {
                 format!("error {} {}", self.name_of(id), failure.code)
             }
             Answer::TimedOut { id, stage, limit_ms } => {
-                format!("timeout {} {} {limit_ms}", self.name_of(id), stage.as_str())
+                // On the wire both are the queue; the message tells them apart.
+                let stage = if stage == Stage::Instance { "instance" } else { stage.as_str() };
+                format!("timeout {} {stage} {limit_ms}", self.name_of(id))
             }
             Answer::Accepted { id } => format!("accepted {}", self.name_of(id)),
             Answer::Refused(refusal) => format!("refused {}", refusal_text(refusal)),
@@ -263,4 +267,19 @@ fn fields_text(fields: &[(&str, u64)]) -> String {
 /// An expected wait, in milliseconds.
 fn wait_ms(est_wait_us: Option<u64>) -> String {
     est_wait_us.map_or_else(|| "unknown".to_owned(), |us| (us / 1000).to_string())
+}
+
+/// Functions that could dispatch something now, with the attempts that they sent so far.
+pub(super) fn startable(shard: &Shard) -> String {
+    let ready = shard.readiness_from(0).filter_map(|readiness| Some((readiness.function, readiness.ready?)));
+    let names = ready.map(|(key, sent)| {
+        let view = shard.functions().find(|(function, _)| *function == key);
+        format!("{} after {sent}", view.map_or("?", |(_, view)| view.name))
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Dead letters of a function, as metrics tell them.
+pub(super) fn letters(shard: &Shard, name: &str) -> u32 {
+    shard.functions().find(|(_, view)| view.name == name).map_or(0, |(_, view)| view.dead_letters)
 }

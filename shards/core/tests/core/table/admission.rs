@@ -336,3 +336,91 @@ fn a_drain_refuses_what_comes_and_in_the_end_who_waits() {
         ",
     );
 }
+
+#[test]
+fn bytes_that_were_lent_go_back_once() {
+    check(
+        "
+        0 bytes 500
+        1 lend 100
+        2 turn -> return 100 bytes
+        3 turn
+        ",
+    );
+    check(
+        "
+        0 bytes 1500
+        1 lend 400
+        2 turn -> return 400 bytes
+        3 turn
+        ",
+    );
+}
+
+#[test]
+fn a_wait_is_estimated_by_an_average_that_follows() {
+    check(
+        "
+        0 r register f slots=1 queue=1 -> open F, r: registered
+        0 a invoke f -> dispatch a#1 to F for 1000
+        80 answer a#1 ok -> note 0+80 of 80 ms, a: success a
+        80 b invoke f -> dispatch b#1 to F for 1000
+        96 answer b#1 ok -> note 0+16 of 16 ms, b: success b
+        96 c invoke f -> dispatch c#1 to F for 1000
+        96 d invoke f
+        97 e invoke f -> e: refused QueueFull depth=1 wait=144 retry=1
+        ",
+    );
+}
+
+#[test]
+fn callers_that_leave_take_nobody_with_them() {
+    let all = |line: &dyn Fn(u32) -> String| (0..60).map(line).collect::<Vec<_>>().join("\n");
+    let come = all(&|caller| format!("2 c{caller} invoke f"));
+    let leave = all(&|caller| format!("4 leave c{caller}"));
+    check(&format!(
+        "
+        0 r register f slots=1 queue=200 -> open F, r: registered
+        0 z invoke f -> dispatch z#1 to F for 1000
+        1 a enqueue f -> a: accepted a
+        {come}
+        3 b invoke f
+        {leave}
+        5 answer z#1 ok -> note 0+5 of 5 ms, z: success z, dispatch a#1 to F for 1000
+        6 answer a#1 ok -> note 4+1 of 5 ms, dispatch b#1 to F for 997
+        7 answer b#1 ok -> note 3+1 of 4 ms, b: success b
+        "
+    ));
+}
+
+#[test]
+fn what_has_to_be_leased_is_known() {
+    check(
+        "
+        show wants-calls -> true
+        0 calls 1
+        show wants-calls -> false
+        0 r register f slots=1 -> open F, r: registered
+        0 a invoke f -> dispatch a#1 to F for 1000
+        show wants-calls -> true
+        1 calls 1
+        show wants-calls -> false
+        1000 turn -> a: timeout a function 1000, abort a#1
+        show wants-calls -> true
+        ",
+    );
+    check(
+        "
+        0 bytes 9
+        0 r register f slots=1 attempts=2 -> open F, r: registered
+        0 calls 9
+        0 a invoke f body=55555 -> dispatch a#1 to F for 1000 body=55555
+        1 b invoke f body=999999999
+        show owed -> 0
+        2 answer a#1 fail after=50 -> dispatch b#1 to F for 999 body=999999999, note retry a#1 FAILED
+        show owed -> 0
+        3 answer b#1 fail after=50 -> note retry b#1 FAILED
+        show owed -> 5
+        ",
+    );
+}

@@ -57,7 +57,7 @@ fn calls_wait_for_a_replica_within_their_deadlines() {
         3 c invoke f
         101 turn
         200 turn
-        300 turn -> a: timeout a queue 300
+        300 turn -> a: timeout a instance 300
         301 g get b -> g: b error attempt=0 error=EXPIRED created=0 finished=200
         400 endpoints f 1 A -> open A, dispatch c#1 to A for 603
         show totals -> functions=1 executions=3 finished=1 attempts=1 timers=3 dead=1
@@ -204,6 +204,49 @@ fn crashes_are_counted_over_a_restart() {
         104 provisioned f ok A -> open A, dispatch a#3 to A for 1000
         105 answer a#3 crash -> note 1+1 of 105 ms
         106 g get a -> g: a error attempt=3 error=FUNCTION_CRASHED last=FUNCTION_CRASHED created=0 dispatched=104 finished=105
+        ",
+    );
+}
+
+#[test]
+fn what_was_not_run_is_before_what_came_after_it_and_behind_what_came_before() {
+    check(
+        "
+        0 r register f backend slots=2 -> provision f
+        0 provisioned f ok A -> open A, r: registered
+        1 a enqueue f -> a: accepted a, dispatch a#1 to A for 1000
+        2 b enqueue f -> b: accepted b, dispatch b#1 to A for 1000
+        3 c enqueue f -> c: accepted c
+        4 answer a#1 refused -> note not run a#1
+        5 answer b#1 refused -> note not run b#1
+        105 turn -> dispatch a#1 to A for 1000, dispatch b#1 to A for 1000
+        106 answer a#1 ok -> note 101+1 of 105 ms, dispatch c#1 to A for 1000
+        ",
+    );
+    check(
+        "
+        0 r register f backend slots=2 -> provision f
+        0 provisioned f ok A -> open A, r: registered
+        1 a enqueue f -> a: accepted a, dispatch a#1 to A for 1000
+        2 b enqueue f -> b: accepted b, dispatch b#1 to A for 1000
+        3 c enqueue f -> c: accepted c
+        4 answer b#1 refused -> note not run b#1
+        5 answer a#1 refused -> note not run a#1
+        105 turn -> dispatch a#1 to A for 1000, dispatch b#1 to A for 1000
+        106 answer a#1 ok -> note 100+1 of 105 ms, dispatch c#1 to A for 1000
+        ",
+    );
+}
+
+#[test]
+fn what_was_not_run_does_not_wait_in_a_server_that_goes_away() {
+    check(
+        "
+        0 r register f backend slots=1 -> provision f
+        0 provisioned f ok A -> open A, r: registered
+        1 a invoke f key=k -> dispatch a#1 to A for 1000 key=k
+        2 drain finally
+        3 answer a#1 refused -> note 0+2 of 2 ms, a: error a UNREACHABLE
         ",
     );
 }

@@ -288,3 +288,84 @@ fn a_retry_takes_no_place_that_the_queue_does_not_have() {
         ",
     );
 }
+
+#[test]
+fn a_second_removal_leaves_as_many_as_waited_for_it() {
+    check(
+        "
+        limits dead=1
+        0 r register f slots=1 -> open F, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        1 a enqueue f -> a: accepted a
+        2 b enqueue f -> b: accepted b
+        3 x remove f -> x: removed, close F, note gone
+        4 answer z#1 ok
+        5 r register f slots=1 -> open F, r: registered
+        5 y enqueue f -> y: accepted y, dispatch y#1 to F for 1000
+        6 c enqueue f -> c: accepted c
+        7 d enqueue f -> d: accepted d
+        8 x remove f -> note dropped a, note dropped b, x: removed, close F, note gone
+        9 answer y#1 ok
+        10 r register f -> open F, r: registered
+        11 l dead f -> l: letters [d#0 FUNCTION_REMOVED at 8 of 0; c#0 FUNCTION_REMOVED at 8 of 0]
+        ",
+    );
+}
+
+#[test]
+fn a_replay_needs_room_for_its_payload_beside_what_waits() {
+    check(
+        "
+        0 bytes 9
+        0 r register f attempts=1 slots=1 -> open F, r: registered
+        0 a enqueue f body=333 -> a: accepted a, dispatch a#1 to F for 1000 body=333
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        3 b enqueue f body=666666 -> b: accepted b
+        4 x replay f a -> x: accepted a
+        ",
+    );
+    check(
+        "
+        0 bytes 5
+        0 r register f attempts=1 slots=1 -> open F, r: registered
+        0 a enqueue f body=55555 -> a: accepted a, dispatch a#1 to F for 1000 body=55555
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        3 b enqueue f body=1 -> b: accepted b
+        4 x replay f a -> x: refused Overloaded limits.queued-bytes retry=1
+        ",
+    );
+}
+
+#[test]
+fn a_replay_of_what_was_never_tried_goes_out_with_its_key() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        1 a enqueue f key=k max-age=5 -> a: accepted a
+        6 turn
+        7 x replay f a -> x: accepted a
+        8 answer z#1 ok -> note 0+8 of 8 ms, dispatch a#1 to F for 1000 key=k
+        ",
+    );
+}
+
+#[test]
+fn the_letters_of_a_function_are_counted_whatever_they_are_of() {
+    check(
+        "
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        show letters f -> 1
+        2 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        2 b enqueue f -> b: accepted b
+        2 c enqueue f -> c: accepted c
+        3 x remove f -> x: removed, close F, note gone
+        4 r register f -> open F, r: registered
+        show letters f -> 3
+        ",
+    );
+}

@@ -99,7 +99,7 @@ fn calls_wait_for_the_first_endpoint() {
         6 endpoints f 0 -> close p
         7 b invoke f timeout=10
         8 answer a#1 ok -> note 5+3 of 8 ms, a: success a
-        17 turn -> b: timeout b queue 10
+        17 turn -> b: timeout b instance 10
         ",
     );
 }
@@ -134,6 +134,25 @@ fn attempts_to_a_closed_endpoint_come_home() {
         4 answer b#1 fail -> note retry b#1 FAILED, dispatch b#2 to p for 996
         5 answer b#2 ok -> note 0+1 of 5 ms, b: success b
         show f -> invocations=2 dispatches=3 successes=2 retries=1 warm=2
+        ",
+    );
+}
+
+#[test]
+fn what_could_be_dispatched_is_known() {
+    check(
+        "
+        limits batch=1 turn=1
+        0 r register f backend slots=2 -> provision f
+        0 s register g -> open G, s: registered
+        0 provisioned f ok -> r: registered
+        1 a enqueue f -> a: accepted a
+        1 b enqueue f -> b: accepted b
+        show startable ->
+        2 endpoints f 1 A -> open A, dispatch a#1 to A for 1000
+        show startable -> f after 1
+        3 turn -> dispatch b#1 to A for 1000
+        show startable ->
         ",
     );
 }

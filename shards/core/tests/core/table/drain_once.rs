@@ -74,3 +74,41 @@ fn what_is_tried_again_waits_behind_what_waits_to_be_drained() {
         ",
     );
 }
+
+#[test]
+fn what_is_held_back_stays_so_whatever_is_configured() {
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 hold
+        1 a enqueue f -> a: accepted a
+        2 scheduler on
+        3 autoscaler off
+        ",
+    );
+}
+
+#[test]
+fn nothing_runs_before_it_is_written_down_that_there_is_another_server() {
+    check(
+        "
+        0 scheduler off
+        0 r register f -> open F, r: registered
+        0 a enqueue f -> a: accepted a
+        1 store waits
+        2 crash -> open F, write started 1
+        3 scheduler on
+        4 store safe -> dispatch a#2 to F for 1000, write attempted a#2
+        ",
+    );
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 store waits
+        2 crash -> open F, write started 1
+        3 hold
+        4 store safe
+        ",
+    );
+}

@@ -362,3 +362,68 @@ fn who_enqueues_what_is_pushed_out_meanwhile_is_told_that_it_is_gone() {
         ",
     );
 }
+
+#[test]
+fn who_joins_what_is_not_accepted_after_all_is_refused_and_nobody_else() {
+    check(
+        "
+        0 r register f slots=1 -> open F, r: registered
+        0 s invoke f key=l -> dispatch s#1 to F for 1000 key=l
+        0 store waits
+        1 a enqueue f key=k -> write accepted a of f
+        2 b enqueue f key=k
+        3 t enqueue f key=l -> write attempted s#1, write accepted s of f
+        4 store fails but 2 -> a: refused StoreUnavailable, b: refused StoreUnavailable, write forgotten a
+        5 store safe -> t: accepted s
+        ",
+    );
+}
+
+#[test]
+fn a_retry_whose_record_was_refused_follows_its_pause() {
+    check(
+        "
+        0 r register f attempts=2 -> open F, r: registered
+        0 store waits
+        0 a enqueue f -> write accepted a of f
+        1 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1
+        2 answer a#1 fail after=50 -> note retry a#1 FAILED, write requeued a FAILED
+        3 store refuses
+        52 turn -> dispatch a#2 to F for 1000, write attempted a#2
+        ",
+    );
+}
+
+#[test]
+fn a_record_of_an_earlier_life_shows_no_end_of_the_next() {
+    check(
+        "
+        0 r register f attempts=1 slots=1 -> open F, r: registered
+        0 store waits
+        0 a enqueue f max-age=5 -> write accepted a of f
+        5 turn -> write ended a error dead
+        6 store fails -> a: refused StoreUnavailable
+        7 x replay f a -> write kept a of f error dead, write replayed a
+        8 store safe -> x: accepted a, dispatch a#1 to F for 1000, write attempted a#1
+        ",
+    );
+}
+
+#[test]
+fn a_record_of_an_earlier_life_lets_nothing_run_in_the_next() {
+    check(
+        "
+        limits concealed=0
+        0 r register f attempts=2 -> open F, r: registered
+        0 store waits
+        0 a enqueue f max-age=5 -> write accepted a of f
+        1 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1
+        2 answer a#1 fail -> note retry a#1 FAILED, write requeued a FAILED
+        5 turn -> write ended a error dead
+        6 store fails
+        7 x replay f a -> write replayed a
+        8 store safe but 1
+        9 store safe -> x: accepted a, dispatch a#2 to F for 1000, write attempted a#2
+        ",
+    );
+}

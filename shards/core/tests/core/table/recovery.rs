@@ -1,6 +1,12 @@
 //! What a crash must not change about executions that died, were tried again, or were cut off more than once. Each of these fails if a
 //! single line of the fold or of the restoration is missing.
 
+use bytes::Bytes;
+use shard_core::{
+    ExecutionId, Failure, FunctionSpec, Name, Output, Payload, Policy, Record, Recovery, Stored, Target,
+    journal::{End, EndResult},
+};
+
 use crate::script::check;
 
 #[test]
@@ -289,4 +295,169 @@ fn the_address_of_who_joins_what_is_accepted_is_safe_before_it_is_told() {
         3 answer a#2 ok -> note 0+1 of 3 ms, deliver a success to u
         ",
     );
+}
+
+#[test]
+fn a_dead_letter_is_not_forgotten_like_a_result_of_its_age() {
+    check(
+        "
+        limits accepted-ttl=10
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        3 answer b#1 ok -> note 0+1 of 1 ms
+        20 crash -> open F
+        21 d dead f -> d: letters [a#1 FAILED at 1 of 0]
+        21 g get b -> g: refused ExecutionNotFound
+        ",
+    );
+}
+
+#[test]
+fn a_key_stays_with_what_runs_although_something_else_of_that_key_ended_later() {
+    check(
+        "
+        limits keys-ttl=10
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        12 b enqueue f key=k -> b: accepted b, dispatch b#1 to F for 1000 key=k
+        13 x purge f a -> x: removed
+        14 crash -> open F, dispatch b#2 to F for 1000
+        15 c enqueue f key=k -> c: accepted b
+        ",
+    );
+}
+
+#[test]
+fn bytes_of_dead_letters_count_after_a_crash_too() {
+    check(
+        "
+        limits dead-bytes=20
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 crash -> open F
+        3 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        4 answer b#1 fail -> note 0+1 of 1 ms, note dropped a
+        ",
+    );
+}
+
+#[test]
+fn replicas_that_ended_before_it_was_accepted_count_after_a_crash_too() {
+    check(
+        "
+        0 r register f backend attempts=9 -> provision f
+        0 provisioned f ok A -> open A, r: registered
+        0 a invoke f key=k timeout=100000 -> dispatch a#1 to A for 1000 key=k
+        1 answer a#1 crash -> note retry a#1 FUNCTION_CRASHED
+        2 b enqueue f key=k -> b: accepted a
+        3 crash -> provision f
+        4 provisioned f ok A -> open A, dispatch a#3 to A for 1000
+        5 answer a#3 crash -> note 1+1 of 5 ms
+        ",
+    );
+}
+
+#[test]
+fn what_failed_before_a_call_that_was_accepted_at_its_end_is_read_after_a_crash() {
+    check(
+        "
+        0 r register f attempts=2 -> open F, r: registered
+        0 a invoke f key=k -> dispatch a#1 to F for 1000 key=k
+        1 answer a#1 fail -> note retry a#1 FAILED, dispatch a#2 to F for 999
+        2 answer a#2 ok -> note 0+1 of 2 ms, a: success a
+        3 b enqueue f key=k -> b: accepted a
+        4 crash -> open F
+        5 g get a -> g: a success attempt=2 output=null last=FAILED created=0 dispatched=1 finished=2
+        ",
+    );
+}
+
+#[test]
+fn an_attempt_that_was_not_run_counts_once_after_a_crash() {
+    check(
+        "
+        0 r register f backend attempts=2 -> provision f
+        0 provisioned f ok A -> open A, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to A for 1000
+        1 answer a#1 fail -> note retry a#1 FAILED, dispatch a#2 to A for 1000
+        2 answer a#2 refused -> note not run a#2
+        102 turn -> dispatch a#2 to A for 1000
+        103 crash -> provision f
+        104 provisioned f ok A -> open A, dispatch a#3 to A for 1000
+        105 answer a#3 fail -> note 1+1 of 105 ms
+        ",
+    );
+}
+
+#[test]
+fn an_attempt_whose_failure_was_not_written_down_does_not_count_after_a_crash() {
+    check(
+        "
+        0 r register f attempts=2 -> open F, r: registered
+        0 store waits
+        0 a enqueue f -> write accepted a of f
+        1 store safe -> a: accepted a, dispatch a#1 to F for 1000, write attempted a#1
+        2 answer a#1 fail after=50 -> note retry a#1 FAILED, write requeued a FAILED
+        3 store refuses
+        52 turn -> dispatch a#2 to F for 1000, write attempted a#2
+        53 store safe
+        54 crash -> open F, write started 1
+        55 store safe -> dispatch a#3 to F for 1000, write attempted a#3
+        56 answer a#3 fail -> note retry a#3 FAILED, write requeued a FAILED
+        57 store safe -> dispatch a#4 to F for 1000, write attempted a#4
+        ",
+    );
+}
+
+#[test]
+fn records_behind_an_end_change_nothing_and_what_ended_well_has_no_payload() {
+    let (id, function) = (ExecutionId::new([1; 16], 0), Name::new("f").expect("valid"));
+    let failure = || Failure::new("FAILED", "It failed");
+    let end = |result| End { result, dispatched_ms: 0, finished_ms: 1, cold_start: false, init_ms: None };
+    let spec = FunctionSpec {
+        name: function,
+        policy: Policy::default(),
+        target: Target::Local,
+        scaling: None,
+        document: Bytes::new(),
+    };
+    let accepted = Record::Accepted {
+        id,
+        function,
+        created_ms: 0,
+        payload: Payload::json("a body"),
+        extra: None,
+        callback_url: None,
+    };
+    for (dead, kept) in [(false, 0), (true, 6)] {
+        let result = match dead {
+            true => EndResult::Failed(Box::new(failure())),
+            false => EndResult::Output(Output::null()),
+        };
+        let mut recovery = Recovery::default();
+        assert_eq!((recovery.functions(), recovery.executions()), (0, 0));
+        for record in [
+            Record::Registered { spec: Box::new(spec.clone()) },
+            accepted.clone(),
+            Record::Attempted { id, attempt: 1 },
+            Record::Ended { id, end: Box::new(end(result)), dead },
+            // Left over of an attempt that was given up.
+            Record::Attempted { id, attempt: 9 },
+            Record::Requeued { id, failure: failure() },
+        ] {
+            recovery.apply(record);
+        }
+        assert_eq!((recovery.functions(), recovery.executions()), (1, 1));
+        let stored = recovery.into_stored().find_map(|stored| match stored {
+            Stored::Execution(execution) => Some(execution),
+            _ => None,
+        });
+        let stored = stored.expect("it is kept");
+        assert_eq!((stored.attempt, stored.is_interrupted, stored.last_failure), (1, false, None));
+        assert_eq!((stored.dead, stored.payload.bytes()), (dead, kept));
+    }
 }

@@ -282,3 +282,21 @@ fn replicas_that_went_away_while_a_registration_was_written_down_are_not_called(
         ",
     );
 }
+
+#[test]
+fn specs_have_room_up_to_their_bound_and_not_beyond() {
+    check(
+        "
+        limits specs=4
+        0 r register f -> open F, r: registered
+        0 s register g -> open G, s: registered
+        0 t register h -> t: refused Overloaded specs of all functions, limits.specs-bytes retry=1
+        ",
+    );
+    check(
+        "
+        limits specs=1
+        0 r register f -> r: refused Overloaded specs of all functions, limits.specs-bytes retry=1
+        ",
+    );
+}

@@ -147,7 +147,7 @@ fn functions_are_there_and_their_instances_are_started_again() {
         1 t scale f 2
         2 provisioned f broken -> note f not reconciled: broken, scale f 2
         3 scaled f gone -> t: refused Backend gone
-        5002 turn -> b: timeout b queue 1000, provision f
+        5002 turn -> b: timeout b instance 1000, provision f
         5003 provisioned f ok q -> open q, dispatch a#2 to q for 1000
         5003 g replicas f -> g: replicas 1/1
         5004 x remove f -> teardown f

@@ -237,3 +237,27 @@ fn callers_that_come_and_go_with_a_key_leave_nothing() {
     script.push_str("show totals -> functions=1 executions=1 attempts=1 timers=3 keys=1");
     check(&script);
 }
+
+#[test]
+fn a_kind_gives_way_when_it_has_more_than_half_of_the_bytes() {
+    check(
+        "
+        limits retained=16
+        0 r register f -> open F, r: registered
+        0 a invoke f -> dispatch a#1 to F for 1000
+        1 answer a#1 ok -> note 0+1 of 1 ms, a: success a
+        1 b invoke f -> dispatch b#1 to F for 1000
+        2 answer b#1 ok -> note 0+1 of 1 ms, b: success b
+        2 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
+        3 answer c#1 ok -> note 0+1 of 1 ms
+        3 d enqueue f -> d: accepted d, dispatch d#1 to F for 1000
+        4 answer d#1 ok -> note 0+1 of 1 ms
+        4 e enqueue f -> e: accepted e, dispatch e#1 to F for 1000
+        5 answer e#1 ok -> note 0+1 of 1 ms
+        6 g get a -> g: a success attempt=1 output=null created=0 dispatched=0 finished=1
+        6 g get b -> g: b success attempt=1 output=null created=1 dispatched=1 finished=2
+        6 g get c -> g: refused ExecutionNotFound
+        6 g get d -> g: d success attempt=1 output=null created=3 dispatched=3 finished=4
+        ",
+    );
+}

@@ -192,7 +192,7 @@ fn callers_wait_for_the_first_replica_up_to_their_deadline() {
         2 a invoke f timeout=100 -> scale f 1
         2 b invoke f timeout=200
         3 scaled f 1
-        102 turn -> a: timeout a queue 100
+        102 turn -> a: timeout a instance 100
         150 endpoints f 1 p -> open p, dispatch b#1 to p for 52
         ",
     );
@@ -271,7 +271,7 @@ fn without_the_autoscaler_nothing_moves() {
         1 provisioned f ok -> r: registered
         2 a invoke f timeout=50
         3 s scaling f -> s: scaling none slots=2
-        52 turn -> a: timeout a queue 50
+        52 turn -> a: timeout a instance 50
         60 r register g -> open G, r: registered
         60 s scaling g -> s: refused NotScalable
         60 s scaling h -> s: refused FunctionNotFound
@@ -297,4 +297,71 @@ fn slots_of_a_function_that_is_not_managed_any_more_are_those_that_were_asked_fo
             "
         ));
     }
+}
+
+#[test]
+fn replicas_follow_dispatches_per_second_since_the_last_decision() {
+    let all = |line: &dyn Fn(u32) -> String| (0..8).map(line).collect::<Vec<_>>().join("\n");
+    let calls = all(&|caller| format!("2100 c{caller} invoke f -> dispatch c{caller}#1 to p for 9000"));
+    check(&format!(
+        "
+        0 autoscaler poll=2000 up=0 down=0
+        0 r register f backend min=1 max=9 rps=2 slots=20 timeout=9000 -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        100 a invoke f -> dispatch a#1 to p for 9000
+        2000 turn
+        {calls}
+        4000 turn -> scale f 2
+        4001 scaled f 2
+        6000 turn -> scale f 1
+        6001 scaled f 1
+        8000 turn
+        8001 s scaling f -> s: scaling hold 1/1 slots=20
+        "
+    ));
+}
+
+#[test]
+fn attempts_per_replica_follow_the_load() {
+    let all = |line: &dyn Fn(u32) -> String| (0..8).map(line).collect::<Vec<_>>().join("\n");
+    let calls = all(&|caller| {
+        let dispatched =
+            if caller < 4 { format!(" -> dispatch c{caller}#1 to p for 90000") } else { String::new() };
+        format!("3100 c{caller} invoke f{dispatched}")
+    });
+    check(&format!(
+        "
+        0 autoscaler poll=1000
+        0 r register f backend min=1 max=1 target=2 adaptive=3 slots=9 timeout=90000 -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        1000 turn
+        1001 s scaling f -> s: scaling hold 1/1 slots=3
+        1100 a invoke f -> dispatch a#1 to p for 90000
+        2000 turn
+        2001 s scaling f -> s: scaling hold 1/1 slots=4
+        3000 turn
+        3001 s scaling f -> s: scaling hold 1/1 slots=5
+        {calls}
+        4000 turn
+        4001 s scaling f -> s: scaling hold 1/1 slots=4
+        "
+    ));
+    check(
+        "
+        0 autoscaler poll=1000 up=0 down=60000
+        0 r register f backend min=1 max=3 target=2 adaptive=3 slots=99 timeout=90000 -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        1 a invoke f -> dispatch a#1 to p for 90000
+        1 b invoke f -> dispatch b#1 to p for 90000
+        1 c invoke f -> dispatch c#1 to p for 90000
+        1 d invoke f
+        1 e invoke f
+        1 g invoke f
+        1000 turn -> scale f 2
+        1001 scaled f 2
+        1001 endpoints f 2 p q -> open q, dispatch d#1 to q for 89000, dispatch e#1 to q for 89000, dispatch g#1 to q for 89000
+        2000 turn
+        2001 s scaling f -> s: scaling down_cooldown 2/2 slots=6
+        ",
+    );
 }

@@ -283,3 +283,35 @@ fn refused_callers_are_spread_over_the_seconds_that_the_queue_needs() {
         ",
     );
 }
+
+#[test]
+fn waits_for_a_slot_begin_when_an_address_is_tried_again() {
+    check(
+        "
+        0 sync queue-wait=50
+        0 r register f backend slots=1 -> provision f
+        0 provisioned f ok A -> open A, r: registered
+        1 a invoke f -> note sync 0 ms, dispatch a#1 to A for 1000
+        2 answer a#1 refused -> note not run a#1
+        3 b invoke f
+        102 turn -> note sync 100 ms, dispatch a#1 to A for 899
+        151 turn
+        152 turn -> b: refused SyncQueue timeout depth=1 wait=1 retry=1
+        ",
+    );
+}
+
+#[test]
+fn who_finds_the_queue_full_is_told_how_long_it_takes() {
+    check(
+        "
+        0 sync retry=1
+        0 r register f slots=1 queue=1 timeout=100000 -> open F, r: registered
+        0 a invoke f -> note sync 0 ms, dispatch a#1 to F for 100000
+        4000 answer a#1 ok -> note 0+4000 of 4000 ms, a: success a
+        4000 b invoke f -> note sync 0 ms, dispatch b#1 to F for 100000
+        4001 c invoke f
+        4002 d invoke f -> d: refused QueueFull depth=1 wait=8000 retry=4
+        ",
+    );
+}

@@ -12,6 +12,7 @@ pub mod delivery;
 mod descriptors;
 pub mod dispatch;
 pub mod durable;
+mod environment;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;

@@ -11,6 +11,7 @@ use nanofaas_web::client::{Bounds, Client, Response};
 use serde_json::Value;
 
 use super::{Target, contexts, failure::Failure, json::shorten, output::Output};
+use crate::environment;
 
 /// Time for anything but an invocation. Registering waits for images and first instances.
 pub(super) const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(120);
@@ -52,8 +53,7 @@ fn with_contexts<T>(
     target: &Target,
     find: impl FnOnce(&contexts::Wanted<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let path = contexts::file_path(&environment).unwrap_or_default();
+    let path = contexts::file_path(&environment::var).unwrap_or_default();
     let text = contexts::text(&path)?;
     let name = path.display().to_string();
     find(&contexts::Wanted {
@@ -61,7 +61,7 @@ fn with_contexts<T>(
         context: target.context.as_deref(),
         headers: &target.header,
         cacert: target.cacert.as_deref(),
-        environment: &environment,
+        environment: &environment::var,
         file: text.as_deref().map(|text| (name.as_str(), text)),
     })
 }

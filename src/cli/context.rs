@@ -19,6 +19,7 @@ use super::{
     failure::Failure,
     output::{self, Cell, Look, Output},
 };
+use crate::environment;
 
 /// What can be done with contexts.
 #[derive(Subcommand)]
@@ -182,7 +183,7 @@ impl Set {
 
 impl Book {
     fn read() -> Result<Book, Failure> {
-        let Some(path) = contexts::file_path(&|name| std::env::var(name).ok()) else {
+        let Some(path) = contexts::file_path(&environment::var) else {
             return Err(Failure::Connection(
                 "contexts are kept in the home directory, and HOME is not set".to_owned(),
             ));

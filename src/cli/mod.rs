@@ -37,8 +37,9 @@ use clap::{Args, Parser, Subcommand};
 use self::{
     client::Session,
     failure::Failure,
-    output::{Format, Output},
+    output::{Format, Output, note},
 };
+use crate::environment::{self, HideError};
 
 /// Functions as a service: one binary, one command to a running function.
 #[derive(Parser)]
@@ -172,6 +173,13 @@ enum Command {
     Completions(completions::Completions),
 }
 
+impl Command {
+    /// Whether functions run below this process.
+    fn runs_functions(&self) -> bool {
+        matches!(self, Command::Serve(_) | Command::Dev(_) | Command::Demo(_))
+    }
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -187,6 +195,9 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { before, command } = arguments;
+    if command.runs_functions() {
+        hide_environment()?;
+    }
     match command {
         Command::Serve(serve) => before.nothing_for("serve").and_then(|()| serve.run()),
         Command::Dev(dev) => before.nothing_for("dev").and_then(|()| dev.run()),
@@ -282,6 +293,18 @@ impl Target {
             ("--cacert", self.cacert.is_some()),
         ];
         refuse_given(&given, command)
+    }
+}
+
+/// Puts the environment out of reach of functions. Where that cannot be, the command goes on all the same.
+fn hide_environment() -> Result<(), Failure> {
+    match environment::hide() {
+        Ok(()) => Ok(()),
+        Err(error @ HideError::Exposed(_)) => {
+            note(&format!("warning: {error}"));
+            Ok(())
+        }
+        Err(error @ HideError::Lost(_)) => Err(Failure::Failed(error.to_string())),
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::json::shorten;
+use crate::environment;
 
 /// Least width of a column that is cut to fit.
 const CUT_MIN: usize = 8;
@@ -119,7 +120,7 @@ impl Table {
 impl Output {
     /// Standard output.
     pub(super) fn stdout(format: Format) -> Output {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let wanted = environment::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let columns = columns(&io::stdout());
         Output { format, colour: wanted && io::stdout().is_terminal(), columns }
     }

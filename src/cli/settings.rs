@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use clap::Args;
 
 use super::{failure::Failure, output::note};
-use crate::config::{Base, Flag, Loaded, Origin, Problem, Problems, Sources, load};
+use crate::{
+    config::{Base, Flag, Loaded, Origin, Problem, Problems, Sources, load},
+    environment,
+};
 
 /// Options that set the server's configuration.
 #[derive(Args)]
@@ -40,11 +43,11 @@ impl Settings {
         let file = self.file(&mut problems);
         let flags = self.flags(&mut problems);
         // A variable that is not UTF-8 is none of ours.
-        let environment: BTreeMap<String, String> = std::env::vars_os()
+        let variables: BTreeMap<String, String> = environment::vars()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-        match load(&Sources { base, file, environment: &environment, flags: &flags }) {
+        match load(&Sources { base, file, environment: &variables, flags: &flags }) {
             Ok(loaded) if problems.is_empty() => {
                 loaded.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
                 Ok(loaded)

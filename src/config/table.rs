@@ -12,6 +12,7 @@ use super::{
     state_dir,
     value::{Backend, Placement, PullPolicy, Secret},
 };
+use crate::environment;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const KIB: u64 = 1 << 10;
@@ -38,7 +39,7 @@ settings! {
         /// Whether a worker serves connections and its shard on one thread.
         placement: Placement = Placement::Colocated;
         /// Where durable state lives.
-        data_dir: PathBuf = state_dir(|name| std::env::var(name).ok());
+        data_dir: PathBuf = state_dir(environment::var);
         /// Keeps everything in memory; nothing survives a restart.
         ephemeral: bool = false;
     }

@@ -18,12 +18,14 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+use crate::environment;
+
 /// Variable with the filter.
 const VARIABLE: &str = "NANOFAAS_LOG";
 
 /// Starts logging. A second call changes nothing.
 pub fn init() {
-    let wanted = std::env::var(VARIABLE).unwrap_or_default();
+    let wanted = environment::var(VARIABLE).unwrap_or_default();
     let wanted = if wanted.trim().is_empty() { "info".to_owned() } else { wanted };
     let (filter, mistake) = match EnvFilter::try_new(&wanted) {
         Ok(filter) => (filter, None),
@@ -31,7 +33,7 @@ pub fn init() {
     };
     let registry = tracing_subscriber::registry().with(filter);
     let started = if std::io::stderr().is_terminal() {
-        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour = environment::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let text = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
         registry.with(text.map_event_format(|others| Format { others, shape: Shape::Text })).try_init()
     } else {

@@ -22,6 +22,7 @@ mod disconnects;
 mod drain;
 mod durability;
 mod endpoints;
+mod environment;
 mod errors;
 mod functions;
 mod handover;

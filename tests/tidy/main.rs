@@ -227,6 +227,21 @@ fn libraries_keep_to_their_folders() {
     }
 }
 
+/// Invariant 15: what a server hides from its functions is not in its environment any more.
+#[test]
+fn the_environment_is_read_in_one_place() {
+    let sources = sources();
+    let allowed = |path: &str| {
+        path.starts_with("src/environment")
+            // The watchdog has an environment of its own, and the process backend passes on what is not hidden.
+            || path.starts_with("crates/watchdog/")
+            || path == "src/backends/process/watchdog.rs"
+            || path.starts_with("loadtest/")
+    };
+    let words = ["env::var", "env::var_os", "env::vars", "env::vars_os"];
+    assert_none("std's view of the environment, which lacks what is hidden", uses(&sources, &words, allowed));
+}
+
 /// Invariant 5: one `match` maps errors to HTTP; nobody else chooses the status of an error.
 #[test]
 fn errors_become_http_in_one_place() {

@@ -204,6 +204,7 @@ fn command(spec: &FunctionSpec, context: &Context, runtime_port: Option<u16>) ->
         ready_timeout: context.ready_timeout,
     };
     let mut command = context.binary.command();
+    // Of what is in `/proc` anyway, not of what the server hides.
     command.env_clear().envs(environment(spec, std::env::vars_os(), &injected));
     if let Some(directory) = &spec.working_dir {
         command.current_dir(directory);

@@ -9,7 +9,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{process::Command, time::timeout};
 
-use crate::cli::{failure::Failure, output::note, payload::file_name};
+use crate::{
+    cli::{failure::Failure, output::note, payload::file_name},
+    environment,
+};
 
 /// Place of the examples inside the repository.
 const PLACE: &str = "examples/functions";
@@ -74,7 +77,7 @@ impl Example {
         let started = Instant::now();
         let mut command = Command::new("bash");
         command.arg(script).current_dir(&self.folder).stdin(Stdio::null()).process_group(0);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(environment::vars()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| format!("cannot run build.sh: {error}"))?;
         let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
         let output = timeout(BUILD_TIMEOUT, child.wait_with_output()).await;

@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     cli::{failure::Failure, output::note},
+    environment,
     signals::Signals,
 };
 
@@ -56,11 +57,12 @@ impl Server {
             .arg(format!("--end-with={}", std::process::id()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .envs(environment::vars())
             .kill_on_drop(true)
             // Ctrl-C on a terminal goes to the whole group; the server gets its one signal from us, because a
             // second one would end it without draining.
             .process_group(0);
-        if std::env::var_os("NANOFAAS_LOG").is_none() {
+        if environment::var_os("NANOFAAS_LOG").is_none() {
             command.env("NANOFAAS_LOG", "warn");
         }
         let child = command.spawn().map_err(failed)?;

@@ -8,7 +8,7 @@ mod conformance;
 mod process;
 mod rig;
 #[allow(dead_code, reason = "shared with the tests of the watchdog")]
-#[path = "../../crates/watchdog/tests/it/suite/support.rs"]
+#[path = "../../crates/watchdog/tests/watchdog/suite/support.rs"]
 mod support;
 
 /// The watchdog that `support` would start by itself.

@@ -110,7 +110,7 @@ fn replicas_run_under_the_small_watchdog_when_it_lies_beside_the_server() {
     folder.link(&small(), "nanofaas-watchdog");
     let server = folder.server();
     std::fs::remove_file(folder.0.join("nanofaas-watchdog")).unwrap();
-    assert_eq!(binary(&server), "nanofaas-watchdog", "also when it was deleted since");
+    assert_eq!(binary(&server), "nanofaas-watchdog", "deleted since (if it is an older one: `cargo build`)");
 }
 
 /// A folder that servers are started from, removed when dropped.

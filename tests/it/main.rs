@@ -40,7 +40,7 @@ mod runtime_config;
 mod stress;
 mod support;
 mod sync_queue;
-#[path = "../../crates/watchdog/tests/it/suite/mod.rs"]
+#[path = "../../crates/watchdog/tests/watchdog/suite/mod.rs"]
 mod watchdog;
 
 /// The command that the tests of the watchdog are about. The binary of its own has the same tests.

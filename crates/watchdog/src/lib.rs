@@ -9,7 +9,6 @@
 //! - [`options`] the environment; [`launcher`], [`program`], [`descendants`], [`output`] processes and their streams
 //! - [`stdio`], [`mod@file`] one process per call; [`http`], [`proxy`] one process for all
 //! - [`warm`], [`server`], [`metrics`] serving calls; [`one_shot`], [`callback`] a single execution
-//!
 //! - [`log`], [`function_log`] what is written to standard error
 //!
 //! Everything runs on the main thread, without locks. Programs must be started there too.

@@ -1,9 +1,12 @@
 //! The server's end of its store: opened before anything else, read while readiness says how far that is, closed last.
 
+pub mod functions;
+
 use std::{io, sync::Arc, time::Duration};
 
 use shard_runtime::Fabric;
 
+use self::functions::ApiFunctions;
 use crate::{
     config::Config,
     host::ShardHost,
@@ -40,10 +43,10 @@ impl Durable {
         if config.ephemeral {
             return Ok(None);
         }
-        let directory = recovery::take(&config.data_dir)?;
+        let directory = recovery::take(&config.data_dir, &ApiFunctions)?;
         let shards = Arc::clone(fabric);
         let report = Arc::new(move |shard, input| shards.post(shard, input));
-        let writer = Writer::new(fabric.shards(), report);
+        let writer = Writer::new(fabric.shards(), report, &ApiFunctions);
         Ok(Some(Arc::new(Durable { directory, writer, progress: Arc::default() })))
     }
 

@@ -15,7 +15,9 @@ use crate::{
         spec::{FunctionSpec, Registration},
     },
     config::{Base, Sources, load},
-    dispatch, http, store,
+    dispatch,
+    durable::functions::ApiFunctions,
+    http, store,
 };
 
 /// A reader and what must hold of it. The error says what does not.
@@ -28,7 +30,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("envelope", envelope),
     ("frames", store::fuzz_frames),
     ("function", function),
-    ("record", store::fuzz_record),
+    ("record", record),
     ("response", dispatch::fuzz_response),
     ("route", http::fuzz_route),
 ];
@@ -93,6 +95,11 @@ fn function(bytes: &[u8]) -> Result<(), String> {
         Ok(other) if other == spec => Ok(()),
         other => Err(format!("{spec:?} becomes {other:?}")),
     }
+}
+
+/// What is read as a record of the log.
+fn record(bytes: &[u8]) -> Result<(), String> {
+    store::fuzz_record(&ApiFunctions, bytes)
 }
 
 /// A configuration is valid, or something is said about it.

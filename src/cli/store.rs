@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::Base,
+    durable::functions::ApiFunctions,
     store::{
         StoreError,
         inspect::{Fault, Inspection},
@@ -55,7 +56,7 @@ impl Command {
 impl Place {
     fn open(&self) -> Result<Inspection, Failure> {
         let loaded = self.settings.load(if self.dev { Base::Dev } else { Base::Serve })?;
-        Ok(Inspection::open(&loaded.config.data_dir)?)
+        Ok(Inspection::open(&loaded.config.data_dir, &ApiFunctions)?)
     }
 }
 

@@ -1,23 +1,30 @@
-//! Records as bytes: version 1 of the store's format.
+//! Records as bytes.
 //!
 //! A record is its length (4 bytes), its kind (1 byte), its key (the 16 bytes of an execution's id, or a function's
 //! name; none when it concerns the server) and what belongs to the kind. Numbers are little endian; texts and bodies have their length (4 bytes) in
-//! front; what may be absent has a byte 0 or 1 in front. A function is stored as the document that clients read,
-//! which says everything about it but one number.
+//! front; what may be absent has a byte 0 or 1 in front. A function is JSON (`function`).
 //!
-//! Whatever changes here needs another [`super::directory::FORMAT`].
+//! The bytes of a kind never change: `tests/fixtures/records` has them, of each format. What has to be said in another way is
+//! another kind, and the one before is read for ever. A kind or a value that is not known here was written by a newer version,
+//! for a frame is what was written, by its checksum: the store is not opened, and nothing of it is called corrupt. Compaction
+//! copies records as they are.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use shard_core::{
-    Delivery, DeliveryStatus, ExecutionId, Failure, Name, Output, OutputKind, Payload, Record,
+    Delivery, DeliveryStatus, ExecutionId, Failure, FunctionSpec, Name, Output, OutputKind, Payload, Record,
     answer::Stage,
     input::{Extra, Idempotency},
     journal::{End, EndResult},
 };
 
-use crate::api::spec::{FunctionSpec, default_max_retries};
+use Unreadable::{Broken, Newer};
+
+use super::{
+    function::{Function, Functions},
+    unreadable::Unreadable,
+};
 
 /// Kinds of records, by their byte.
 pub(super) mod kind {
@@ -56,18 +63,65 @@ impl Subject {
     }
 }
 
-/// Appends a record with its length. A record of more than 4 GiB cannot come up: requests and answers are bounded.
-pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
+type Reading<T> = Result<T, Unreadable>;
+
+/// Turns records into bytes and back.
+#[derive(Clone, Copy)]
+pub(super) struct Codec {
+    functions: &'static dyn Functions,
+}
+
+impl Codec {
+    pub(super) fn new(functions: &'static dyn Functions) -> Codec {
+        Codec { functions }
+    }
+
+    /// Appends a record with its length. `false`: it is about a function that cannot be written down, and nothing was appended.
+    #[must_use]
+    pub(super) fn encode(self, record: &Record, out: &mut Vec<u8>) -> bool {
+        let (Record::Registered { spec } | Record::Reinstated { spec }) = record else {
+            append(record, &[], out);
+            return true;
+        };
+        let function = self.functions.to_disk(spec).map(|function| function.to_bytes());
+        function.inspect(|function| append(record, function, out)).is_some()
+    }
+
+    /// Reads a record without its length.
+    pub(super) fn decode(self, record: &[u8]) -> Reading<Record> {
+        let mut reader = Reader(record);
+        let kind = reader.byte()?;
+        let record = match reader.subject(kind)? {
+            Subject::Function(name) => match kind {
+                kind::REGISTERED => Record::Registered { spec: self.spec(&mut reader)? },
+                kind::REINSTATED => Record::Reinstated { spec: self.spec(&mut reader)? },
+                _ => Record::Removed { name },
+            },
+            Subject::Execution(id) => reader.of_execution(kind, id)?,
+            Subject::Server => Record::Started { start: reader.number()? },
+        };
+        // A kind never becomes longer.
+        if reader.0.is_empty() { Ok(record) } else { Err(Broken) }
+    }
+
+    fn spec(self, reader: &mut Reader) -> Reading<Box<FunctionSpec>> {
+        let function = Function::from_bytes(reader.bytes()?)?;
+        self.functions.to_core(function).map(Box::new).ok_or(Broken)
+    }
+}
+
+/// A record of more than 4 GiB cannot come up: requests and answers are bounded.
+fn append(record: &Record, function_bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.extend([0; 4]);
     match record {
         Record::Registered { spec } => {
             function(out, kind::REGISTERED, &spec.name);
-            put_spec(out, spec);
+            bytes(out, function_bytes);
         }
         Record::Reinstated { spec } => {
             function(out, kind::REINSTATED, &spec.name);
-            put_spec(out, spec);
+            bytes(out, function_bytes);
         }
         Record::Removed { name } => function(out, kind::REMOVED, name),
         Record::Accepted { id, function, created_ms, payload, extra, callback_url } => {
@@ -134,51 +188,23 @@ pub(super) fn split(mut rest: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
 }
 
 /// What a record without its length is about, and of which kind it is.
-pub(super) fn subject(record: &[u8]) -> Option<(u8, Subject)> {
+pub(super) fn subject(record: &[u8]) -> Reading<(u8, Subject)> {
     let mut reader = Reader(record);
     let kind = reader.byte()?;
-    Some((kind, reader.subject(kind)?))
+    Ok((kind, reader.subject(kind)?))
 }
 
 /// The function of an execution, from the record of its acceptance.
 pub(super) fn function_of(record: &[u8]) -> Option<Name> {
     let mut reader = Reader(record);
-    let kind = reader.byte()?;
-    reader.subject(kind)?;
-    Name::new(reader.text()?)
-}
-
-/// Reads a record without its length. `None`: it is none that this version writes.
-pub(super) fn decode(record: &[u8]) -> Option<Record> {
-    let mut reader = Reader(record);
-    let kind = reader.byte()?;
-    let record = match reader.subject(kind)? {
-        Subject::Function(name) => match kind {
-            kind::REGISTERED => Record::Registered { spec: reader.spec()? },
-            kind::REINSTATED => Record::Reinstated { spec: reader.spec()? },
-            _ => Record::Removed { name },
-        },
-        Subject::Execution(id) => reader.of_execution(kind, id)?,
-        Subject::Server => Record::Started { start: reader.number()? },
-    };
-    reader.0.is_empty().then_some(record)
+    let kind = reader.byte().ok()?;
+    reader.subject(kind).ok()?;
+    reader.name().ok()
 }
 
 fn function(out: &mut Vec<u8>, kind: u8, name: &Name) {
     out.push(kind);
     text(out, name.as_str());
-}
-
-/// The document that clients read. What it does not say is added to it as one more member: the attempts of accepted calls
-/// of a function that names none, unless they are what every reader assumes.
-fn put_spec(out: &mut Vec<u8>, spec: &shard_core::FunctionSpec) {
-    let attempts = spec.policy.attempts_max;
-    match spec.document.strip_suffix(b"}") {
-        Some(open) if spec.policy.sync_attempts_max == 1 && attempts != default_max_retries() => {
-            bytes(out, &[open, format!(r#","defaultMaxRetries":{attempts}}}"#).as_bytes()].concat());
-        }
-        _ => bytes(out, &spec.document),
-    }
 }
 
 fn execution(out: &mut Vec<u8>, kind: u8, id: ExecutionId) {
@@ -280,85 +306,96 @@ fn status_code(status: DeliveryStatus) -> u8 {
     }
 }
 
-/// Bytes that are left to read. Every method takes what it reads off the front; `None` when that is not there.
+/// By their bytes.
+const STAGES: [Stage; 4] = [Stage::Queue, Stage::Instance, Stage::Dispatch, Stage::Function];
+/// By their bytes.
+const DELIVERY_STATUSES: [DeliveryStatus; 4] =
+    [DeliveryStatus::Pending, DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Refused];
+
+/// Bytes that are left to read. Every method takes what it reads off the front.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
+    fn take(&mut self, count: usize) -> Reading<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Broken)?;
         self.0 = rest;
-        Some(taken)
+        Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+    fn array<const N: usize>(&mut self) -> Reading<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(Broken)?;
         self.0 = rest;
-        Some(*taken)
+        Ok(*taken)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    fn byte(&mut self) -> Reading<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn flag(&mut self) -> Option<bool> {
+    /// A byte that stands for one of these.
+    fn one_of<T: Clone>(&mut self, what: &str, all: &[T]) -> Reading<T> {
+        let byte = self.byte()?;
+        all.get(usize::from(byte)).cloned().ok_or_else(|| Newer(format!("{what} {byte}")))
+    }
+
+    fn flag(&mut self) -> Reading<bool> {
         match self.byte()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Broken),
         }
     }
 
-    fn small(&mut self) -> Option<u32> {
+    fn small(&mut self) -> Reading<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    fn number(&mut self) -> Reading<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn bytes(&mut self) -> Option<&'a [u8]> {
+    fn bytes(&mut self) -> Reading<&'a [u8]> {
         let length = self.small()? as usize;
         self.take(length)
     }
 
-    fn text(&mut self) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes()?).ok()
+    fn text(&mut self) -> Reading<&'a str> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Broken)
     }
 
-    fn boxed_text(&mut self) -> Option<Box<str>> {
+    fn boxed_text(&mut self) -> Reading<Box<str>> {
         self.text().map(Box::from)
     }
 
-    /// The outer `None`: it cannot be read; the inner one: it is absent.
-    fn option<T>(&mut self, read: impl FnOnce(&mut Reader<'a>) -> Option<T>) -> Option<Option<T>> {
-        if self.flag()? { read(self).map(Some) } else { Some(None) }
+    fn name(&mut self) -> Reading<Name> {
+        Name::new(self.text()?).ok_or(Broken)
     }
 
-    fn subject(&mut self, kind: u8) -> Option<Subject> {
+    fn option<T>(&mut self, read: impl FnOnce(&mut Reader<'a>) -> Reading<T>) -> Reading<Option<T>> {
+        if self.flag()? { read(self).map(Some) } else { Ok(None) }
+    }
+
+    fn subject(&mut self, kind: u8) -> Reading<Subject> {
         match kind {
-            kind::REGISTERED..=kind::REINSTATED => Some(Subject::Function(Name::new(self.text()?)?)),
+            kind::REGISTERED..=kind::REINSTATED => self.name().map(Subject::Function),
             kind::ACCEPTED..=kind::KEPT => {
                 let bytes: [u8; 16] = self.array()?;
                 let owner_hash = u16::from_be_bytes([bytes[14], bytes[15]]);
                 let id = ExecutionId::new(bytes, owner_hash);
                 // Other bytes than those of an id would become another one.
-                (id.bytes() == bytes).then_some(Subject::Execution(id))
+                if id.bytes() == bytes { Ok(Subject::Execution(id)) } else { Err(Broken) }
             }
-            kind::STARTED => Some(Subject::Server),
-            _ => None,
+            kind::STARTED => Ok(Subject::Server),
+            0 => Err(Broken),
+            _ => Err(Newer(format!("a record of kind {kind}"))),
         }
     }
 
-    fn spec(&mut self) -> Option<Box<shard_core::FunctionSpec>> {
-        let spec = FunctionSpec::from_document(self.bytes()?).ok()?;
-        Some(Box::new(spec.core_spec()))
-    }
-
-    fn of_execution(&mut self, kind: u8, id: ExecutionId) -> Option<Record> {
-        Some(match kind {
+    fn of_execution(&mut self, kind: u8, id: ExecutionId) -> Reading<Record> {
+        Ok(match kind {
             kind::ACCEPTED => Record::Accepted {
                 id,
-                function: Name::new(self.text()?)?,
+                function: self.name()?,
                 created_ms: self.number()?,
                 payload: self.payload()?,
                 extra: self.option(Reader::extra)?.map(Box::new),
@@ -366,7 +403,7 @@ impl<'a> Reader<'a> {
             },
             kind::KEPT => Record::Kept {
                 id,
-                function: Name::new(self.text()?)?,
+                function: self.name()?,
                 created_ms: self.number()?,
                 attempt: self.small()?,
                 payload: self.payload()?,
@@ -380,77 +417,62 @@ impl<'a> Reader<'a> {
             kind::ENDED => Record::Ended { id, end: Box::new(self.end()?), dead: self.flag()? },
             kind::REPLAYED => Record::Replayed { id, at_ms: self.number()? },
             kind::PURGED => Record::Purged { id },
-            kind::DELIVERED => Record::Delivered {
-                id,
-                delivery: Delivery {
-                    status: match self.byte()? {
-                        0 => DeliveryStatus::Pending,
-                        1 => DeliveryStatus::Delivered,
-                        2 => DeliveryStatus::Failed,
-                        3 => DeliveryStatus::Refused,
-                        _ => return None,
-                    },
-                    attempts: self.small()?,
-                    last_error: self.option(Reader::boxed_text)?,
-                },
-            },
+            kind::DELIVERED => {
+                let status = self.one_of("a delivery that stands at", &DELIVERY_STATUSES)?;
+                let (attempts, last_error) = (self.small()?, self.option(Reader::boxed_text)?);
+                Record::Delivered { id, delivery: Delivery { status, attempts, last_error } }
+            }
             kind::FORGOTTEN => Record::Forgotten { id },
-            _ => return None,
+            _ => return Err(Broken),
         })
     }
 
-    fn payload(&mut self) -> Option<Payload> {
-        Some(Payload {
+    fn payload(&mut self) -> Reading<Payload> {
+        Ok(Payload {
             input: Bytes::copy_from_slice(self.bytes()?),
             metadata: self.option(|reader| reader.bytes().map(Bytes::copy_from_slice))?,
             content_type: self.option(Reader::boxed_text)?,
         })
     }
 
-    fn extra(&mut self) -> Option<Extra> {
-        Some(Extra {
+    fn extra(&mut self) -> Reading<Extra> {
+        Ok(Extra {
             trace_id: self.option(Reader::boxed_text)?,
             traceparent: self.option(Reader::boxed_text)?,
             idempotency: self
-                .option(|reader| Some(Idempotency { key: reader.boxed_text()?, digest: reader.array()? }))?,
+                .option(|reader| Ok(Idempotency { key: reader.boxed_text()?, digest: reader.array()? }))?,
             max_age_ms: self.option(Reader::small)?,
             callback_url: None,
         })
     }
 
-    fn output(&mut self) -> Option<Output> {
+    fn output(&mut self) -> Reading<Output> {
         let body = Bytes::copy_from_slice(self.bytes()?);
         let kind = match self.byte()? {
             0 => OutputKind::Json,
             1 => OutputKind::Text,
             2 => OutputKind::Other(self.boxed_text()?),
-            _ => return None,
+            other => return Err(Newer(format!("an output of kind {other}"))),
         };
-        Some(Output { body, kind })
+        Ok(Output { body, kind })
     }
 
-    fn failure(&mut self) -> Option<Failure> {
+    fn failure(&mut self) -> Reading<Failure> {
         let code = Cow::Owned(self.text()?.to_owned());
-        Some(Failure { code, message: self.boxed_text()?, body: self.option(Reader::output)? })
+        Ok(Failure { code, message: self.boxed_text()?, body: self.option(Reader::output)? })
     }
 
-    fn end(&mut self) -> Option<End> {
+    fn end(&mut self) -> Reading<End> {
         let result = match self.byte()? {
             0 => EndResult::Output(self.output()?),
             1 => EndResult::Failed(Box::new(self.failure()?)),
             2 => EndResult::TimedOut {
-                stage: match self.byte()? {
-                    0 => Stage::Queue,
-                    1 => Stage::Instance,
-                    2 => Stage::Dispatch,
-                    3 => Stage::Function,
-                    _ => return None,
-                },
+                stage: self.one_of("a deadline of stage", &STAGES)?,
                 limit_ms: self.small()?,
             },
-            _ => return None,
+            other => return Err(Newer(format!("an end of kind {other}"))),
         };
-        Some(End {
+        Ok(End {
             result,
             dispatched_ms: self.number()?,
             finished_ms: self.number()?,
@@ -462,4 +484,4 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 #[path = "codec_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -192,10 +192,10 @@ fn survey(files: &dyn Files, segments: &[Segment]) -> Result<(Obsolete, Mark), S
     let end = each_record(files, segments, |record| {
         place += 1;
         match codec::subject(record) {
-            Some((kind::FORGOTTEN, Subject::Execution(id))) => {
+            Ok((kind::FORGOTTEN, Subject::Execution(id))) => {
                 obsolete.forgotten.insert(id);
             }
-            Some((_, Subject::Function(name))) => {
+            Ok((_, Subject::Function(name))) => {
                 obsolete.functions.insert(name, place);
             }
             _ => {}
@@ -223,12 +223,12 @@ fn copy(
     each_record(files, segments, |record| {
         place += 1;
         let keep = match codec::subject(record) {
-            Some((_, Subject::Execution(id))) if obsolete.forgotten.contains(&id) => false,
-            Some((kind::ACCEPTED | kind::KEPT, _)) => {
+            Ok((_, Subject::Execution(id))) if obsolete.forgotten.contains(&id) => false,
+            Ok((kind::ACCEPTED | kind::KEPT, _)) => {
                 in_use.extend(codec::function_of(record));
                 true
             }
-            Some((kind, Subject::Function(name))) => {
+            Ok((kind, Subject::Function(name))) => {
                 let counts = obsolete.functions.get(&name) == Some(&place);
                 match kind {
                     // Whatever comes after decides about registration, but not about what ended with a removal.

@@ -8,6 +8,7 @@ use shard_core::{Failure, FunctionSpec, Output, Payload, Policy, Record, Recover
 
 use super::*;
 use crate::store::{
+    codec::tests::codec,
     files::OsFiles,
     head::Head,
     recovery::{self, Progress},
@@ -58,7 +59,7 @@ fn spec(name: Name) -> Box<FunctionSpec> {
 
 /// What it adds up to; an execution's place only by its neighbours.
 fn sum(segments: &[Segment]) -> Vec<String> {
-    let recovered = recovery::read(&OsFiles, segments, 1, &Progress::default()).expect("whole");
+    let recovered = recovery::read(&OsFiles, codec(), segments, 1, &Progress::default()).expect("whole");
     let stored = recovered.into_iter().flat_map(Recovery::into_stored);
     let said = stored.map(|stored| match stored {
         Stored::Start(starts) => format!("started {starts}"),
@@ -94,7 +95,7 @@ fn log(scratch: &Path, records: &[Record], parts: usize) -> (Vec<Segment>, Head)
             .chunks(3)
             .map(|records| {
                 let mut frame = Vec::new();
-                records.iter().for_each(|record| codec::encode(record, &mut frame));
+                records.iter().for_each(|record| assert!(codec().encode(record, &mut frame)));
                 frame
             })
             .collect();

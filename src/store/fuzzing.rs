@@ -6,32 +6,36 @@ use shard_core::{Record, Recovery, Stored};
 
 use super::{
     checksum::Key,
-    codec::{self, kind},
+    codec::{self, Codec, kind},
     files::File,
+    function::Functions,
     segment::{self, FRAME_HEADER_BYTES, Frame, Mark},
     torn::find_header,
 };
 
 /// What is read as a record is the same after it was written again, byte by byte, and may come after any other.
-pub(crate) fn record(bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn record(functions: &'static dyn Functions, bytes: &[u8]) -> Result<(), String> {
+    let codec = Codec::new(functions);
     let mut recovery = Recovery::default();
     let mut written = Vec::new();
     for record in codec::split(bytes) {
         let Some(record) = record else { break };
-        let Some(decoded) = codec::decode(record) else { continue };
-        let Some((kind, _)) = codec::subject(record) else {
+        let Ok(decoded) = codec.decode(record) else { continue };
+        let Ok((kind, _)) = codec::subject(record) else {
             return Err(format!("{decoded:?} is about nothing"));
         };
         if kind == kind::ACCEPTED && codec::function_of(record).is_none() {
             return Err(format!("{decoded:?} is of no function"));
         }
         written.clear();
-        codec::encode(&decoded, &mut written);
+        if !codec.encode(&decoded, &mut written) {
+            return Err(format!("{decoded:?} cannot be written again"));
+        }
         let again = written.get(4..).unwrap_or_default();
-        // A function's document may have been written by another version, in other words.
+        // A function may have been written by another version, in other words.
         let is_same = match decoded {
             Record::Registered { .. } | Record::Reinstated { .. } => {
-                codec::decode(again).as_ref() == Some(&decoded)
+                codec.decode(again).as_ref() == Ok(&decoded)
             }
             _ => again == record,
         };

@@ -6,16 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shard_core::Stored;
+use shard_core::{Recovery, Stored};
 
 use super::{
     StoreError,
     checksum::Key,
-    codec,
+    codec::{self, Codec},
     compaction::{self, Target},
     directory::{self, Directory},
     files::{Files, Reader},
     format1,
+    function::Functions,
     head::{self, Head},
     recovery::{self, Progress},
     segment::{self, Damage, Expected, Frame, Header, Mark, Opened, ReadEnd, Segment, read_frame},
@@ -25,6 +26,7 @@ use super::{
 /// A data directory that is ours while this lives.
 pub struct Inspection {
     directory: Directory,
+    codec: Codec,
     segments: Vec<Segment>,
     /// What is wrong with `HEAD`.
     head_fault: Option<Fault>,
@@ -78,11 +80,11 @@ impl Inspection {
     ///
     /// # Errors
     /// When there is none, it is in use, has another format, or lacks a part of the middle of its log.
-    pub fn open(data_dir: &Path) -> Result<Inspection, StoreError> {
-        Inspection::of(Directory::open(data_dir, false)?)
+    pub fn open(data_dir: &Path, functions: &'static dyn Functions) -> Result<Inspection, StoreError> {
+        Inspection::of(Directory::open(data_dir, false)?, Codec::new(functions))
     }
 
-    pub(super) fn of(directory: Directory) -> Result<Inspection, StoreError> {
+    pub(super) fn of(directory: Directory, codec: Codec) -> Result<Inspection, StoreError> {
         let is_old = directory.format()? < directory::FORMAT;
         let (files, store) = (&*directory.files, &directory.store);
         let mut segments = head::list(files, store)?;
@@ -103,13 +105,13 @@ impl Inspection {
             // Everything else can be looked at.
             head::link(files, store, &mut segments, None)?;
         }
-        Ok(Inspection { directory, segments, head_fault })
+        Ok(Inspection { directory, codec, segments, head_fault })
     }
 
     /// Looks at every frame. The first fault of each file.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// When a file cannot be read, or says what this version does not know.
     pub fn verify(&self) -> Result<Vec<Fault>, StoreError> {
         let mut faults: Vec<Fault> = self.head_fault.iter().cloned().collect();
         for segment in &self.segments {
@@ -120,8 +122,8 @@ impl Inspection {
             }
         }
         if faults.is_empty() {
-            // Frames may be whole and hold what this version does not read.
-            match recovery::read(&*self.directory.files, &self.segments, 1, &Progress::default()) {
+            // Frames may be whole and hold no records.
+            match self.recover(&self.segments) {
                 Err(StoreError::Corrupt { path, offset, what }) => {
                     faults.push(Fault { path, offset, what, is_torn: false });
                 }
@@ -129,6 +131,10 @@ impl Inspection {
             }
         }
         Ok(faults)
+    }
+
+    fn recover(&self, segments: &[Segment]) -> Result<Vec<Recovery>, StoreError> {
+        recovery::read(&*self.directory.files, self.codec, segments, 1, &Progress::default())
     }
 
     /// Counts what is there.
@@ -141,9 +147,8 @@ impl Inspection {
             bytes: self.segments.iter().map(|segment| segment.bytes).sum(),
             ..Stats::default()
         };
-        let recovered =
-            recovery::read(&*self.directory.files, &self.whole_segments()?, 1, &Progress::default())?;
-        for stored in recovered.into_iter().flat_map(shard_core::Recovery::into_stored) {
+        let recovered = self.recover(&self.whole_segments()?)?;
+        for stored in recovered.into_iter().flat_map(Recovery::into_stored) {
             match stored {
                 Stored::Start(_) => {}
                 Stored::Function(_) => stats.functions += 1,

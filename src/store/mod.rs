@@ -4,7 +4,7 @@
 //! once and forgets it. The durable store is one log of segments, written by one thread for all shards: what has
 //! come while one commit was on its way to the disk goes with the next one.
 //!
-//! - `codec`: a record as bytes
+//! - `codec`: a record as bytes; [`function`]: a function in it; `unreadable`: what is neither
 //! - [`files`]: what is asked of a file system
 //! - `segment`, `torn`: the files of the log, and what is wrong with them; `format1`: those of earlier versions; `checksum`
 //! - `head`: which segment is the newest, and where each has to end
@@ -24,6 +24,7 @@ mod compaction;
 mod directory;
 pub mod files;
 mod format1;
+pub mod function;
 mod fuzzing;
 mod head;
 pub mod inspect;
@@ -33,6 +34,7 @@ mod segment;
 #[doc(hidden)]
 pub mod simulation;
 mod torn;
+mod unreadable;
 pub mod writer;
 
 use std::{io, path::PathBuf};
@@ -128,6 +130,20 @@ pub enum StoreError {
         offset: u64,
         /// What is wrong.
         what: &'static str,
+    },
+    /// A part of the log says what this version does not know.
+    #[error(
+        "{} was written by a newer version: {what} at offset {offset} is nothing that this version knows; use that version \
+         again, or another --data-dir",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Where in it the commit is.
+        offset: u64,
+        /// What it says.
+        what: String,
     },
     /// The thread that writes cannot be had.
     #[error("cannot start the thread of the store: {0}")]

@@ -21,12 +21,15 @@ use shard_runtime::{Fabric, Host};
 use tokio::sync::oneshot;
 
 use super::{
-    StoreError, codec,
+    StoreError,
+    codec::{self, Codec},
     directory::{self, Directory},
     files::{Files, Reader},
+    function::Functions,
     head::{self, Head},
     log::{Log, Place},
     segment::{self, Expected, HEADER_BYTES, Header, Mark, ReadEnd, Segment},
+    unreadable::Unreadable,
     writer::Writer,
 };
 
@@ -90,11 +93,13 @@ fn grouped(number: u64) -> String {
 /// A data directory that is ours.
 pub struct Taken {
     directory: Arc<Directory>,
+    codec: Codec,
 }
 
 /// The same, with a log that ends with a whole frame.
 pub struct Opened {
     directory: Arc<Directory>,
+    codec: Codec,
     pub(super) segments: Vec<Segment>,
     /// Where the next one begins.
     pub(super) place: Place,
@@ -104,10 +109,10 @@ pub struct Opened {
 ///
 /// # Errors
 /// When it is in use, cannot be written, or has another format.
-pub fn take(data_dir: &Path) -> Result<Taken, StoreError> {
+pub fn take(data_dir: &Path, functions: &'static dyn Functions) -> Result<Taken, StoreError> {
     let directory = Directory::open(data_dir, true)?;
     directory.format()?;
-    Ok(Taken { directory: Arc::new(directory) })
+    Ok(Taken { directory: Arc::new(directory), codec: Codec::new(functions) })
 }
 
 impl Taken {
@@ -116,12 +121,12 @@ impl Taken {
     /// # Errors
     /// When the log cannot be read, lacks a part, or does not end with a whole frame.
     pub fn open(&self) -> Result<Opened, StoreError> {
-        prepare(Arc::clone(&self.directory))
+        prepare(Arc::clone(&self.directory), self.codec)
     }
 }
 
 /// The same for any directory.
-pub(super) fn prepare(directory: Arc<Directory>) -> Result<Opened, StoreError> {
+pub(super) fn prepare(directory: Arc<Directory>, codec: Codec) -> Result<Opened, StoreError> {
     let is_old = directory.format()? < directory::FORMAT;
     let (files, store) = (&*directory.files, &directory.store);
     let failed = |source| StoreError::Unwritable { data_dir: store.clone(), source };
@@ -149,7 +154,7 @@ pub(super) fn prepare(directory: Arc<Directory>) -> Result<Opened, StoreError> {
     } else if let Some(last) = segments.last_mut() {
         last.expected = Expected::Exactly(end);
     }
-    Ok(Opened { directory: Arc::clone(&directory), segments, place })
+    Ok(Opened { directory: Arc::clone(&directory), codec, segments, place })
 }
 
 /// Cuts off what was being written when the power failed. Returns where the log ends.
@@ -256,7 +261,7 @@ impl Opened {
     /// # Errors
     /// When a segment cannot be read or is corrupt.
     pub fn read(&self, shards: u16, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
-        read(&*self.directory.files, &self.segments, shards, progress)
+        read(&*self.directory.files, self.codec, &self.segments, shards, progress)
     }
 }
 
@@ -270,6 +275,7 @@ struct Run {
 
 pub(super) fn read(
     files: &dyn Files,
+    codec: Codec,
     segments: &[Segment],
     shards: u16,
     progress: &Progress,
@@ -279,16 +285,16 @@ pub(super) fn read(
         let (lanes, folds): (Vec<_>, Vec<_>) = (0..shards.max(1))
             .map(|_| {
                 let (sender, receiver) = bounded::<Run>(RUNS_MAX);
-                (sender, scope.spawn(move || fold(segments, &receiver)))
+                (sender, scope.spawn(move || fold(codec, segments, &receiver)))
             })
             .unzip();
         let mut outcome = Ok(());
         'segments: for (place, segment) in segments.iter().enumerate() {
             let end = segment::read(files, segment, |offset, frame| {
                 progress.read_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
-                let corrupt = || corrupt(segment, offset);
                 let frame = Arc::new(frame);
-                for (lane, records) in lanes.iter().zip(by_owner(&frame, shards).ok_or_else(corrupt)?) {
+                let owned = by_owner(&frame, shards).map_err(|why| why.in_frame(segment, offset))?;
+                for (lane, records) in lanes.iter().zip(owned) {
                     if !records.is_empty() {
                         // A fold that ended has an error to tell.
                         let _ = lane.send(Run { segment: place, offset, frame: Arc::clone(&frame), records });
@@ -316,36 +322,36 @@ pub(super) fn read(
     })
 }
 
-fn corrupt(segment: &Segment, offset: u64) -> StoreError {
-    StoreError::Corrupt { path: segment.path.clone(), offset, what: "a record" }
-}
-
-/// The places of each shard's records in a frame. `None`: something in it is no record.
-fn by_owner(frame: &[u8], shards: u16) -> Option<Vec<Vec<(usize, usize)>>> {
+/// The places of each shard's records in a frame.
+fn by_owner(frame: &[u8], shards: u16) -> Result<Vec<Vec<(usize, usize)>>, Unreadable> {
     let mut all = vec![Vec::new(); usize::from(shards.max(1))];
     let mut at = 0;
     for record in codec::split(frame) {
-        let record = record?;
+        let record = record.ok_or(Unreadable::Broken)?;
         let (_, subject) = codec::subject(record)?;
         let start = at + 4;
         at = start + record.len();
         match subject.owner_hash() {
-            Some(owner_hash) => all.get_mut(usize::from(owner_of(owner_hash, shards)))?.push((start, at)),
+            Some(owner_hash) => {
+                if let Some(owned) = all.get_mut(usize::from(owner_of(owner_hash, shards))) {
+                    owned.push((start, at));
+                }
+            }
             None => all.iter_mut().for_each(|records| records.push((start, at))),
         }
     }
-    (at == frame.len()).then_some(all)
+    if at == frame.len() { Ok(all) } else { Err(Unreadable::Broken) }
 }
 
-fn fold(segments: &[Segment], runs: &Receiver<Run>) -> Result<Recovery, StoreError> {
+fn fold(codec: Codec, segments: &[Segment], runs: &Receiver<Run>) -> Result<Recovery, StoreError> {
     let mut recovery = Recovery::default();
     for run in runs {
         for (start, end) in run.records {
-            let record = run.frame.get(start..end).and_then(codec::decode);
-            match (record, segments.get(run.segment)) {
-                (Some(record), _) => recovery.apply(record),
-                (None, Some(segment)) => return Err(corrupt(segment, run.offset)),
-                (None, None) => {}
+            let bytes = run.frame.get(start..end).unwrap_or_default();
+            match (codec.decode(bytes), segments.get(run.segment)) {
+                (Ok(record), _) => recovery.apply(record),
+                (Err(why), Some(segment)) => return Err(why.in_frame(segment, run.offset)),
+                (Err(_), None) => {}
             }
         }
     }

@@ -11,14 +11,16 @@ use parking_lot::Mutex;
 use shard_core::{ExecutionId, Input, Record};
 
 use super::{
-    Store, StoreError, codec,
-    codec::{Subject, kind},
+    Store, StoreError,
+    codec::{self, Codec, Subject, kind},
     committer::Committer,
     directory::Directory,
     files::Files,
+    function::Functions,
     log::Log,
     recovery,
     segment::{self, ReadEnd},
+    unreadable::Unreadable,
     writer::{ShardStore, Shared},
 };
 
@@ -41,19 +43,20 @@ impl Stepped {
     pub fn open(
         files: Arc<dyn Files>,
         store: PathBuf,
+        functions: &'static dyn Functions,
         shards: u16,
         segment_bytes: u64,
         lane_bytes: usize,
     ) -> Result<(Stepped, Vec<Record>), StoreError> {
+        let codec = Codec::new(functions);
         let directory = Arc::new(Directory::of(files, store));
-        let opened = recovery::prepare(Arc::clone(&directory))?;
+        let opened = recovery::prepare(Arc::clone(&directory), codec)?;
         let mut records = Vec::new();
         for segment in &opened.segments {
-            let corrupt =
-                |offset| StoreError::Corrupt { path: segment.path.clone(), offset, what: "a record" };
             let end = segment::read(&*directory.files, segment, |offset, frame| {
                 for record in codec::split(&frame) {
-                    records.push(record.and_then(codec::decode).ok_or_else(|| corrupt(offset))?);
+                    let record = record.ok_or(Unreadable::Broken).and_then(|record| codec.decode(record));
+                    records.push(record.map_err(|why| why.in_frame(segment, offset))?);
                 }
                 Ok(())
             })?;
@@ -63,7 +66,8 @@ impl Stepped {
         }
         let told: Arc<Mutex<Told>> = Arc::default();
         let tells = Arc::clone(&told);
-        let mut shared = Shared::new(shards, Arc::new(move |shard, input| tells.lock().push((shard, input))));
+        let report = Arc::new(move |shard, input| tells.lock().push((shard, input)));
+        let mut shared = Shared::new(shards, report, codec);
         shared.bounds = (lane_bytes / 2, lane_bytes);
         let shared = Arc::new(shared);
         let mut log = Log::behind(directory, opened.segments, opened.place);
@@ -125,7 +129,7 @@ impl Stepped {
         let mut dropped = Vec::new();
         let mut left = usize::from(loses);
         self.committer.log.compactor.run(|record, obsolete| {
-            if obsolete && let Some((kind::FORGOTTEN, Subject::Execution(id))) = codec::subject(record) {
+            if obsolete && let Ok((kind::FORGOTTEN, Subject::Execution(id))) = codec::subject(record) {
                 dropped.push(id);
             }
             let is_lost = !obsolete && record.first() == Some(&kind::ACCEPTED) && left > 0;

@@ -32,8 +32,9 @@ use shard_core::{Input, Record};
 
 use super::{
     Store, StoreError,
-    codec::{self, kind},
+    codec::{self, Codec, kind},
     committer::Committer,
+    function::Functions,
     is_final,
     log::Log,
 };
@@ -86,6 +87,7 @@ pub(super) struct Shared {
     pub(super) commit: Mutex<Commit>,
     /// There has been no commit for a while.
     pub(super) rests: AtomicBool,
+    codec: Codec,
     /// The thread that writes, once there is a log to write to.
     thread: OnceLock<Thread>,
     trouble: Mutex<Trouble>,
@@ -110,6 +112,24 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// Takes a record, or has it wait beside. `encode` appends it, or nothing.
+    fn take(&mut self, number: u64, is_full: bool, encode: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        if !is_full {
+            let is_taken = encode(&mut self.records);
+            if is_taken {
+                self.through = number;
+            }
+            return is_taken;
+        }
+        let mut encoded = Vec::new();
+        let is_taken = encode(&mut encoded);
+        if is_taken {
+            self.waiting_bytes += encoded.len();
+            self.waiting.push_back((number, encoded));
+        }
+        is_taken
+    }
+
     /// Takes what is in it for a commit; what waits beside it has room then.
     pub(super) fn gather(&mut self, bytes_max: usize, frame: &mut Vec<u8>) {
         frame.extend_from_slice(&self.records);
@@ -179,7 +199,7 @@ struct Trouble {
 }
 
 impl Shared {
-    pub(super) fn new(shards: u16, report: Report) -> Shared {
+    pub(super) fn new(shards: u16, report: Report, codec: Codec) -> Shared {
         Shared {
             lanes: (0..shards).map(|_| Mutex::default()).collect(),
             bounds: (PENDING_BYTES_MAX, BACKLOG_BYTES_MAX),
@@ -191,6 +211,7 @@ impl Shared {
             reading: AtomicBool::new(true),
             commit: Mutex::default(),
             rests: AtomicBool::new(false),
+            codec,
             thread: OnceLock::new(),
             trouble: Mutex::default(),
             report,
@@ -283,8 +304,9 @@ pub struct Writer {
 
 impl Writer {
     /// Takes records; they are written when there is a log.
-    pub fn new(shards: u16, report: Report) -> Writer {
-        Writer { shared: Arc::new(Shared::new(shards, report)), threads: Mutex::default() }
+    pub fn new(shards: u16, report: Report, functions: &'static dyn Functions) -> Writer {
+        let shared = Shared::new(shards, report, Codec::new(functions));
+        Writer { shared: Arc::new(shared), threads: Mutex::default() }
     }
 
     /// Starts writing at the end of a log. A disk that takes nothing at the moment does not keep it from starting: what
@@ -400,16 +422,16 @@ impl Store for ShardStore {
                 | Record::Kept { .. }
                 | Record::Purged { .. }
         );
-        if is_full {
-            let mut encoded = Vec::new();
-            codec::encode(&record, &mut encoded);
-            lane.waiting_bytes += encoded.len();
-            lane.waiting.push_back((number, encoded));
-        } else {
-            codec::encode(&record, &mut lane.records);
-            lane.through = number;
-        }
+        let is_taken = lane.take(number, is_full, |bytes| self.shared.codec.encode(&record, bytes));
         drop(lane);
+        if !is_taken {
+            // The server made its document itself.
+            tracing::error!(
+                number,
+                "a function cannot be written down: its document does not say what it is"
+            );
+            return Some(Input::JournalRefused { number });
+        }
         if before == 0 {
             self.shared.wake();
         }

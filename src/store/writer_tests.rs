@@ -15,6 +15,7 @@ use shard_core::{
 use super::*;
 use crate::store::{
     Store,
+    codec::tests::{Plain, codec},
     directory::Directory,
     files::{File, Files, OsFiles},
     recovery::{self, Progress},
@@ -146,9 +147,9 @@ fn said(input: Input) -> Told {
 fn writer(scratch: &Scratch, disk: &Arc<Disk>) -> (Writer, Receiver<Input>) {
     let files = Arc::new(Held(Arc::clone(disk)));
     let directory = Arc::new(Directory::of(files, scratch.0.clone()));
-    let opened = recovery::prepare(directory).expect("a store");
+    let opened = recovery::prepare(directory, codec()).expect("a store");
     let (sender, receiver) = channel();
-    let writer = Writer::new(1, Arc::new(move |_, input| drop(sender.send(input))));
+    let writer = Writer::new(1, Arc::new(move |_, input| drop(sender.send(input))), &Plain);
     opened.start(&writer).expect("started");
     (writer, receiver)
 }
@@ -207,7 +208,7 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
     writer.stop();
 
     let directory = Arc::new(scratch.directory());
-    let opened = recovery::prepare(directory).expect("whole");
+    let opened = recovery::prepare(directory, codec()).expect("whole");
     let recovered = opened.read(1, &Progress::default()).expect("whole");
     let ids: Vec<ExecutionId> = recovered
         .into_iter()

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use nanofaas::store::simulation::Stepped;
+use nanofaas::{durable::functions::ApiFunctions, store::simulation::Stepped};
 use shard_core::{ExecutionId, FunctionSpec, Input, Name, Payload, Record, Recovery};
 use shard_sim::{
     random::{Random, Stream},
@@ -121,6 +121,7 @@ impl RealStore {
             match Stepped::open(
                 Arc::new(self.files.clone()),
                 path(),
+                &ApiFunctions,
                 self.shards,
                 SEGMENT_BYTES,
                 self.lane_bytes,
@@ -206,8 +207,14 @@ impl RealStore {
                 (format!("{name} is removed"), false)
             }
         };
-        let records = match Stepped::open(Arc::new(copy), path(), self.shards, SEGMENT_BYTES, self.lane_bytes)
-        {
+        let records = match Stepped::open(
+            Arc::new(copy),
+            path(),
+            &ApiFunctions,
+            self.shards,
+            SEGMENT_BYTES,
+            self.lane_bytes,
+        ) {
             Err(_) => return Ok(()),
             Ok((_, records)) => records.into_iter().map(|record| self.original(record)).collect::<Vec<_>>(),
         };

@@ -1,4 +1,5 @@
-//! The description of a function, resolved: what a registration becomes, what clients read back, what backends run.
+//! The description of a function, resolved: what a registration becomes, what clients read back, what backends run. What is
+//! kept of it on disk is a type of the store (`durable::functions`).
 //!
 //! [`parse`] turns a request body into it, with every violation reported at once; `resolved` turns it into what
 //! the core has to know, and `warnings` tells what a registration says in vain. Beside them one file per kind of value
@@ -16,7 +17,6 @@ mod scaling;
 mod warnings;
 
 pub use parse::{QUEUE_SIZE_MAX, Registration, SpecError};
-pub(crate) use resolved::default_max_retries;
 #[cfg(test)]
 pub(crate) use warnings::KNOWN;
 pub use warnings::with_warnings;

@@ -1,4 +1,4 @@
-//! A resolved function on its way out: to clients and the store as a document, to the core as numbers.
+//! A resolved function on its way out: to clients as a document, to the core as numbers.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl FunctionSpec {
         serde_json::to_vec(self).map(|text| Bytes::from(text.into_boxed_slice())).unwrap_or_default()
     }
 
-    /// Reads a [`document`](Self::document) back, for the store and for clients.
+    /// Reads a [`document`](Self::document) back: clients do, and the server what it gave to the core.
     ///
     /// # Errors
     /// When it is not one, with the place.
@@ -110,7 +110,7 @@ fn concurrency_control(control: &super::ConcurrencyControl) -> ConcurrencyContro
 }
 
 /// The default of a server that is not told another one.
-pub(crate) fn default_max_retries() -> u32 {
+pub(super) fn default_max_retries() -> u32 {
     3
 }
 

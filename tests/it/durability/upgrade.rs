@@ -10,9 +10,9 @@ use crate::support::{Client, DataDir, Server};
 /// Whatever is in the store stays, however long ago it was written.
 const FOR_EVER: [&str; 3] = ["executions.ttl=8760h", "executions.payload-ttl=8760h", "idempotency.ttl=8760h"];
 
-/// A store of format 1 with every kind of record in it: see the README beside it.
-fn old() -> (DataDir, Value) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-1");
+/// A store of that format with every kind of record in it: see the README beside it.
+fn old(format: u32) -> (DataDir, Value) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/store-{format}"));
     let expected = fs::read(folder.join("expected.json")).expect("readable");
     (DataDir::copy_of(&folder), serde_json::from_slice(&expected).expect("JSON"))
 }
@@ -23,7 +23,17 @@ fn stats(data: &DataDir) -> Value {
 
 #[test]
 fn a_store_of_format_1_opens_with_everything_in_it() {
-    let (data, expected) = old();
+    opens_with_everything_in_it(1);
+}
+
+#[test]
+fn a_store_of_format_2_that_an_earlier_version_wrote_opens_with_everything_in_it() {
+    opens_with_everything_in_it(2);
+}
+
+#[track_caller]
+fn opens_with_everything_in_it(format: u32) {
+    let (data, expected) = old(format);
     let verified = data.store("verify");
     assert!(verified.status.success(), "{verified:?}");
     let before = stats(&data);
@@ -102,7 +112,7 @@ fn enqueue_again(client: &mut Client, function: &str, key: &str, input: &str) ->
 
 #[test]
 fn an_old_store_that_was_torn_goes_on_and_takes_nothing_from_a_payload() {
-    let (data, _) = old();
+    let (data, _) = old(1);
     let file = data.log_files().pop().expect("a file");
     let bytes = fs::read(&file).expect("readable");
     fs::write(&file, &bytes[..bytes.len() - 5]).expect("writable");
@@ -112,7 +122,7 @@ fn an_old_store_that_was_torn_goes_on_and_takes_nothing_from_a_payload() {
     assert!(data.store("verify").status.success());
 
     // A bit of one in the middle is no torn end.
-    let (data, _) = old();
+    let (data, _) = old(1);
     let file = data.log_files().pop().expect("a file");
     let mut bytes = fs::read(&file).expect("readable");
     let middle = bytes.len() / 2;

@@ -362,6 +362,8 @@ fn attempts_per_replica_follow_the_load() {
         1001 endpoints f 2 p q -> open q, dispatch d#1 to q for 89000, dispatch e#1 to q for 89000, dispatch g#1 to q for 89000
         2000 turn
         2001 s scaling f -> s: scaling down_cooldown 2/2 slots=6
+        7000 turn
+        7001 s scaling f -> s: scaling down_cooldown 2/2 slots=6
         ",
     );
 }

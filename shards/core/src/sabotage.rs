@@ -62,6 +62,8 @@ pub enum Sabotage {
     TurnForgotten,
     /// A retry keeps the time at which the attempt before was sent.
     TimesKept,
+    /// What is tried again is said to be delivered as it was before.
+    DeliveryStays,
     /// Results go to an address that nobody gave.
     DeliveredElsewhere,
     /// What waits is said to run when it is to be cancelled.
@@ -72,7 +74,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 32] = [
+    pub const ALL: [Sabotage; 33] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -102,6 +104,7 @@ impl Sabotage {
         Sabotage::OutputDroppedAtOnce,
         Sabotage::TurnForgotten,
         Sabotage::TimesKept,
+        Sabotage::DeliveryStays,
         Sabotage::DeliveredElsewhere,
         Sabotage::CancelRefused,
         Sabotage::ComesBackAtOnce,

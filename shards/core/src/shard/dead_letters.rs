@@ -185,6 +185,11 @@ impl Shard {
         execution.last_failure = died.shown();
         execution.finished_ms = 0;
         execution.finished_us = 0;
+        if let Some(delivery) = execution.delivery.as_mut()
+            && !self.sabotaged.by(Sabotage::DeliveryStays)
+        {
+            delivery.starts_anew();
+        }
         let old_function = std::mem::replace(&mut execution.function, function_key);
         let live = Live {
             is_tried: execution.attempt > 0,

@@ -16,6 +16,11 @@ impl ResultDelivery {
     pub(crate) fn new(url: Box<str>) -> Box<ResultDelivery> {
         Box::new(ResultDelivery { url, state: pending() })
     }
+
+    /// There is no result yet, or another one than before.
+    pub(super) fn starts_anew(&mut self) {
+        self.state = pending();
+    }
 }
 
 fn pending() -> Delivery {
@@ -27,8 +32,7 @@ impl Shard {
     pub(super) fn deliver(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(delivery) = execution.delivery.as_mut() else { return };
-        // A replay ends a second time, with another result.
-        delivery.state = pending();
+        delivery.starts_anew();
         let url = match self.sabotaged.by(Sabotage::DeliveredElsewhere) {
             true => Box::from("elsewhere"),
             false => delivery.url.clone(),

@@ -77,6 +77,12 @@ impl Status {
             Some(End::TimedOut) => Some(Some(code::TIMEOUT.to_owned())),
             Some(End::Output(_)) | None => None,
         };
+        self.awaits_a_result();
+    }
+
+    /// What was delivered is the result before: there is none yet.
+    fn awaits_a_result(&mut self) {
+        self.delivery = self.delivery.map(|_| DeliveryStatus::Pending);
     }
 
     /// A replay came to nothing: it had ended as before.
@@ -98,6 +104,7 @@ impl Status {
             self.finished_ms = None;
         }
         if goes_on {
+            self.awaits_a_result();
             (self.dispatched_ms, self.finished_ms, self.last_error) = (Some(None), None, None);
         } else if !ended_so {
             (self.dispatched_ms, self.finished_ms, self.last_error) = (None, None, None);

@@ -23,10 +23,27 @@ fn where_a_delivery_stands_is_kept_and_a_replay_is_delivered_again() {
         2 delivered a
         2 g get a -> g: a error attempt=1 error=FAILED created=0 dispatched=0 finished=1 delivery=delivered
         3 x replay f a -> x: accepted a, dispatch a#2 to F for 1000
-        3 g get a -> g: a running attempt=2 last=FAILED created=0 dispatched=3 delivery=delivered
+        3 g get a -> g: a running attempt=2 last=FAILED created=0 dispatched=3 delivery=pending
         4 delivered a
         4 answer a#2 ok -> note 0+1 of 1 ms, deliver a success to u
         5 g get a -> g: a success attempt=2 output=null last=FAILED created=0 dispatched=3 finished=4 delivery=pending
+        ",
+    );
+}
+
+#[test]
+fn what_is_tried_again_reads_as_not_delivered_also_after_a_crash() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f url=u -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms, deliver a error to u
+        2 delivered a
+        3 scheduler off
+        3 x replay f a -> x: accepted a
+        4 g get a -> g: a queued attempt=1 last=FAILED created=0 delivery=pending
+        5 crash -> open F
+        6 g get a -> g: a queued attempt=2 last=FAILED created=0 delivery=pending
         ",
     );
 }

@@ -143,6 +143,22 @@ fn who_joins_is_refused_with_the_record_that_it_joined() {
 }
 
 #[test]
+fn who_brings_an_address_is_refused_with_the_acceptance_that_it_joined() {
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 store waits
+        0 a enqueue f key=k -> write accepted a of f
+        1 b enqueue f key=k url=u -> write accepted a of f
+        2 c enqueue f key=k
+        3 store fails but 1 -> a: refused StoreUnavailable, c: refused StoreUnavailable, b: refused StoreUnavailable, write forgotten a
+        4 store safe
+        5 g get a -> g: refused ExecutionNotFound
+        ",
+    );
+}
+
+#[test]
 fn what_ends_before_its_record_is_safe_was_accepted_all_the_same() {
     check(
         "

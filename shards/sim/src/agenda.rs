@@ -58,13 +58,18 @@ impl<E> Agenda<E> {
         });
     }
 
-    /// The next event; it is its time then. Nothing happens after `until_us`: then it is that time.
-    pub(crate) fn next(&mut self, until_us: u64) -> Option<E> {
+    /// The next event up to then; it is its time. `None`: there is none, and it is that time.
+    pub(crate) fn next_until(&mut self, until_us: u64) -> Option<E> {
         let due = self.heap.peek().map(|Reverse((at_us, ..))| *at_us);
         if due.is_none_or(|at_us| at_us > until_us) {
             self.now_us = self.now_us.max(until_us);
             return None;
         }
+        self.next()
+    }
+
+    /// The next event, whenever that is; it is its time then. `None`: nothing is going to happen, and no time passes.
+    pub(crate) fn next(&mut self) -> Option<E> {
         let Reverse((at_us, _, place)) = self.heap.pop()?;
         self.now_us = at_us;
         self.free.push(place);
@@ -82,8 +87,9 @@ mod tests {
         for (wait_us, event) in [(5, 'c'), (1, 'a'), (5, 'd'), (2, 'b'), (90, 'z')] {
             agenda.after(wait_us, event);
         }
-        let order: String = std::iter::from_fn(|| agenda.next(50)).collect();
+        let order: String = std::iter::from_fn(|| agenda.next_until(50)).collect();
         assert_eq!((order.as_str(), agenda.now_us()), ("abcd", 50));
-        assert_eq!((agenda.next(100), agenda.now_us()), (Some('z'), 90));
+        assert_eq!((agenda.next_until(100), agenda.now_us()), (Some('z'), 90));
+        assert_eq!((agenda.next(), agenda.now_us()), (None, 90));
     }
 }

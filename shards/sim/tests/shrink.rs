@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use shard_sim::{Options, file, run, sabotage::Sabotage, shrink::shrink};
+use shard_sim::{Options, Outcome, file, run, sabotage::Sabotage, shrink::shrink};
 
 /// A run that fails.
 fn broken() -> Options {
@@ -27,6 +27,18 @@ fn a_run_gets_smaller_until_that_is_enough() {
     assert_eq!(seen.len(), 4);
     assert!(seen.is_sorted_by(|before, after| before > after), "{seen:?}");
     assert!(run(&smallest).failure.is_some());
+}
+
+/// All requests were made long before as many steps as there may be.
+#[test]
+fn a_run_with_few_requests_ends_well() {
+    for seed in 1..65 {
+        let options = Options { requests_max: 2 * seed, ..Options::new(seed, 5000) };
+        let Outcome { failure, requests, time_us, .. } = run(&options);
+        assert!(failure.is_none(), "seed {seed}: {failure:?}");
+        assert_eq!(requests, options.requests_max);
+        assert!(time_us < 48 * 3_600_000_000, "seed {seed} took {time_us} µs");
+    }
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl World {
     /// Lets time pass.
     fn pass(&mut self, time_us: u64) -> Result<(), String> {
         let until_us = self.now_us() + time_us;
-        while let Some(event) = self.agenda.next(until_us) {
+        while let Some(event) = self.agenda.next_until(until_us) {
             self.happen(event)?;
         }
         Ok(())

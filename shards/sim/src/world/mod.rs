@@ -158,7 +158,7 @@ impl World {
     pub(crate) fn run(&mut self) -> Result<(), String> {
         self.agenda.after(0, Event::Request);
         while self.trace.steps() < self.options.events {
-            let Some(event) = self.agenda.next(u64::MAX) else { break };
+            let Some(event) = self.agenda.next() else { break };
             self.happen(event)?;
         }
         self.calm_down()

@@ -162,6 +162,9 @@ impl Auditor {
         self.crashes.dispatched(shard, now.mono_us, dispatch)?;
         self.executions.dispatched(now, dispatch, policy)?;
         self.refusals.starts(epoch);
+        if !matches!(self.cause, Cause::DrainOnce) {
+            self.fairness.is_served(epoch);
+        }
         self.slots.taken((shard, dispatch.attempt), (id, dispatch.number), (epoch, policy), now.mono_us)
     }
 

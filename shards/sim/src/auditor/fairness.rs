@@ -42,6 +42,11 @@ impl Fairness {
         }
     }
 
+    /// It has its turn: something of it goes out.
+    pub(super) fn is_served(&mut self, epoch: u64) {
+        self.passed_over.remove(&epoch);
+    }
+
     /// Other shards begin.
     pub(super) fn forget(&mut self) {
         self.passed_over.clear();

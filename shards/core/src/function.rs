@@ -244,6 +244,12 @@ impl Function {
         self.life == Life::Live && self.in_flight < self.slots() && self.has_instance()
     }
 
+    /// Whether one more attempt that takes no place could wait again, should it not be run.
+    pub(crate) fn has_room_to_come_back(&self) -> bool {
+        let admitted = self.places() + self.policy.concurrency;
+        !self.managed || self.waiting_count() + self.in_flight < admitted
+    }
+
     /// Takes note of how long an attempt took. Weight of the newest: one eighth.
     pub(crate) fn observe_service(&mut self, duration_us: u64) {
         self.service_us = match self.service_us {

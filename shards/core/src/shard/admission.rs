@@ -87,8 +87,10 @@ impl Shard {
             }
         }
         let function = self.functions.get_mut(key).ok_or(Refusal::FunctionNotFound)?;
+        let goes_out =
+            function.can_dispatch() && function.queue.is_empty() && function.has_room_to_come_back();
         // What is accepted waits at least until it has been written down.
-        if accepted || !(function.can_dispatch() && function.queue.is_empty()) {
+        if accepted || !goes_out {
             if !accepted {
                 self.admit_to_sync_queue(key)?;
             }

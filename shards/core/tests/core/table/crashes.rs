@@ -104,6 +104,26 @@ fn two_replicas_may_end_during_a_call_and_no_third() {
 }
 
 #[test]
+fn what_goes_out_without_a_place_has_one_to_come_back_to() {
+    check(
+        "
+        0 scheduler off
+        0 r register f backend slots=1 queue=1 attempts=1 -> provision f
+        0 provisioned f ok A -> open A, r: registered
+        1 a invoke f key=k -> dispatch a#1 to A for 1000 key=k
+        1 b enqueue f key=k -> b: accepted a
+        2 answer a#1 refused -> note not run a#1
+        103 c invoke f key=l -> dispatch c#1 to A for 1000 key=l
+        103 d enqueue f key=l -> d: accepted c
+        104 answer c#1 refused -> note not run c#1
+        205 e invoke f -> e: refused QueueFull depth=2 wait=3 retry=1
+        206 x cancel c -> c: error c CANCELLED, x: c error attempt=0 error=CANCELLED created=103 finished=206
+        207 e invoke f -> dispatch e#1 to A for 1000
+        ",
+    );
+}
+
+#[test]
 fn a_crash_does_not_make_more_attempts_than_there_are() {
     check(
         "

@@ -4,21 +4,23 @@ pub mod functions;
 
 use std::{io, sync::Arc, time::Duration};
 
+use nanofaas_store::{
+    Ephemeral, Store, StoreError,
+    recovery::{self, Progress, Taken},
+    writer::{Figures, Writer},
+};
+use shard_core::{Input, Recovery, Stored};
 use shard_runtime::Fabric;
+use tokio::sync::oneshot;
 
 use self::functions::ApiFunctions;
-use crate::{
-    config::Config,
-    host::ShardHost,
-    store::{
-        Ephemeral, Store, StoreError,
-        recovery::{self, Progress, Taken},
-        writer::{Figures, Writer},
-    },
-};
+use crate::{config::Config, host::ShardHost};
 
 /// Time between two log entries about recovery.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Things handed to a shard before it has its turn again.
+const BATCH: usize = 256;
 
 /// Time before something that failed is tried again for the first time, and at most.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
@@ -81,9 +83,9 @@ impl Durable {
         let (durable, shards) = (Arc::clone(self), fabric.shards());
         let recovered = self.patiently(move || opened.read(shards, &durable.progress)).await?;
         self.writer.log_was_read();
-        let functions: usize = recovered.iter().map(shard_core::Recovery::functions).sum();
-        let executions: usize = recovered.iter().map(shard_core::Recovery::executions).sum();
-        recovery::give_back(fabric, recovered, &self.progress).await;
+        let functions: usize = recovered.iter().map(Recovery::functions).sum();
+        let executions: usize = recovered.iter().map(Recovery::executions).sum();
+        give_back(fabric, recovered, &self.progress).await;
         telling.abort();
         tracing::info!(functions, executions, "recovered");
         Ok(())
@@ -127,4 +129,39 @@ impl Durable {
     pub fn close(&self) {
         self.writer.stop();
     }
+}
+
+/// Gives shards back what was kept, all at the same time, and ends when they have it.
+async fn give_back(fabric: &Arc<Fabric<ShardHost>>, recovered: Vec<Recovery>, progress: &Arc<Progress>) {
+    let all: usize = recovered.iter().map(|recovery| recovery.functions() + recovery.executions()).sum();
+    progress.has_found(all as u64);
+    let mut tasks = Vec::new();
+    for (shard, recovery) in (0..).zip(recovered) {
+        let (fabric, progress) = (Arc::clone(fabric), Arc::clone(progress));
+        tasks.push(tokio::task::spawn_local(async move {
+            let thread = fabric.plan().thread_of(shard);
+            let mut stored = recovery.into_stored();
+            loop {
+                let batch: Vec<Stored> = stored.by_ref().take(BATCH).collect();
+                let count = batch.len();
+                let (done, is_done) = oneshot::channel();
+                fabric.run_on(thread, move |node| {
+                    batch.into_iter().for_each(|stored| node.submit(Input::Restore(stored)));
+                    if count == 0 {
+                        node.submit(Input::Restored);
+                    }
+                    let _ = done.send(());
+                });
+                // Without an answer the thread is gone, and the server with it.
+                if is_done.await.is_err() || count == 0 {
+                    break;
+                }
+                progress.has_restored(count as u64);
+            }
+        }));
+    }
+    for task in tasks {
+        let _ = task.await;
+    }
+    progress.end();
 }

@@ -17,7 +17,7 @@ use crate::{
     config::{Base, Sources, load},
     dispatch,
     durable::functions::ApiFunctions,
-    http, store,
+    http,
 };
 
 /// A reader and what must hold of it. The error says what does not.
@@ -28,7 +28,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("callback", callback),
     ("config", config),
     ("envelope", envelope),
-    ("frames", store::fuzz_frames),
+    ("frames", nanofaas_store::fuzzing::frames),
     ("function", function),
     ("record", record),
     ("response", dispatch::fuzz_response),
@@ -99,7 +99,7 @@ fn function(bytes: &[u8]) -> Result<(), String> {
 
 /// What is read as a record of the log.
 fn record(bytes: &[u8]) -> Result<(), String> {
-    store::fuzz_record(&ApiFunctions, bytes)
+    nanofaas_store::fuzzing::record(&ApiFunctions, bytes)
 }
 
 /// A configuration is valid, or something is said about it.

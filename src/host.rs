@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use nanofaas_store::Store;
 use shard_core::{Destination, Dispatch, Effect, Input, Note, Outcome, Output, OutputKind, Report, Shard};
 use shard_runtime::Host;
 
@@ -11,7 +12,6 @@ use crate::{
     backends::{FunctionRef, deployments::Deployments},
     delivery::{self, Deliveries, DeliveryOrder},
     dispatch::Dispatcher,
-    store::Store,
     telemetry::shard::{Finished, Measure, ShardMetrics, Slice},
 };
 

@@ -1,7 +1,8 @@
 //! nanofaas: a function-as-a-service control plane.
 //!
 //! This crate is everything that touches the world; what decides lives in `shard-core`, what carries
-//! decisions between threads in `shard-runtime`; what stands between the server and a program in `nanofaas-watchdog`. Start reading at [`cli`] for what a user can do.
+//! decisions between threads in `shard-runtime`; what survives a crash is kept by
+//! `nanofaas-store`; what stands between the server and a program is in `nanofaas-watchdog`. Start reading at [`cli`] for what a user can do.
 
 pub mod api;
 pub mod backends;
@@ -21,5 +22,4 @@ mod ids;
 pub mod runtime_config;
 pub mod server;
 mod signals;
-pub mod store;
 pub mod telemetry;

@@ -14,6 +14,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
+use nanofaas_store::StoreError;
 use nanofaas_web::server::Drain;
 use shard_core::Input;
 use shard_runtime::{Fabric, Node};
@@ -38,7 +39,6 @@ use crate::{
     },
     runtime_config::RuntimeConfig,
     signals::{Signals, survive_large_files},
-    store::StoreError,
     telemetry::answers::AllAnswers,
 };
 

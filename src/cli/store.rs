@@ -3,6 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use nanofaas_store::{
+    StoreError,
+    inspect::{Fault, Inspection},
+};
 use serde_json::json;
 
 use super::{
@@ -10,14 +14,7 @@ use super::{
     output::{Output, Table},
     settings::Settings,
 };
-use crate::{
-    config::Base,
-    durable::functions::ApiFunctions,
-    store::{
-        StoreError,
-        inspect::{Fault, Inspection},
-    },
-};
+use crate::{config::Base, durable::functions::ApiFunctions};
 
 /// Commands below `store`.
 #[derive(Subcommand)]

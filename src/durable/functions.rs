@@ -3,14 +3,12 @@
 //!
 //! Both are taken apart member by member: one that the API gets does not compile until it is said here how it is kept.
 
+use nanofaas_store::function as disk;
 use shard_core::Name;
 
-use crate::{
-    api::spec::{
-        ConcurrencyControl, ConcurrencyMode, ExecutionMode, FunctionSpec, Resources, RuntimeMode,
-        ScalingConfig, ScalingMetric, ScalingStrategy,
-    },
-    store::function as disk,
+use crate::api::spec::{
+    ConcurrencyControl, ConcurrencyMode, ExecutionMode, FunctionSpec, Resources, RuntimeMode, ScalingConfig,
+    ScalingMetric, ScalingStrategy,
 };
 
 /// What this server's functions are on disk.

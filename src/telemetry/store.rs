@@ -1,7 +1,8 @@
 //! Metrics of the store. With `--ephemeral` all of them are 0.
 
+use nanofaas_store::writer::Figures;
+
 use super::prometheus::{Exposition, Kind, Labels};
-use crate::store::writer::Figures;
 
 /// Appends them.
 pub fn render(text: &mut Exposition, figures: Figures) {

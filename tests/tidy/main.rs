@@ -163,6 +163,7 @@ fn crates_depend_one_way() {
     let ours = BTreeSet::from([
         "loadtest",
         "nanofaas",
+        "nanofaas-store",
         "nanofaas-watchdog",
         "nanofaas-web",
         "shard-core",
@@ -171,17 +172,40 @@ fn crates_depend_one_way() {
     ]);
     for (path, expected) in [
         ("shards/core/Cargo.toml", &[][..]),
+        ("crates/store/Cargo.toml", &["shard-core"]),
         ("crates/web/Cargo.toml", &[]),
         ("crates/watchdog/Cargo.toml", &["nanofaas-web"]),
         ("loadtest/Cargo.toml", &[]),
         ("shards/runtime/Cargo.toml", &["shard-core"]),
         ("shards/sim/Cargo.toml", &["shard-core", "shard-runtime"]),
-        ("Cargo.toml", &["nanofaas-watchdog", "nanofaas-web", "shard-core", "shard-runtime"]),
+        (
+            "Cargo.toml",
+            &["nanofaas-store", "nanofaas-watchdog", "nanofaas-web", "shard-core", "shard-runtime"],
+        ),
     ] {
         let manifest = manifest(path);
         let found: BTreeSet<&str> = dependencies(&manifest).intersection(&ours).copied().collect();
         assert_eq!(found, expected.iter().copied().collect(), "{path}");
     }
+}
+
+/// Invariant 2, for the disk: the store knows neither HTTP nor a runtime.
+#[test]
+fn the_store_knows_no_wire() {
+    let manifest = manifest("crates/store/Cargo.toml");
+    let found = dependencies(&manifest);
+    let wires = [
+        "form_urlencoded",
+        "http",
+        "http-body-util",
+        "httparse",
+        "hyper",
+        "hyper-util",
+        "tokio",
+        "tokio-rustls",
+    ];
+    let named = wires.into_iter().filter(|wire| found.contains(wire)).map(str::to_owned);
+    assert_none("the store depends on a wire", named);
 }
 
 /// Invariant 3: what goes over the wire is written and read in `src/api`, and core types are not serialisable.
@@ -196,7 +220,7 @@ fn only_the_api_serialises() {
         "crates/watchdog/src/",
         "src/dispatch/outcome.rs",
         // What is on disk, which is nobody's wire.
-        "src/store/function.rs",
+        "crates/store/src/function.rs",
         "loadtest/src/",
     ];
     let words = ["serde", "serde_json", "serde_saphyr", "Serialize", "Deserialize"];
@@ -313,7 +337,14 @@ fn black_box_tests_do_not_link_the_server() {
     let mut found = Vec::new();
     for source in sources().iter().filter(|s| black_box.iter().any(|folder| s.path.starts_with(folder))) {
         for (number, line) in source.text.lines().enumerate() {
-            let names = ["nanofaas::", "nanofaas_watchdog", "nanofaas_web", "shard_core", "shard_runtime"];
+            let names = [
+                "nanofaas::",
+                "nanofaas_store",
+                "nanofaas_watchdog",
+                "nanofaas_web",
+                "shard_core",
+                "shard_runtime",
+            ];
             if names.iter().any(|name| contains_word(line, name)) {
                 found.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
             }

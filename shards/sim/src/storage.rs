@@ -1,5 +1,5 @@
 //! A store that comes from elsewhere, in the place of the disks that are played: with it a run has one log for all shards, in
-//! files that somebody else simulates. See `tests/store` of the server.
+//! files that somebody else simulates. See `crates/store/tests/store`.
 
 use std::fmt::Debug;
 

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, sync::mpsc, time::Instant};
 
 use hyper::HeaderMap;
+use nanofaas_store::Ephemeral;
 use shard_core::{ExecutionId, FunctionSpec, Input, Invoke, Limits, Name, Payload, Policy, Target, Ticket};
 use shard_runtime::{Placement, Shape, Threads, plan::plan};
 
@@ -13,7 +14,6 @@ use crate::{
     config::Config,
     dispatch::{DispatchOptions, Dispatcher},
     http::route::TEMPLATES,
-    store::Ephemeral,
 };
 
 /// More than the time between two turns of an idle loop.

@@ -7,7 +7,7 @@ use shard_core::journal::{End, EndResult};
 use shard_core::{Failure, FunctionSpec, Output, Payload, Policy, Record, Recovery, Stored, Target};
 
 use super::*;
-use crate::store::{
+use crate::{
     codec::tests::codec,
     files::OsFiles,
     head::Head,

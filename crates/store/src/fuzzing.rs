@@ -14,7 +14,10 @@ use super::{
 };
 
 /// What is read as a record is the same after it was written again, byte by byte, and may come after any other.
-pub(crate) fn record(functions: &'static dyn Functions, bytes: &[u8]) -> Result<(), String> {
+///
+/// # Errors
+/// What does not hold.
+pub fn record(functions: &'static dyn Functions, bytes: &[u8]) -> Result<(), String> {
     let codec = Codec::new(functions);
     let mut recovery = Recovery::default();
     let mut written = Vec::new();
@@ -54,7 +57,10 @@ pub(crate) fn record(functions: &'static dyn Functions, bytes: &[u8]) -> Result<
 
 /// Whatever the bytes are, they pass for no frame under a key that they were not made with. As the records of a frame they
 /// come back; the frame is none at another place or under another key, and its header is found behind what is broken.
-pub(crate) fn frames(bytes: &[u8]) -> Result<(), String> {
+///
+/// # Errors
+/// What does not hold.
+pub fn frames(bytes: &[u8]) -> Result<(), String> {
     let [key, other] = [Key::new(b"a key of a test!"), Key::new(b"and another key.")];
     let start = Mark { bytes: 128, frames: 0, tag: 7 };
     let read = |bytes: &[u8], key: &Key, at: &Mark| {

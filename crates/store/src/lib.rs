@@ -1,4 +1,5 @@
-//! Where records go that have to survive a crash.
+//! Where records go that have to survive a crash. The engine alone: it knows records of the core and files, and nothing of HTTP
+//! or of what clients write.
 //!
 //! A shard waits for its records to be safe before it promises anything. [`Ephemeral`] takes a record for safe at
 //! once and forgets it. The durable store is one log of segments, written by one thread for all shards: what has
@@ -11,9 +12,9 @@
 //! - `directory`: the data directory, its lock and its format
 //! - [`writer`]: the shards' end of it, and what happens when the disk fails or hangs; `committer`: the thread that commits; `log`:
 //!   the segment that it writes
-//! - [`recovery`]: from the log to the things that a shard takes back
+//! - [`recovery`]: from the log to what its records add up to, for each shard
 //! - `compaction`: makes one segment of many, without what is forgotten
-//! - `fuzzing`: what must hold of anything that is read from the log
+//! - [`fuzzing`]: what must hold of anything that is read from the log
 //! - [`simulation`]: all of it without threads, on any file system
 //! - [`inspect`]: what `nanofaas store` shows and mends
 
@@ -25,7 +26,8 @@ mod directory;
 pub mod files;
 mod format1;
 pub mod function;
-mod fuzzing;
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 pub mod inspect;
 mod log;
@@ -40,8 +42,6 @@ pub mod writer;
 use std::{io, path::PathBuf};
 
 use shard_core::{Input, Record};
-
-pub(crate) use self::fuzzing::{frames as fuzz_frames, record as fuzz_record};
 
 /// Takes the records of one shard, on that shard's thread.
 pub trait Store {

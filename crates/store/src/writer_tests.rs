@@ -13,7 +13,7 @@ use shard_core::{
 };
 
 use super::*;
-use crate::store::{
+use crate::{
     Store,
     codec::tests::{Plain, codec},
     directory::Directory,

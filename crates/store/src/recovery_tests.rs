@@ -5,7 +5,7 @@ use std::fs;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::store::{
+use crate::{
     files::{File, OsFiles},
     segment::{Mark, tests::Scratch},
 };

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use nanofaas::store::files::{File, Files};
+use nanofaas_store::files::{File, Files};
 use shard_sim::random::Random;
 
 const SECTOR: usize = 512;

@@ -3,7 +3,7 @@
 //! callers and what they are given back after a crash; besides, each crash is followed by a look at a copy of the files that was
 //! damaged in one place.
 //!
-//! `STORE_SEEDS=1000..2000 STORE_EVENTS=20000 cargo test --release --test store worlds` runs others than the fixed ones.
+//! `STORE_SEEDS=1000..2000 STORE_EVENTS=20000 cargo test --release -p nanofaas-store --test store worlds` runs others than the fixed ones.
 
 mod files;
 mod storage;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use shard_core::{FunctionSpec as CoreSpec, Policy, Target};
 
 use super::*;
-use crate::store::{
+use crate::{
     directory::FORMAT,
     files::OsFiles,
     function::{InFlight, InFlightMode, Metric, Mode, Program, Resources, Scaling, Strategy},
@@ -17,7 +17,7 @@ use crate::store::{
 };
 
 /// Functions whose documents are what is on disk.
-pub(in crate::store) struct Plain;
+pub(crate) struct Plain;
 
 impl Functions for Plain {
     fn to_disk(&self, spec: &CoreSpec) -> Option<Function> {
@@ -32,7 +32,7 @@ impl Functions for Plain {
 }
 
 /// For tests of the store, to which functions are their documents.
-pub(in crate::store) fn codec() -> Codec {
+pub(crate) fn codec() -> Codec {
     Codec::new(&Plain)
 }
 

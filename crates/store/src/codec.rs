@@ -28,19 +28,19 @@ use super::{
 
 /// Kinds of records, by their byte.
 pub(super) mod kind {
-    pub(in crate::store) const REGISTERED: u8 = 1;
-    pub(in crate::store) const REMOVED: u8 = 2;
-    pub(in crate::store) const REINSTATED: u8 = 3;
-    pub(in crate::store) const ACCEPTED: u8 = 4;
-    pub(in crate::store) const ATTEMPTED: u8 = 5;
-    pub(in crate::store) const REQUEUED: u8 = 6;
-    pub(in crate::store) const ENDED: u8 = 7;
-    pub(in crate::store) const REPLAYED: u8 = 8;
-    pub(in crate::store) const PURGED: u8 = 9;
-    pub(in crate::store) const DELIVERED: u8 = 10;
-    pub(in crate::store) const FORGOTTEN: u8 = 11;
-    pub(in crate::store) const KEPT: u8 = 12;
-    pub(in crate::store) const STARTED: u8 = 13;
+    pub(crate) const REGISTERED: u8 = 1;
+    pub(crate) const REMOVED: u8 = 2;
+    pub(crate) const REINSTATED: u8 = 3;
+    pub(crate) const ACCEPTED: u8 = 4;
+    pub(crate) const ATTEMPTED: u8 = 5;
+    pub(crate) const REQUEUED: u8 = 6;
+    pub(crate) const ENDED: u8 = 7;
+    pub(crate) const REPLAYED: u8 = 8;
+    pub(crate) const PURGED: u8 = 9;
+    pub(crate) const DELIVERED: u8 = 10;
+    pub(crate) const FORGOTTEN: u8 = 11;
+    pub(crate) const KEPT: u8 = 12;
+    pub(crate) const STARTED: u8 = 13;
 }
 
 /// What a record is about.

@@ -1,19 +1,62 @@
 //! The real store in the place of the simulator's disks.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use nanofaas::{durable::functions::ApiFunctions, store::simulation::Stepped};
-use shard_core::{ExecutionId, FunctionSpec, Input, Name, Payload, Record, Recovery};
+use nanofaas_store::{
+    function::{Function, Functions, Mode, Program},
+    simulation::Stepped,
+};
+use shard_core::{ExecutionId, FunctionSpec, Input, Name, Payload, Policy, Record, Recovery, Target};
 use shard_sim::{
     random::{Random, Stream},
     storage::{Kept, Storage, Told},
 };
 
 use crate::files::{Faults, PlayedFiles};
+
+/// The simulator's functions have no documents: a number stands for each, and in the log that is in its environment.
+struct Numbered;
+
+impl Functions for Numbered {
+    fn to_disk(&self, spec: &FunctionSpec) -> Option<Function> {
+        let number = String::from_utf8(spec.document.to_vec()).ok()?;
+        Some(Function {
+            name: spec.name.to_string(),
+            image: None,
+            command: Vec::new(),
+            env: BTreeMap::from([("NUMBER".to_owned(), number)]),
+            resources: None,
+            timeout_ms: 1,
+            concurrency: 1,
+            queue_size: 1,
+            max_retries: Some(1),
+            retry_backoff_ms: 0,
+            rate_limit_per_second: None,
+            endpoint_url: None,
+            execution_mode: Mode::Local,
+            requested_execution_mode: Mode::Local,
+            effective_execution_mode: Mode::Local,
+            deployment_backend: None,
+            degradation_reason: None,
+            runtime_mode: Program::Http,
+            runtime_command: None,
+            working_dir: None,
+            scaling_config: None,
+            image_pull_secrets: None,
+            default_max_retries: 3,
+        })
+    }
+
+    fn to_core(&self, mut function: Function) -> Option<FunctionSpec> {
+        let document = function.env.remove("NUMBER")?.into();
+        let name = Name::new(&function.name)?;
+        Some(FunctionSpec { name, policy: Policy::default(), target: Target::Local, scaling: None, document })
+    }
+}
 
 /// Bytes of a segment: small, so that there are many.
 const SEGMENT_BYTES: u64 = 20_000;
@@ -121,7 +164,7 @@ impl RealStore {
             match Stepped::open(
                 Arc::new(self.files.clone()),
                 path(),
-                &ApiFunctions,
+                &Numbered,
                 self.shards,
                 SEGMENT_BYTES,
                 self.lane_bytes,
@@ -137,16 +180,10 @@ impl RealStore {
         Err("the store does not open on a disk that works".to_owned())
     }
 
-    /// The simulator's functions have no documents: a number stands for each in the log.
+    /// With a number for each function.
     fn numbered(&mut self, record: Record) -> Record {
         let mut stored = |spec: Box<FunctionSpec>| {
-            let document = format!(
-                "{{\"name\":\"{}\",\"env\":{{\"NUMBER\":\"{}\"}},\"timeoutMs\":1,\"concurrency\":1,\"queueSize\":1,\"maxRetries\":1,\
-                 \"retryBackoffMs\":0,\"executionMode\":\"LOCAL\",\"requestedExecutionMode\":\"LOCAL\",\
-                 \"effectiveExecutionMode\":\"LOCAL\"}}",
-                spec.name,
-                self.specs.len()
-            );
+            let document = self.specs.len().to_string();
             let written = Box::new(FunctionSpec { document: document.into(), ..(*spec).clone() });
             self.specs.push(*spec);
             written
@@ -161,8 +198,7 @@ impl RealStore {
     fn original(&self, record: Record) -> Record {
         let of = |spec: &FunctionSpec| {
             let text = String::from_utf8_lossy(&spec.document).into_owned();
-            let number: Option<usize> =
-                text.split("\"NUMBER\":\"").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok());
+            let number: Option<usize> = text.parse().ok();
             Box::new(self.specs[number.unwrap_or_else(|| panic!("no number in {text}"))].clone())
         };
         match record {
@@ -210,7 +246,7 @@ impl RealStore {
         let records = match Stepped::open(
             Arc::new(copy),
             path(),
-            &ApiFunctions,
+            &Numbered,
             self.shards,
             SEGMENT_BYTES,
             self.lane_bytes,

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::store::{
+use crate::{
     directory::Directory,
     files::OsFiles,
     head::{self, Head},
 };
 
 /// A directory of the test's own, removed with it.
-pub(in crate::store) struct Scratch(pub(in crate::store) PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    pub(in crate::store) fn new(name: &str) -> Scratch {
+    pub(crate) fn new(name: &str) -> Scratch {
         let path = std::env::temp_dir().join(format!("nanofaas-store-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a directory");
@@ -21,7 +21,7 @@ impl Scratch {
     }
 
     /// It as a store.
-    pub(in crate::store) fn directory(&self) -> Directory {
+    pub(crate) fn directory(&self) -> Directory {
         Directory::of(Arc::new(OsFiles), self.0.clone())
     }
 }
@@ -33,12 +33,7 @@ impl Drop for Scratch {
 }
 
 /// A segment with these records, one frame each, behind one that ends there.
-pub(in crate::store) fn write(
-    directory: &Path,
-    number: u64,
-    before: Mark,
-    frames: &[&[u8]],
-) -> (Segment, Mark) {
+pub(crate) fn write(directory: &Path, number: u64, before: Mark, frames: &[&[u8]]) -> (Segment, Mark) {
     let key = OsFiles.key().expect("random bytes");
     let header = Header { first: number, last: number, key, before, replaced: None, end: None };
     let (mut file, path) = create(&OsFiles, directory, &header).expect("a segment");

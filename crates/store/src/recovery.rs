@@ -2,7 +2,7 @@
 //!
 //! [`take`] takes the data directory, [`Taken::open`] cuts a torn frame off. [`Opened::read`] reads all segments: one thread reads
 //! and checks frames, one per shard folds the records that are that shard's now, so that the number of shards may
-//! differ from the last time. [`give_back`] hands the results over, in batches, to the shards' threads.
+//! differ from the last time. To give them to the shards is the server's business.
 
 use std::{
     io::{self, BufRead, BufReader},
@@ -16,9 +16,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
-use shard_core::{Input, Recovery, Stored, name::owner_of};
-use shard_runtime::{Fabric, Host};
-use tokio::sync::oneshot;
+use shard_core::{Recovery, name::owner_of};
 
 use super::{
     StoreError,
@@ -33,8 +31,6 @@ use super::{
     writer::Writer,
 };
 
-/// Things handed to a shard before it has its turn again.
-const BATCH: usize = 256;
 /// Runs of records that wait for a shard's fold.
 const RUNS_MAX: usize = 16;
 /// Where the last torn commit is kept.
@@ -56,6 +52,21 @@ impl Progress {
     /// Whether everything is back.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    /// So many things are there to be given back.
+    pub fn has_found(&self, all: u64) {
+        self.all.store(all, Ordering::Relaxed);
+    }
+
+    /// So many more have been given back.
+    pub fn has_restored(&self, count: u64) {
+        self.restored.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Everything is back.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 
     /// Something has to be tried again; or it goes on.
@@ -356,41 +367,6 @@ fn fold(codec: Codec, segments: &[Segment], runs: &Receiver<Run>) -> Result<Reco
         }
     }
     Ok(recovery)
-}
-
-/// Gives shards back what was kept, all at the same time, and ends when they have it.
-pub async fn give_back<H: Host>(fabric: &Arc<Fabric<H>>, recovered: Vec<Recovery>, progress: &Arc<Progress>) {
-    let all: usize = recovered.iter().map(|recovery| recovery.functions() + recovery.executions()).sum();
-    progress.all.store(all as u64, Ordering::Relaxed);
-    let mut tasks = Vec::new();
-    for (shard, recovery) in (0..).zip(recovered) {
-        let (fabric, progress) = (Arc::clone(fabric), Arc::clone(progress));
-        tasks.push(tokio::task::spawn_local(async move {
-            let thread = fabric.plan().thread_of(shard);
-            let mut stored = recovery.into_stored();
-            loop {
-                let batch: Vec<Stored> = stored.by_ref().take(BATCH).collect();
-                let count = batch.len();
-                let (done, is_done) = oneshot::channel();
-                fabric.run_on(thread, move |node| {
-                    batch.into_iter().for_each(|stored| node.submit(Input::Restore(stored)));
-                    if count == 0 {
-                        node.submit(Input::Restored);
-                    }
-                    let _ = done.send(());
-                });
-                // Without an answer the thread is gone, and the server with it.
-                if is_done.await.is_err() || count == 0 {
-                    break;
-                }
-                progress.restored.fetch_add(count as u64, Ordering::Relaxed);
-            }
-        }));
-    }
-    for task in tasks {
-        let _ = task.await;
-    }
-    progress.over.store(true, Ordering::Relaxed);
 }
 
 /// Whether there is no room, which can change.

@@ -1,14 +1,10 @@
-//! The server's end of its store: opened before anything else, read while readiness says how far that is, closed last.
+//! The server's end of its journal: opened before anything else, read while readiness says how far that is, closed last.
 
 pub mod functions;
 
 use std::{io, sync::Arc, time::Duration};
 
-use nanofaas_store::{
-    Ephemeral, Store, StoreError,
-    recovery::{self, Progress, Taken},
-    writer::{Figures, Writer},
-};
+use nanofaas_store::{Ephemeral, FileJournal, Journal, Progress, StoreError};
 use shard_core::{Input, Recovery, Stored};
 use shard_runtime::Fabric;
 use tokio::sync::oneshot;
@@ -25,10 +21,9 @@ const BATCH: usize = 256;
 /// Time before something that failed is tried again for the first time, and at most.
 const RETRY_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
-/// A store in use. Without one the server forgets everything when it ends.
+/// The server's journal, and how far it is.
 pub struct Durable {
-    directory: Taken,
-    writer: Writer,
+    journal: Arc<dyn Journal>,
     /// How far recovery has come.
     pub progress: Arc<Progress>,
 }
@@ -38,34 +33,32 @@ impl Durable {
     ///
     /// # Errors
     /// When the directory is not to be had.
-    pub fn open(
-        config: &Config,
-        fabric: &Arc<Fabric<ShardHost>>,
-    ) -> Result<Option<Arc<Durable>>, StoreError> {
+    pub fn open(config: &Config, fabric: &Arc<Fabric<ShardHost>>) -> Result<Arc<Durable>, StoreError> {
         if config.ephemeral {
-            return Ok(None);
+            return Ok(Durable::of(Arc::new(Ephemeral)));
         }
-        let directory = recovery::take(&config.data_dir, &ApiFunctions)?;
         let shards = Arc::clone(fabric);
         let report = Arc::new(move |shard, input| shards.post(shard, input));
-        let writer = Writer::new(fabric.shards(), report, &ApiFunctions);
-        Ok(Some(Arc::new(Durable { directory, writer, progress: Arc::default() })))
+        let journal = FileJournal::take(&config.data_dir, &ApiFunctions, fabric.shards(), report)?;
+        Ok(Durable::of(Arc::new(journal)))
     }
 
-    /// Where a shard writes to.
-    pub fn store(durable: Option<&Arc<Durable>>, shard: u16) -> Box<dyn Store> {
-        match durable {
-            Some(durable) => Box::new(durable.writer.shard(shard)),
-            None => Box::new(Ephemeral),
-        }
+    /// Any journal.
+    pub fn of(journal: Arc<dyn Journal>) -> Arc<Durable> {
+        Arc::new(Durable { journal, progress: Arc::default() })
     }
 
-    /// Starts writing, and gives the shards back what was there before. A disk that fails meanwhile is tried again: a server
-    /// that ended instead would only be started once more.
+    /// What shards write to, and what says how it is.
+    pub fn journal(&self) -> &dyn Journal {
+        &*self.journal
+    }
+
+    /// Gives the shards back what was there before, and has everything written behind it. A disk that fails meanwhile is tried
+    /// again: a server that ended instead would only be started once more.
     ///
     /// # Errors
     /// When the log is corrupt, or cannot be had for a reason that stays.
-    pub async fn recover(self: &Arc<Durable>, fabric: &Arc<Fabric<ShardHost>>) -> Result<(), StoreError> {
+    pub async fn recover(&self, fabric: &Arc<Fabric<ShardHost>>) -> Result<(), StoreError> {
         let progress = Arc::clone(&self.progress);
         let telling = tokio::task::spawn_local(async move {
             loop {
@@ -73,16 +66,9 @@ impl Durable {
                 tracing::info!("{}", progress.text());
             }
         });
-        let durable = Arc::clone(self);
-        let opened = self.patiently(move || {
-            let opened = durable.directory.open()?;
-            opened.start(&durable.writer)?;
-            Ok(Arc::new(opened))
-        });
-        let opened = opened.await?;
-        let (durable, shards) = (Arc::clone(self), fabric.shards());
-        let recovered = self.patiently(move || opened.read(shards, &durable.progress)).await?;
-        self.writer.log_was_read();
+        let (journal, progress) = (Arc::clone(&self.journal), Arc::clone(&self.progress));
+        let shards = fabric.shards();
+        let recovered = self.patiently(move || journal.recover(shards, &progress)).await?;
         let functions: usize = recovered.iter().map(Recovery::functions).sum();
         let executions: usize = recovered.iter().map(Recovery::executions).sum();
         give_back(fabric, recovered, &self.progress).await;
@@ -113,21 +99,6 @@ impl Durable {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(pause_max);
         }
-    }
-
-    /// What is wrong with the disk, for a person.
-    pub fn trouble(&self) -> Option<String> {
-        self.writer.trouble()
-    }
-
-    /// What was written so far. Without a store that is nothing.
-    pub fn figures(durable: Option<&Arc<Durable>>) -> Figures {
-        durable.map(|durable| durable.writer.figures()).unwrap_or_default()
-    }
-
-    /// Writes what is pending. Call it when no shard takes anything any more.
-    pub fn close(&self) {
-        self.writer.stop();
     }
 }
 

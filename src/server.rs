@@ -105,8 +105,8 @@ struct Server {
     /// What callers were answered.
     answers: Arc<AllAnswers>,
     deliveries: Option<Deliveries>,
-    /// `None`: nothing is kept.
-    durable: Option<Arc<Durable>>,
+    /// What is kept, if anything is.
+    durable: Arc<Durable>,
 }
 
 /// The connections of each thread, kept on it.
@@ -180,11 +180,11 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
     let management_drain = Drain::default();
     let policy = parts::origin_policy(&server.config, management_address);
     let management_thread = server.start_management(management.listener, policy, management_drain.clone())?;
-    if let Some(durable) = &server.durable {
+    if server.durable.journal().is_durable() {
         let data_dir = server.config.data_dir.display();
         tracing::info!(management = %management_address, %data_dir, "recovering");
         tokio::select! {
-            recovered = durable.recover(&server.fabric) => recovered?,
+            recovered = server.durable.recover(&server.fabric) => recovered?,
             () = signals.next() => {
                 // Nothing was promised yet, and all is where it was.
                 server.deployments.shut_down(INSTANCES_GRACE_MIN);
@@ -224,9 +224,7 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
     }
     server.fabric.stop();
     threads.join();
-    if let Some(durable) = &server.durable {
-        durable.close();
-    }
+    server.durable.journal().close();
     Ok(code)
 }
 
@@ -251,7 +249,7 @@ fn start_threads(
     config: &Config,
     deployments: &Arc<Deployments>,
     deliveries: Option<Deliveries>,
-    durable: Option<Arc<Durable>>,
+    durable: Arc<Durable>,
 ) -> Result<shard_runtime::Threads, io::Error> {
     let options = DispatchOptions {
         connect_timeout: config.http_client.connect_timeout,
@@ -266,7 +264,7 @@ fn start_threads(
             shard,
             Dispatcher::new(options.clone(), sink),
             Arc::clone(&deployments),
-            Durable::store(durable.as_ref(), shard),
+            durable.journal().shard(shard),
             deliveries.clone(),
         )
     })
@@ -338,7 +336,7 @@ impl Server {
             fabric: Arc::clone(&self.fabric),
             stuck_after: STUCK_AFTER,
             ready: Arc::clone(&self.ready),
-            durable: self.durable.clone(),
+            durable: Arc::clone(&self.durable),
             functions_max: self.config.metrics.max_functions as usize,
             runtime_config: Arc::clone(&self.runtime_config),
             answers: Arc::clone(&self.answers),
@@ -369,7 +367,7 @@ impl Server {
         let deadline = Instant::now() + config.timeout;
         for shard in 0..self.fabric.shards() {
             self.fabric.post(shard, Input::EndWatches);
-            if self.durable.is_some() {
+            if self.durable.journal().is_durable() {
                 self.fabric.post(shard, Input::Hold);
             }
         }
@@ -421,7 +419,7 @@ impl Server {
     /// that keeps nothing, which therefore waits as long as it may; how many those are.
     async fn undelivered(&self, deadline: Instant) -> usize {
         let Some(deliveries) = &self.deliveries else { return 0 };
-        if self.durable.is_none() {
+        if !self.durable.journal().is_durable() {
             return deliveries.drain(deadline).await;
         }
         let left = deliveries.drain(deadline.min(Instant::now() + DELIVERY_GRACE)).await;
@@ -434,7 +432,7 @@ impl Server {
     /// Waits for accepted executions. In memory they end with the server: all of them, and those that are left are
     /// lost. On disk they wait for the next one: only attempts in flight, which would be made again.
     async fn accepted_left(&self, deadline: Instant) -> usize {
-        let is_durable = self.durable.is_some();
+        let is_durable = self.durable.journal().is_durable();
         loop {
             let mut left = 0;
             for shard in 0..self.fabric.shards() {

@@ -41,8 +41,8 @@ pub struct Management {
     pub stuck_after: Duration,
     /// Whether traffic is welcome.
     pub ready: Arc<AtomicBool>,
-    /// The store, if there is one, and how far recovery from it is.
-    pub durable: Option<Arc<Durable>>,
+    /// The journal, and how far recovery from it is.
+    pub durable: Arc<Durable>,
     /// Functions with series of their own.
     pub functions_max: usize,
     /// What can be changed while the server runs.
@@ -116,21 +116,18 @@ impl Management {
     }
 
     fn readiness(&self, ready: bool, groups: bool) -> Answer {
-        let recovery = self.durable.as_ref().map(|durable| &durable.progress);
-        match recovery.filter(|recovery| !recovery.is_over()) {
-            Some(recovery) => {
-                let groups = groups_of(groups);
-                let body = about::health_with_details("OUT_OF_SERVICE", groups, &recovery.text());
-                answer(StatusCode::SERVICE_UNAVAILABLE, "application/json", body)
+        let (journal, recovery) = (self.durable.journal(), &self.durable.progress);
+        if journal.is_durable() && !recovery.is_over() {
+            let body = about::health_with_details("OUT_OF_SERVICE", groups_of(groups), &recovery.text());
+            return answer(StatusCode::SERVICE_UNAVAILABLE, "application/json", body);
+        }
+        match journal.trouble() {
+            // Synchronous calls are welcome.
+            Some(trouble) if ready => {
+                let body = about::health_with_details("UP", groups_of(groups), &trouble);
+                answer(StatusCode::OK, "application/json", body)
             }
-            None => match self.durable.as_ref().and_then(|durable| durable.trouble()) {
-                // Synchronous calls are welcome.
-                Some(trouble) if ready => {
-                    let body = about::health_with_details("UP", groups_of(groups), &trouble);
-                    answer(StatusCode::OK, "application/json", body)
-                }
-                _ => health(ready, "OUT_OF_SERVICE", groups),
-            },
+            _ => health(ready, "OUT_OF_SERVICE", groups),
         }
     }
 
@@ -147,7 +144,7 @@ impl Management {
                 let updates = self.runtime_config.updates.counts();
                 self.answers.render(&mut server);
                 telemetry::runtime_config::render(&mut server, revision, updates);
-                telemetry::store::render(&mut server, Durable::figures(self.durable.as_ref()));
+                telemetry::store::render(&mut server, self.durable.journal().figures());
                 let functions = prometheus::of_functions(copies, self.functions_max);
                 let chunks = functions.chain(std::iter::once(server.finish())).map(Bytes::from);
                 answer_in_chunks("text/plain; version=0.0.4; charset=utf-8", chunks)

@@ -1,6 +1,6 @@
 //! Metrics of the store. With `--ephemeral` all of them are 0.
 
-use nanofaas_store::writer::Figures;
+use nanofaas_store::Figures;
 
 use super::prometheus::{Exposition, Kind, Labels};
 

@@ -1,18 +1,19 @@
 //! Where records go that have to survive a crash. The engine alone: it knows records of the core and files, and nothing of HTTP
 //! or of what clients write.
 //!
-//! A shard waits for its records to be safe before it promises anything. [`Ephemeral`] takes a record for safe at
-//! once and forgets it. The durable store is one log of segments, written by one thread for all shards: what has
-//! come while one commit was on its way to the disk goes with the next one.
+//! A shard waits for its records to be safe before it promises anything. The server knows a [`Journal`], which can be another
+//! than those that are here: [`Ephemeral`] takes a record for safe at once and forgets it; [`FileJournal`] is one log of segments,
+//! written by one thread for all shards: what has come while one commit was on its way to the disk goes with the next one.
 //!
 //! - `codec`: a record as bytes; [`function`]: a function in it; `unreadable`: what is neither
 //! - [`files`]: what is asked of a file system
 //! - `segment`, `torn`: the files of the log, and what is wrong with them; `format1`: those of earlier versions; `checksum`
 //! - `head`: which segment is the newest, and where each has to end
 //! - `directory`: the data directory, its lock and its format
-//! - [`writer`]: the shards' end of it, and what happens when the disk fails or hangs; `committer`: the thread that commits; `log`:
+//! - `journal`: what a server asks of one
+//! - `writer`: the shards' end of it, and what happens when the disk fails or hangs; `committer`: the thread that commits; `log`:
 //!   the segment that it writes
-//! - [`recovery`]: from the log to what its records add up to, for each shard
+//! - `recovery`: from the log to what its records add up to, for each shard
 //! - `compaction`: makes one segment of many, without what is forgotten
 //! - [`fuzzing`]: what must hold of anything that is read from the log
 //! - [`simulation`]: all of it without threads, on any file system
@@ -30,35 +31,23 @@ pub mod function;
 pub mod fuzzing;
 mod head;
 pub mod inspect;
+mod journal;
 mod log;
-pub mod recovery;
+mod recovery;
 mod segment;
 #[doc(hidden)]
 pub mod simulation;
 mod torn;
 mod unreadable;
-pub mod writer;
+mod writer;
 
 use std::{io, path::PathBuf};
 
-use shard_core::{Input, Record};
-
-/// Takes the records of one shard, on that shard's thread.
-pub trait Store {
-    /// Takes the next record. Never blocks. Returns what is known at once; else [`Input::Journaled`] or
-    /// [`Input::JournalFailed`] reaches the shard later, at least once for all records up to a number.
-    fn append(&mut self, number: u64, record: Record) -> Option<Input>;
-}
-
-/// Forgets everything with the process.
-#[derive(Debug, Default)]
-pub struct Ephemeral;
-
-impl Store for Ephemeral {
-    fn append(&mut self, number: u64, _record: Record) -> Option<Input> {
-        Some(Input::Journaled { through: number })
-    }
-}
+pub use self::{
+    journal::{Ephemeral, FileJournal, Journal, Store},
+    recovery::Progress,
+    writer::{Figures, Report},
+};
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -102,13 +102,13 @@ fn grouped(number: u64) -> String {
 }
 
 /// A data directory that is ours.
-pub struct Taken {
+pub(super) struct Taken {
     directory: Arc<Directory>,
     codec: Codec,
 }
 
 /// The same, with a log that ends with a whole frame.
-pub struct Opened {
+pub(super) struct Opened {
     directory: Arc<Directory>,
     codec: Codec,
     pub(super) segments: Vec<Segment>,
@@ -120,7 +120,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// When it is in use, cannot be written, or has another format.
-pub fn take(data_dir: &Path, functions: &'static dyn Functions) -> Result<Taken, StoreError> {
+pub(super) fn take(data_dir: &Path, functions: &'static dyn Functions) -> Result<Taken, StoreError> {
     let directory = Directory::open(data_dir, true)?;
     directory.format()?;
     Ok(Taken { directory: Arc::new(directory), codec: Codec::new(functions) })
@@ -131,7 +131,7 @@ impl Taken {
     ///
     /// # Errors
     /// When the log cannot be read, lacks a part, or does not end with a whole frame.
-    pub fn open(&self) -> Result<Opened, StoreError> {
+    pub(super) fn open(&self) -> Result<Opened, StoreError> {
         prepare(Arc::clone(&self.directory), self.codec)
     }
 }
@@ -263,7 +263,7 @@ impl Opened {
     ///
     /// # Errors
     /// When the directory cannot be written.
-    pub fn start(&self, writer: &Writer) -> Result<(), StoreError> {
+    pub(super) fn start(&self, writer: &Writer) -> Result<(), StoreError> {
         writer.start(Log::behind(Arc::clone(&self.directory), self.segments.clone(), self.place))
     }
 
@@ -271,7 +271,7 @@ impl Opened {
     ///
     /// # Errors
     /// When a segment cannot be read or is corrupt.
-    pub fn read(&self, shards: u16, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
+    pub(super) fn read(&self, shards: u16, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
         read(&*self.directory.files, self.codec, &self.segments, shards, progress)
     }
 }

@@ -297,14 +297,14 @@ fn complain_of_loss(records: u64) {
 }
 
 /// What is written for all shards, and who does it. [`Writer::stop`] it, or what is pending is lost.
-pub struct Writer {
+pub(super) struct Writer {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Writer {
     /// Takes records; they are written when there is a log.
-    pub fn new(shards: u16, report: Report, functions: &'static dyn Functions) -> Writer {
+    pub(super) fn new(shards: u16, report: Report, functions: &'static dyn Functions) -> Writer {
         let shared = Shared::new(shards, report, Codec::new(functions));
         Writer { shared: Arc::new(shared), threads: Mutex::default() }
     }
@@ -351,12 +351,12 @@ impl Writer {
     }
 
     /// The end of one shard.
-    pub fn shard(&self, shard: u16) -> ShardStore {
+    pub(super) fn shard(&self, shard: u16) -> ShardStore {
         ShardStore { shard, shared: Arc::clone(&self.shared) }
     }
 
     /// What it has done so far.
-    pub fn figures(&self) -> Figures {
+    pub(super) fn figures(&self) -> Figures {
         Figures {
             commits: self.shared.commits.load(Ordering::Relaxed),
             written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
@@ -366,17 +366,17 @@ impl Writer {
     }
 
     /// What is wrong with the disk, for a person.
-    pub fn trouble(&self) -> Option<String> {
+    pub(super) fn trouble(&self) -> Option<String> {
         self.shared.trouble.lock().text.clone()
     }
 
     /// The log has been read: from now on it may be compacted.
-    pub fn log_was_read(&self) {
+    pub(super) fn log_was_read(&self) {
         self.shared.reading.store(false, Ordering::Release);
     }
 
     /// Writes what is pending and ends. Call it when no shard takes anything any more.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         for thread in self.threads.lock().drain(..) {
             thread.thread().unpark();
@@ -387,7 +387,7 @@ impl Writer {
 }
 
 /// A shard's way to the writer.
-pub struct ShardStore {
+pub(super) struct ShardStore {
     pub(super) shard: u16,
     pub(super) shared: Arc<Shared>,
 }

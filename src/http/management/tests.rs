@@ -57,7 +57,7 @@ impl Rig {
                 fabric,
                 stuck_after: STUCK_AFTER,
                 ready,
-                durable: None,
+                durable: Durable::of(Arc::new(Ephemeral)),
                 functions_max: 10,
                 runtime_config,
                 answers: Arc::new(AllAnswers::new(1, &TEMPLATES)),

@@ -124,7 +124,7 @@ impl Host for ShardHost {
 fn echo(dispatch: Dispatch) -> Input {
     let kind = match dispatch.payload.content_type {
         None => OutputKind::Json,
-        Some(content_type) => OutputKind::Other(content_type),
+        Some(content_type) => OutputKind::other(content_type),
     };
     let output = Output { body: detach(&dispatch.payload.input), kind };
     let report = Report::warm(Outcome::Success(output));

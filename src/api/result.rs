@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 use shard_core::{
-    ExecutionId, ExecutionView, Failure, Output, OutputKind, State,
+    ExecutionId, ExecutionView, Failure, Media, Output, OutputKind, State,
     answer::{DeadLetterView, Stage},
 };
 
@@ -59,7 +59,9 @@ struct ExecutionStatus<'a> {
     attempt: u32,
     output: OutputValue,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output_content_type: Option<Box<str>>,
+    output_content_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_content_encoding: Option<&'a str>,
     error: Option<Value>,
     last_error: Option<Value>,
     cold_start: bool,
@@ -126,7 +128,7 @@ fn dead_letter(letter: &DeadLetterView) -> DeadLetter<'_> {
 
 fn status(view: &ExecutionView) -> ExecutionStatus<'_> {
     let error = |failure: &Failure| json!({ "code": failure.code, "message": failure.message });
-    let (output, output_content_type) = match &view.output {
+    let (output, media) = match &view.output {
         Some(output) => output_value(output),
         None => (OutputValue::Tree(Value::Null), None),
     };
@@ -136,7 +138,8 @@ fn status(view: &ExecutionView) -> ExecutionStatus<'_> {
         status: view.state.as_str(),
         attempt: view.attempt.max(1),
         output,
-        output_content_type,
+        output_content_type: media.map(|media| &*media.content_type),
+        output_content_encoding: media.and_then(|media| media.encoding.as_deref()),
         error: view.error.as_ref().map(error),
         last_error: view.last_error.as_ref().map(error),
         cold_start: view.cold_start,
@@ -155,23 +158,22 @@ fn status(view: &ExecutionView) -> ExecutionStatus<'_> {
     }
 }
 
-/// JSON as JSON, text as a string, anything else as base64 with its content type.
-fn output_value(output: &Output) -> (OutputValue, Option<Box<str>>) {
+/// JSON as JSON, text as a string, anything else as base64 with its description.
+fn output_value(output: &Output) -> (OutputValue, Option<&Media>) {
     let text = || String::from_utf8_lossy(&output.body).into_owned();
+    let json = || match RawValue::from_string(text()) {
+        Ok(raw) => OutputValue::Raw(raw),
+        Err(_) => OutputValue::Tree(text().into()),
+    };
     match &output.kind {
-        OutputKind::Json => match RawValue::from_string(text()) {
-            Ok(raw) => (OutputValue::Raw(raw), None),
-            Err(_) => (OutputValue::Tree(text().into()), None),
-        },
+        OutputKind::Json => (json(), None),
         OutputKind::Text => (OutputValue::Tree(text().into()), None),
-        OutputKind::Other(content_type) => match MediaType::of(Some(content_type.as_bytes())) {
-            MediaType::Json if is_json(&output.body) => {
-                output_value(&Output { body: output.body.clone(), kind: OutputKind::Json })
-            }
-            MediaType::Text if std::str::from_utf8(&output.body).is_ok() => {
+        OutputKind::Other(media) => match MediaType::of(Some(media.content_type.as_bytes())) {
+            MediaType::Json if media.encoding.is_none() && is_json(&output.body) => (json(), None),
+            MediaType::Text if media.encoding.is_none() && std::str::from_utf8(&output.body).is_ok() => {
                 (OutputValue::Tree(text().into()), None)
             }
-            _ => (OutputValue::Tree(STANDARD.encode(&output.body).into()), Some(content_type.clone())),
+            _ => (OutputValue::Tree(STANDARD.encode(&output.body).into()), Some(media)),
         },
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Deserialize;
 use shard_core::{
-    Failure, Outcome, Output, OutputKind, Report,
+    Failure, Media, Outcome, Output, OutputKind, Report,
     payload::code::{FUNCTION_CRASHED, FUNCTION_TIMEOUT},
 };
 
@@ -40,27 +40,30 @@ pub fn classify(head: &Head, body: Bytes, raw: bool) -> Report {
     } else if head.status == StatusCode::ACCEPTED && head.promises_callback {
         Outcome::Promised
     } else {
-        succeeded(head.content_type.as_deref(), body, raw, &mut bad_output)
+        succeeded(head, body, raw, &mut bad_output)
     };
     Report { outcome, cold_start: head.cold_start, init_ms: head.init_ms, bad_output }
 }
 
-fn succeeded(content_type: Option<&str>, body: Bytes, raw: bool, bad_output: &mut bool) -> Outcome {
+fn succeeded(head: &Head, body: Bytes, raw: bool, bad_output: &mut bool) -> Outcome {
     if raw {
-        let kind = OutputKind::Other(content_type.unwrap_or(UNKNOWN_TYPE).into());
-        return Outcome::Success(Output { body, kind });
+        return Outcome::Success(as_it_is(head, body));
     }
     if body.is_empty() {
         return Outcome::Success(Output::null());
     }
+    if let Some(encoding) = &head.content_encoding {
+        return bad(format!(
+            "The function answered with Content-Encoding {encoding}, which a JSON call cannot carry; send the answer \
+             unencoded, or call it with another Content-Type (raw mode)"
+        ));
+    }
+    let content_type = head.content_type.as_deref();
     match MediaType::of(content_type.map(str::as_bytes)) {
-        MediaType::Json | MediaType::Text if std::str::from_utf8(&body).is_err() => {
-            let message = "The function answered bytes that are not UTF-8, which a JSON call cannot carry; answer \
-                           without compression (Content-Encoding) and in UTF-8, or call it with another Content-Type \
-                           (raw mode)";
-            let failure = Box::new(Failure::new(BAD_OUTPUT, message));
-            Outcome::Failure { failure, retryable: false, retry_after_ms: None }
-        }
+        MediaType::Json | MediaType::Text if std::str::from_utf8(&body).is_err() => bad(
+            "The function answered bytes that are not UTF-8, which a JSON call cannot carry; answer without \
+                 compression and in UTF-8, or call it with another Content-Type (raw mode)",
+        ),
         MediaType::Json if is_json(&body) => {
             let body = body.slice_ref(body.trim_ascii());
             Outcome::Success(Output { body, kind: OutputKind::Json })
@@ -72,13 +75,24 @@ fn succeeded(content_type: Option<&str>, body: Bytes, raw: bool, bad_output: &mu
         MediaType::Text => Outcome::Success(text_output(body)),
         MediaType::Form | MediaType::Other => {
             let content_type = content_type.unwrap_or_default();
-            let message = format!(
+            bad(format!(
                 "The function answered {content_type}, which a JSON call cannot carry; answer JSON or text, or call it with another Content-Type (raw mode)"
-            );
-            let failure = Box::new(Failure::new(BAD_OUTPUT, message));
-            Outcome::Failure { failure, retryable: false, retry_after_ms: None }
+            ))
         }
     }
+}
+
+/// An answer that does not fit the call, and would not the next time either.
+fn bad(message: impl Into<Box<str>>) -> Outcome {
+    let failure = Box::new(Failure::new(BAD_OUTPUT, message));
+    Outcome::Failure { failure, retryable: false, retry_after_ms: None }
+}
+
+/// The bytes of an answer, and what its head says about them.
+fn as_it_is(head: &Head, body: Bytes) -> Output {
+    let content_type = head.content_type.as_deref().unwrap_or(UNKNOWN_TYPE).into();
+    let media = Media { content_type, encoding: head.content_encoding.clone() };
+    Output { body, kind: OutputKind::Other(Box::new(media)) }
 }
 
 /// A failure as the watchdog of the program judges it, if there is one.
@@ -96,23 +110,26 @@ fn judged(head: &Head, outcome: Outcome) -> Outcome {
 
 fn failed(head: &Head, body: Bytes) -> Outcome {
     let status = head.status;
-    let said = serde_json::from_slice::<SaidBody>(&body).ok().map(|body| body.error);
+    let encoding = head.content_encoding.as_deref().filter(|_| !body.is_empty());
+    // An encoded body has no words to read.
+    let readable = if encoding.is_none() { &body[..] } else { b"" };
+    let said = serde_json::from_slice::<SaidBody>(readable).ok().map(|body| body.error);
     let said_code = said.as_ref().map_or("", |said| said.code.as_str());
     let final_code = FINAL_CODES
         .into_iter()
         .find(|code| status == StatusCode::INTERNAL_SERVER_ERROR && *code == said_code);
     let timed_out = status == StatusCode::GATEWAY_TIMEOUT && said_code == "TIMEOUT";
     // A body that names code and message says it better than its own JSON.
-    let text = said.map_or_else(|| shortened(&body), |said| shortened(said.message.as_bytes()));
-    let message: Box<str> = match text.trim() {
-        "" => status.to_string().into(),
-        text => text.into(),
+    let text = said.map_or_else(|| shortened(readable), |said| shortened(said.message.as_bytes()));
+    let message: Box<str> = match (text.trim(), encoding) {
+        ("", Some(encoding)) => format!("{status}, with a body in Content-Encoding {encoding}").into(),
+        ("", None) => status.to_string().into(),
+        (text, _) => text.into(),
     };
-    let content_type = head.content_type.as_deref().unwrap_or(UNKNOWN_TYPE);
     let failure = Failure {
         code: final_code.unwrap_or(if timed_out { FUNCTION_TIMEOUT } else { FUNCTION_ERROR }).into(),
         message,
-        body: (!body.is_empty()).then(|| Output { body, kind: OutputKind::Other(content_type.into()) }),
+        body: (!body.is_empty()).then(|| as_it_is(head, body)),
     };
     let retry_after_ms = head.retry_after_s.map(|seconds| seconds.saturating_mul(1000));
     // Who has enough of calls and does not say for how long would be asked again at once.
@@ -168,7 +185,10 @@ mod tests {
                 match &output.kind {
                     OutputKind::Json => format!("json {body}"),
                     OutputKind::Text => format!("text {body}"),
-                    OutputKind::Other(kind) => format!("{kind} {body}"),
+                    OutputKind::Other(media) => match &media.encoding {
+                        None => format!("{} {body}", media.content_type),
+                        Some(encoding) => format!("{} in {encoding} {body}", media.content_type),
+                    },
                 }
             }
             Outcome::Failure { failure, retryable, retry_after_ms } => {
@@ -248,6 +268,28 @@ mod tests {
     }
 
     #[test]
+    fn encoded_answers() {
+        let json = ("content-type", "application/json");
+        let gzip = ("content-encoding", "gzip");
+        let refused = "FUNCTION_BAD_OUTPUT final: The function answered with Content-Encoding gzip, which a JSON call \
+                       cannot carry; send the answer unencoded, or call it with another Content-Type (raw mode)";
+        // Also when its bytes happen to be text.
+        check(200, &[json, gzip], "1", false, refused);
+        check(200, &[("content-type", "text/plain"), gzip], "x", false, refused);
+        check(200, &[json, gzip], "x", true, "application/json in gzip x");
+        check(200, &[json, gzip], "", false, "json null");
+        check(200, &[json, ("content-encoding", "identity")], "1", false, "json 1");
+        let said = r#"{"error":{"code":"TIMEOUT","message":"no"}}"#;
+        let message = "500 Internal Server Error, with a body in Content-Encoding gzip";
+        check(500, &[json, gzip], said, false, &format!("FUNCTION_ERROR again: {message}"));
+        check(500, &[gzip], "", false, "FUNCTION_ERROR again: 500 Internal Server Error");
+        let report = classify(&head(500, &[json, gzip]), Bytes::from_static(b"x"), true);
+        let Outcome::Failure { failure, .. } = report.outcome else { panic!("{report:?}") };
+        let Some(Output { kind: OutputKind::Other(media), .. }) = failure.body else { panic!("{failure:?}") };
+        assert_eq!(media.encoding.as_deref(), Some("gzip"));
+    }
+
+    #[test]
     fn a_json_call_cannot_carry_a_picture() {
         let head = head(200, &[("content-type", "image/png")]);
         let report = classify(&head, Bytes::from_static(b"\x89PNG"), false);
@@ -259,7 +301,7 @@ mod tests {
     fn bytes_that_are_no_text_are_kept_or_refused() {
         for content_type in ["application/json", "text/plain"] {
             for body in [&b"\x1f\x8b\x08\x00"[..], b"\"\xe9\""] {
-                let head = head(200, &[("content-type", content_type), ("content-encoding", "gzip")]);
+                let head = head(200, &[("content-type", content_type)]);
                 let report = classify(&head, Bytes::from_static(body), false);
                 let Outcome::Failure { failure, retryable: false, .. } = report.outcome else {
                     panic!("{report:?}")

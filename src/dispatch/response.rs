@@ -32,6 +32,8 @@ pub struct Head {
     pub status: StatusCode,
     /// `Content-Type`.
     pub content_type: Option<Cow<'static, str>>,
+    /// `Content-Encoding`, unless it says that there is none.
+    pub content_encoding: Option<Box<str>>,
     /// `X-Nanofaas-Async: true`.
     pub promises_callback: bool,
     /// `X-Cold-Start: true`.
@@ -100,6 +102,7 @@ fn parse_one(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     let mut head = Head {
         status,
         content_type: None,
+        content_encoding: None,
         promises_callback: false,
         cold_start: false,
         init_ms: None,
@@ -158,6 +161,11 @@ fn read_header(name: &str, value: &[u8], head: &mut Head, facts: &mut Facts) -> 
                 }
             }
         }
+        16 if is("content-encoding") => {
+            for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                add_coding(&mut head.content_encoding, &String::from_utf8_lossy(coding));
+            }
+        }
         16 if is("x-nanofaas-async") => head.promises_callback |= is_true(),
         17 if is("transfer-encoding") => {
             if facts.chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -176,6 +184,17 @@ fn read_header(name: &str, value: &[u8], head: &mut Head, facts: &mut Facts) -> 
         _ => {}
     }
     Ok(())
+}
+
+/// Codings are applied one after the other, and may be named in one header or in several.
+fn add_coding(codings: &mut Option<Box<str>>, coding: &str) {
+    if coding.is_empty() || coding.eq_ignore_ascii_case("identity") {
+        return;
+    }
+    *codings = Some(match codings.take() {
+        None => coding.into(),
+        Some(before) => format!("{before}, {coding}").into(),
+    });
 }
 
 fn framing(status: StatusCode, facts: &Facts) -> Result<Framing, HeadError> {
@@ -275,6 +294,21 @@ mod tests {
         assert_eq!(head.content_type.as_deref(), Some("text/html"));
         assert_eq!((head.init_ms, head.retry_after_s), (Some(12), Some(7)));
         assert!(head.cold_start && head.promises_callback);
+    }
+
+    #[test]
+    fn codings_are_collected() {
+        for (headers, expected) in [
+            ("", None),
+            ("content-encoding: \r\n", None),
+            ("content-encoding: Identity\r\n", None),
+            ("Content-Encoding: gzip\r\n", Some("gzip")),
+            ("content-encoding: br , identity,gzip\r\ncontent-encoding: x\r\n", Some("br, gzip, x")),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 0\r\n\r\n");
+            let (head, _) = parse(text.as_bytes()).expect("a head").expect("a whole one");
+            assert_eq!(head.content_encoding.as_deref(), expected, "{headers}");
+        }
     }
 
     #[test]

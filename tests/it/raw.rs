@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, Function, Gate, Reply, Response, Server};
+use crate::support::{Call, DataDir, Function, Gate, Reply, Response, Server};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\x00\xff";
 
@@ -93,6 +93,72 @@ fn outputs_in_a_status_are_json_text_or_base64() {
             assert_eq!((&status["output"], &shown), (&output, &shown_type), "{content_type}");
         }
     }
+}
+
+/// gzip of `{"a":1}`.
+const GZIP: &[u8] =
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xabVJT\xb22\xac\x05\x00\xaf\xac\x1bV\x07\x00\x00\x00";
+
+#[test]
+fn an_encoded_answer_passes_with_its_encoding() {
+    let server = Server::start(&["async-queue.enabled=true"]);
+    let _function = serve(&server, |call| {
+        assert_eq!(
+            call.header("accept-encoding"),
+            None,
+            "what the client takes is not asked of the function"
+        );
+        let status = if call.body == b"fail" { 500 } else { 200 };
+        Reply::new(status, "application/json", GZIP).with("content-encoding", "gzip")
+    });
+    for (input, status) in [("x", 200), ("fail", 502)] {
+        let accept = [("accept-encoding", "gzip")];
+        let response = send(&server, "f:invoke", "text/plain", &accept, input.as_bytes());
+        assert_eq!((response.status, response.body.as_slice()), (status, GZIP), "{input}");
+        assert_eq!(response.header("content-type"), Some("application/json"));
+        assert_eq!(response.header("content-encoding"), Some("gzip"), "{input}");
+    }
+    let response = send(&server, "f:enqueue", "text/plain", &[], b"x");
+    let status = server.ended(id(&response));
+    let shown = ["outputContentType", "outputContentEncoding"].map(|member| status[member].clone());
+    assert_eq!(shown, [json!("application/json"), json!("gzip")], "{status}");
+    assert!(status["output"].as_str().is_some_and(|output| output.starts_with("H4sI")), "{status}");
+}
+
+#[test]
+fn the_encoding_of_an_output_survives_a_restart() {
+    let (data, settings) = (DataDir::new(), ["async-queue.enabled=true"]);
+    let server = Server::durable(&data, &settings);
+    let _function = serve(&server, |_| Reply::new(200, "text/plain", GZIP).with("content-encoding", "gzip"));
+    let accepted = send(&server, "f:enqueue", "text/plain", &[], b"x");
+    let before = server.ended(id(&accepted));
+    // What is registered is on disk, and what was written before it.
+    server.register(json!({ "name": "later", "executionMode": "LOCAL" }));
+    server.kill();
+    let server = Server::durable(&data, &settings);
+    assert_eq!(server.execution(id(&accepted)), before);
+    assert_eq!(before["outputContentEncoding"], "gzip", "{before}");
+}
+
+#[test]
+fn a_json_call_takes_no_encoded_answer_for_text() {
+    let server = Server::start(&[]);
+    let calls = serve(&server, |call| {
+        let status = if call.json()["input"] == "fail" { 500 } else { 200 };
+        // Of the answers that could be taken for text, one that is.
+        Reply::new(status, "application/json", b"{}").with("content-encoding", "br")
+    });
+    let response = server.invoke("f", json!("x"));
+    assert_eq!((response.status, response.header("content-encoding")), (200, None), "{}", response.text());
+    let error = &response.json()["error"];
+    assert_eq!(error["code"], "FUNCTION_BAD_OUTPUT");
+    let message = error["message"].as_str().expect("words");
+    assert!(message.contains("Content-Encoding br") && message.contains("unencoded"), "{message}");
+    let response = server.invoke("f", json!("fail"));
+    let error = &response.json()["error"];
+    assert_eq!(error["code"], "FUNCTION_ERROR");
+    assert!(error["message"].as_str().is_some_and(|message| message.contains("500")), "{error}");
+    assert_eq!(calls.calls(), 2);
 }
 
 #[test]

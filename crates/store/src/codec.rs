@@ -13,7 +13,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use shard_core::{
-    Delivery, DeliveryStatus, ExecutionId, Failure, FunctionSpec, Name, Output, OutputKind, Payload, Record,
+    Delivery, DeliveryStatus, ExecutionId, Failure, FunctionSpec, Media, Name, Output, OutputKind, Payload,
+    Record,
     answer::Stage,
     input::{Extra, Idempotency},
     journal::{End, EndResult},
@@ -257,9 +258,12 @@ fn put_output(out: &mut Vec<u8>, output: &Output) {
     match &output.kind {
         OutputKind::Json => out.push(0),
         OutputKind::Text => out.push(1),
-        OutputKind::Other(content_type) => {
-            out.push(2);
-            text(out, content_type);
+        OutputKind::Other(media) => {
+            out.push(if media.encoding.is_none() { 2 } else { 3 });
+            text(out, &media.content_type);
+            if let Some(encoding) = &media.encoding {
+                text(out, encoding);
+            }
         }
     }
 }
@@ -451,7 +455,10 @@ impl<'a> Reader<'a> {
         let kind = match self.byte()? {
             0 => OutputKind::Json,
             1 => OutputKind::Text,
-            2 => OutputKind::Other(self.boxed_text()?),
+            kind @ (2 | 3) => OutputKind::Other(Box::new(Media {
+                content_type: self.boxed_text()?,
+                encoding: if kind == 3 { Some(self.boxed_text()?) } else { None },
+            })),
             other => return Err(Newer(format!("an output of kind {other}"))),
         };
         Ok(Output { body, kind })

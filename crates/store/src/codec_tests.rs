@@ -156,7 +156,17 @@ fn records() -> Vec<Record> {
         Record::Started { start: u64::MAX },
     ];
     all.extend(records_of_executions());
+    all.push(ended_encoded());
     all
+}
+
+/// A kind of output that came during format 2.
+fn ended_encoded() -> Record {
+    let media = Media { content_type: "a/b; c=d".into(), encoding: Some("br, gzip".into()) };
+    let output = Output { body: "x".into(), kind: OutputKind::Other(Box::new(media)) };
+    let result = EndResult::Output(output);
+    let end = End { result, dispatched_ms: 5, finished_ms: 6, cold_start: false, init_ms: None };
+    Record::Ended { id: id(), end: Box::new(end), dead: false }
 }
 
 fn records_of_executions() -> Vec<Record> {
@@ -164,7 +174,7 @@ fn records_of_executions() -> Vec<Record> {
     let failure = Failure {
         code: Cow::Borrowed("FAILED"),
         message: "It failed".into(),
-        body: Some(Output { body: "no".into(), kind: OutputKind::Other("text/html".into()) }),
+        body: Some(Output { body: "no".into(), kind: OutputKind::other("text/html") }),
     };
     let end = |result| {
         Box::new(End { result, dispatched_ms: 5, finished_ms: 6, cold_start: true, init_ms: Some(9) })
@@ -212,7 +222,7 @@ fn records_of_executions() -> Vec<Record> {
         Record::Purged { id: id() },
         Record::Forgotten { id: id() },
     ];
-    all.extend([OutputKind::Json, OutputKind::Text, OutputKind::Other("a/b".into())].map(|kind| {
+    all.extend([OutputKind::Json, OutputKind::Text, OutputKind::other("a/b")].map(|kind| {
         let end = End { init_ms: None, cold_start: false, ..*end(output(kind)) };
         Record::Ended { id: id(), end: Box::new(end), dead: false }
     }));

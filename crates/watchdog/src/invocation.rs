@@ -5,7 +5,7 @@ use std::{io, process::ExitStatus, time::Duration};
 use bytes::Bytes;
 use hyper::{
     HeaderMap, StatusCode,
-    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use nanofaas_web::client::ClientError;
 use serde_json::value::RawValue;
@@ -124,6 +124,9 @@ pub enum Failure {
     /// A program of mode HTTP answered with a content type that fits no JSON request.
     #[error("the program answered with content type '{0}' to a JSON request")]
     WrongType(String),
+    /// A program of mode HTTP encoded its answer to a JSON request.
+    #[error("the program answered with Content-Encoding {0} to a JSON request; send the answer unencoded")]
+    Encoded(String),
     /// The output passed the limit.
     #[error("the output of the program is longer than {BODY_MAX} bytes")]
     TooLarge,
@@ -163,7 +166,8 @@ impl Failure {
             Failure::InvalidOutput(_)
             | Failure::NoOutputFile(_)
             | Failure::InvalidFile(_)
-            | Failure::WrongType(_) => "FUNCTION_BAD_OUTPUT",
+            | Failure::WrongType(_)
+            | Failure::Encoded(_) => "FUNCTION_BAD_OUTPUT",
             Failure::TooLarge => "FUNCTION_RESPONSE_TOO_LARGE",
             Failure::Reported { code, .. } => code,
             Failure::Unavailable(_) => "UNAVAILABLE",
@@ -228,6 +232,18 @@ pub fn is_json(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE) else { return true };
     let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
+}
+
+/// How a body is encoded, if it is.
+pub(super) fn encoding(headers: &HeaderMap) -> Option<String> {
+    let values =
+        headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let all = values.collect::<Vec<_>>().join(", ");
+    let is_encoded = all
+        .split(',')
+        .map(str::trim)
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
+    is_encoded.then_some(all)
 }
 
 /// Checks that the bytes are exactly one JSON document, and gives it without the white space around.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     callback, file, http,
-    invocation::{Failure, Invocation, Output, error_object, json_document},
+    invocation::{Failure, Invocation, Output, encoding, error_object, json_document},
     launcher::Launcher,
     options::{Mode, OneShot, Options},
     stdio,
@@ -89,6 +89,9 @@ fn json_of(output: &Output) -> Result<Box<RawValue>, Failure> {
     let content_type = output.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let text = content_type.is_some_and(|content_type| content_type.starts_with("text/"));
     let json = super::invocation::is_json(&output.headers);
+    if let Some(encoding) = encoding(&output.headers).filter(|_| !output.body.is_empty()) {
+        return Err(Failure::Encoded(encoding));
+    }
     match json_document(&output.body) {
         _ if output.body.is_empty() => json_string(None),
         Ok(document) if json => Ok(document.to_owned()),
@@ -104,9 +107,26 @@ fn json_string(bytes: Option<&[u8]>) -> Result<Box<RawValue>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::StatusCode;
+    use hyper::{StatusCode, header::CONTENT_ENCODING};
 
     use super::*;
+
+    #[test]
+    fn encoded_outputs_are_no_text() {
+        for (encoding, body, expected) in [
+            ("gzip", "1", None),
+            ("identity, br", "1", None),
+            ("gzip", "", Some("null")),
+            ("Identity", "1", Some("1")),
+            ("", "1", Some("1")),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static(encoding))]);
+            let output = Output { status: StatusCode::OK, headers, body: body.into() };
+            let json = json_of(&output);
+            assert_eq!(json.as_deref().map(RawValue::get).ok(), expected, "{encoding} {body}");
+            assert!(json.is_ok() || json.is_err_and(|failure| failure.code() == "FUNCTION_BAD_OUTPUT"));
+        }
+    }
 
     #[test]
     fn outputs_are_read_as_the_control_plane_reads_answers() {

@@ -1,6 +1,6 @@
 //! Passes one call on to a program of mode HTTP and reads its answer.
 //!
-//! Requests and answers keep their content type, all `X-*` headers, the trace and the idempotency key. A success
+//! Requests and answers keep their content type and encoding, all `X-*` headers, the trace and the idempotency key. A success
 //! passes unchanged, whatever its 2xx status; so does every answer to a raw call. A failed JSON call is put into
 //! the error object that all modes share.
 
@@ -12,13 +12,17 @@ use hyper::{
 use nanofaas_web::client::{Bounds, Client, ClientError, Response};
 use tokio::time::Instant;
 
-use super::invocation::{BODY_MAX, Failure, Invocation, Output, VERDICT, excerpt};
+use super::invocation::{BODY_MAX, Failure, Invocation, Output, VERDICT, encoding, excerpt};
 
 /// Milliseconds left for the call.
 pub const DEADLINE_HEADER: HeaderName = HeaderName::from_static("x-deadline-ms");
 
 /// Headers without `X-` that are passed on.
-const PASSED: [&str; 4] = ["content-type", "traceparent", "tracestate", "idempotency-key"];
+const PASSED: [&str; 5] =
+    ["content-type", "content-encoding", "traceparent", "tracestate", "idempotency-key"];
+
+/// Code of a failure that has none of its own.
+const FUNCTION_ERROR: &str = "FUNCTION_ERROR";
 
 /// The headers that the watchdog passes on, in either direction.
 pub fn passed(headers: &HeaderMap) -> HeaderMap {
@@ -60,7 +64,14 @@ fn read(answer: Response, raw: bool) -> Result<Output, Failure> {
     if answer.status.is_success() || raw {
         return Ok(Output { status: answer.status, headers: passed(&answer.headers), body: answer.body });
     }
-    Err(reported(answer.status, &answer.body))
+    Err(match encoding(&answer.headers) {
+        // It has no words to read.
+        Some(encoding) if !answer.body.is_empty() => Failure::Reported {
+            code: FUNCTION_ERROR.to_owned(),
+            message: format!("Runtime error {}, with a body in Content-Encoding {encoding}", answer.status),
+        },
+        _ => reported(answer.status, &answer.body),
+    })
 }
 
 /// What a program says in `{"error":{"code","message"}}`, `{"error":"message"}`, or any other way.
@@ -70,7 +81,7 @@ fn reported(status: StatusCode, body: &Bytes) -> Failure {
     let text = |key: &str| error.and_then(|error| error.get(key)).and_then(|value| value.as_str());
     let message = text("message").or_else(|| error.and_then(|error| error.as_str()));
     let message = message.map_or_else(|| format!("Runtime error {status}: {}", excerpt(body)), str::to_owned);
-    Failure::Reported { code: text("code").unwrap_or("FUNCTION_ERROR").to_owned(), message }
+    Failure::Reported { code: text("code").unwrap_or(FUNCTION_ERROR).to_owned(), message }
 }
 
 #[cfg(test)]
@@ -101,6 +112,7 @@ mod tests {
             "traceparent",
             "idempotency-key",
             "content-type",
+            "content-encoding",
             "connection",
             "host",
             "authorization",
@@ -108,6 +120,6 @@ mod tests {
         ];
         let headers = names.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1")));
         let passed = passed(&HeaderMap::from_iter(headers));
-        assert_eq!(passed.len(), 4);
+        assert_eq!(passed.len(), 5);
     }
 }

@@ -50,7 +50,7 @@ pub use input::{FunctionSpec, Input, Invoke, Now, Outcome, Policy, Report, Targe
 pub use journal::Record;
 pub use limits::Limits;
 pub use name::Name;
-pub use payload::{Failure, Output, OutputKind, Payload};
+pub use payload::{Failure, Media, Output, OutputKind, Payload};
 pub use recovery::{Recovery, Stored, StoredExecution};
 pub use scaling::{Scaling, ScalingView};
 pub use settings::Settings;

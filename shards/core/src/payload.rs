@@ -47,8 +47,24 @@ pub enum OutputKind {
     Json,
     /// UTF-8 text.
     Text,
-    /// Anything else, with its content type.
-    Other(Box<str>),
+    /// Anything else, as the function describes it.
+    Other(Box<Media>),
+}
+
+/// What a function says about the bytes that it answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// Their type.
+    pub content_type: Box<str>,
+    /// How they are encoded, such as `gzip`; nothing decodes them here.
+    pub encoding: Option<Box<str>>,
+}
+
+impl OutputKind {
+    /// Bytes of this type, not encoded.
+    pub fn other(content_type: impl Into<Box<str>>) -> OutputKind {
+        OutputKind::Other(Box::new(Media { content_type: content_type.into(), encoding: None }))
+    }
 }
 
 /// What the function answered.

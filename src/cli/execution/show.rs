@@ -9,13 +9,14 @@ use serde_json::{Map, Value};
 use crate::cli::{client::Session, failure::Failure};
 
 /// Fields of an ExecutionStatus, in the order in which they are told.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "executionId",
     "functionName",
     "status",
     "attempt",
     "output",
     "outputContentType",
+    "outputContentEncoding",
     "error",
     "lastError",
     "coldStart",

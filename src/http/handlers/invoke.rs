@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use hyper::{
     Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue, LOCATION},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION},
 };
 use shard_core::{
     Answer, ExecutionId, Failure, Input, Invoke, Name, Output, OutputKind, Payload, Refusal, State,
@@ -159,15 +159,18 @@ fn raw_failure(id: &ExecutionId, failure: Failure) -> HttpResponse {
 }
 
 fn raw_response(status: StatusCode, id: &ExecutionId, output: Output) -> HttpResponse {
-    let content_type: Cow<'static, str> = match output.kind {
-        OutputKind::Json => "application/json".into(),
-        OutputKind::Text => "text/plain; charset=utf-8".into(),
-        OutputKind::Other(content_type) => content_type.into_string().into(),
+    let (content_type, encoding): (Cow<'static, str>, _) = match output.kind {
+        OutputKind::Json => ("application/json".into(), None),
+        OutputKind::Text => ("text/plain; charset=utf-8".into(), None),
+        OutputKind::Other(media) => (media.content_type.into_string().into(), media.encoding),
     };
     let mut response = Response::new(AnswerBody::from(output.body));
     *response.status_mut() = status;
     if let Ok(content_type) = HeaderValue::from_str(&content_type) {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    if let Some(encoding) = encoding.and_then(|encoding| HeaderValue::from_str(&encoding).ok()) {
+        response.headers_mut().insert(CONTENT_ENCODING, encoding);
     }
     respond::set_execution_id(&mut response, id);
     response

@@ -25,6 +25,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if body == b'"hang"': time.sleep(300)
         if body == b'"gate"': wait()
         if body == b'"own"': return self.answer(200, "application/json", b"1", {"X-Cold-Start": "true", "X-Init-Duration-Ms": "77"})
+        if body == b'"zipped"': return self.answer(200, "application/json", b"\x1f\x8b", {"Content-Encoding": "gzip"})
         if body == b'"async"': return self.answer(202, "application/json", b"", {"X-Nanofaas-Async": "true"})
         if self.headers["Content-Type"] == "image/png": return self.answer(200, "image/gif", body + b"\xff")
         got = {name.lower(): value for name, value in self.headers.items()}
@@ -88,6 +89,8 @@ fn calls_pass_through_with_their_headers() {
     let raw = [("X-Execution-Id", "e1"), ("Content-Type", "image/png")];
     let answer = watchdog.send("POST", "/invoke", &raw, b"\x00\x01");
     assert_eq!((answer.header("content-type"), &answer.body[..]), (Some("image/gif"), &b"\x00\x01\xff"[..]));
+    let answer = watchdog.invoke(r#""zipped""#);
+    assert_eq!((answer.header("content-encoding"), &answer.body[..]), (Some("gzip"), &b"\x1f\x8b"[..]));
 }
 
 #[test]

@@ -34,7 +34,7 @@ static volatile struct control *control;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 __attribute__((constructor)) static void start(void) {
-  const char *path = getenv("LOADTEST_STALL");
+  const char *path = getenv("LD_LOADTEST_STALL");
   int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
   if (file < 0) return;
   void *shared = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);

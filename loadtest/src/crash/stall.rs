@@ -17,8 +17,9 @@ use std::{
 use fastrand::Rng;
 
 const SOURCE: &str = include_str!("stall.c");
-/// Names the shared file to the library.
-const CONTROL: &str = "LOADTEST_STALL";
+/// Names the shared file to the library. A server that starts itself again keeps only variables of certain names, those
+/// that begin as the loader's do among them: under another name the disk would never hang.
+const CONTROL: &str = "LD_LOADTEST_STALL";
 
 /// The shared file: where its fields are. Integers are in the machine's order.
 const MODE_AT: u64 = 0;

@@ -425,11 +425,11 @@ impl Store for ShardStore {
         let is_taken = lane.take(number, is_full, |bytes| self.shared.codec.encode(&record, bytes));
         drop(lane);
         if !is_taken {
-            // The server made its document itself.
-            tracing::error!(
-                number,
-                "a function cannot be written down: its document does not say what it is"
-            );
+            if let Record::Registered { spec } | Record::Reinstated { spec } = &record {
+                // The server made its document itself.
+                let function = spec.name.as_str();
+                tracing::error!(function, "cannot be written down: its document does not say what it is");
+            }
             return Some(Input::JournalRefused { number });
         }
         if before == 0 {

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Condvar;
 use shard_core::{
-    ExecutionId, Name, Output, Payload, Recovery,
+    ExecutionId, FunctionSpec, Name, Output, Payload, Policy, Recovery, Target,
     journal::{End, EndResult},
 };
 
@@ -236,4 +236,23 @@ fn a_time_without_commits_is_found_once_and_begins_with_a_commit() {
     assert!(!quiet.begins(2, at(20_000)), "that was said");
     assert!(!quiet.begins(3, at(20_250)));
     assert!(quiet.begins(3, at(21_250)));
+}
+
+#[test]
+fn a_function_that_cannot_be_written_down_is_refused_alone() {
+    let scratch = Scratch::new("unwritable-function");
+    let (writer, reports) = writer(&scratch, &Arc::default());
+    let mut shard = writer.shard(0);
+    let mut append = |number, record| shard.append(number, record).map(said);
+    let spec = FunctionSpec {
+        name: name(),
+        policy: Policy::default(),
+        target: Target::Local,
+        scaling: None,
+        document: "{".into(),
+    };
+    assert_eq!(append(1, Record::Registered { spec: Box::new(spec) }), Some(Told::Refused(1)));
+    assert_eq!(append(2, accepted(1)), None);
+    assert_eq!(told(&reports), Told::Written(2));
+    writer.stop();
 }

@@ -20,6 +20,11 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 /// Time between two tries while the disk fails.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How long the next commit waits, when the last one began so long ago. Nobody waits for a disk that fails while a server ends.
+fn pause(failing: bool, stopping: bool, since: Duration) -> Duration {
+    if failing && !stopping { RETRY_INTERVAL } else { COMMIT_INTERVAL.saturating_sub(since) }
+}
+
 /// The thread's own state.
 pub(super) struct Committer {
     shared: Arc<Shared>,
@@ -67,11 +72,7 @@ impl Committer {
                 thread::park();
                 continue;
             }
-            if failing && !stopping {
-                thread::sleep(RETRY_INTERVAL);
-            } else {
-                thread::sleep(COMMIT_INTERVAL.saturating_sub(began.elapsed()));
-            }
+            thread::sleep(pause(failing, stopping, began.elapsed()));
             began = Instant::now();
             self.gather(began);
             self.write(failing);
@@ -204,3 +205,7 @@ impl Committer {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "committer_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@ use shard_core::{Failure, FunctionSpec, Output, Payload, Policy, Record, Recover
 use super::*;
 use crate::{
     codec::tests::codec,
+    disk::{self, accepted, ended},
     files::OsFiles,
     head::Head,
     recovery::{self, Progress},
@@ -134,6 +135,9 @@ proptest! {
         after.extend_from_slice(back);
         assert_eq!(found(&directory.store, &head), after);
         assert_eq!(sum(&after), expected);
+        // Nothing of what was replaced is left.
+        let files = OsFiles.list(&directory.store).expect("readable");
+        assert_eq!(files.iter().filter(|(name, _)| head::numbers(name).is_some()).count(), after.len());
         let all = compact(&directory, &after).expect("whole");
         assert_eq!(found(&directory.store, &head), std::slice::from_ref(&all));
         assert_eq!(sum(std::slice::from_ref(&all)), expected);
@@ -142,4 +146,137 @@ proptest! {
         assert_eq!(found(&directory.store, &head), std::slice::from_ref(&again));
         assert_eq!(sum(&[again]), expected);
     }
+}
+
+/// Segments that nobody looks into: there are none.
+fn imagined(lengths: &[u64]) -> Vec<Segment> {
+    let segment = |(number, bytes): (u64, &u64)| Segment {
+        path: format!("/nowhere/{number}").into(),
+        first: number,
+        last: number,
+        bytes: *bytes,
+        expected: Expected::Anything,
+        unlinked: false,
+    };
+    (1..).zip(lengths).map(segment).collect()
+}
+
+#[test]
+fn a_compaction_is_worthwhile_with_many_segments_or_with_many_bytes() {
+    let scratch = Scratch::new("worthwhile");
+    const BIG: u64 = 128 << 20;
+    for (lengths, compacted_bytes, starts) in [
+        (&[1; 15][..], 0, false),
+        (&[1; 16], 0, true),
+        (&[1; 17], 0, true),
+        (&[BIG], 0, false),
+        (&[BIG / 2, BIG / 2 - 1], 0, false),
+        (&[BIG / 2, BIG / 2], 0, true),
+        (&[BIG, BIG, BIG], 0, true),
+        (&[0, BIG], BIG / 2, true),
+        // Twice as much as the last one left.
+        (&[BIG, BIG - 1], BIG, false),
+        (&[BIG, BIG], BIG, true),
+        (&[BIG, BIG, BIG], BIG, true),
+    ] {
+        let mut compactor = Compactor::new(Arc::new(scratch.directory()), imagined(lengths));
+        compactor.compacted_bytes = compacted_bytes;
+        assert_eq!(compactor.bytes(), lengths.iter().sum::<u64>());
+        compactor.start_if_worthwhile();
+        assert_eq!(
+            compactor.running.is_some(),
+            starts,
+            "{} of {lengths:?} after {compacted_bytes}",
+            lengths.len()
+        );
+        // It fails, and everything stays as it was.
+        let began = std::time::Instant::now();
+        while compactor.running.is_some() {
+            assert!(began.elapsed().as_secs() < 60, "it was not taken over");
+            compactor.take_over();
+        }
+        assert_eq!(compactor.closed, imagined(lengths));
+    }
+}
+
+#[test]
+fn what_a_compaction_made_takes_the_place_of_what_it_was_made_of() {
+    let scratch = Scratch::new("replaced");
+    let mut compactor = Compactor::new(Arc::new(scratch.directory()), imagined(&[1, 2, 3]));
+    let [fourth, fifth] = imagined(&[1, 2, 3, 4, 5]).split_off(3).try_into().expect("two");
+    compactor.closed(fourth.clone());
+    compactor.closed(fifth.clone());
+    assert_eq!(compactor.bytes(), 15);
+    let by = Segment { last: 3, bytes: 4, ..imagined(&[1]).remove(0) };
+    let made = by.clone();
+    compactor.running = Some(thread::spawn(move || Some(made)));
+    compactor.wait();
+    assert_eq!(compactor.closed, [by, fourth, fifth]);
+    assert_eq!((compactor.bytes(), compactor.compacted_bytes), (13, 4));
+}
+
+/// What is left of these records, by its kind.
+fn left(name: &str, records: &[Record], parts: usize) -> Vec<u8> {
+    let scratch = Scratch::new(name);
+    let directory = scratch.directory();
+    let (segments, head) = log(&directory.store, records, parts);
+    let mut compactor = Compactor::new(Arc::new(directory), segments);
+    compactor.run(|_, _| true);
+    let all = found(&scratch.0, &head);
+    assert_eq!(all, compactor.closed);
+    assert_eq!(all.len(), 1);
+    let mut kinds = Vec::new();
+    let taken = each_record(&OsFiles, &all, |record| {
+        kinds.push(record[0]);
+        Ok(())
+    });
+    taken.expect("whole");
+    kinds
+}
+
+#[test]
+fn what_is_forgotten_and_what_was_replaced_is_not_copied() {
+    let forgotten = |number| Record::Forgotten { id: disk::id(number) };
+    let name = disk::name;
+    // Of what was forgotten nothing is left, not even that.
+    assert_eq!(left("forgotten", &[accepted(1), ended(1), accepted(2), forgotten(1)], 2), [kind::ACCEPTED]);
+    assert_eq!(left("forgotten", &[accepted(1), ended(1), forgotten(1)], 3), [0; 0]);
+    // Of registrations the last one counts.
+    let records = [
+        Record::Registered { spec: spec(name()) },
+        Record::Registered { spec: spec(name()) },
+        accepted(1),
+        Record::Registered { spec: spec(name()) },
+    ];
+    assert_eq!(left("registered", &records, 2), [kind::ACCEPTED, kind::REGISTERED]);
+    // A removal ends what stands before it, and else it need not be known.
+    let records = [Record::Registered { spec: spec(name()) }, Record::Removed { name: name() }];
+    assert_eq!(left("removed", &records, 2), [0; 0]);
+    let records = [Record::Registered { spec: spec(name()) }, accepted(1), Record::Removed { name: name() }];
+    assert_eq!(left("removed", &records, 3), [kind::ACCEPTED, kind::REMOVED]);
+}
+
+#[test]
+fn one_segment_is_not_compacted_by_itself() {
+    let scratch = Scratch::new("alone");
+    let directory = scratch.directory();
+    let (segments, _) = log(&directory.store, &[accepted(1), ended(1)], 1);
+    let mut compactor = Compactor::new(Arc::new(directory), segments.clone());
+    compactor.run(|_, _| panic!("nobody is asked"));
+    assert_eq!(compactor.closed, segments);
+}
+
+#[test]
+fn frames_of_a_compacted_segment_are_neither_small_nor_endless() {
+    let scratch = Scratch::new("frames");
+    let directory = scratch.directory();
+    let Record::Ended { id, end, dead } = ended(1) else { panic!("another") };
+    let body = vec![b'1'; 300 << 10].into();
+    let end = Box::new(End { result: EndResult::Output(Output { body, ..Output::null() }), ..*end });
+    let large = Record::Ended { id, end, dead };
+    let (segments, _) = log(&directory.store, &vec![large; 10], 2);
+    let all = compact(&directory, &segments).expect("whole");
+    // Four of them are more than a megabyte.
+    let Expected::Exactly(end) = all.expected else { panic!("{all:?}") };
+    assert_eq!(end.frames, 3);
 }

@@ -24,6 +24,8 @@ mod codec;
 mod committer;
 mod compaction;
 mod directory;
+#[cfg(test)]
+mod disk;
 pub mod files;
 mod format1;
 pub mod function;

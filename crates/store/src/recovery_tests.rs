@@ -150,3 +150,21 @@ fn what_is_dropped_is_kept_whole_beside_it() {
         assert_eq!(files.seen.lock().last(), Some(&Seen::Synced));
     }
 }
+
+#[test]
+fn a_person_is_told_how_far_it_has_come() {
+    let progress = Progress::default();
+    let store = |of: &AtomicU64, number| of.store(number, Ordering::Relaxed);
+    store(&progress.log_bytes, 5 << 20);
+    store(&progress.read_bytes, (4 << 20) - 1);
+    assert_eq!(progress.text(), "recovering, 3 of 5 MiB read");
+    store(&progress.all, 1_234_567);
+    for (restored, text) in
+        [(0, "0"), (999, "999"), (1000, "1 000"), (123_456, "123 456"), (1_000_007, "1 000 007")]
+    {
+        store(&progress.restored, restored);
+        assert_eq!(progress.text(), format!("recovering, {text} of 1 234 567"));
+    }
+    progress.set_obstacle(Some("no disk".to_owned()));
+    assert_eq!(progress.text(), "recovering, trying again: no disk");
+}

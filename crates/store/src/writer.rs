@@ -440,5 +440,8 @@ impl Store for ShardStore {
 }
 
 #[cfg(test)]
+#[path = "lane_tests.rs"]
+mod lane_tests;
+#[cfg(test)]
 #[path = "writer_tests.rs"]
 mod tests;

@@ -17,7 +17,9 @@ use crate::{
     Store,
     codec::tests::{Plain, codec},
     directory::Directory,
+    disk,
     files::{File, Files, OsFiles},
+    head::{self, Head},
     recovery::{self, Progress},
     segment::tests::Scratch,
 };
@@ -255,4 +257,93 @@ fn a_function_that_cannot_be_written_down_is_refused_alone() {
     assert_eq!(append(2, accepted(1)), None);
     assert_eq!(told(&reports), Told::Written(2));
     writer.stop();
+}
+
+/// A log on a disk that does what it is told, not begun yet.
+fn log(scratch: &Scratch, disk: &disk::Disk) -> Log {
+    let directory = Arc::new(Directory::of(Arc::new(disk.clone()), scratch.0.clone()));
+    let opened = recovery::prepare(Arc::clone(&directory), codec()).expect("a store");
+    Log::behind(directory, opened.segments, opened.place)
+}
+
+fn telling() -> (Writer, Receiver<Input>) {
+    let (sender, receiver) = channel();
+    (Writer::new(1, Arc::new(move |_, input| drop(sender.send(input))), &Plain), receiver)
+}
+
+#[test]
+fn a_writer_that_starts_on_a_full_disk_writes_when_there_is_room() {
+    let scratch = Scratch::new("starts-full");
+    let disk = disk::Disk::default();
+    let log = log(&scratch, &disk);
+    disk.fail(true);
+    let (writer, reports) = telling();
+    writer.start(log).expect("it can be over");
+    assert!(writer.figures().is_failing);
+    let trouble = writer.trouble().expect("something is wrong");
+    assert!(trouble.contains("refuses what must be safe") && trouble.contains(".log"), "{trouble}");
+    let mut shard = writer.shard(0);
+    assert_eq!(shard.append(1, accepted(1)).map(said), Some(Told::Refused(1)));
+    assert_eq!(shard.append(2, ended(9, 1)).map(said), None);
+    assert_eq!(told(&reports), Told::Failed(2));
+    disk.fail(false);
+    // Nothing else comes, and it is tried until it succeeds.
+    loop {
+        match told(&reports) {
+            Told::Failed(2) => {}
+            other => break assert_eq!(other, Told::Written(2)),
+        }
+    }
+    assert!(!writer.figures().is_failing);
+    assert_eq!(writer.trouble(), None);
+    // The same with nothing to write: an acceptance is not kept.
+    disk.fail(true);
+    assert_eq!(shard.append(3, accepted(3)).map(said), None);
+    assert_eq!(told(&reports), Told::Failed(3));
+    disk.fail(false);
+    let began = Instant::now();
+    while writer.figures().is_failing {
+        assert!(began.elapsed() < PATIENCE, "nobody tries");
+        thread::yield_now();
+    }
+    assert_eq!(shard.append(4, accepted(4)).map(said), None);
+    assert_eq!(told(&reports), Told::Written(4));
+    writer.stop();
+    let head = Head::read(&OsFiles, &scratch.0).expect("whole");
+    assert!(head.closed && head.mark.frames >= 2, "{head:?}");
+}
+
+#[test]
+fn a_writer_does_not_start_on_a_disk_that_will_not_take_anything() {
+    let scratch = Scratch::new("starts-forbidden");
+    let disk = disk::Disk::default();
+    let log = log(&scratch, &disk);
+    disk.forbid();
+    match telling().0.start(log) {
+        Err(StoreError::Unwritable { data_dir, .. }) => assert_eq!(data_dir, scratch.0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_log_is_compacted_when_it_was_read() {
+    let scratch = Scratch::new("was-read");
+    let disk = disk::Disk::default();
+    let mut log = log(&scratch, &disk);
+    log.set_segment_bytes(1);
+    let (writer, reports) = telling();
+    writer.start(log).expect("started");
+    let mut shard = writer.shard(0);
+    let mut write = |number| {
+        assert_eq!(shard.append(number, accepted(number as u8)).map(said), None);
+        assert_eq!(told(&reports), Told::Written(number));
+    };
+    (1..=20).for_each(&mut write);
+    let segments = || head::list(&OsFiles, &scratch.0).expect("readable");
+    assert!(segments().iter().all(|segment| segment.first == segment.last), "it is being read");
+    writer.log_was_read();
+    (21..=22).for_each(&mut write);
+    writer.stop();
+    let last = segments().first().expect("a segment").last;
+    assert!(last >= 20, "{last}");
 }

@@ -12,7 +12,7 @@
 //!
 //! Not here: how records are kept, and what a shard does with what they add up to (`shard/restoration`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     answer::Delivery,
@@ -71,6 +71,8 @@ pub struct StoredExecution {
     pub dead: bool,
     /// Its function was removed while it was there.
     pub is_removed: bool,
+    /// Its idempotency key stands for it: no other execution has taken the key since.
+    pub has_its_key: bool,
     /// Its place among all others: by acceptance, or by what put it at the tail since.
     order: u64,
     /// When it was accepted, in the same count.
@@ -108,6 +110,7 @@ impl StoredExecution {
             end: None,
             dead: false,
             is_removed: false,
+            has_its_key: true,
             order,
             accepted: order,
             starts,
@@ -245,17 +248,43 @@ impl Recovery {
         let (removals, starts) = (self.removals, self.starts);
         let mut executions: Vec<_> = self.executions.into_values().collect();
         executions.sort_unstable_by_key(|execution| execution.order);
+        let without_key = outdated_keys(&executions);
         let functions = self.functions.into_values().map(Stored::Function);
         // Also without a record of this shard: others may have some.
         std::iter::once(Stored::Start(starts)).chain(functions).chain(executions.into_iter().map(
             move |mut execution| {
                 let [removed, _] = removals.get(&execution.function).copied().unwrap_or_default();
                 execution.is_removed = removed > execution.accepted;
+                execution.has_its_key = !without_key.contains(&execution.id);
                 execution.count_unrecorded(starts);
                 Stored::Execution(execution)
             },
         ))
     }
+}
+
+/// How many replicas have ended with an execution that is tried again after this: after a second one it is not.
+fn crashes_of(failure: &Failure) -> u32 {
+    u32::from(failure.code == code::FUNCTION_CRASHED)
+}
+
+/// Executions whose key stands for another one by now: it is of whichever was accepted or replayed last. What became of
+/// them since has put them into another order.
+fn outdated_keys(executions: &[Box<StoredExecution>]) -> BTreeSet<ExecutionId> {
+    let mut holders: BTreeMap<(Name, &str), &StoredExecution> = BTreeMap::new();
+    let mut outdated = BTreeSet::new();
+    for execution in executions {
+        let idempotency = execution.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
+        let Some(idempotency) = idempotency else { continue };
+        let holder = holders.entry((execution.function, &idempotency.key)).or_insert(execution);
+        if holder.accepted < execution.accepted {
+            outdated.insert(holder.id);
+            *holder = execution;
+        } else if holder.id != execution.id {
+            outdated.insert(execution.id);
+        }
+    }
+    outdated
 }
 
 impl StoredExecution {

@@ -64,6 +64,8 @@ pub enum Sabotage {
     TimesKept,
     /// What is tried again is said to be delivered as it was before.
     DeliveryStays,
+    /// A key stands for whichever execution is given back last.
+    OldKeyStands,
     /// Results go to an address that nobody gave.
     DeliveredElsewhere,
     /// What waits is said to run when it is to be cancelled.
@@ -74,7 +76,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 33] = [
+    pub const ALL: [Sabotage; 34] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -105,6 +107,7 @@ impl Sabotage {
         Sabotage::TurnForgotten,
         Sabotage::TimesKept,
         Sabotage::DeliveryStays,
+        Sabotage::OldKeyStands,
         Sabotage::DeliveredElsewhere,
         Sabotage::CancelRefused,
         Sabotage::ComesBackAtOnce,

@@ -15,6 +15,7 @@ const EVENTS: u64 = 700;
 fn rare(sabotage: Sabotage) -> Option<(u64, u64)> {
     match sabotage {
         Sabotage::Core(CoreSabotage::DeliveryStays) => Some((60000497, 2000)),
+        Sabotage::Core(CoreSabotage::OldKeyStands) => Some((70010222, 10700)),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     journal::{End, EndResult, Promise, Record},
     payload::{Failure, code},
     recovery::{Stored, StoredExecution},
+    sabotage::Sabotage,
     shard::{ExecutionKey, FunctionKey, Shard},
     timers::Due,
 };
@@ -152,7 +153,7 @@ impl Shard {
         let end = stored.end.take();
         let key = self.insert_restored(&stored, owner.unwrap_or_default(), end.as_deref());
         let written_us = self.now.mono_us.saturating_sub(if end.is_some() { age_us } else { 0 });
-        self.restore_claim(key, &stored, end.is_some(), written_us);
+        self.restore_claim(key, &stored, written_us);
         match end {
             Some(end) => self.restore_end(key, stored, *end, written_us, fx),
             None => {
@@ -210,17 +211,13 @@ impl Shard {
     }
 
     /// The key of an asynchronous call is bound to its execution again.
-    fn restore_claim(&mut self, key: ExecutionKey, stored: &StoredExecution, ended: bool, written_us: u64) {
+    fn restore_claim(&mut self, key: ExecutionKey, stored: &StoredExecution, written_us: u64) {
+        if !stored.has_its_key && !self.sabotaged.by(Sabotage::OldKeyStands) {
+            return;
+        }
         let idempotency = stored.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
         let label = self.executions.get(key).map(|execution| Arc::clone(&execution.label));
         if let (Some(idempotency), Some(label)) = (idempotency, label) {
-            let holder = self.keys.get(&label, &idempotency.key).map(|claim| claim.execution);
-            let goes_on =
-                |key| self.executions.get(key).is_some_and(|execution| !execution.state.is_terminal());
-            if ended && holder.is_some_and(goes_on) {
-                // A dead letter that is tried again has its key.
-                return;
-            }
             self.keys.put(&label, idempotency, key, written_us);
         }
     }

@@ -78,6 +78,7 @@ impl Oracle {
             tried: false,
             on_record: OnRecord { starts: self.starts, ..OnRecord::default() },
             record,
+            claimed: record,
             queued_unix_ms: self.unix_ms,
             finished_unix_ms: 0,
             recovered: false,
@@ -97,7 +98,7 @@ impl Oracle {
         let joined = self.get(execution);
         if call.accepted {
             if !joined.accepted {
-                joined.record = record;
+                (joined.record, joined.claimed) = (record, record);
             }
             // Its time among the accepted ones starts now.
             if joined.is_terminal() && !joined.accepted {

@@ -1,6 +1,8 @@
 //! The model of a crash: what was there after some earlier step is there again, less all that is on no record. It knows of
 //! states only; the shard has records and nothing else.
 
+use std::collections::BTreeMap;
+
 use shard_core::{Effects, Input, Recovery, Shard};
 
 use super::{
@@ -50,27 +52,23 @@ impl Drive {
         for stored in recovery.into_stored().map(Input::Restore).chain([Input::Restored]) {
             self.shard.handle(self.now, stored, &mut effects);
         }
+        let holders = self.oracle.key_holders();
         let expected = self.oracle.crash();
         let managed = |at: &usize| self.oracle.functions[*at].managed;
         let managed: Vec<usize> = self.oracle.names.values().copied().filter(managed).collect();
         let (real, _) = self.settle(effects, &mut managed.into_iter());
         self.same(expected, real);
-        self.bind_keys();
+        self.bind_keys(holders);
         self.keep_safe_point(true);
         self.compare();
     }
 
-    /// A key stands for the newest of the executions with it that are there, or for one that goes on.
-    fn bind_keys(&mut self) {
+    /// A key stands for the newest of the executions with it: the one that was accepted or replayed last.
+    fn bind_keys(&mut self, holders: BTreeMap<(u8, u8), u64>) {
         self.oracle.keys.clear();
-        for ticket in self.oracle.by_record() {
+        for (key, ticket) in holders {
             let execution = &self.oracle.executions[&ticket];
-            let (Some(key), digest) = (execution.key, execution.digest) else { continue };
-            let holder = self.oracle.keys.get(&key).map(|(holder, _, _)| &self.oracle.executions[holder]);
-            if execution.is_terminal() && holder.is_some_and(|holder| !holder.is_terminal()) {
-                // A dead letter that is tried again has its key.
-                continue;
-            }
+            let digest = execution.digest;
             let written_ms =
                 if execution.is_terminal() { execution.kept_from_ms } else { self.oracle.now_ms };
             match self.probe(ticket) {
@@ -78,7 +76,7 @@ impl Drive {
                     self.doubtful_keys.remove(&key);
                     self.oracle.keys.insert(key, (ticket, digest, written_ms));
                 }
-                // It may have been pushed out only after it took the key.
+                // Another one has it if this one was pushed out before the crash; none if after that.
                 None => drop(self.doubtful_keys.insert(key)),
             }
         }
@@ -94,6 +92,13 @@ impl Oracle {
             on_record.map(|(ticket, execution)| (execution.record, *ticket)).collect();
         all.sort_unstable();
         all.into_iter().map(|(_, ticket)| ticket).collect()
+    }
+
+    /// Whom each key belongs to, as far as executions are on record.
+    fn key_holders(&self) -> BTreeMap<(u8, u8), u64> {
+        let mut newest = self.by_record();
+        newest.sort_by_key(|ticket| self.executions[ticket].claimed);
+        newest.iter().filter_map(|ticket| Some((self.executions[ticket].key?, *ticket))).collect()
     }
 
     /// Goes on with what is on record.

@@ -98,7 +98,7 @@ impl Oracle {
         let (unix_ms, record) = (self.unix_ms, self.next_order());
         let revived = self.get(execution);
         revived.queued_unix_ms = unix_ms;
-        revived.record = record;
+        (revived.record, revived.claimed) = (record, record);
         revived.function = at;
         revived.state = State::Queued;
         revived.last_code = std::mem::take(&mut revived.code);

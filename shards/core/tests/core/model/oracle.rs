@@ -67,6 +67,8 @@ pub(super) struct Execution {
     pub(super) on_record: OnRecord,
     /// Its place among what a crash gives back: by its acceptance, or what came of it last.
     pub(super) record: u64,
+    /// Its place among those with its key: by its acceptance, or its replay.
+    pub(super) claimed: u64,
     /// When it was accepted or replayed, and when it ended, on the clock that people read.
     pub(super) queued_unix_ms: u64,
     pub(super) finished_unix_ms: u64,

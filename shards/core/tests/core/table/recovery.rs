@@ -71,6 +71,23 @@ fn keys_of_dead_letters_are_bound_again() {
 }
 
 #[test]
+fn a_key_stands_for_whoever_took_it_last_whatever_became_of_others() {
+    check(
+        "
+        limits keys-ttl=10
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        20 b enqueue f key=k -> b: accepted b, dispatch b#1 to F for 1000 key=k
+        21 answer b#1 ok -> note 0+1 of 1 ms
+        22 x purge f a -> x: removed
+        23 crash -> open F
+        24 c enqueue f key=k -> c: accepted b
+        ",
+    );
+}
+
+#[test]
 fn a_replay_has_all_its_attempts_after_a_crash_too() {
     check(
         "

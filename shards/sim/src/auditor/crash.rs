@@ -65,7 +65,8 @@ impl Auditor {
         self.restoring.clear();
         self.queues.forget();
         self.rates.forget();
-        self.records.crashed();
+        let given_back = ledger.executions.iter().filter(|(_, on_record)| !on_record.forgotten);
+        self.records.crashed(given_back.map(|(id, _)| *id));
         self.registrations.crashed(&ledger.functions, &ledger.unfinished())?;
         self.executions.crashed(&ledger.executions)?;
         for (id, function) in ledger.in_order() {

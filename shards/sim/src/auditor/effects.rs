@@ -1,8 +1,8 @@
 //! What a step caused, taken into the accounts in its order.
 
 use shard_core::{
-    Answer, Dispatch, Effect, ExecutionId, ExecutionView, Name, Note, Now, Record, Refusal, Target, Ticket,
-    journal::EndResult, name::owner_of, payload::code,
+    Answer, Dispatch, Effect, ExecutionId, ExecutionView, Name, Note, Now, Refusal, Target, Ticket,
+    name::owner_of, payload::code,
 };
 
 use super::{Asked, Auditor, Cause, Verdict, promptness, registrations::Registration, run::End};
@@ -179,134 +179,6 @@ impl Auditor {
         self.queues.again(id, (registration.epoch, places))
     }
 
-    fn recorded(&mut self, shard: u16, now: Now, number: u64, record: &Record) -> Verdict {
-        match record {
-            // Who joins it brings an address along.
-            Record::Accepted { id, callback_url: Some(_), .. } if self.is_addressed(*id) => Ok(()),
-            Record::Accepted { id, .. } => {
-                self.stats.accepted += 1;
-                let run = self.executions.get_mut(*id)?;
-                // Once more if the record before could not be written.
-                if std::mem::replace(&mut run.accepted, true) && !self.records.is_doubtful(*id) {
-                    return Err(format!("{id} was accepted twice"));
-                }
-                run.on_record = true;
-                run.is_unsure = false;
-                self.records.accepts(shard, number, *id);
-                let (name, bytes) = (run.name, run.payload.len() as u64);
-                // A call that another one joined was there before, and waits or runs already.
-                let new = matches!(self.cause, Cause::Call { id: of, accepted: true, .. } if of == *id);
-                match self.registrations.current(&name).filter(|_| new) {
-                    Some(to) => self.queues.enter(*id, (to.epoch, to.policy.queue_size), true, bytes, true),
-                    None => Ok(()),
-                }
-            }
-            Record::Attempted { id, attempt } => {
-                let run = self.executions.get_mut(*id)?;
-                match run.attempts == *attempt {
-                    true => Ok(()),
-                    false => Err(format!("attempt {attempt} of {id} is on record, not {}", run.attempts)),
-                }
-            }
-            Record::Requeued { id, .. } => {
-                // What went before its acceptance is written down with that.
-                if self.executions.get_mut(*id)?.accepted && !self.records.is_unwritten(*id) {
-                    self.records.requeues(shard, number, *id);
-                }
-                Ok(())
-            }
-            Record::Ended { id, end, dead } => {
-                let run = self.executions.get_mut(*id)?;
-                // It ends as if it had not been accepted.
-                run.is_unsure |= self.records.is_unwritten(*id);
-                let known = run.is_known_to_end(&End::of(&end.result));
-                self.records.ends(shard, number, *id, known);
-                self.end_of_accepted(now, *id, &end.result, *dead)
-            }
-            Record::Kept { id, end, dead, .. } => {
-                let run = self.executions.get_mut(*id)?;
-                let again = std::mem::replace(&mut run.accepted, true);
-                if again && !self.records.is_doubtful(*id) {
-                    return Err(format!("{id} was accepted twice"));
-                }
-                // How it ended was shown when its acceptance had failed.
-                run.is_unsure |= again;
-                self.records.accepts(shard, number, *id);
-                run.on_record = false;
-                run.dead = *dead;
-                run.ends = run.ends.max(1);
-                let known = run.ended.is_some();
-                self.executions.ended(now, *id, End::of(&end.result))?;
-                if !known {
-                    self.executions.get_mut(*id)?.status.had_ended();
-                }
-                Ok(())
-            }
-            Record::Replayed { id, .. } => {
-                let Cause::Replay(asker) = self.cause else {
-                    return Err(format!("{id} is replayed, and nobody asked for that"));
-                };
-                self.records.replays(shard, number, asker);
-                self.stats.replayed += 1;
-                let name = self.executions.get_mut(*id)?.name;
-                let Some(to) = self.registrations.current(&name) else {
-                    return Err(format!("{id} is replayed, and {name} is not registered"));
-                };
-                let (epoch, queue_size) = (to.epoch, to.policy.queue_size);
-                let key = self.executions.get_mut(*id)?.key.clone();
-                if let Some(key) = key {
-                    self.keys.replays(*id, name, &key, &self.executions)?;
-                }
-                self.executions.replayed(now, *id, epoch, asker)?;
-                self.queues.enter(*id, (epoch, queue_size), true, 0, true)
-            }
-            Record::Purged { .. } => {
-                // Else it was one too many, which a note says.
-                if let Cause::Purge(asker) = self.cause {
-                    self.records.purges(shard, number, asker);
-                }
-                Ok(())
-            }
-            Record::Forgotten { id } => self.executions.forgotten(*id),
-            Record::Registered { .. }
-            | Record::Removed { .. }
-            | Record::Reinstated { .. }
-            | Record::Started { .. }
-            | Record::Delivered { .. } => Ok(()),
-        }
-    }
-
-    /// Whether an enqueue that gives an address joins an execution that was accepted before.
-    fn is_addressed(&self, id: ExecutionId) -> bool {
-        let Cause::Call { id: own, accepted: true, .. } = self.cause else { return false };
-        let joins = self.executions.get(own).is_some_and(|call| call.key.is_some() && call.url.is_some());
-        let is_known = |promised| promised || !self.records.is_doubtful(id);
-        let run = self.executions.get(id);
-        let accepted = run.is_some_and(|run| run.accepted && run.on_record && is_known(run.promised));
-        own != id && joins && accepted
-    }
-
-    fn end_of_accepted(&mut self, now: Now, id: ExecutionId, result: &EndResult, dead: bool) -> Verdict {
-        self.queues.leave(id);
-        let run = self.executions.get_mut(id)?;
-        let again = run.dead && run.ended.as_ref().is_some_and(|end| *end == End::of(result));
-        if again && dead {
-            // A purge of it could not be written down: it is a dead letter as before.
-            return Ok(());
-        }
-        // What fails can be tried again, also when its function was removed.
-        let is_cancelled = matches!(result, EndResult::Failed(failure) if failure.code == code::CANCELLED);
-        if dead != (!matches!(result, EndResult::Output(_)) && !is_cancelled) {
-            return Err(format!("{id} ended as {:?}, and is a dead letter: {dead}", End::of(result)));
-        }
-        if !std::mem::replace(&mut run.on_record, false) {
-            return Err(format!("{id} ends on record, and was not alive on record"));
-        }
-        run.dead = dead;
-        run.ends += 1;
-        self.executions.ended(now, id, End::of(result))
-    }
-
     fn answered(&mut self, shard: u16, now: Now, ticket: Ticket, answer: &Answer) -> Verdict {
         let asked = self.callers.answered(ticket, now.mono_us)?;
         let about = match answer {
@@ -348,7 +220,7 @@ impl Auditor {
                         self.records.is_replayed(*id, ticket)?;
                         self.executions.get_mut(*id)?.told_of_replay(ticket);
                     }
-                    _ => self.records.is_accepted(*id)?,
+                    _ => self.records.is_accepted(*id, ticket)?,
                 }
                 let run = self.executions.get_mut(*id)?;
                 run.promised = true;

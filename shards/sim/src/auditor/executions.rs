@@ -264,6 +264,8 @@ impl Executions {
         run.epoch = epoch;
         run.attempts_before = run.attempts;
         run.replicas_ended = 0;
+        // Whoever wants it back need not wait as long as its function asked for before it died.
+        (run.pause, run.not_before_us) = (None, 0);
         run.counted = (run.crashes > 0).then_some(0);
         run.queued(now);
         Ok(())

@@ -3,7 +3,7 @@
 //!
 //! One file per account: `callers` (one answer each, in time), `promptness` (nothing before its time), `refusals` (a reason for
 //! each), `executions` and `run` (one end each, attempts in sequence, results of their own), `status` (every field of what
-//! is read), `endpoints` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
+//! is read), `endpoints` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
 //! `rates`, `keys`. What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
@@ -18,6 +18,7 @@ mod keys;
 mod promptness;
 mod queues;
 mod rates;
+mod recorded;
 mod records;
 mod refusals;
 mod registrations;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{ExecutionId, Ticket};
+use shard_core::{ExecutionId, Ticket, name::owner_of};
 
 use super::Verdict;
 use crate::disk::Told;
@@ -11,8 +11,10 @@ use crate::disk::Told;
 #[derive(Debug)]
 pub(super) struct Records {
     shards: Vec<Numbers>,
-    /// The record that says that an execution was accepted: shard and number.
-    acceptance: BTreeMap<ExecutionId, (u16, u64)>,
+    /// The records that say that an execution was accepted, oldest first: shard and number.
+    acceptances: BTreeMap<ExecutionId, Vec<(u16, u64)>>,
+    /// The one that was written for a caller: whether that one is told follows from it alone.
+    own: BTreeMap<Ticket, (u16, u64)>,
     /// The one that says that a dead letter is tried again, by who asked for that: an execution may die again, and be tried again,
     /// before the first of them is told.
     replays: BTreeMap<Ticket, (u16, u64)>,
@@ -41,7 +43,8 @@ impl Records {
     pub(super) fn new(shards: u16) -> Records {
         Records {
             shards: vec![Numbers::default(); usize::from(shards)],
-            acceptance: BTreeMap::new(),
+            acceptances: BTreeMap::new(),
+            own: BTreeMap::new(),
             replays: BTreeMap::new(),
             ends: BTreeMap::new(),
             requeues: BTreeMap::new(),
@@ -59,9 +62,17 @@ impl Records {
         Err(format!("record {number} of shard {shard} comes after {}", numbers.written - 1))
     }
 
-    /// It says that an execution is accepted.
-    pub(super) fn accepts(&mut self, shard: u16, number: u64, id: ExecutionId) {
-        self.acceptance.insert(id, (shard, number));
+    /// It says that an execution is accepted, as this caller wants it.
+    pub(super) fn accepts(&mut self, shard: u16, number: u64, id: ExecutionId, asker: Option<Ticket>) {
+        self.acceptances.entry(id).or_default().push((shard, number));
+        if let Some(asker) = asker {
+            self.own.insert(asker, (shard, number));
+        }
+    }
+
+    /// It says that an execution is not there, nor was accepted.
+    pub(super) fn forgets(&mut self, id: ExecutionId) {
+        self.acceptances.remove(&id);
     }
 
     /// It says that a dead letter is tried again, as this caller wants it.
@@ -87,9 +98,12 @@ impl Records {
     }
 
     /// Shards begin anew: what they are given back is safe.
-    pub(super) fn crashed(&mut self) {
+    pub(super) fn crashed(&mut self, given_back: impl Iterator<Item = ExecutionId>) {
         self.shards.iter_mut().for_each(|numbers| *numbers = Numbers::default());
-        self.acceptance.values_mut().for_each(|(_, number)| *number = 0);
+        let shards = self.shards.len() as u16;
+        let safe = |id: ExecutionId| (id, vec![(owner_of(id.owner_hash(), shards), 0)]);
+        self.acceptances = given_back.map(safe).collect();
+        self.own.clear();
         self.replays.clear();
         self.ends.clear();
         self.requeues.clear();
@@ -145,17 +159,28 @@ impl Records {
         number <= self.shards[usize::from(shard)].facts
     }
 
-    /// Whether its acceptance may be written down once more: nobody knows what became of the record before, or of a later
-    /// one that a caller waited for.
+    /// Whether its acceptance may be written down once more: nobody knows what became of the record before, or of a later one
+    /// that a caller waited for.
     pub(super) fn is_doubtful(&self, id: ExecutionId) -> bool {
-        let Some((shard, number)) = self.acceptance.get(&id) else { return true };
-        self.shards[usize::from(*shard)].failed.iter().any(|(_, to)| to >= number)
+        let newest = self.acceptances.get(&id).and_then(|records| records.last());
+        newest.is_none_or(|(shard, number)| {
+            self.shards[usize::from(*shard)].failed.iter().any(|(_, to)| to >= number)
+        })
     }
 
     /// Whether its acceptance could not be written: nobody was told of it.
     pub(super) fn is_unwritten(&self, id: ExecutionId) -> bool {
-        let Some((shard, number)) = self.acceptance.get(&id) else { return true };
-        self.shards[usize::from(*shard)].failed.iter().any(|(from, to)| (from..=to).contains(&number))
+        let records = self.acceptances.get(&id);
+        records.is_none_or(|records| records.iter().all(|record| self.has_record_failed(*record)))
+    }
+
+    fn has_record_failed(&self, (shard, number): (u16, u64)) -> bool {
+        self.shards[usize::from(shard)].failed.iter().any(|(from, to)| (*from..=*to).contains(&number))
+    }
+
+    /// Whether the replay that this caller asked for came to nothing.
+    pub(super) fn replay_has_failed(&self, asker: Ticket) -> bool {
+        self.replays.get(&asker).is_some_and(|record| self.has_record_failed(*record))
     }
 
     /// Whether a shard was told that something could not be written.
@@ -163,9 +188,16 @@ impl Records {
         !self.shards[usize::from(shard)].failed.is_empty()
     }
 
-    /// Checks that an execution's acceptance survives a crash.
-    pub(super) fn is_accepted(&self, id: ExecutionId) -> Verdict {
-        self.is_safe(id, self.acceptance.get(&id))
+    /// Checks that an execution's acceptance, of which this caller is told, survives a crash.
+    pub(super) fn is_accepted(&self, id: ExecutionId, asker: Ticket) -> Verdict {
+        let Some(records) = self.acceptances.get(&id) else { return self.is_safe(id, None) };
+        match self.own.get(&asker) {
+            Some(own) => self.is_safe(id, Some(own)),
+            None => match records.iter().find(|record| self.is_safe(id, Some(record)).is_ok()) {
+                Some(_) => Ok(()),
+                None => self.is_safe(id, records.last()),
+            },
+        }
     }
 
     /// Checks that the replay that this caller asked for does.
@@ -177,9 +209,8 @@ impl Records {
         match record {
             None => Err(format!("{id} was accepted, and no record says so")),
             Some((shard, number)) => {
-                let numbers = &self.shards[usize::from(*shard)];
-                let failed = numbers.failed.iter().any(|(from, to)| (from..=to).contains(&number));
-                if *number > numbers.decided || failed {
+                let is_decided = *number <= self.shards[usize::from(*shard)].decided;
+                if !is_decided || self.has_record_failed((*shard, *number)) {
                     return Err(format!("{id} was accepted before its record {number} was safe"));
                 }
                 Ok(())

@@ -180,10 +180,10 @@ impl Run {
         self.died.take_if(|(of, _)| *of == asker);
     }
 
-    /// Whether it is safe already that it ends like this: it had died of that before it was tried again, or its function is
-    /// removed.
-    pub(super) fn is_known_to_end(&self, end: &End) -> bool {
-        let died = self.died.as_ref().is_some_and(|(_, died)| died == end);
+    /// Whether it is safe already that it ends like this: it had died of that before it was tried again, which came to
+    /// nothing, or its function is removed.
+    pub(super) fn is_known_to_end(&self, end: &End, is_broken: impl Fn(Ticket) -> bool) -> bool {
+        let died = self.died.as_ref().is_some_and(|(asker, died)| died == end && is_broken(*asker));
         let dead = self.dead && self.ended.as_ref() == Some(end);
         let removed = matches!(end, End::Failed(words) if words.starts_with(code::FUNCTION_REMOVED));
         died || dead || removed

@@ -169,6 +169,8 @@ pub(crate) struct Death {
 pub(crate) struct ResultDelivery {
     pub(crate) url: Box<str>,
     pub(crate) state: Delivery,
+    /// Who brought the address by joining, until it is on record.
+    pub(crate) brought_by: Option<Ticket>,
 }
 
 /// See the module. Its size times a million is what retention costs.

@@ -331,6 +331,20 @@ impl Journal {
         tickets
     }
 
+    /// An acceptance failed. Records that bring addresses say the same, and it is they that decide now. `false`: there are
+    /// none.
+    pub(crate) fn rely_on_addresses(&mut self, id: ExecutionId) -> bool {
+        let mut relies = false;
+        for (_, promise) in &mut self.promises {
+            if let Promise::Address(of, ticket) = promise
+                && *of == id
+            {
+                (*promise, relies) = (Promise::Answer(id, *ticket), true);
+            }
+        }
+        relies
+    }
+
     /// Whether something waits for this record.
     pub(crate) fn decides(&self, number: u64) -> bool {
         self.delayed.iter().chain(&self.promises).any(|(of, _)| *of == number)

@@ -165,7 +165,7 @@ impl Recovery {
             Record::Accepted { id, function, created_ms, payload, extra, callback_url } => {
                 // Written once more, because it was not certain whether it had been written, or because it has an address now.
                 if let Some(known) = self.executions.get_mut(&id) {
-                    known.callback_url = known.callback_url.take().or(callback_url);
+                    known.callback_url = callback_url.or(known.callback_url.take());
                     return;
                 }
                 let early = self.early.remove(&id);

@@ -66,6 +66,8 @@ pub enum Sabotage {
     DeliveryStays,
     /// A key stands for whichever execution is given back last.
     OldKeyStands,
+    /// A result goes to the address of who was refused.
+    RefusedAddressStays,
     /// Results go to an address that nobody gave.
     DeliveredElsewhere,
     /// What waits is said to run when it is to be cancelled.
@@ -76,7 +78,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 34] = [
+    pub const ALL: [Sabotage; 35] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -108,6 +110,7 @@ impl Sabotage {
         Sabotage::TimesKept,
         Sabotage::DeliveryStays,
         Sabotage::OldKeyStands,
+        Sabotage::RefusedAddressStays,
         Sabotage::DeliveredElsewhere,
         Sabotage::CancelRefused,
         Sabotage::ComesBackAtOnce,

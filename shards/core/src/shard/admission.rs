@@ -156,7 +156,8 @@ impl Shard {
             // One result is delivered to one address: the first that was given.
             let addressed = execution.delivery.is_none() && callback_url.is_some();
             if addressed {
-                execution.delivery = callback_url.clone().map(ResultDelivery::new);
+                let brought = |url| ResultDelivery::brought(url, call.ticket);
+                execution.delivery = callback_url.clone().map(brought);
             }
             self.accepted_count += usize::from(!execution.accepted);
             return Ok(Some(match addressed && execution.accepted && !execution.unwritten {

@@ -6,6 +6,7 @@ use crate::{
     effect::{Effect, Effects},
     execution::ResultDelivery,
     id::ExecutionId,
+    input::Ticket,
     journal::Record,
     sabotage::Sabotage,
     shard::{ExecutionKey, Shard},
@@ -14,7 +15,12 @@ use crate::{
 impl ResultDelivery {
     /// A delivery that was not tried yet.
     pub(crate) fn new(url: Box<str>) -> Box<ResultDelivery> {
-        Box::new(ResultDelivery { url, state: pending() })
+        Box::new(ResultDelivery { url, state: pending(), brought_by: None })
+    }
+
+    /// The same, to an address that somebody brings who joins.
+    pub(super) fn brought(url: Box<str>, by: Ticket) -> Box<ResultDelivery> {
+        Box::new(ResultDelivery { brought_by: Some(by), ..*ResultDelivery::new(url) })
     }
 
     /// There is no result yet, or another one than before.
@@ -39,6 +45,32 @@ impl Shard {
         };
         let (id, view) = (execution.id, Box::new(execution.view()));
         fx.push(Effect::Deliver { id, url, view });
+    }
+
+    /// The address that somebody brought is on record.
+    pub(super) fn address_is_safe(&mut self, id: ExecutionId, ticket: Ticket) {
+        if let Some(delivery) = self.address_by(id, ticket) {
+            delivery.brought_by = None;
+        }
+    }
+
+    /// The address that somebody brought is on no record, and that caller is refused: whoever brings one next gives it.
+    pub(super) fn take_address_back(&mut self, id: ExecutionId, ticket: Ticket) {
+        if self.sabotaged.by(Sabotage::RefusedAddressStays) {
+            return;
+        }
+        let is_brought = self.address_by(id, ticket).is_some();
+        let key = self.find_key(id).filter(|_| is_brought);
+        if let Some(execution) = key.and_then(|key| self.executions.get_mut(key)) {
+            execution.delivery = None;
+        }
+    }
+
+    /// What this caller brought to an execution whose result was not handed over yet.
+    fn address_by(&mut self, id: ExecutionId, ticket: Ticket) -> Option<&mut ResultDelivery> {
+        let key = self.find_key(id)?;
+        let execution = self.executions.get_mut(key).filter(|execution| execution.live.is_some())?;
+        execution.delivery.as_deref_mut().filter(|delivery| delivery.brought_by == Some(ticket))
     }
 
     /// Takes note of how a delivery goes.

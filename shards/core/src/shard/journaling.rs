@@ -177,8 +177,8 @@ impl Shard {
                         self.dispatch_or_enqueue(key, fx);
                     }
                 }
-                Promise::Address(id, ticket) => fx.reply(ticket, Answer::Accepted { id }),
-                Promise::Answer(id, ticket) => {
+                Promise::Answer(id, ticket) | Promise::Address(id, ticket) => {
+                    self.address_is_safe(id, ticket);
                     // Its own record may have failed since.
                     let answer = match self.find(id) {
                         Some(execution) if execution.unwritten => Answer::Refused(Refusal::StoreUnavailable),
@@ -264,12 +264,17 @@ impl Shard {
                 }
             }
             // The execution was accepted without it.
-            Promise::Address(_, ticket) => fx.reply(ticket, refused),
+            Promise::Address(id, ticket) => {
+                fx.reply(ticket, refused);
+                self.take_address_back(id, ticket);
+            }
             Promise::Answer(id, ticket) => {
                 fx.reply(ticket, refused);
+                self.take_address_back(id, ticket);
+                let relies = self.journal.rely_on_addresses(id);
                 let key = self.find_key(id);
                 if let Some(execution) = key.and_then(|key| self.executions.get_mut(key)) {
-                    execution.unwritten = true;
+                    execution.unwritten = !relies;
                 }
             }
             Promise::Register(key) => self.registration_failed(key, fx),
@@ -289,7 +294,7 @@ impl Shard {
         let Some(execution) = self.executions.get_mut(key) else { return };
         if execution.state != State::Queued {
             // It was cancelled in the meantime. Who repeats its key must not be told that there is a record.
-            execution.unwritten = true;
+            execution.unwritten = !self.journal.rely_on_addresses(execution.id);
             return;
         }
         let id = execution.id;

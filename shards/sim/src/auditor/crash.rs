@@ -22,6 +22,8 @@ pub(super) struct OnRecord {
     interrupted: bool,
     pub(super) end: Option<End>,
     pub(super) dead: bool,
+    /// Where its result goes.
+    pub(super) url: Option<Box<str>>,
     /// How the delivery of its result went.
     pub(super) delivery: Option<DeliveryStatus>,
     /// Its place among those that go on: by what put it at the tail last.
@@ -108,7 +110,7 @@ impl Ledger {
                 self.functions.remove(name);
             }
             Record::Started { .. } => {}
-            Record::Accepted { id, function, .. } => {
+            Record::Accepted { id, function, callback_url, .. } => {
                 let on_record = self.executions.entry(*id).or_default();
                 if std::mem::take(&mut on_record.forgotten) {
                     *on_record = OnRecord::default();
@@ -124,6 +126,9 @@ impl Ledger {
                     on_record.order = self.count;
                 }
                 on_record.function = Some(*function);
+                if callback_url.is_some() {
+                    on_record.url.clone_from(callback_url);
+                }
             }
             Record::Kept { id, attempt, end, dead, .. } => {
                 let on_record = self.executions.entry(*id).or_default();

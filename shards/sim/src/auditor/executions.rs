@@ -79,6 +79,11 @@ impl Executions {
         if let Some(run) = self.runs.get_mut(&id) {
             run.withdrawn = run.accepted;
             run.muddy = true;
+            // An address that it brought is nobody's.
+            let urls = run.key.clone().and_then(|key| self.urls.get_mut(&(run.name, key)));
+            if let (Some(urls), Some(url)) = (urls, &run.url) {
+                urls.remove(url);
+            }
         }
     }
 
@@ -395,8 +400,11 @@ impl Executions {
         }
         self.runs.retain(|id, _| on_record.get(id).is_some_and(|kept| !kept.forgotten));
         for (id, run) in &mut self.runs {
-            if let Some(kept) = on_record.get(id) {
-                run.go_on(kept);
+            let Some(kept) = on_record.get(id) else { continue };
+            run.go_on(kept);
+            // Also of somebody who was refused: what could not be written may be there.
+            if let (Some(key), Some(url)) = (&run.key, &kept.url) {
+                self.urls.entry((run.name, key.clone())).or_default().insert(url.clone());
             }
         }
         Ok(())

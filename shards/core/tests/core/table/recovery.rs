@@ -298,9 +298,9 @@ fn the_address_of_who_joins_what_is_accepted_is_safe_before_it_is_told() {
         1 store waits
         1 b enqueue f key=k url=u -> write accepted a of f
         2 store fails -> b: refused StoreUnavailable
-        3 c enqueue f key=k url=v -> c: accepted a
+        3 c enqueue f key=k url=v -> write accepted a of f
         4 answer a#1 ok -> note 0+4 of 4 ms, write ended a success
-        5 store safe -> deliver a success to u
+        5 store safe -> c: accepted a, deliver a success to v
         ",
     );
     check(

@@ -163,7 +163,8 @@ impl Recovery {
                 self.functions.insert(spec.name, spec);
             }
             Record::Accepted { id, function, created_ms, payload, extra, callback_url } => {
-                // Written once more, because it was not certain whether it had been written, or because it has an address now.
+                // Written once more, because it was not certain whether it had been written, or because it has an address now:
+                // one from before was of somebody who was refused.
                 if let Some(known) = self.executions.get_mut(&id) {
                     known.callback_url = callback_url.or(known.callback_url.take());
                     return;
@@ -223,7 +224,7 @@ impl Recovery {
                     }
                     Record::Requeued { failure, .. } => {
                         let early = self.early.entry(id).or_default();
-                        early.crashes += u32::from(failure.code == code::FUNCTION_CRASHED);
+                        early.crashes = early.crashes.max(crashes_of(&failure));
                         (early.failure, early.is_interrupted) = (Some(Box::new(failure)), false);
                     }
                     _ => {}
@@ -302,8 +303,7 @@ impl StoredExecution {
             }
             Record::Requeued { failure, .. } if self.end.is_none() => {
                 self.is_interrupted = false;
-                let crashed = failure.code == code::FUNCTION_CRASHED;
-                self.crashes = self.crashes.saturating_add(u32::from(crashed));
+                self.crashes = self.crashes.max(crashes_of(&failure));
                 self.last_failure = Some(Box::new(failure));
                 self.order = count;
             }

@@ -263,6 +263,9 @@ impl Shard {
         let Some(execution) = self.executions.get(key) else { return };
         let function = self.functions.get(execution.function).filter(|_| !self.is_backlogged(execution));
         if function.is_some_and(|function| function.can_dispatch() && function.queue.is_empty()) {
+            if self.would_risk_the_last(key) {
+                return self.wait_for_another(key);
+            }
             let order = self.next_order();
             if let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) {
                 live.order = order;

@@ -5,11 +5,12 @@ use bytes::Bytes;
 use crate::{
     answer::{Answer, Refusal, State},
     effect::{Effect, Effects},
+    execution::Execution,
     id::ExecutionId,
     input::{Extra, Idempotency, Ticket},
     journal::{Promise, Record},
     name::Name,
-    payload::Payload,
+    payload::{Failure, Payload, code},
     sabotage::Sabotage,
     shard::{ExecutionKey, Shard},
 };
@@ -78,7 +79,8 @@ impl Shard {
         // the last one has failed.
         let (before, after) = if waits { (None, failed) } else { (failed, None) };
         let attempted = (attempt > 0).then_some(Record::Attempted { id, attempt });
-        for record in before.into_iter().chain(attempted).chain(after) {
+        let crashed = crash_before_the_last(execution).map(|failure| Record::Requeued { id, failure });
+        for record in crashed.into_iter().chain(before).chain(attempted).chain(after) {
             self.write(record, fx);
         }
         self.write_accepted(key, fx);
@@ -322,4 +324,12 @@ impl Shard {
         let function = self.functions.get_mut(execution.function);
         function.is_some_and(|function| function.parked.remove(&key))
     }
+}
+
+/// A replica ended with an earlier attempt, and another one has failed since: that counts, whatever failed last.
+fn crash_before_the_last(execution: &Execution) -> Option<Failure> {
+    let crashes = execution.live.as_ref().map_or(0, |live| live.crashes);
+    let last = execution.last_failure.as_ref().filter(|last| last.code == code::FUNCTION_CRASHED);
+    (crashes > 0 && last.is_none())
+        .then(|| Failure::new(code::FUNCTION_CRASHED, "A replica ended with an earlier attempt"))
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{DeliveryStatus, ExecutionId, Name, Policy, Record, Target, payload::code};
+use shard_core::{DeliveryStatus, ExecutionId, Failure, Name, Policy, Record, Target, payload::code};
 
 use super::{Auditor, Verdict, run::End};
 
@@ -155,13 +155,18 @@ impl Ledger {
                     (None, Record::Requeued { failure, .. }) => {
                         let early = self.early.entry(*id).or_default();
                         early.goes_on = false;
-                        early.replicas_ended += u32::from(failure.code == code::FUNCTION_CRASHED);
+                        early.replicas_ended = early.replicas_ended.max(replicas_ended(failure));
                     }
                     _ => {}
                 }
             }
         }
     }
+}
+
+/// How many replicas have ended with what is tried again after this failure. The record may be written more than once.
+fn replicas_ended(failure: &Failure) -> u32 {
+    u32::from(failure.code == code::FUNCTION_CRASHED)
 }
 
 impl OnRecord {
@@ -177,7 +182,7 @@ impl OnRecord {
             Record::Requeued { failure, .. } => {
                 self.interrupted = false;
                 self.order = order;
-                self.replicas_ended += u32::from(failure.code == code::FUNCTION_CRASHED);
+                self.replicas_ended = self.replicas_ended.max(replicas_ended(failure));
             }
             Record::Delivered { delivery, .. } => self.delivery = Some(delivery.status),
             Record::Ended { end, dead, .. } => {

@@ -5,6 +5,7 @@ use shard_core::Policy;
 use super::{
     oracle::{Attempt, Oracle, RETRY_WAIT_MS_MAX, State, Waiter},
     registry::{Function, Life, Reconcile},
+    replicas::CRASH_WAIT_MS,
     step::Result,
 };
 
@@ -16,7 +17,18 @@ impl Oracle {
         let function = &self.functions[at];
         function.life == Life::Live
             && self.in_flight(at) < function.policy.concurrency as usize
-            && (!function.managed || function.ready != 0)
+            && (!function.managed || function.up() > 0)
+    }
+
+    pub(super) fn dispatch_or_enqueue(&mut self, at: usize, ticket: u64) {
+        self.get(ticket).place = self.next_order();
+        if !self.can_dispatch(at) || !self.functions[at].queue.is_empty() {
+            self.functions[at].queue.push(ticket);
+        } else if self.would_risk_the_last(ticket) {
+            self.wait_for_another(ticket);
+        } else {
+            self.dispatch(ticket);
+        }
     }
 
     pub(super) fn dispatch_next(&mut self, at: usize) -> bool {
@@ -24,7 +36,10 @@ impl Oracle {
             return false;
         }
         let ticket = self.functions[at].queue.remove(0);
-        self.dispatch(ticket);
+        match self.would_risk_the_last(ticket) {
+            true => self.wait_for_another(ticket),
+            false => self.dispatch(ticket),
+        }
         true
     }
 
@@ -43,7 +58,7 @@ impl Oracle {
             left_ms.min(u64::from(timeout_ms)).max(1)
         };
         let key = if execution.key.is_some() && !execution.tried { " with key" } else { "" };
-        execution.tried = true;
+        execution.was_tried = std::mem::replace(&mut execution.tried, true);
         self.attempts.push(Attempt {
             execution: ticket,
             number,
@@ -53,6 +68,7 @@ impl Oracle {
             holds: true,
             exchange: true,
             connecting: false,
+            replica: None,
         });
         let name = self.functions[at].name;
         self.out.push(format!("dispatch f{name} {ticket}#{number} for {remaining_ms}{key}"));
@@ -67,9 +83,16 @@ impl Oracle {
             self.attempts.retain(|attempt| attempt.exchange || attempt.holds);
             return;
         }
-        let function = self.attempts.remove(at).function;
+        let Attempt { function, replica, .. } = self.attempts.remove(at);
+        if let Result::NotRun | Result::Crash = result {
+            self.replica_is_down(function, replica);
+        }
         if held && self.executions[&execution].state == State::Running {
-            self.conclude(execution, result, "FAILED");
+            match result {
+                Result::NotRun => self.was_not_run(execution),
+                Result::Crash => self.crashed(execution),
+                _ => self.conclude(execution, result, "FAILED"),
+            }
         } else {
             // Of the function that made the attempt: a replay may have given the execution to another.
             self.functions[function].counts.late += 1;
@@ -105,17 +128,24 @@ impl Oracle {
         self.reply(ticket, if applied { "applied" } else { "ignored" });
     }
 
-    fn conclude(&mut self, ticket: u64, result: Result, code: &'static str) {
+    pub(super) fn is_awaited(&self, ticket: u64) -> bool {
+        let execution = &self.executions[&ticket];
+        execution.accepted || (execution.latest_deadline_ms > self.now_ms && !self.drained)
+    }
+
+    pub(super) fn conclude(&mut self, ticket: u64, result: Result, code: &'static str) {
+        let least_ms = if code == "FUNCTION_CRASHED" { CRASH_WAIT_MS } else { 0 };
         let wait_ms = match result {
             Result::Ok => return self.finish(ticket, State::Success, ""),
-            Result::Refuse | Result::Promise => return self.finish(ticket, State::Error, code),
-            Result::Fail(after_ms) => u64::from(after_ms).min(RETRY_WAIT_MS_MAX),
+            Result::Fail(after_ms) => u64::from(after_ms).min(RETRY_WAIT_MS_MAX).max(least_ms),
+            Result::Refuse | Result::Promise | Result::NotRun | Result::Crash => {
+                return self.finish(ticket, State::Error, code);
+            }
         };
         let execution = &self.executions[&ticket];
         let at = execution.function;
         let function = &self.functions[at];
-        let awaited = execution.accepted || (execution.latest_deadline_ms > self.now_ms && !self.drained);
-        if !awaited
+        if !self.is_awaited(ticket)
             || function.life != Life::Live
             || execution.attempts_made() >= function.policy.attempts_of(execution.accepted)
         {
@@ -150,8 +180,14 @@ impl Oracle {
         } else if at_once {
             self.dispatch(ticket);
         } else {
-            self.functions[at].queue.push(ticket);
+            self.enqueue(at, ticket);
         }
+    }
+
+    /// Puts something behind everything else that waits.
+    pub(super) fn enqueue(&mut self, at: usize, ticket: u64) {
+        self.get(ticket).place = self.next_order();
+        self.functions[at].queue.push(ticket);
     }
 
     pub(super) fn finish(&mut self, ticket: u64, state: State, code: &'static str) {
@@ -204,11 +240,12 @@ impl Oracle {
                 1 => self.attempt_is_over(ticket, about as u32),
                 3 => self.expiry_is_over(ticket),
                 4 => self.reconcile(ticket as usize),
+                5 => self.replica_may_be_back(ticket as usize, about),
                 _ => {
                     let execution = self.get(ticket);
                     execution.backoff = None;
                     let function = execution.function;
-                    self.functions[function].queue.push(ticket);
+                    self.enqueue(function, ticket);
                 }
             }
         }
@@ -240,7 +277,11 @@ impl Oracle {
                 }
                 _ => None,
             });
-        waiters.chain(attempts).chain(backoffs).chain(expiries).chain(reconciles)
+        let replicas = self.functions.iter().enumerate().flat_map(|(at, function)| {
+            let down = function.replicas.iter().filter_map(|replica| Some((replica, replica.down?)));
+            down.map(move |(replica, (until_ms, order))| (until_ms, 5, order, at as u64, replica.number))
+        });
+        waiters.chain(attempts).chain(backoffs).chain(expiries).chain(reconciles).chain(replicas)
     }
 
     fn wait_is_over(&mut self, ticket: u64, waiter: u64) {

@@ -28,7 +28,8 @@ impl Oracle {
             }
             return self.join(ticket, call, execution);
         }
-        let must_wait = !self.can_dispatch(at) || !self.functions[at].queue.is_empty();
+        let must_wait =
+            !self.can_dispatch(at) || !self.functions[at].queue.is_empty() || !self.has_room_to_come_back(at);
         // What is accepted waits at least until it has been written down.
         let waits = must_wait || call.accepted;
         if waits && self.waiting(at).len() >= self.functions[at].policy.queue_size as usize {
@@ -42,11 +43,7 @@ impl Oracle {
         if call.accepted {
             self.reply(ticket, &format!("accepted {ticket}"));
         }
-        if must_wait {
-            self.functions[at].queue.push(ticket);
-        } else {
-            self.dispatch(ticket);
-        }
+        self.dispatch_or_enqueue(at, ticket);
     }
 
     fn create(&mut self, ticket: u64, call: &Call, function: usize) {
@@ -76,6 +73,10 @@ impl Oracle {
             expiry: None,
             discarded: false,
             tried: false,
+            was_tried: false,
+            place: 0,
+            crashes: 0,
+            careful_until_ms: 0,
             on_record: OnRecord { starts: self.starts, ..OnRecord::default() },
             record,
             claimed: record,
@@ -99,13 +100,14 @@ impl Oracle {
         if call.accepted {
             if !joined.accepted {
                 (joined.record, joined.claimed) = (record, record);
+                joined.on_record = OnRecord::default();
+                // Its time among the accepted ones starts now.
+                if joined.is_terminal() {
+                    joined.kept_from_ms = now_ms;
+                }
+                joined.accepted = true;
+                self.write(execution);
             }
-            // Its time among the accepted ones starts now.
-            if joined.is_terminal() && !joined.accepted {
-                joined.kept_from_ms = now_ms;
-            }
-            joined.accepted = true;
-            self.write(execution);
             return self.reply(ticket, &format!("accepted {execution}"));
         }
         if joined.is_terminal() {

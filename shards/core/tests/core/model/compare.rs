@@ -115,6 +115,7 @@ impl Drive {
             expired: real.expired,
             orphans: real.orphans,
             late: real.late_completions,
+            crashes: real.crashes,
             ..model
         };
         self.expect(real == model, &format!("{name}: counted {real:?}, not {model:?}"));

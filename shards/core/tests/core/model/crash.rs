@@ -43,6 +43,8 @@ impl Drive {
         self.left
             .extend(self.answers.iter().filter(|(_, answers)| **answers == 0).map(|(ticket, _)| *ticket));
 
+        // Numbers that a crash takes along are not used again.
+        self.oracle.unused.clear();
         let Oracle { now_ms, second, unix_ms, order, .. } = self.oracle;
         self.oracle = Oracle { now_ms, second, unix_ms, order, ..oracle };
         let mut recovery = Recovery::default();
@@ -58,6 +60,7 @@ impl Drive {
         let managed: Vec<usize> = self.oracle.names.values().copied().filter(managed).collect();
         let (real, _) = self.settle(effects, &mut managed.into_iter());
         self.same(expected, real);
+        self.learn_replicas();
         self.bind_keys(holders);
         self.keep_safe_point(true);
         self.compare();
@@ -119,6 +122,7 @@ impl Oracle {
         for function in &mut self.functions {
             function.life = Life::Gone;
             function.queue.clear();
+            function.replicas.clear();
         }
         for at in &live {
             self.restore_function(*at);
@@ -131,8 +135,11 @@ impl Oracle {
         for ticket in self.by_record() {
             // Deadlines pass meanwhile.
             self.fire_timers();
-            let of = self.executions[&ticket].function;
-            let owner = live.contains(&of).then(|| self.names[&self.functions[of].name]);
+            let name = self.functions[self.executions[&ticket].function].name;
+            // One that was accepted or replayed since then is of whoever has the name, also if it was called before.
+            let removed = self.removed.get(&name).copied().unwrap_or_default();
+            let is_removed = removed > self.executions[&ticket].claimed;
+            let owner = self.names.get(&name).copied().filter(|_| !is_removed);
             match self.executions[&ticket].is_terminal() {
                 true => self.restore_ended(ticket, owner, letters.contains(&ticket)),
                 false => self.restore_live(ticket, owner),
@@ -170,6 +177,7 @@ impl Oracle {
         (execution.attempt, execution.attempts_before) =
             (execution.on_record.attempt, execution.on_record.attempts_before);
         execution.kept_from_ms = now_ms.saturating_sub(age_ms);
+        execution.on_record.not_run = 0;
         execution.recovered = true;
         if let Some(owner) = owner {
             execution.function = owner;
@@ -188,12 +196,15 @@ impl Oracle {
         let execution = self.get(ticket);
         // What was cut off does not count, nor does what may have been tried without a record: by each server since the last one
         // that wrote about it, and once more if no attempt is on record.
-        let OnRecord { attempt, attempts_before, running, tried, starts: known } = execution.on_record;
+        let OnRecord { attempt, attempts_before, running, tried, starts: known, crashes, .. } =
+            execution.on_record;
         let unrecorded = starts - known + u32::from(!running);
         execution.attempt = attempt + unrecorded;
         execution.attempts_before =
             (attempts_before + u32::from(running) + unrecorded).min(execution.attempt);
         execution.tried = tried;
+        (execution.crashes, execution.careful_until_ms) = (crashes, 0);
+        execution.on_record.not_run = 0;
         execution.state = State::Queued;
         let age_ms = unix_ms.saturating_sub(execution.queued_unix_ms);
         let left_ms = execution.max_age_ms.map(|max_age_ms| u64::from(max_age_ms).saturating_sub(age_ms));
@@ -202,7 +213,7 @@ impl Oracle {
         match owner {
             Some(owner) => {
                 execution.function = owner;
-                self.functions[owner].queue.push(ticket);
+                self.enqueue(owner, ticket);
                 self.functions[owner].counts.requeued += 1;
             }
             None => self.finish(ticket, State::Error, "FUNCTION_REMOVED"),

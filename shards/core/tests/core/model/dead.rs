@@ -105,14 +105,12 @@ impl Oracle {
         revived.attempts_before = revived.attempt;
         revived.revived = true;
         revived.tried = revived.attempt > 0;
+        (revived.crashes, revived.careful_until_ms) = (0, 0);
+        revived.on_record.not_run = revived.on_record.attempt.saturating_sub(revived.attempt);
         self.write(execution);
         self.arm_expiry(execution);
         self.reply(ticket, &format!("accepted {execution}"));
-        if self.can_dispatch(at) && self.functions[at].queue.is_empty() {
-            self.dispatch(execution);
-        } else {
-            self.functions[at].queue.push(execution);
-        }
+        self.dispatch_or_enqueue(at, execution);
     }
 
     fn find_letter(&self, name: u8, execution: u64) -> Result<usize, &'static str> {

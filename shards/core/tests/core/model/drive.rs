@@ -35,8 +35,10 @@ pub(super) struct Drive {
     /// All records that are left of what was written, and what a crash may lose of them.
     pub(super) records: Vec<Record>,
     pub(super) safe_points: Vec<SafePoint>,
-    /// All attempts that ever went out, on record or not.
+    /// All attempts that ever went out, on record or not, but for those that were not run.
     dispatched: BTreeSet<(u64, u32)>,
+    /// Where those of this step went.
+    addressed: Vec<(u64, u32, Arc<str>)>,
     /// Keys that the model does not know what they stand for.
     pub(super) doubtful_keys: BTreeSet<(u8, u8)>,
     pub(super) attempts: BTreeMap<(u64, u32), AttemptKey>,
@@ -92,6 +94,7 @@ impl Drive {
             records: Vec::new(),
             safe_points: Vec::new(),
             dispatched: BTreeSet::new(),
+            addressed: Vec::new(),
             doubtful_keys: BTreeSet::new(),
             attempts: BTreeMap::new(),
             functions: BTreeMap::new(),
@@ -149,10 +152,10 @@ impl Drive {
                 // What waits for a first endpoint gets one; else a back-off has to pass.
                 let idle = self.oracle.provisioned_functions().into_iter().find(|at| {
                     let function = &self.oracle.functions[*at];
-                    function.life == Life::Live && function.managed && function.ready == 0
+                    function.life == Life::Live && function.managed && function.replicas.is_empty()
                 });
                 match idle {
-                    Some(function) => self.step(Step::Endpoints { function, ready: 1 }),
+                    Some(function) => self.step(Step::Endpoints { function, ready: 1, desired: 1 }),
                     None => self.pass(100, 0),
                 }
             }
@@ -200,6 +203,9 @@ impl Drive {
         let functions_before = self.oracle.functions.len();
         let Some(input) = self.input(&step) else { return };
         let expected = self.oracle.step(&step, |ticket| kept.contains(&ticket));
+        for unused in self.oracle.unused.drain(..) {
+            self.dispatched.remove(&unused);
+        }
         let mut effects = Effects::default();
         self.shard.handle(self.now, input, &mut effects);
         let mut provisioned = (functions_before..self.oracle.functions.len())
@@ -207,9 +213,24 @@ impl Drive {
             .collect::<Vec<_>>()
             .into_iter();
         let (real, written) = self.settle(effects, &mut provisioned);
-        self.keep_safe_point(written);
         self.same(expected, real);
+        self.learn_replicas();
+        self.keep_safe_point(written);
         self.compare();
+    }
+
+    /// Which replica an attempt goes to is the shard's choice, of those that take calls.
+    pub(super) fn learn_replicas(&mut self) {
+        for (ticket, number, address) in std::mem::take(&mut self.addressed) {
+            let Some(at) = self.oracle.attempt_at(ticket, number) else { continue };
+            let function = &self.oracle.functions[self.oracle.attempts[at].function];
+            let is_its = |bit: u8| addresses(1 << bit).contains(&address);
+            let replica = function.replicas.iter().find(|replica| is_its(replica.bit));
+            let takes_calls = replica.is_none_or(|replica| replica.down.is_none());
+            self.expect(takes_calls, &format!("{ticket}#{number} goes to {address}, which is down"));
+            let number = replica.map(|replica| replica.number);
+            self.oracle.attempts[at].replica = number;
+        }
     }
 
     /// Takes note of effects, and has records written as soon as something waits for one. Returns what happened, and whether
@@ -340,10 +361,10 @@ impl Drive {
                 function: *self.functions.get(function)?,
                 result: replicas.ok_or_else(backend_failure),
             },
-            Step::Endpoints { function, ready } => Input::EndpointsChanged {
+            Step::Endpoints { function, ready, desired } => Input::EndpointsChanged {
                 function: *self.functions.get(function)?,
                 endpoints: addresses(*ready),
-                desired: 3,
+                desired: *desired,
             },
             Step::Drain { finally } => Input::Drain { finally: *finally },
             Step::Crash { .. } => return None,
@@ -365,7 +386,9 @@ impl Drive {
                 let Destination::Endpoint(endpoint) = dispatch.destination else {
                     panic!("nothing is local")
                 };
-                self.expect(self.open.contains_key(&endpoint), "a call goes to an endpoint that is closed");
+                let address = self.open.get(&endpoint).cloned();
+                self.expect(address.is_some(), "a call goes to an endpoint that is closed");
+                self.addressed.extend(address.map(|address| (ticket, dispatch.number, address)));
                 let known = self.oracle.executions.get(&ticket);
                 self.expect(known.is_some(), "a call is dispatched that should have been refused");
                 let name = known.map(|execution| self.oracle.functions[execution.function].name)?;

@@ -13,6 +13,7 @@ mod dead;
 mod drive;
 mod oracle;
 mod registry;
+mod replicas;
 mod step;
 mod words;
 

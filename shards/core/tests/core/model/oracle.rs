@@ -61,8 +61,14 @@ pub(super) struct Execution {
     pub(super) expiry: Option<(u64, u64)>,
     /// Left no record.
     pub(super) discarded: bool,
-    /// An attempt was made, as far as is known: the key went with it.
+    /// An attempt was made, as far as is known: the key went with it. The same before the current one.
     pub(super) tried: bool,
+    pub(super) was_tried: bool,
+    /// Its place among what waits for its function, also while it runs.
+    pub(super) place: u64,
+    /// Replicas that ended with it, and until when it is not to go to the last one.
+    pub(super) crashes: u32,
+    pub(super) careful_until_ms: u64,
     /// What its last record says: attempt, attempts that do not count, whether one goes on, and how many servers had started.
     pub(super) on_record: OnRecord,
     /// Its place among what a crash gives back: by its acceptance, or what came of it last.
@@ -84,6 +90,9 @@ pub(super) struct OnRecord {
     /// An attempt is on record, or was when it was replayed: it has had its key.
     pub(super) tried: bool,
     pub(super) starts: u32,
+    pub(super) crashes: u32,
+    /// Attempts that were not run, and which nothing tells from others since it was replayed.
+    pub(super) not_run: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -98,6 +107,8 @@ pub(super) struct Attempt {
     /// The dispatcher still has it.
     pub(super) exchange: bool,
     pub(super) connecting: bool,
+    /// The replica that it went to, once that is known: the model does not choose.
+    pub(super) replica: Option<u64>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -114,12 +125,15 @@ pub(super) struct Oracle {
     pub(super) keys: BTreeMap<(u8, u8), (u64, u8, u64)>,
     /// Dead letters of each name, oldest first.
     pub(super) dead: BTreeMap<u8, Vec<u64>>,
-    /// What waited when each name was removed last.
+    /// When each name was removed last, in the order of records, and what waited then.
+    pub(super) removed: BTreeMap<u8, u64>,
     pub(super) rooms: BTreeMap<u8, usize>,
     /// A shard is being given back what was there before.
     pub(super) restoring: bool,
     /// Executions in the order in which their records go.
     pub(super) finished: Vec<u64>,
+    /// Numbers of attempts that were not run, and are used again.
+    pub(super) unused: Vec<(u64, u32)>,
     /// Executions that wait for a record: of the attempt before, or of their end.
     pub(super) recorded: Vec<u64>,
     pub(super) drained: bool,
@@ -174,11 +188,7 @@ impl Oracle {
             if execution.state != State::Queued || execution.discarded {
                 continue;
             }
-            if self.can_dispatch(at) && self.functions[at].queue.is_empty() {
-                self.dispatch(ticket);
-            } else {
-                self.functions[at].queue.push(ticket);
-            }
+            self.dispatch_or_enqueue(at, ticket);
         }
         self.dispatch_all();
         std::mem::take(&mut self.out)
@@ -249,9 +259,21 @@ impl Oracle {
     pub(super) fn write(&mut self, ticket: u64) {
         let starts = self.starts;
         let execution = self.get(ticket);
-        let Execution { attempt, attempts_before, state, tried, .. } = *execution;
-        let running = state == State::Running;
-        execution.on_record = OnRecord { attempt, attempts_before, running, tried, starts };
+        if !execution.accepted {
+            return;
+        }
+        let Execution { attempt, attempts_before, state, tried, crashes, .. } = *execution;
+        let OnRecord { attempt: known, not_run, .. } = execution.on_record;
+        execution.on_record = OnRecord {
+            // No record says that an attempt was not run.
+            attempt: attempt.max(known),
+            attempts_before: attempts_before + not_run,
+            running: state == State::Running,
+            tried,
+            starts,
+            crashes,
+            not_run,
+        };
     }
 
     pub(super) fn reply(&mut self, ticket: u64, answer: &str) {

@@ -11,6 +11,8 @@ use super::{
 
 /// Requests about one name that may wait.
 pub(super) const PENDING_MAX: usize = 3;
+/// Replicas that a backend says are wanted when it has started some.
+pub(super) const PROVISIONED_REPLICAS: u32 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
@@ -45,49 +47,33 @@ pub(super) struct Counts {
     pub(super) requeued: u64,
     pub(super) recovered: u64,
     pub(super) reconciled: u64,
+    /// Attempts during which a replica ended, and those of them after which there was no other.
+    pub(super) crashes: u64,
+    pub(super) poisoned: u64,
+    /// Attempts that were not run, and retries that waited for another replica. Not counted by the shard.
+    pub(super) not_run: u64,
+    pub(super) cautious: u64,
 }
 
 impl Counts {
-    pub(super) fn all(&self) -> [u64; 17] {
-        let Counts { successes, errors, retries, timeouts, rejections, orphans, late, .. } = *self;
-        let Counts { lost_retries, joins, removed, dead, expired, replays, dropped, .. } = *self;
-        let counted = [successes, errors, retries, timeouts, rejections, orphans, late];
-        let Counts { requeued, recovered, reconciled, .. } = *self;
-        let more =
-            [lost_retries, joins, removed, dead, expired, replays, dropped, requeued, recovered, reconciled];
-        std::array::from_fn(|at| if at < 7 { counted[at] } else { more[at - 7] })
+    fn fields(&mut self) -> [&mut u64; 21] {
+        let Counts { successes, errors, retries, timeouts, rejections, orphans, late, .. } = self;
+        let Counts { lost_retries, joins, removed, dead, expired, replays, dropped, .. } = self;
+        let Counts { requeued, recovered, reconciled, crashes, poisoned, not_run, cautious, .. } = self;
+        let ended = [successes, errors, retries, timeouts, rejections, orphans, late];
+        let left = [lost_retries, joins, removed, dead, expired, replays, dropped];
+        let crashed = [requeued, recovered, reconciled, crashes, poisoned, not_run, cautious];
+        let mut all = ended.into_iter().chain(left).chain(crashed);
+        std::array::from_fn(|_| all.next().expect("three times seven"))
+    }
+
+    pub(super) fn all(&self) -> [u64; 21] {
+        let mut counts = *self;
+        counts.fields().map(|count| *count)
     }
 
     pub(super) fn add(&mut self, other: &Counts) {
-        let sums: Vec<u64> = self.all().iter().zip(other.all()).map(|(one, two)| one + two).collect();
-        let [successes, errors, retries, timeouts, rejections, orphans, late, ref more @ ..] = sums[..]
-        else {
-            unreachable!("as many as there are fields")
-        };
-        let [lost_retries, joins, removed, dead, expired, replays, dropped, requeued, recovered, reconciled] =
-            *more
-        else {
-            unreachable!("as many as there are fields")
-        };
-        *self = Counts {
-            successes,
-            errors,
-            retries,
-            timeouts,
-            rejections,
-            orphans,
-            late,
-            lost_retries,
-            joins,
-            removed,
-            dead,
-            expired,
-            replays,
-            dropped,
-            requeued,
-            recovered,
-            reconciled,
-        };
+        self.fields().into_iter().zip(other.all()).for_each(|(sum, count)| *sum += count);
     }
 }
 
@@ -98,6 +84,16 @@ pub(super) enum Reconcile {
     Asked,
     /// They could not be started: it is asked again then; with the place among timers.
     At(u64, u64),
+}
+
+/// An address that a backend reported.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Replica {
+    pub(super) bit: u8,
+    /// Tells it from one that had the same address before.
+    pub(super) number: u64,
+    /// It refused a call, or broke off: until when it gets none, with the place among timers.
+    pub(super) down: Option<(u64, u64)>,
 }
 
 /// Time after which instances that could not be started are tried again.
@@ -112,8 +108,9 @@ pub(super) struct Function {
     pub(super) backend: bool,
     /// Calls go to what the backend reports.
     pub(super) managed: bool,
-    /// Addresses that the backend reported, as bits.
-    pub(super) ready: u8,
+    /// Addresses that the backend reported, and how many it said are wanted.
+    pub(super) replicas: Vec<Replica>,
+    pub(super) desired: u32,
     waiting: Option<u64>,
     scaling: bool,
     pending: VecDeque<Step>,
@@ -123,6 +120,8 @@ pub(super) struct Function {
     pub(super) reconcile: Option<Reconcile>,
     /// What waited when it was given back.
     pub(super) restored: usize,
+    /// When its name was removed before its own removal, should that come to nothing.
+    removed_before: u64,
 }
 
 impl Function {
@@ -136,7 +135,8 @@ impl Function {
             policy,
             backend,
             managed: false,
-            ready: 0,
+            replicas: Vec::new(),
+            desired: 0,
             waiting,
             scaling: false,
             pending: VecDeque::new(),
@@ -145,6 +145,7 @@ impl Function {
             window: (0, 0),
             reconcile: None,
             restored: 0,
+            removed_before: 0,
         }
     }
 
@@ -178,9 +179,14 @@ impl Function {
     pub(super) fn open_count(&self) -> usize {
         match self.life {
             Life::Gone => 0,
-            _ if self.managed || self.life == Life::Provisioning => self.ready.count_ones() as usize,
+            _ if self.managed || self.life == Life::Provisioning => self.replicas.len(),
             _ => 1,
         }
+    }
+
+    /// Replicas that take calls.
+    pub(super) fn up(&self) -> usize {
+        self.replicas.iter().filter(|replica| replica.down.is_none()).count()
     }
 }
 
@@ -202,22 +208,26 @@ impl Oracle {
                     self.drop_function(*function);
                 } else {
                     self.functions[*function].life = Life::Live;
+                    let Function { name, removed_before, .. } = self.functions[*function];
+                    self.removed.insert(name, removed_before);
                     self.reply(waiting, "refused Backend");
                     self.next_pending(*function);
                 }
             }
             Step::Scaled { function, replicas } => {
                 self.functions[*function].scaling = false;
+                self.functions[*function].desired = replicas.unwrap_or(self.functions[*function].desired);
                 let waiting =
                     self.functions[*function].waiting.take().expect("a busy function is waited for");
                 let answer = replicas.map_or("refused Backend".to_owned(), |count| format!("scaled {count}"));
                 self.reply(waiting, &answer);
                 self.next_pending(*function);
             }
-            Step::Endpoints { function, ready } => {
-                let function = &mut self.functions[*function];
+            Step::Endpoints { function: at, ready, desired } => {
+                let function = &mut self.functions[*at];
                 if function.life == Life::Provisioning || (function.managed && function.life != Life::Gone) {
-                    function.ready = ready & 7;
+                    function.desired = *desired;
+                    self.are_ready(*at, *ready);
                 }
             }
             _ => unreachable!("the other steps are the oracle's own"),
@@ -286,15 +296,13 @@ impl Oracle {
                 self.reply(waiting, "refused Backend");
                 return self.drop_function(at);
             }
-            Provisioning::Degraded => {}
+            Provisioning::Degraded => function.replicas.clear(),
             Provisioning::Endpoints(ready) => {
                 function.managed = true;
-                if function.ready == 0 {
-                    function.ready = ready;
-                }
+                self.are_there(at, ready);
             }
         }
-        function.life = Life::Live;
+        self.functions[at].life = Life::Live;
         self.reply(waiting, "registered");
         self.next_pending(at);
     }
@@ -306,11 +314,33 @@ impl Oracle {
         function.reconcile = None;
         match provisioning {
             Provisioning::Failed => function.reconcile = Some(again),
-            Provisioning::Degraded => (function.managed, function.ready) = (false, 0),
-            Provisioning::Endpoints(ready) if function.ready == 0 => function.ready = ready,
-            Provisioning::Endpoints(_) => {}
+            Provisioning::Degraded => {
+                function.managed = false;
+                function.replicas.clear();
+            }
+            Provisioning::Endpoints(ready) => self.are_there(at, ready),
         }
         self.next_pending(at);
+    }
+
+    /// A backend has started replicas. What it reported meanwhile is newer.
+    fn are_there(&mut self, at: usize, ready: u8) {
+        self.functions[at].desired = PROVISIONED_REPLICAS;
+        if self.functions[at].replicas.is_empty() {
+            self.are_ready(at, ready);
+        }
+    }
+
+    /// These replicas are ready, and no others. Those that stay are as they were.
+    fn are_ready(&mut self, at: usize, ready: u8) {
+        self.functions[at].replicas.retain(|replica| ready & (1 << replica.bit) != 0);
+        for bit in (0..3).filter(|bit| ready & (1 << bit) != 0) {
+            let number = self.next_order();
+            let replicas = &mut self.functions[at].replicas;
+            if replicas.iter().all(|replica| replica.bit != bit) {
+                replicas.push(Replica { bit, number, down: None });
+            }
+        }
     }
 
     /// Instances that could not be started are tried again, unless the backend is at work on the function.
@@ -340,6 +370,10 @@ impl Oracle {
             return self.out.push(format!("scale f{name} {replicas}"));
         }
         function.life = Life::Removing;
+        let removed = self.next_order();
+        let before = self.removed.insert(name, removed);
+        let function = &mut self.functions[at];
+        function.removed_before = before.unwrap_or_default();
         let queued = function.queue.clone();
         let parked = self.waiting(at).into_iter().filter(|ticket| !queued.contains(ticket));
         let waiting: Vec<u64> = queued.iter().copied().chain(parked).collect();
@@ -377,6 +411,7 @@ impl Oracle {
     fn drop_function(&mut self, at: usize) {
         let function = &mut self.functions[at];
         function.life = Life::Gone;
+        function.replicas.clear();
         let mut pending = std::mem::take(&mut function.pending);
         let name = function.name;
         self.names.remove(&name);

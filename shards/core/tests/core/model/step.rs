@@ -18,6 +18,10 @@ pub(super) enum Result {
     /// May not be retried.
     Refuse,
     Promise,
+    /// Nothing of it was run.
+    NotRun,
+    /// What ran it ended.
+    Crash,
 }
 
 /// What a backend made of its task.
@@ -109,6 +113,7 @@ pub(super) enum Step {
     Endpoints {
         function: usize,
         ready: u8,
+        desired: u32,
     },
     Replay {
         ticket: u64,
@@ -184,7 +189,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Turn),
         30 => call().prop_map(Op::Call),
         22 => (which.clone(), result()).prop_map(|(which, result)| Op::Answer(which, result)),
-        8 => (which.clone(), 0..3u32, any::<bool>(), result()).prop_map(|(which, back, numbered, result)| {
+        8 => (which.clone(), 0..3u32, any::<bool>(), said()).prop_map(|(which, back, numbered, result)| {
             Op::Callback { which, back: back.saturating_sub(1), numbered, result }
         }),
         2 => (which.clone(), any::<bool>()).prop_map(|(which, on)| Op::Connecting(which, on)),
@@ -245,6 +250,11 @@ fn registration() -> impl Strategy<Value = Registration> {
 }
 
 fn result() -> impl Strategy<Value = Result> {
+    prop_oneof![10 => said(), 2 => Just(Result::NotRun), 2 => Just(Result::Crash)]
+}
+
+/// What functions say themselves.
+fn said() -> impl Strategy<Value = Result> {
     prop_oneof![
         4 => Just(Result::Ok),
         3 => Just(Result::Fail(0)),
@@ -305,7 +315,8 @@ pub(super) fn resolve(op: &Op, oracle: &Oracle, ticket: u64) -> Option<Step> {
         }
         Op::Endpoints(which, ready) => {
             let backed = oracle.provisioned_functions();
-            Step::Endpoints { function: backed[pick(*which, backed.len())?], ready: *ready }
+            let function = backed[pick(*which, backed.len())?];
+            Step::Endpoints { function, ready: *ready, desired: u32::from(*ready >> 6) }
         }
         Op::Drain => Step::Drain { finally: true },
         Op::Crash(lost) => Step::Crash { lost: *lost },

@@ -9,7 +9,10 @@ use shard_core::{
     input::{Extra, Idempotency, Provisioned},
 };
 
-use super::step::{Call, Provisioning, Result};
+use super::{
+    registry::PROVISIONED_REPLICAS,
+    step::{Call, Provisioning, Result},
+};
 
 pub(super) fn invoke(ticket: u64, call: &Call) -> Invoke {
     let idempotency =
@@ -35,6 +38,8 @@ pub(super) fn outcome(result: Result) -> Outcome {
         }
         Result::Refuse => Outcome::Failure { failure, retryable: false, retry_after_ms: None },
         Result::Promise => Outcome::Promised,
+        Result::NotRun => Outcome::NotRun(failure),
+        Result::Crash => Outcome::Crashed(failure),
     }
 }
 
@@ -44,7 +49,7 @@ pub(super) fn provisioned(provisioning: Provisioning) -> std::result::Result<Pro
         Provisioning::Degraded => (Target::Endpoint(Arc::from("fixed")), Vec::new()),
         Provisioning::Endpoints(ready) => (Target::Backend, addresses(ready)),
     };
-    Ok(Provisioned { document: Bytes::new(), target, endpoints, desired: 3 })
+    Ok(Provisioned { document: Bytes::new(), target, endpoints, desired: PROVISIONED_REPLICAS })
 }
 
 pub(super) fn addresses(ready: u8) -> Vec<Arc<str>> {

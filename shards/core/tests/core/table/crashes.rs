@@ -154,6 +154,24 @@ fn what_ended_a_replica_does_not_go_to_the_last_one() {
 }
 
 #[test]
+fn nor_when_it_has_waited_for_the_record_of_that() {
+    check(
+        "
+        0 r register f backend attempts=9 slots=2 timeout=10000 -> provision f
+        0 provisioned f ok A B -> open A, open B, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to B for 10000
+        1 store waits
+        1 answer a#1 crash -> note retry a#1 FUNCTION_CRASHED, write requeued a FUNCTION_CRASHED
+        2 endpoints f 2 A -> close B
+        1001 turn
+        1500 store safe
+        2000 endpoints f 2 A B -> open B
+        2500 turn -> dispatch a#2 to A for 10000, write attempted a#2
+        ",
+    );
+}
+
+#[test]
 fn it_goes_there_all_the_same_when_no_other_one_starts() {
     check(
         "
@@ -267,6 +285,34 @@ fn what_was_not_run_does_not_wait_in_a_server_that_goes_away() {
         1 a invoke f key=k -> dispatch a#1 to A for 1000 key=k
         2 drain finally
         3 answer a#1 refused -> note 0+2 of 2 ms, a: error a UNREACHABLE
+        ",
+    );
+}
+
+#[test]
+fn a_crash_before_another_failure_is_counted_over_a_restart() {
+    check(
+        "
+        0 r register f backend attempts=9 -> provision f
+        0 provisioned f ok A -> open A, r: registered
+        0 a invoke f key=k timeout=9000 -> dispatch a#1 to A for 1000 key=k
+        1 answer a#1 crash -> note retry a#1 FUNCTION_CRASHED
+        1001 turn -> dispatch a#2 to A for 1000
+        1002 answer a#2 fail -> note retry a#2 FAILED, dispatch a#3 to A for 1000
+        1003 store waits
+        1003 b enqueue f key=k -> write requeued a FUNCTION_CRASHED, write requeued a FAILED, write attempted a#3, write accepted a of f
+        1004 store fails -> b: refused StoreUnavailable
+        1005 c enqueue f key=k -> write requeued a FUNCTION_CRASHED, write requeued a FAILED, write attempted a#3, write accepted a of f
+        1006 store safe -> c: accepted a
+        1007 crash -> provision f, write started 1
+        1007 store safe
+        1008 provisioned f ok A -> open A, dispatch a#4 to A for 1000, write attempted a#4
+        1009 answer a#4 crash -> note 1+1 of 1009 ms, write ended a error dead
+        1010 store safe
+        1010 x replay f a -> write replayed a
+        1011 store safe -> x: accepted a
+        1109 turn -> dispatch a#5 to A for 1000, write attempted a#5
+        1110 answer a#5 crash -> note retry a#5 FUNCTION_CRASHED, write requeued a FUNCTION_CRASHED
         ",
     );
 }

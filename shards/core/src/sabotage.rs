@@ -68,6 +68,8 @@ pub enum Sabotage {
     OldKeyStands,
     /// A result goes to the address of who was refused.
     RefusedAddressStays,
+    /// What has ended a replica goes to the last one while another one starts.
+    LastReplicaRisked,
     /// Results go to an address that nobody gave.
     DeliveredElsewhere,
     /// What waits is said to run when it is to be cancelled.
@@ -78,7 +80,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 35] = [
+    pub const ALL: [Sabotage; 36] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -111,6 +113,7 @@ impl Sabotage {
         Sabotage::DeliveryStays,
         Sabotage::OldKeyStands,
         Sabotage::RefusedAddressStays,
+        Sabotage::LastReplicaRisked,
         Sabotage::DeliveredElsewhere,
         Sabotage::CancelRefused,
         Sabotage::ComesBackAtOnce,

@@ -155,6 +155,9 @@ impl Shard {
     /// Whether this execution has ended a replica, and would now go to the last one while another starts.
     pub(super) fn would_risk_the_last(&self, key: ExecutionKey) -> bool {
         let Some(execution) = self.executions.get(key) else { return false };
+        if self.sabotaged.by(Sabotage::LastReplicaRisked) {
+            return false;
+        }
         if execution.live.as_ref().is_none_or(|live| live.careful_until_us <= self.now.mono_us) {
             return false;
         }

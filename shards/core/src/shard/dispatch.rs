@@ -217,6 +217,7 @@ impl Shard {
         if let Some(provisioned) = function.provisioned.as_mut() {
             // This is newer than what the backend said before, of a registration that is being written down.
             provisioned.endpoints.clear();
+            provisioned.desired = desired;
         }
         let first = !function.has_instance();
         let all_stay = self.sabotaged.by(Sabotage::StaleReplicaCalled);

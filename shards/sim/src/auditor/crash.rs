@@ -60,6 +60,7 @@ impl Auditor {
         self.callers.cut_off();
         self.slots.forget();
         self.crashes.forget();
+        self.caution.forget();
         self.endpoints.forget();
         self.fairness.forget();
         self.promptness.forget();

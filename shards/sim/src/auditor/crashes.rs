@@ -44,6 +44,11 @@ impl Crashes {
         }
     }
 
+    /// Whether an address gets no calls now.
+    pub(super) fn is_known_to_be_down(&self, shard: u16, endpoint: EndpointId, now_us: u64) -> bool {
+        self.down.get(&(shard, endpoint)).is_some_and(|until_us| now_us < *until_us)
+    }
+
     /// An address is opened.
     pub(super) fn opened(&mut self, shard: u16, endpoint: EndpointId, address: &str) {
         if is_replica(address) {
@@ -136,6 +141,7 @@ impl Auditor {
         }
         if why == code::FUNCTION_CRASHED {
             self.executions.crashed_with(id, now.mono_us + PAUSE_US)?;
+            self.caution.is_to_be_careful(id, now.mono_us);
         }
         Ok(())
     }

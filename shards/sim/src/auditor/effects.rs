@@ -1,8 +1,8 @@
 //! What a step caused, taken into the accounts in its order.
 
 use shard_core::{
-    Answer, Dispatch, Effect, ExecutionId, ExecutionView, Name, Note, Now, Refusal, Target, Ticket,
-    name::owner_of, payload::code,
+    Answer, Destination, Dispatch, Effect, ExecutionId, ExecutionView, Name, Note, Now, Refusal, Target,
+    Ticket, name::owner_of, payload::code,
 };
 
 use super::{Asked, Auditor, Cause, Verdict, promptness, registrations::Registration, run::End};
@@ -51,6 +51,7 @@ impl Auditor {
         }
         self.crashes.step_is_over(shard, now.mono_us);
         self.endpoints.settle();
+        self.caution.settle(shard);
         self.slots.are_enough(now.mono_us)?;
         self.judge_waiting(effects)?;
         self.judge_turns(shard)
@@ -138,6 +139,9 @@ impl Auditor {
     fn dispatched(&mut self, shard: u16, now: Now, dispatch: &Dispatch) -> Verdict {
         self.stats.dispatched += 1;
         let id = dispatch.id;
+        if let Destination::Endpoint(endpoint) = dispatch.destination {
+            self.risks_the_last(shard, now.mono_us, id, endpoint)?;
+        }
         let Some(run) = self.executions.get(id) else {
             return Err(format!("{id} was dispatched, and nobody asked for it"));
         };

@@ -101,6 +101,24 @@ impl Endpoints {
         }
     }
 
+    /// The function whose replica has this address.
+    pub(super) fn function_of(&self, shard: u16, endpoint: EndpointId) -> Option<FunctionKey> {
+        let address = self.open.get(&(shard, endpoint))?;
+        let has_it =
+            |((of, _), ready): &(&(u16, FunctionKey), &Addresses)| *of == shard && ready.contains(address);
+        self.ready.iter().find(has_it).map(|((_, function), _)| *function)
+    }
+
+    /// Addresses that are open of the same deployment.
+    pub(super) fn open_with(&self, shard: u16, endpoint: EndpointId) -> impl Iterator<Item = EndpointId> {
+        let deployment =
+            |address: &Arc<str>| address.rsplit_once('/').map(|(deployment, _)| deployment.to_owned());
+        let own = self.open.get(&(shard, endpoint)).and_then(deployment);
+        let same = move |address: &Arc<str>| deployment(address) == own;
+        let of_shard = self.open.iter().filter(move |((of, _), _)| *of == shard);
+        of_shard.filter(move |(_, address)| same(address)).map(|((_, endpoint), _)| *endpoint)
+    }
+
     /// The shards are gone, and their keys with them.
     pub(super) fn forget(&mut self) {
         *self = Endpoints::default();

@@ -3,11 +3,12 @@
 //!
 //! One file per account: `callers` (one answer each, in time), `promptness` (nothing before its time), `refusals` (a reason for
 //! each), `executions` and `run` (one end each, attempts in sequence, results of their own), `status` (every field of what
-//! is read), `endpoints` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
+//! is read), `endpoints` and `caution` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
 //! `rates`, `keys`. What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
 mod callers;
+mod caution;
 mod crash;
 mod crashes;
 mod effects;
@@ -34,6 +35,7 @@ use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Stored, Ticket}
 use crate::{disk::Told, swarm::Swarm};
 
 use callers::{Asked, Callers};
+use caution::Caution;
 use crashes::Crashes;
 use endpoints::Endpoints;
 use executions::Executions;
@@ -74,6 +76,7 @@ enum Cause {
 #[derive(Debug)]
 pub(crate) struct Auditor {
     callers: Callers,
+    caution: Caution,
     endpoints: Endpoints,
     executions: Executions,
     fairness: Fairness,
@@ -99,6 +102,7 @@ impl Auditor {
     pub(crate) fn new(swarm: &Swarm) -> Auditor {
         Auditor {
             callers: Callers::new(swarm),
+            caution: Caution::default(),
             endpoints: Endpoints::default(),
             executions: Executions::new(swarm),
             fairness: Fairness::new(swarm),
@@ -125,6 +129,7 @@ impl Auditor {
         self.asker = input.ticket();
         self.endpoints.input(shard, input);
         self.refusals.input(shard, input);
+        self.caution.input(shard, input);
         match input {
             Input::Invoke(call) => self.called(now, call, false)?,
             Input::Enqueue(call) => self.called(now, call, true)?,

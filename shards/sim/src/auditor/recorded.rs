@@ -90,6 +90,7 @@ impl Auditor {
                     self.keys.replays(*id, name, &key, &self.executions)?;
                 }
                 self.executions.replayed(now, *id, epoch, asker)?;
+                self.caution.begins_anew(*id);
                 self.queues.enter(*id, (epoch, queue_size), true, 0, true)
             }
             Record::Purged { .. } => {

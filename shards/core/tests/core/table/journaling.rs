@@ -258,6 +258,20 @@ fn a_registration_is_answered_and_seen_when_it_is_safe() {
 }
 
 #[test]
+fn what_a_backend_reports_while_a_registration_is_written_down_is_newer() {
+    check(
+        "
+        0 store waits
+        0 r register f backend -> provision f
+        1 provisioned f ok p q -> write registered f
+        2 endpoints f 5 p q s -> open p, open q, open s
+        3 store safe -> r: registered
+        4 g replicas f -> g: replicas 3/5
+        ",
+    );
+}
+
+#[test]
 fn a_registration_that_cannot_be_written_leaves_nothing() {
     check(
         "

@@ -440,3 +440,12 @@ fn what_is_cut_or_too_long_is_no_record() {
         }
     }
 }
+
+#[test]
+fn a_record_belongs_to_the_shard_of_its_function() {
+    let name = Name::new("f").expect("a name");
+    let id = ExecutionId::new([1; 16], name.owner_hash());
+    assert_eq!(Subject::Function(name).owner_hash(), Some(name.owner_hash()));
+    assert_eq!(Subject::Execution(id).owner_hash(), Some(name.owner_hash()));
+    assert_eq!(Subject::Server.owner_hash(), None);
+}

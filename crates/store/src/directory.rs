@@ -108,3 +108,7 @@ impl Directory {
 fn name(format: u32) -> String {
     format!("{FORMAT_NAME} {format}")
 }
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

@@ -147,3 +147,7 @@ fn may_have_more(file: &dyn File, from: u64, number: u64) -> io::Result<bool> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+#[path = "format1_tests.rs"]
+pub(super) mod tests;

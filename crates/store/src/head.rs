@@ -208,3 +208,7 @@ pub(super) fn numbers(name: &str) -> Option<(u64, u64)> {
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
     (first <= last && name == segment::file_name(first, last)).then_some((first, last))
 }
+
+#[cfg(test)]
+#[path = "head_tests.rs"]
+mod tests;

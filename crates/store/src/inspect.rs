@@ -338,3 +338,7 @@ fn rewrite(
     }
     Ok((target.finish().map_err(failed)?.bytes, dropped))
 }
+
+#[cfg(test)]
+#[path = "inspect_tests.rs"]
+mod tests;

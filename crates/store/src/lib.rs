@@ -161,3 +161,37 @@ fn is_final(error: &io::Error) -> bool {
         InvalidInput | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem | Unsupported
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failing_disk_is_tried_again() {
+        use io::ErrorKind::{
+            InvalidInput, NotADirectory, NotFound, Other, PermissionDenied, ReadOnlyFilesystem, StorageFull,
+            TimedOut, Unsupported,
+        };
+        for (kind, is_passing) in [
+            (StorageFull, true),
+            (Other, true),
+            (TimedOut, true),
+            (InvalidInput, false),
+            (NotADirectory, false),
+            (NotFound, false),
+            (PermissionDenied, false),
+            (ReadOnlyFilesystem, false),
+            (Unsupported, false),
+        ] {
+            let unwritable = StoreError::Unwritable { data_dir: PathBuf::new(), source: kind.into() };
+            let unreadable = StoreError::Read { path: PathBuf::new(), source: kind.into() };
+            assert_eq!(
+                (unwritable.is_passing(), unreadable.is_passing()),
+                (is_passing, is_passing),
+                "{kind:?}"
+            );
+        }
+        let corrupt = StoreError::Corrupt { path: PathBuf::new(), offset: 0, what: "it" };
+        assert!(!corrupt.is_passing() && !StoreError::Missing { path: PathBuf::new() }.is_passing());
+    }
+}

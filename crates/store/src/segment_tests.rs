@@ -262,3 +262,73 @@ fn every_change_of_the_set_of_files_is_noticed() {
     write(&scratch.0, 4, before, &[b"z"]);
     assert!(matches!(look(head), Err(StoreError::Corrupt { path, .. }) if path.ends_with("HEAD")));
 }
+
+#[test]
+fn a_file_of_a_newer_format_is_told_from_one_without_a_header() {
+    let scratch = Scratch::new("format");
+    let (segment, _) = write(&scratch.0, 1, Mark::default(), &[b"one"]);
+    let bytes = std::fs::read(&segment.path).expect("readable");
+    let newer = |format: u32, length: usize| {
+        let mut changed = bytes[..length].to_vec();
+        changed[8..12].copy_from_slice(&format.to_le_bytes());
+        std::fs::write(&segment.path, &changed).expect("writable");
+        match open(&OsFiles, &segment) {
+            Err(StoreError::Format { found, .. }) => Some(found),
+            Ok(Opened::Headless(_)) => None,
+            _ => panic!("format {format} in {length} bytes"),
+        }
+    };
+    for length in [bytes.len(), HEADER_BYTES as usize] {
+        assert_eq!(newer(FORMAT + 1, length), Some((FORMAT + 1).to_string()));
+        assert_eq!(newer(FORMAT + 9, length), Some((FORMAT + 9).to_string()));
+        assert_eq!(newer(FORMAT - 1, length), None);
+    }
+    // Not enough of it to be sure.
+    assert_eq!(newer(FORMAT + 1, HEADER_BYTES as usize - 1), None);
+    // The one of this version, and changed elsewhere.
+    let mut changed = bytes.clone();
+    changed[50] ^= 1;
+    std::fs::write(&segment.path, &changed).expect("writable");
+    assert!(matches!(open(&OsFiles, &segment), Ok(Opened::Headless(_))));
+}
+
+#[test]
+fn a_frame_follows_the_one_before_by_its_number_and_by_its_tag() {
+    let key = Key::new(&[7; 16]);
+    let at = Mark { bytes: 500, frames: 3, tag: 9 };
+    for (sealed, is_whole) in [
+        (at, true),
+        (Mark { frames: 4, ..at }, false),
+        (Mark { tag: 8, ..at }, false),
+        (Mark { frames: 2, tag: 8, ..at }, false),
+    ] {
+        let mut frame = vec![1; FRAME_HEADER_BYTES + 5];
+        let next = seal(&mut frame, &key, &sealed);
+        match read_frame(&mut &frame[..], &key, &at, 45).expect("readable") {
+            Frame::Whole(records, found) => assert!(is_whole && records == [1; 5] && found == next),
+            Frame::Broken(what, None) => assert!(!is_whole && what == "the order of the commits"),
+            _ => panic!("{sealed:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_was_known_to_be_there_is_looked_for_by_its_tag() {
+    let scratch = Scratch::new("known");
+    let (segment, _) = write(&scratch.0, 1, Mark::default(), &[b"one", b"two"]);
+    let marks = marks(&segment);
+    let whole =
+        |known| matches!(outcome(&newest(&segment, known)), (2, ReadEnd::Whole(end)) if end == marks[2]);
+    assert!(marks.iter().all(|mark| whole(*mark)));
+    // Before its first frame nothing is known of a segment.
+    assert!(whole(Mark::default()) && whole(Mark { tag: 1, ..marks[0] }));
+    for (number, mark) in [(1, marks[1]), (2, marks[2])] {
+        for known in [Mark { tag: mark.tag ^ 1, ..mark }, Mark { bytes: mark.bytes + 1, ..mark }] {
+            let damage = Damage { offset: mark.bytes, what: "what was on disk already", is_torn: false };
+            assert_eq!(outcome(&newest(&segment, known)), (number, ReadEnd::Damaged(damage, mark)));
+        }
+    }
+    let known = Mark { frames: 3, ..marks[2] };
+    let damage = Damage { offset: marks[2].bytes, what: "the end of the file", is_torn: false };
+    assert_eq!(outcome(&newest(&segment, known)), (2, ReadEnd::Damaged(damage, marks[2])));
+}

@@ -102,3 +102,7 @@ pub(super) fn has_empty_sector(file: &dyn File, range: Range<u64>) -> io::Result
     }
     Ok(false)
 }
+
+#[cfg(test)]
+#[path = "torn_tests.rs"]
+pub(super) mod tests;

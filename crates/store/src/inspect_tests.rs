@@ -404,3 +404,27 @@ fn a_head_that_is_gone_or_broken_is_written_anew() {
         flip(&path, 9);
     }
 }
+
+#[test]
+fn what_head_knew_of_a_file_that_is_mended_is_forgotten() {
+    let scratch = Scratch::new("inspect-known");
+    // Each is a commit of its own in the new file as well.
+    let mut long = bytes(&[ended("f", 1, false)]).repeat((1 << 20) / 40);
+    long.splice(0..0, bytes(&[accepted("f", 1)]));
+    let short = bytes(&[accepted("f", 2)]);
+    let (segment, _) = write(&scratch.0, 1, Mark::default(), &[&long, &short, &long]);
+    let Opened::Keyed(file, header) = segment::open(&*scratch.directory().files, &segment).expect("readable")
+    else {
+        panic!("it has a header")
+    };
+    let (key, start) = (Key::new(&header.key), header.start());
+    let mut reader = Reader { file: &*file, offset: start.bytes };
+    let first = read_frame(&mut reader, &key, &start, segment.bytes - start.bytes).expect("readable");
+    let Frame::Whole(_, mark) = first else { panic!("it is whole") };
+    scratch.directory().set_format(&Head { newest: 1, mark, closed: false }).expect("writable");
+    flip(&segment.path, mark.bytes + 45);
+    let dropped_bytes = short.len() as u64 + 40;
+    let backup = Some(segment.path.with_extension("log.broken"));
+    let fault = corrupt(&segment.path, mark.bytes, CHECKSUM);
+    assert_eq!(repaired(&scratch, &[&segment.path]), [Repair { fault, dropped_bytes, backup }]);
+}

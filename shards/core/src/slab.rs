@@ -180,6 +180,10 @@ mod tests {
         );
         let again = slab.insert(7);
         assert_eq!((again.index(), slab.get(gone), slab.get(again)), (gone.index(), None, Some(&7)));
+        slab.remove(again);
+        let third = slab.insert(7);
+        let generations = [gone, again, third].map(Key::generation);
+        assert!(generations.is_sorted_by(|before, after| before < after), "{generations:?}");
         assert_eq!(slab.iter().count(), 3 * CHUNK);
         for from in [0, 1, CHUNK - 1, CHUNK, 2 * CHUNK + 7, 3 * CHUNK - 1, 3 * CHUNK, 9 * CHUNK] {
             let rest: Vec<_> = slab.iter_from(from).map(|(key, _)| key.index()).collect();

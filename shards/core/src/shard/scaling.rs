@@ -208,7 +208,7 @@ impl Shard {
         fx.reply(ticket, told);
     }
 
-    fn report(&self, function: &Function) -> ScalingReport {
+    pub(super) fn report(&self, function: &Function) -> ScalingReport {
         let state = function.scaling.as_deref();
         let next_us = self.scaling_timer.and_then(|timer| self.timers.due_us(timer));
         ScalingReport {

@@ -3,7 +3,11 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::input::{FunctionSpec, Policy, Target};
+use crate::{
+    input::{FunctionSpec, Policy, Provisioned, Target},
+    scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
+    settings::Autoscaler,
+};
 
 fn shard() -> Shard {
     Shard::new(Limits::default(), 1_234_567, Settings::default())
@@ -38,4 +42,63 @@ fn whatever_accounts_and_slots_are_off_by_is_told() {
         function.in_flight += off as u32 * 10;
     }
     assert_eq!(shard.totals().drift, 5 + 50);
+}
+
+#[test]
+fn whoever_asks_is_known_from_the_input() {
+    let name = || Name::new("f").expect("valid");
+    for input in [
+        Input::Remove { ticket: Ticket(7), name: name() },
+        Input::GetFunction { ticket: Ticket(7), name: name() },
+        Input::GetScaling { ticket: Ticket(7), name: name() },
+    ] {
+        assert_eq!(input.ticket(), Some(Ticket(7)));
+    }
+    assert_eq!(Input::Turn.ticket(), None);
+}
+
+#[test]
+fn how_a_function_is_scaled_is_seen_and_when_that_is_decided_again() {
+    let mut shard = shard();
+    let at = |ms: u64| Now { mono_us: ms * 1000, unix_ms: ms };
+    let handle = |shard: &mut Shard, ms, input| shard.handle(at(ms), input, &mut Effects::default());
+    let autoscaler =
+        Autoscaler { poll_interval_us: 5_000_000, upscale_cooldown_us: 0, downscale_cooldown_us: 0 };
+    let scaling = |control| {
+        let metrics = vec![MetricTarget { metric: Metric::QueueDepth, target: 5.0 }];
+        Some(Box::new(Scaling { min_replicas: 1, max_replicas: 3, metrics, control }))
+    };
+    for (name, target, scaling) in [
+        ("fixed", Target::Backend, scaling(ConcurrencyControl::Fixed)),
+        ("static", Target::Backend, scaling(ConcurrencyControl::StaticPerPod { target: 4 })),
+        ("local", Target::Local, None),
+    ] {
+        let name = Name::new(name).expect("valid");
+        let spec = FunctionSpec { name, policy: Policy::default(), target, scaling, document: Bytes::new() };
+        handle(&mut shard, 0, Input::Register { ticket: Ticket(0), spec: Box::new(spec) });
+    }
+    let keys: Vec<FunctionKey> = shard.functions.iter().map(|(key, _)| key).collect();
+    for function in keys {
+        let (document, target) = (Bytes::new(), Target::Backend);
+        let result = Ok(Provisioned { document, target, endpoints: vec!["a".into()], desired: 1 });
+        handle(&mut shard, 0, Input::Provisioned { function, result });
+        let function = shard.functions.get_mut(function).expect("it was registered");
+        function.managed = function.scaling.is_some();
+    }
+    handle(&mut shard, 0, Input::Configure(Settings { autoscaler: Some(autoscaler), ..Settings::default() }));
+    // It decides at once, and again after its interval.
+    handle(&mut shard, 1, Input::Turn);
+    let due_us = shard.scaling_timer.and_then(|timer| shard.timers.due_us(timer)).expect("it decides");
+    shard.now = at(2000);
+    let seen = |name: &str| {
+        let name = Name::new(name).expect("valid");
+        let (_, function) =
+            shard.functions.iter().find(|(_, function)| function.name == name).expect("there");
+        let target = function.view().scaling.map(|view| view.target_per_replica);
+        (shard.report(function).next_ms, target)
+    };
+    let next_ms = Some(due_us / 1000 - 2000);
+    assert_eq!(seen("fixed").0, next_ms);
+    assert_eq!(seen("static"), (next_ms, Some(4)));
+    assert_eq!(seen("local"), (None, None), "it has no replicas");
 }

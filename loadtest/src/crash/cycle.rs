@@ -90,8 +90,7 @@ impl<'a> Run<'a> {
     fn begin(&mut self) -> Result<Server, CrashError> {
         let is_torn = self.options.fault == Fault::Torn && self.kills > 0;
         if let (true, Some(data)) = (is_torn, &self.launch.data_dir) {
-            torn::tear(data, &mut self.random)?;
-            self.tears += 1;
+            self.tears += u64::from(torn::tear(data, &mut self.random)?);
         }
         let server = self.launch.begin().map_err(|error| CrashError::Server(self.kills, error))?;
         if let Some(disk) = &mut self.disk {

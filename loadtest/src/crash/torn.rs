@@ -19,17 +19,33 @@ const FRAME_HEADER_BYTES: usize = 40;
 /// Most of zeros or noise.
 const NONSENSE_BYTES_MAX: usize = 10_000;
 
-/// Appends a commit that is not whole to the newest file. There has to be a store.
-pub(super) fn tear(data: &Path, random: &mut Rng) -> io::Result<()> {
+/// Appends a commit that is not whole to the newest file. There has to be a store. `false`: nothing can be torn, because
+/// the kill came after the file was created and before `HEAD` named it, and no commit goes to a file before that.
+pub(super) fn tear(data: &Path, random: &mut Rng) -> io::Result<bool> {
     let path = newest(data)?;
     let bytes = fs::read(&path)?;
     if bytes.len() < HEADER_BYTES {
         // The kill came while it was created: it is torn as it is.
-        return Ok(());
+        return Ok(true);
+    }
+    if !is_named(data, &path)? {
+        return Ok(false);
     }
     let tail = tail(&bytes, random);
     let mut file = File::options().append(true).open(&path)?;
-    file.write_all(&tail)
+    file.write_all(&tail)?;
+    Ok(true)
+}
+
+/// Whether `HEAD` names a file of the log. Its first line is `newest N`, and a file's name ends with its last number.
+fn is_named(data: &Path, path: &Path) -> io::Result<bool> {
+    let head = fs::read_to_string(data.join("store/HEAD"))?;
+    let named: Option<u64> = head.lines().next().and_then(|line| line.strip_prefix("newest ")?.parse().ok());
+    let last: Option<u64> = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .and_then(|stem| stem.rsplit('-').next()?.parse().ok());
+    Ok(named.is_some() && named == last)
 }
 
 /// The newest file of the log.
@@ -88,6 +104,22 @@ fn last_frame(bytes: &[u8]) -> (Vec<u8>, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_file_that_head_names_is_torn() {
+        let data = std::env::temp_dir().join(format!("loadtest-torn-{}", std::process::id()));
+        fs::create_dir_all(data.join("store")).unwrap();
+        let file = |number: u32| data.join(format!("store/{number:010}-{number:010}.log"));
+        let mut random = Rng::with_seed(3);
+        fs::write(data.join("store/HEAD"), "newest 20\nknown 128 0 00\n").unwrap();
+        fs::write(file(20), [1; HEADER_BYTES]).unwrap();
+        assert!(tear(&data, &mut random).unwrap());
+        assert!(fs::metadata(file(20)).unwrap().len() > HEADER_BYTES as u64);
+        fs::write(file(21), [1; HEADER_BYTES]).unwrap();
+        assert!(!tear(&data, &mut random).unwrap());
+        assert_eq!(fs::metadata(file(21)).unwrap().len(), HEADER_BYTES as u64);
+        fs::remove_dir_all(&data).unwrap();
+    }
 
     #[test]
     fn a_tail_is_never_whole() {

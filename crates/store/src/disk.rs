@@ -131,6 +131,7 @@ impl File for Open {
 }
 
 pub(super) fn name() -> Name {
+    // One letter is a name; and only tests ask.
     Name::new("f").expect("a name")
 }
 

@@ -103,7 +103,8 @@ impl Disk {
     pub(super) fn plan(&mut self, serve: Duration, random: &mut Rng) {
         let fill = (!self.is_full).then(|| serve.mul_f64(random.f64() * 0.7));
         let from = fill.unwrap_or_default();
-        let is_freed = random.f64() < FREED_WHILE_SERVING;
+        // A run is short at times: the first chance to be killed while it is full is taken.
+        let is_freed = self.kills > 0 && random.f64() < FREED_WHILE_SERVING;
         let free = is_freed.then(|| from + (serve - from).mul_f64(random.f64()));
         self.plan = Plan { fill, free };
     }

@@ -135,7 +135,8 @@ impl Stall {
         let is_long = random.f64() < LONG_HANGS;
         let length = Duration::from_millis(random.u64(if is_long { LONG_MS } else { SHORT_MS }));
         let from = serve.mul_f64(random.f64());
-        let is_killed_hung = random.f64() < KILLED_HUNG;
+        // A run is short at times: the first chance is taken.
+        let is_killed_hung = self.kills == 0 || random.f64() < KILLED_HUNG;
         self.plan = Some((from, from + length));
         // A long one is noticed near its end.
         let part = if is_long { 0.8 + random.f64() * 0.2 } else { random.f64() };
@@ -157,7 +158,8 @@ impl Stall {
     /// The server was killed.
     pub(super) fn killed(&mut self, keep_unsynced: bool, random: &mut Rng) -> io::Result<()> {
         self.kills += u64::from(self.is_hanging);
-        if !keep_unsynced && random.f64() < CUTS {
+        // A run is short at times: the first chance is taken.
+        if !keep_unsynced && (self.cuts == 0 || random.f64() < CUTS) {
             self.cuts += u64::from(self.cut(random)?);
         }
         self.work()

@@ -108,10 +108,14 @@ impl Host for ShardHost {
                 follow_up.extend(self.deployments.scale(function, replicas));
             }
             Effect::Journal { number, record } => follow_up.extend(self.store.append(number, record)),
-            Effect::Deliver { id, url, view } => follow_up.extend(match &self.deliveries {
-                Some(deliveries) => deliveries.deliver(DeliveryOrder { shard: self.shard, id, url, view }),
+            Effect::Deliver { id, number, url, view } => follow_up.extend(match &self.deliveries {
+                Some(deliveries) => {
+                    deliveries.deliver(DeliveryOrder { shard: self.shard, id, number, url, view })
+                }
                 // It was accepted when there was a key.
-                None => Some(delivery::failed(id, "there is no key to sign with; set delivery.secret")),
+                None => {
+                    Some(delivery::failed(id, number, "there is no key to sign with; set delivery.secret"))
+                }
             }),
             Effect::Note(note) => self.note(note),
             // The runtime keeps these two for itself.

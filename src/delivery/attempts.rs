@@ -102,7 +102,8 @@ pub(super) async fn deliver(
             }
         };
         log(order, target, &delivery);
-        (context.report)(order.shard, Input::Delivered { id: order.id, delivery: delivery.clone() });
+        let told = Input::Delivered { id: order.id, number: order.number, delivery: delivery.clone() };
+        (context.report)(order.shard, told);
         if delivery.status != DeliveryStatus::Pending {
             return Ending::Decided;
         }

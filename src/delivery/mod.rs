@@ -94,6 +94,8 @@ pub struct DeliveryOrder {
     pub shard: u16,
     /// The execution.
     pub id: ExecutionId,
+    /// Which of its results; its shard is told.
+    pub number: u32,
     /// Where to.
     pub url: Box<str>,
     /// What to say.
@@ -171,17 +173,21 @@ impl Deliveries {
 
     /// Takes an order, or returns what to tell its shard when there is no room for it. Never blocks.
     pub fn deliver(&self, mut order: DeliveryOrder) -> Option<Input> {
-        let id = order.id;
+        let (id, number) = (order.id, order.number);
         // What arrives says nothing about how it arrived.
         order.view.delivery = None;
         let output = order.view.output.as_ref().map_or(0, |output| output.bytes());
         let error = order.view.error.as_ref().map_or(0, |error| error.bytes());
         let Some(place) = self.load.admit(ORDER_BYTES + output + error) else {
-            return Some(failed(id, "too many results wait for delivery; read this one from its status"));
+            return Some(failed(
+                id,
+                number,
+                "too many results wait for delivery; read this one from its status",
+            ));
         };
         match self.orders.try_send((order, place)) {
             Ok(()) => None,
-            Err(_) => Some(failed(id, "the server ends; read the result from its status")),
+            Err(_) => Some(failed(id, number, "the server ends; read the result from its status")),
         }
     }
 
@@ -198,10 +204,11 @@ impl Deliveries {
 }
 
 /// What a shard is told about a delivery that was not tried.
-pub fn failed(id: ExecutionId, reason: &str) -> Input {
-    untried(id, DeliveryStatus::Failed, reason)
+pub fn failed(id: ExecutionId, number: u32, reason: &str) -> Input {
+    untried(id, number, DeliveryStatus::Failed, reason)
 }
 
-fn untried(id: ExecutionId, status: DeliveryStatus, reason: &str) -> Input {
-    Input::Delivered { id, delivery: Delivery { status, attempts: 0, last_error: Some(reason.into()) } }
+fn untried(id: ExecutionId, number: u32, status: DeliveryStatus, reason: &str) -> Input {
+    let delivery = Delivery { status, attempts: 0, last_error: Some(reason.into()) };
+    Input::Delivered { id, number, delivery }
 }

@@ -73,7 +73,7 @@ impl Service {
     }
 
     fn take(&mut self, order: DeliveryOrder, place: Place) {
-        let (shard, id, options) = (order.shard, order.id, &self.context.options);
+        let (shard, id, number, options) = (order.shard, order.id, order.number, &self.context.options);
         let reject = |input: Input| (self.context.report)(shard, input);
         // It was checked when it was accepted, perhaps with other settings than today's.
         let target = match Target::parse(&order.url, options.permit) {
@@ -81,13 +81,14 @@ impl Service {
             Err(error) => {
                 let reason = format!("the address {error}");
                 tracing::warn!(execution = %id, %error, "result not delivered");
-                return reject(untried(id, DeliveryStatus::Refused, &reason));
+                return reject(untried(id, number, DeliveryStatus::Refused, &reason));
             }
         };
         let Some(seat) = Receivers::seat(&self.receivers, &target.authority, options) else {
             tracing::warn!(execution = %id, host = %target.authority, "result not delivered, its receiver is behind");
             return reject(failed(
                 id,
+                number,
                 "too many results wait for this receiver; read this one from its status",
             ));
         };

@@ -78,6 +78,8 @@ pub enum Effect {
     Deliver {
         /// Which execution.
         id: ExecutionId,
+        /// Which of its results: each replay has another one.
+        number: u32,
         /// Where to.
         url: Box<str>,
         /// What to say.

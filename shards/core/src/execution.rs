@@ -169,6 +169,8 @@ pub(crate) struct Death {
 pub(crate) struct ResultDelivery {
     pub(crate) url: Box<str>,
     pub(crate) state: Delivery,
+    /// Number of the result that this is about. What is said of an earlier one comes too late.
+    pub(crate) number: u32,
     /// Who brought the address by joining, until it is on record.
     pub(crate) brought_by: Option<Ticket>,
 }

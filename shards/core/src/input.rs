@@ -237,6 +237,8 @@ pub enum Input {
     Delivered {
         /// Which execution.
         id: ExecutionId,
+        /// The number that came with the result.
+        number: u32,
         /// Where its delivery stands.
         delivery: Delivery,
     },

@@ -76,11 +76,13 @@ pub enum Sabotage {
     CancelRefused,
     /// Who is refused for a full queue may come back at once.
     ComesBackAtOnce,
+    /// What is said of the delivery of an earlier result is taken as said of the newest one.
+    OldDeliveryCounts,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 36] = [
+    pub const ALL: [Sabotage; 37] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -117,6 +119,7 @@ impl Sabotage {
         Sabotage::DeliveredElsewhere,
         Sabotage::CancelRefused,
         Sabotage::ComesBackAtOnce,
+        Sabotage::OldDeliveryCounts,
     ];
 }
 

@@ -52,7 +52,7 @@ fn what_there_is_no_room_for_fails_at_once() {
         rig.deliver(1, &receiver.url());
         receiver.post();
         let refused = rig.deliveries.deliver(order(2, &receiver.url()));
-        let Some(Input::Delivered { id: execution, delivery }) = refused else { panic!("{refused:?}") };
+        let Some(Input::Delivered { id: execution, delivery, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!((execution, delivery.status, delivery.attempts), (id(2), Failed, 0));
         let error = delivery.last_error.unwrap_or_default();
         assert!(error.contains("too many results wait"), "{error}");

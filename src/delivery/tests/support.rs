@@ -184,7 +184,7 @@ impl Rig {
     pub(super) fn with_names(options: DeliveryOptions, names: Names) -> Rig {
         let (sender, reports) = mpsc::channel();
         let report = Box::new(move |shard, input| {
-            let Input::Delivered { id, delivery } = input else { panic!("{input:?}") };
+            let Input::Delivered { id, delivery, .. } = input else { panic!("{input:?}") };
             let _ = sender.send((shard, id, delivery));
         });
         let deliveries = Deliveries::start(options, Signer::new(KEY), names, report);
@@ -244,5 +244,5 @@ pub(super) fn view(number: u8) -> ExecutionView {
 }
 
 pub(super) fn order(number: u8, url: &str) -> DeliveryOrder {
-    DeliveryOrder { shard: 5, id: id(number), url: url.into(), view: Box::new(view(number)) }
+    DeliveryOrder { shard: 5, id: id(number), number: 1, url: url.into(), view: Box::new(view(number)) }
 }

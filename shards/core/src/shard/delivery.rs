@@ -15,7 +15,7 @@ use crate::{
 impl ResultDelivery {
     /// A delivery that was not tried yet.
     pub(crate) fn new(url: Box<str>) -> Box<ResultDelivery> {
-        Box::new(ResultDelivery { url, state: pending(), brought_by: None })
+        Box::new(ResultDelivery { url, state: pending(), number: 0, brought_by: None })
     }
 
     /// The same, to an address that somebody brings who joins.
@@ -26,6 +26,7 @@ impl ResultDelivery {
     /// There is no result yet, or another one than before.
     pub(super) fn starts_anew(&mut self) {
         self.state = pending();
+        self.number = self.number.wrapping_add(1);
     }
 }
 
@@ -43,8 +44,9 @@ impl Shard {
             true => Box::from("elsewhere"),
             false => delivery.url.clone(),
         };
+        let number = delivery.number;
         let (id, view) = (execution.id, Box::new(execution.view()));
-        fx.push(Effect::Deliver { id, url, view });
+        fx.push(Effect::Deliver { id, number, url, view });
     }
 
     /// The address that somebody brought is on record.
@@ -73,11 +75,14 @@ impl Shard {
         execution.delivery.as_deref_mut().filter(|delivery| delivery.brought_by == Some(ticket))
     }
 
-    /// Takes note of how a delivery goes.
-    pub(super) fn delivered(&mut self, id: ExecutionId, state: Delivery, fx: &mut Effects) {
+    /// Takes note of how the delivery of a result goes. What is said of the one before a replay does not count: its
+    /// record would stand behind that of the new one, and the next server would not deliver that any more.
+    pub(super) fn delivered(&mut self, id: ExecutionId, number: u32, state: Delivery, fx: &mut Effects) {
         let Some(key) = self.find_key(id) else { return };
         let execution = self.executions.get_mut(key).filter(|execution| execution.state.is_terminal());
-        if let Some(delivery) = execution.and_then(|execution| execution.delivery.as_mut()) {
+        let delivery = execution.and_then(|execution| execution.delivery.as_mut());
+        let any_counts = self.sabotaged.by(Sabotage::OldDeliveryCounts);
+        if let Some(delivery) = delivery.filter(|delivery| delivery.number == number || any_counts) {
             // What a server that goes away gave up is tried again by the next one.
             let given_up = self.watches_ended && state.status == DeliveryStatus::Failed;
             let is_over = state.status != DeliveryStatus::Pending && !given_up;

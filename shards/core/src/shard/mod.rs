@@ -312,7 +312,7 @@ impl Shard {
                 self.lent_bytes = self.lent_bytes.saturating_add(bytes);
             }
             Input::Configure(settings) => self.configure(settings),
-            Input::Delivered { id, delivery } => self.delivered(id, delivery, fx),
+            Input::Delivered { id, number, delivery } => self.delivered(id, number, delivery, fx),
             Input::Drain { finally } => self.drain(finally, fx),
             Input::Turn => self.work_off(fx),
         }

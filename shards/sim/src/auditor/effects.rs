@@ -24,10 +24,10 @@ impl Auditor {
                     self.records.written(shard, *number)?;
                     self.recorded(shard, now, *number, record)?;
                 }
-                Effect::Deliver { id, url, view } => {
+                Effect::Deliver { id, number, url, view } => {
                     self.stats.delivered += 1;
                     self.is_told(*id)?;
-                    self.executions.delivers(*id, url)?;
+                    self.executions.delivers(*id, *number, url)?;
                     self.viewed(now, view)?;
                 }
                 Effect::Note(Note::NotRun { id, attempt }) => self.not_run(*id, *attempt)?,

@@ -123,9 +123,9 @@ impl Executions {
     }
 
     /// The delivery of a result made progress.
-    pub(super) fn is_delivered(&mut self, id: ExecutionId, status: DeliveryStatus) {
+    pub(super) fn is_delivered(&mut self, id: ExecutionId, number: u32, status: DeliveryStatus) {
         if let Some(run) = self.runs.get_mut(&id).filter(|run| run.ended.is_some()) {
-            run.status.delivered(status);
+            run.status.delivered(number, status);
         }
     }
 
@@ -288,10 +288,10 @@ impl Executions {
     }
 
     /// Its result is delivered: once for every end.
-    pub(super) fn delivers(&mut self, id: ExecutionId, url: &str) -> Verdict {
+    pub(super) fn delivers(&mut self, id: ExecutionId, number: u32, url: &str) -> Verdict {
         let run = self.runs.get_mut(&id).ok_or_else(|| format!("nobody asked for execution {id}"))?;
         run.delivered += 1;
-        run.status.delivers();
+        run.status.delivers(number);
         // Who joins with an address of its own gives it to an execution that had none.
         let of_key = run.key.as_ref().and_then(|key| self.urls.get(&(run.name, key.clone())));
         let is_its_own = run.url.as_deref() == Some(url);

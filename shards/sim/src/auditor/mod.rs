@@ -174,7 +174,9 @@ impl Auditor {
                 }
             }
             Input::Abandon { ticket, .. } => self.left(now, *ticket),
-            Input::Delivered { id, delivery } => self.executions.is_delivered(*id, delivery.status),
+            Input::Delivered { id, number, delivery } => {
+                self.executions.is_delivered(*id, *number, delivery.status);
+            }
             Input::EndWatches => self.promptness.watches_end(shard),
             Input::Restore(stored) => {
                 self.restoring.insert(shard);

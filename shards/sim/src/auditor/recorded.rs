@@ -107,8 +107,11 @@ impl Auditor {
             Record::Registered { .. }
             | Record::Removed { .. }
             | Record::Reinstated { .. }
-            | Record::Started { .. }
-            | Record::Delivered { .. } => Ok(()),
+            | Record::Started { .. } => Ok(()),
+            Record::Delivered { id, delivery } => self
+                .executions
+                .get(*id)
+                .map_or(Ok(()), |run| run.status.is_delivery_recorded(delivery.status)),
         }
     }
 

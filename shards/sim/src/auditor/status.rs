@@ -5,7 +5,10 @@
 
 use shard_core::{DeliveryStatus, ExecutionView, Now, payload::code};
 
-use super::run::{End, Run};
+use super::{
+    Verdict,
+    run::{End, Run},
+};
 use crate::functions::BROKEN;
 
 /// What a reader has to see. `None`: the auditor does not know.
@@ -22,6 +25,8 @@ pub(super) struct Status {
     cold: Option<(bool, Option<u32>)>,
     /// Where the delivery of its result stands, once it was handed over.
     delivery: Option<DeliveryStatus>,
+    /// Number of the result that is being delivered.
+    handed_over: Option<u32>,
 }
 
 impl Status {
@@ -83,6 +88,7 @@ impl Status {
     /// What was delivered is the result before: there is none yet.
     fn awaits_a_result(&mut self) {
         self.delivery = self.delivery.map(|_| DeliveryStatus::Pending);
+        self.handed_over = None;
     }
 
     /// A replay came to nothing: it had ended as before.
@@ -99,7 +105,7 @@ impl Status {
 
     /// A crash leaves an execution that goes on, or one that had ended, of which the end may be the one before.
     pub(super) fn crashed(&mut self, goes_on: bool, ended_so: bool, delivery: Option<DeliveryStatus>) {
-        self.delivery = delivery;
+        (self.delivery, self.handed_over) = (delivery, None);
         if std::mem::take(&mut self.is_repeated) {
             self.finished_ms = None;
         }
@@ -113,14 +119,25 @@ impl Status {
     }
 
     /// Its result is handed over for delivery.
-    pub(super) fn delivers(&mut self) {
+    pub(super) fn delivers(&mut self, number: u32) {
         self.delivery = Some(DeliveryStatus::Pending);
+        self.handed_over = Some(number);
     }
 
-    /// The delivery made progress.
-    pub(super) fn delivered(&mut self, status: DeliveryStatus) {
-        if let Some(delivery) = &mut self.delivery {
-            *delivery = status;
+    /// The delivery of a result made progress. Of one before a replay nobody wants to know.
+    pub(super) fn delivered(&mut self, number: u32, status: DeliveryStatus) {
+        if self.handed_over == Some(number) {
+            self.delivery = Some(status);
+        }
+    }
+
+    /// A record says where its delivery stands: that is what was said of its newest result.
+    pub(super) fn is_delivery_recorded(&self, recorded: DeliveryStatus) -> Verdict {
+        match self.delivery {
+            Some(known) if known != recorded => {
+                Err(format!("a delivery that is {known:?} is written down as {recorded:?}"))
+            }
+            _ => Ok(()),
         }
     }
 }

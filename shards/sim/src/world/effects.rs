@@ -64,7 +64,7 @@ impl World {
                     self.follow_up.push_back((shard, told.input()));
                 }
             }
-            Effect::Deliver { id, .. } => {
+            Effect::Deliver { id, number, .. } => {
                 let mut random = Random::of(self.options.seed, Stream::Attempt, (id, "delivery"));
                 let status = match random.below(3) {
                     0 => DeliveryStatus::Failed,
@@ -72,7 +72,7 @@ impl World {
                     _ => DeliveryStatus::Delivered,
                 };
                 let delivery = Delivery { status, attempts: 1, last_error: None };
-                let input = Box::new(Input::Delivered { id, delivery });
+                let input = Box::new(Input::Delivered { id, number, delivery });
                 self.agenda.after(random.around(1000), Event::Input { shard, input });
             }
             Effect::ReturnBytes(_)

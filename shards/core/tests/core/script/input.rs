@@ -58,17 +58,18 @@ impl Run {
             ["sync", words @ ..] => {
                 Input::Configure(Settings { sync_queue: sync_queue(words), ..Settings::default() })
             }
-            ["delivered", execution, failed @ ..] => Input::Delivered {
-                id: self.id(execution),
-                delivery: Delivery {
-                    status: match failed {
-                        ["failed"] => DeliveryStatus::Failed,
-                        _ => DeliveryStatus::Delivered,
-                    },
-                    attempts: 1,
-                    last_error: None,
-                },
-            },
+            ["delivered", execution, how @ ..] => {
+                let id = self.id(execution);
+                let numbers = self.handed_over.get(&id).map_or(&[][..], Vec::as_slice);
+                let before = usize::from(how.contains(&"before"));
+                let number = numbers.iter().nth_back(before).expect("a result");
+                let status = match how.contains(&"failed") {
+                    true => DeliveryStatus::Failed,
+                    false => DeliveryStatus::Delivered,
+                };
+                let delivery = Delivery { status, attempts: 1, last_error: None };
+                Input::Delivered { id, number: *number, delivery }
+            }
             ["end-watches"] => Input::EndWatches,
             ["hold"] => Input::Hold,
             ["drain"] => Input::Drain { finally: false },

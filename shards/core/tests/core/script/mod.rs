@@ -100,6 +100,8 @@ pub(crate) struct Run {
     functions: BTreeMap<FunctionKey, String>,
     endpoints: BTreeMap<EndpointId, String>,
     attempts: BTreeMap<String, AttemptKey>,
+    /// Numbers of the results that were handed over for delivery.
+    handed_over: BTreeMap<ExecutionId, Vec<u32>>,
 }
 
 impl Run {
@@ -121,6 +123,7 @@ impl Run {
             functions: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
         }
     }
 
@@ -270,6 +273,7 @@ impl Run {
             Effect::OpenEndpoint { endpoint, address, .. } => {
                 self.endpoints.insert(*endpoint, address.to_string());
             }
+            Effect::Deliver { id, number, .. } => self.handed_over.entry(*id).or_default().push(*number),
             Effect::Dispatch(dispatch) => {
                 let id = self.name_of(dispatch.id);
                 self.attempts.insert(format!("{id}#{}", dispatch.number), dispatch.attempt);

@@ -28,7 +28,7 @@ impl Run {
             Effect::Scale { name, replicas, .. } => format!("scale {name} {replicas}"),
             Effect::Journal { record, .. } if self.store_waits => format!("write {}", self.record(record)),
             Effect::Journal { .. } => String::new(),
-            Effect::Deliver { id, url, view } => {
+            Effect::Deliver { id, url, view, .. } => {
                 format!("deliver {} {} to {url}", self.name_of(id), view.state.as_str())
             }
             Effect::ReturnBytes(bytes) => format!("return {bytes} bytes"),

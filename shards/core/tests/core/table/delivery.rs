@@ -32,6 +32,40 @@ fn where_a_delivery_stands_is_kept_and_a_replay_is_delivered_again() {
 }
 
 #[test]
+fn a_delivery_of_the_result_before_says_nothing_of_the_newest() {
+    // Were it written down, nobody would deliver the new result after the crash.
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f url=u -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms, deliver a error to u
+        2 x replay f a -> x: accepted a, dispatch a#2 to F for 1000
+        3 answer a#2 ok -> note 0+1 of 1 ms, deliver a success to u
+        4 delivered a before
+        5 g get a -> g: a success attempt=2 output=null last=FAILED created=0 dispatched=2 finished=3 delivery=pending
+        6 crash -> open F, deliver a success to u
+        ",
+    );
+}
+
+#[test]
+fn a_delivery_of_the_result_before_says_nothing_of_one_that_is_not_shown_yet() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f url=u -> a: accepted a, dispatch a#1 to F for 1000
+        1 answer a#1 fail -> note 0+1 of 1 ms, deliver a error to u
+        2 x replay f a -> x: accepted a, dispatch a#2 to F for 1000
+        3 store waits
+        4 answer a#2 ok -> note 0+2 of 2 ms, write ended a success
+        4 delivered a
+        5 store safe -> deliver a success to u
+        6 crash -> open F, deliver a success to u
+        ",
+    );
+}
+
+#[test]
 fn what_is_tried_again_reads_as_not_delivered_also_after_a_crash() {
     check(
         "

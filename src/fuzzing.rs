@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// A reader and what must hold of it. The error says what does not.
-pub type Target = fn(&[u8]) -> Result<(), String>;
+pub type FuzzTarget = fn(&[u8]) -> Result<(), String>;
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, FuzzTarget); 8] = [
     ("callback", callback),
     ("config", config),
     ("envelope", envelope),

@@ -1,7 +1,7 @@
 //! Servers that this program starts itself: `nanofaas serve` on free ports, or on given ones.
 //!
 //! A server is a process group of its own, so that Ctrl-C reaches only this program, which then ends its servers by their
-//! ids: when a [`Server`] is dropped, and before a second signal ends the process. Where a server listens is read from its
+//! ids: when a [`NanofaasServer`] is dropped, and before a second signal ends the process. Where a server listens is read from its
 //! log; that it is ready is asked at its management address.
 
 use std::{
@@ -60,7 +60,7 @@ pub struct Launch {
 
 /// A server that runs.
 #[derive(Debug)]
-pub struct Server {
+pub struct NanofaasServer {
     child: Child,
     /// Where its API listens.
     pub api: SocketAddr,
@@ -95,7 +95,7 @@ impl Launch {
     ///
     /// # Errors
     /// When it is not within `patience`; it does not run then.
-    pub fn start(&self, patience: Duration) -> Result<Server, ServerError> {
+    pub fn start(&self, patience: Duration) -> Result<NanofaasServer, ServerError> {
         let mut server = self.begin()?;
         server.wait_ready(patience)?;
         Ok(server)
@@ -105,12 +105,12 @@ impl Launch {
     ///
     /// # Errors
     /// When it cannot be run.
-    pub fn begin(&self) -> Result<Server, ServerError> {
+    pub fn begin(&self) -> Result<NanofaasServer, ServerError> {
         let child = self.spawn()?;
         let (log, (sender, addresses)) = (Log::default(), mpsc::channel());
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut server =
-            Server { child, api: nowhere, management: nowhere, log: Arc::clone(&log), addresses };
+            NanofaasServer { child, api: nowhere, management: nowhere, log: Arc::clone(&log), addresses };
         if let Some(stderr) = server.child.stderr.take() {
             thread::Builder::new()
                 .name("server-log".to_owned())
@@ -151,7 +151,7 @@ impl Launch {
     }
 }
 
-impl Server {
+impl NanofaasServer {
     /// Waits until it serves and says that it is ready; its addresses are known then.
     ///
     /// # Errors
@@ -249,7 +249,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for NanofaasServer {
     fn drop(&mut self) {
         self.end();
     }

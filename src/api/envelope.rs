@@ -11,7 +11,7 @@ use super::error::ApiError;
 
 /// The envelope, borrowed from the body.
 #[derive(serde::Deserialize)]
-struct Envelope<'a> {
+struct RequestEnvelope<'a> {
     #[serde(borrow)]
     input: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -23,7 +23,8 @@ struct Envelope<'a> {
 /// # Errors
 /// Malformed JSON with line and column; a missing `input`; metadata that is not a map of strings.
 pub fn parse(body: &Bytes) -> Result<Payload, ApiError> {
-    let envelope: Envelope<'_> = serde_json::from_slice(body).map_err(|error| malformed(body, &error))?;
+    let envelope: RequestEnvelope<'_> =
+        serde_json::from_slice(body).map_err(|error| malformed(body, &error))?;
     // `null` is an input like any other, but an `Option` reads it as absent: look at the text.
     let input = match envelope.input {
         Some(input) => body.slice_ref(input.get().as_bytes()),

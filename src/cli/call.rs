@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    client::{Api, MANAGEMENT_TIMEOUT, function_path, refused},
+    client::{ApiClient, MANAGEMENT_TIMEOUT, function_path, refused},
     failure::Failure,
 };
 
@@ -23,7 +23,7 @@ const EXECUTION_STATUS: &str = "x-execution-status";
 
 /// What to send.
 #[derive(Debug)]
-pub(super) struct Call<'a> {
+pub(super) struct CallRequest<'a> {
     /// Name of the function.
     pub(super) function: &'a str,
     /// An [`envelope`], or the bytes of a raw call.
@@ -68,7 +68,7 @@ pub(super) struct CallError {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct ResponseEnvelope<'a> {
     status: String,
     #[serde(borrow, default)]
     output: Option<&'a RawValue>,
@@ -103,17 +103,17 @@ impl Outcome {
     }
 }
 
-impl Api {
+impl ApiClient {
     /// Calls a function and waits for the end of the execution.
     ///
     /// A function that failed or timed out is an [`Outcome`]; a call that was not admitted is a [`Failure`].
-    pub(super) async fn invoke(&self, call: Call<'_>) -> Result<Outcome, Failure> {
+    pub(super) async fn invoke(&self, call: CallRequest<'_>) -> Result<Outcome, Failure> {
         let timeout = call.timeout_ms.map_or(INVOKE_TIMEOUT, |ms| Duration::from_millis(ms) + GRACE);
         let response = self.post(call, ":invoke", timeout).await?;
         if !matches!(response.status, StatusCode::OK | StatusCode::REQUEST_TIMEOUT) {
             return Err(refused(&response));
         }
-        let envelope: Envelope<'_> = match serde_json::from_slice(&response.body) {
+        let envelope: ResponseEnvelope<'_> = match serde_json::from_slice(&response.body) {
             Ok(envelope) => envelope,
             Err(_) => return Err(refused(&response)),
         };
@@ -128,7 +128,7 @@ impl Api {
 
     /// Calls a function with bytes as they are; the answer is the function's, with the status and headers of an
     /// execution. A call that was not admitted is a [`Failure`].
-    pub(super) async fn invoke_raw(&self, call: Call<'_>) -> Result<Response, Failure> {
+    pub(super) async fn invoke_raw(&self, call: CallRequest<'_>) -> Result<Response, Failure> {
         let timeout = call.timeout_ms.map_or(INVOKE_TIMEOUT, |ms| Duration::from_millis(ms) + GRACE);
         let response = self.post(call, ":invoke", timeout).await?;
         let has_run = response.headers.contains_key(EXECUTION_STATUS);
@@ -136,7 +136,7 @@ impl Api {
     }
 
     /// Hands a call over; its result is fetched later.
-    pub(super) async fn enqueue(&self, call: Call<'_>) -> Result<Accepted, Failure> {
+    pub(super) async fn enqueue(&self, call: CallRequest<'_>) -> Result<Accepted, Failure> {
         let response = self.post(call, ":enqueue", MANAGEMENT_TIMEOUT).await?;
         if response.status != StatusCode::ACCEPTED {
             return Err(refused(&response));
@@ -147,7 +147,12 @@ impl Api {
         }
     }
 
-    async fn post(&self, call: Call<'_>, action: &str, timeout: Duration) -> Result<Response, Failure> {
+    async fn post(
+        &self,
+        call: CallRequest<'_>,
+        action: &str,
+        timeout: Duration,
+    ) -> Result<Response, Failure> {
         let mut headers = call.headers;
         if let Some(ms) = call.timeout_ms {
             headers.insert("x-timeout-ms", HeaderValue::from(ms));

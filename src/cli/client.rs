@@ -10,7 +10,7 @@ use hyper::{
 use nanofaas_web::client::{Bounds, Client, Response};
 use serde_json::Value;
 
-use super::{Target, contexts, failure::Failure, json::shorten, output::Output};
+use super::{ServerOptions, contexts, failure::Failure, json::shorten, output::Output};
 use crate::environment;
 
 /// Time for anything but an invocation. Registering waits for images and first instances.
@@ -21,14 +21,14 @@ const BODY_MAX: usize = 1 << 30;
 /// What a command that talks to a server needs.
 pub(super) struct Session {
     /// The server.
-    pub(super) api: Api,
+    pub(super) api: ApiClient,
     /// Where results go.
     pub(super) output: Output,
 }
 
 /// A server's API.
 #[derive(Clone)]
-pub(super) struct Api {
+pub(super) struct ApiClient {
     client: Client,
     endpoint: String,
     /// Sent with every request.
@@ -37,20 +37,20 @@ pub(super) struct Api {
 
 impl Session {
     /// Finds out which server is meant. Connects to nothing yet.
-    pub(super) fn open(target: &Target, output: Output) -> Result<Session, Failure> {
+    pub(super) fn open(target: &ServerOptions, output: Output) -> Result<Session, Failure> {
         let server = with_contexts(target, contexts::endpoint)?;
-        Ok(Session { api: Api::of(server)?, output })
+        Ok(Session { api: ApiClient::of(server)?, output })
     }
 
     /// The server's management listener, as `--management` or whatever else says. Connects to nothing yet.
-    pub(super) fn management(target: &Target, flag: Option<&str>) -> Result<Api, Failure> {
-        with_contexts(target, |wanted| contexts::management(wanted, flag)).and_then(Api::of)
+    pub(super) fn management(target: &ServerOptions, flag: Option<&str>) -> Result<ApiClient, Failure> {
+        with_contexts(target, |wanted| contexts::management(wanted, flag)).and_then(ApiClient::of)
     }
 }
 
 /// Reads what says where servers are.
 fn with_contexts<T>(
-    target: &Target,
+    target: &ServerOptions,
     find: impl FnOnce(&contexts::Wanted<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let path = contexts::file_path(&environment::var).unwrap_or_default();
@@ -66,19 +66,19 @@ fn with_contexts<T>(
     })
 }
 
-impl Api {
+impl ApiClient {
     /// The address, without a slash at its end.
     pub(super) fn address(&self) -> &str {
         &self.endpoint
     }
 
     /// The API at an address without a slash at its end.
-    pub(super) fn new(endpoint: String) -> Api {
-        Api { client: Client::default(), endpoint, headers: HeaderMap::new() }
+    pub(super) fn new(endpoint: String) -> ApiClient {
+        ApiClient { client: Client::default(), endpoint, headers: HeaderMap::new() }
     }
 
     /// The API of a server, with what has to be said to it.
-    fn of(server: contexts::Server) -> Result<Api, Failure> {
+    fn of(server: contexts::ServerAccess) -> Result<ApiClient, Failure> {
         let client = match &server.cacert {
             None => Client::default(),
             Some(path) => {
@@ -89,7 +89,7 @@ impl Api {
                 Client::trusting(&pem).map_err(|reason| failed(&reason))?
             }
         };
-        Ok(Api { client, endpoint: server.address, headers: server.headers })
+        Ok(ApiClient { client, endpoint: server.address, headers: server.headers })
     }
 
     /// Sends a request; whatever the server says is an answer.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     failure::Failure,
-    output::{Cell, Look, Output, Table},
+    output::{Cell, CellStyle, Output, Table},
     settings::Settings,
 };
 use crate::config::{Base, Loaded, Origin, keys};
@@ -55,12 +55,12 @@ fn table(loaded: &Loaded) -> Table {
     let mut table = Table::new(&["KEY", "VALUE", "ORIGIN", "MEANING"]);
     for (key, origin) in keys().iter().zip(&loaded.origins) {
         let value = key.show(&loaded.config);
-        let look = if *origin == Origin::Default { Look::Faint } else { Look::Good };
+        let look = if *origin == Origin::Default { CellStyle::Faint } else { CellStyle::Good };
         table.row(vec![
             key.name.clone().into(),
-            value.map_or(Cell::new("(unset)", Look::Faint), Cell::from),
+            value.map_or(Cell::new("(unset)", CellStyle::Faint), Cell::from),
             Cell::new(origin.to_string(), look),
-            Cell::new(key.doc, Look::Faint),
+            Cell::new(key.doc, CellStyle::Faint),
         ]);
     }
     table

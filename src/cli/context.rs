@@ -17,19 +17,19 @@ use toml::{Table, Value as Toml};
 use super::{
     contexts,
     failure::Failure,
-    output::{self, Cell, Look, Output},
+    output::{self, Cell, CellStyle, Output},
 };
 use crate::environment;
 
 /// What can be done with contexts.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum ContextCommand {
     /// List the contexts; the one in use has a star
     List,
     /// Choose the context that commands use from now on
     Use(Name),
     /// Make a context, or change some of one
-    Set(Set),
+    Set(SetContext),
     /// Delete a context
     Delete(Name),
 }
@@ -46,7 +46,7 @@ pub(super) struct Name {
 #[command(after_help = "Examples:\n  \
     nanofaas context set staging --endpoint https://faas.staging.example.org --header \"Authorization: Bearer …\"\n  \
     nanofaas context use staging")]
-pub(super) struct Set {
+pub(super) struct SetContext {
     /// Name of the context
     name: String,
     /// Address of the server's API
@@ -71,19 +71,19 @@ struct Book {
     rest: Table,
 }
 
-impl Command {
+impl ContextCommand {
     pub(super) fn run(self, output: &Output) -> Result<ExitCode, Failure> {
         let mut book = Book::read()?;
         let (name, done) = match self {
-            Command::List => return list(&book, output),
-            Command::Use(Name { name }) => {
+            ContextCommand::List => return list(&book, output),
+            ContextCommand::Use(Name { name }) => {
                 book.known(&name)?;
                 book.rest.remove("currentContext");
                 book.rest.insert("current-context".to_owned(), Toml::String(name.clone()));
                 (name, "is in use")
             }
-            Command::Set(set) => (set.write(&mut book)?, "is set"),
-            Command::Delete(Name { name }) => {
+            ContextCommand::Set(set) => (set.write(&mut book)?, "is set"),
+            ContextCommand::Delete(Name { name }) => {
                 book.known(&name)?;
                 book.contexts.remove(&name);
                 for key in ["current-context", "currentContext"] {
@@ -121,10 +121,10 @@ fn list(book: &Book, output: &Output) -> Result<ExitCode, Failure> {
     }
     let mut table = output::Table::new(&["", "NAME", "ENDPOINT", "HEADERS"]);
     for (name, context) in &file.contexts {
-        let none = || Cell::new("-", Look::Faint);
+        let none = || Cell::new("-", CellStyle::Faint);
         let headers = header_names(context).join(", ");
         table.row(vec![
-            if is_current(name) { Cell::new("*", Look::Good) } else { Cell::from(" ") },
+            if is_current(name) { Cell::new("*", CellStyle::Good) } else { Cell::from(" ") },
             name.clone().into(),
             context.endpoint.as_deref().map_or_else(none, |endpoint| contexts::shown(endpoint).into()),
             if headers.is_empty() { none() } else { headers.into() },
@@ -140,7 +140,7 @@ fn header_names(context: &contexts::Context) -> Vec<String> {
     context.headers.iter().map(name).collect()
 }
 
-impl Set {
+impl SetContext {
     /// Checks everything before it is written down.
     fn write(self, book: &mut Book) -> Result<String, Failure> {
         let usage = |flag: &str| {
@@ -155,7 +155,7 @@ impl Set {
         for header in &self.header {
             contexts::header(header).map_err(usage("--header"))?;
         }
-        let Set { name, endpoint, management, header, cacert } = self;
+        let SetContext { name, endpoint, management, header, cacert } = self;
         let cacert = match cacert.map(std::path::absolute).transpose() {
             Ok(path) => path.map(|path| path.display().to_string()),
             Err(error) => return Err(Failure::Usage(format!("--cacert: {error}"))),

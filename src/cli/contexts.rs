@@ -47,7 +47,7 @@ pub(super) struct Wanted<'a> {
 
 /// A server and how to talk to it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Server {
+pub(super) struct ServerAccess {
     /// Its address, without a slash at its end and without a password.
     pub(super) address: String,
     /// Headers of every request.
@@ -96,7 +96,7 @@ pub(super) fn text(path: &Path) -> Result<Option<String>, Failure> {
 }
 
 /// The server's API.
-pub(super) fn endpoint(wanted: &Wanted<'_>) -> Result<Server, Failure> {
+pub(super) fn endpoint(wanted: &Wanted<'_>) -> Result<ServerAccess, Failure> {
     if let Some(endpoint) = present(wanted.endpoint.map(str::to_owned)) {
         let server = server(&endpoint, &[], None);
         return with_flags(
@@ -116,7 +116,7 @@ pub(super) fn endpoint(wanted: &Wanted<'_>) -> Result<Server, Failure> {
 }
 
 /// The server's management listener. `flag` is `--management`.
-pub(super) fn management(wanted: &Wanted<'_>, flag: Option<&str>) -> Result<Server, Failure> {
+pub(super) fn management(wanted: &Wanted<'_>, flag: Option<&str>) -> Result<ServerAccess, Failure> {
     if let Some(address) = present(flag.map(str::to_owned)) {
         let server = server(&address, &[], None);
         return with_flags(
@@ -147,9 +147,12 @@ pub(super) fn management(wanted: &Wanted<'_>, flag: Option<&str>) -> Result<Serv
     Ok(server)
 }
 
-fn from_context(wanted: &Wanted<'_>) -> Result<Server, Failure> {
+fn from_context(wanted: &Wanted<'_>) -> Result<ServerAccess, Failure> {
     let Some((place, context)) = context(wanted)? else {
-        return with_flags(wanted, Server { address: DEFAULT_ENDPOINT.to_owned(), ..Server::default() });
+        return with_flags(
+            wanted,
+            ServerAccess { address: DEFAULT_ENDPOINT.to_owned(), ..ServerAccess::default() },
+        );
     };
     let Some(endpoint) = present(context.endpoint) else {
         return Err(Failure::Connection(format!("{place} has no endpoint")));
@@ -159,7 +162,7 @@ fn from_context(wanted: &Wanted<'_>) -> Result<Server, Failure> {
 }
 
 /// What the flags say beside the address holds for every server.
-fn with_flags(wanted: &Wanted<'_>, mut server: Server) -> Result<Server, Failure> {
+fn with_flags(wanted: &Wanted<'_>, mut server: ServerAccess) -> Result<ServerAccess, Failure> {
     for text in wanted.headers {
         let (name, value) = header(text).map_err(|message| Failure::Usage(format!("--header: {message}")))?;
         server.headers.insert(name, value);
@@ -171,9 +174,13 @@ fn with_flags(wanted: &Wanted<'_>, mut server: Server) -> Result<Server, Failure
 }
 
 /// A server from its address and what a context says about it.
-pub(super) fn server(address: &str, headers: &[String], cacert: Option<PathBuf>) -> Result<Server, String> {
+pub(super) fn server(
+    address: &str,
+    headers: &[String],
+    cacert: Option<PathBuf>,
+) -> Result<ServerAccess, String> {
     let (address, credentials) = without_credentials(address)?;
-    let mut server = Server { address: checked(&address)?, headers: HeaderMap::new(), cacert };
+    let mut server = ServerAccess { address: checked(&address)?, headers: HeaderMap::new(), cacert };
     server.headers.extend(credentials.map(|credentials| (AUTHORIZATION, credentials)));
     for text in headers {
         let (name, value) = header(text)?;

@@ -8,7 +8,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use super::{
     contexts::DEFAULT_ENDPOINT,
     failure::Failure,
-    output::{Format, Output},
+    output::{Output, OutputFormat},
     serve,
     settings::Settings,
 };
@@ -39,7 +39,7 @@ impl Dev {
         serve::start(loaded.config, |listening| {
             if is_alone {
                 // Nobody has to read it.
-                let _ = Output::stdout(Format::Table).line(&greeting(&config, listening));
+                let _ = Output::stdout(OutputFormat::Table).line(&greeting(&config, listening));
             }
         })
     }

@@ -8,7 +8,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 
 use super::{
-    call::Call,
+    call::CallRequest,
     client::Session,
     execution::{show, watch},
     failure::Failure,
@@ -46,7 +46,7 @@ pub(super) struct Enqueue {
 
 impl Enqueue {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
-        let mut call = Call { timeout_ms: self.timeout_ms, ..self.call.call()? };
+        let mut call = CallRequest { timeout_ms: self.timeout_ms, ..self.call.call()? };
         let max_age_ms = self.max_age.map(|age| age.as_millis().to_string());
         set(&mut call.headers, "--callback-url", "x-callback-url", self.callback_url.as_deref())?;
         set(&mut call.headers, "--max-age", "x-max-age-ms", max_age_ms.as_deref())?;

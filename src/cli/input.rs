@@ -11,7 +11,7 @@ use hyper::{
 use serde_json::value::RawValue;
 
 use super::{
-    call::{Call, envelope},
+    call::{CallRequest, envelope},
     failure::Failure,
 };
 
@@ -42,7 +42,7 @@ pub(super) struct CallArguments {
 
 impl CallArguments {
     /// Reads the input, whose bytes stay as they are, and makes the call that the arguments describe.
-    pub(super) fn call(&self) -> Result<Call<'_>, Failure> {
+    pub(super) fn call(&self) -> Result<CallRequest<'_>, Failure> {
         let mut headers = HeaderMap::new();
         let body = if self.raw {
             let content_type = self.content_type.as_deref().unwrap_or(BYTES);
@@ -57,7 +57,7 @@ impl CallArguments {
         };
         set(&mut headers, "--idempotency-key", "idempotency-key", self.idempotency_key.as_deref())?;
         set(&mut headers, "--trace-id", "x-trace-id", self.trace_id.as_deref())?;
-        Ok(Call { function: &self.name, body, headers, timeout_ms: None })
+        Ok(CallRequest { function: &self.name, body, headers, timeout_ms: None })
     }
 }
 

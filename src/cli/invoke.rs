@@ -11,7 +11,7 @@ use hyper::StatusCode;
 use nanofaas_web::client::Response;
 
 use super::{
-    call::Call, client::Session, failure::Failure, input::CallArguments, json::shorten, output::note,
+    call::CallRequest, client::Session, failure::Failure, input::CallArguments, json::shorten, output::note,
 };
 
 /// Arguments of `invoke`.
@@ -36,7 +36,7 @@ impl Invoke {
                 "--raw: what a function answers to bytes is no JSON; leave -o out".to_owned(),
             ));
         }
-        let call = Call { timeout_ms: self.timeout_ms, ..self.call.call()? };
+        let call = CallRequest { timeout_ms: self.timeout_ms, ..self.call.call()? };
         if self.call.raw {
             return raw(&session, session.api.invoke_raw(call).await?);
         }

@@ -37,7 +37,7 @@ use clap::{Args, Parser, Subcommand};
 use self::{
     client::Session,
     failure::Failure,
-    output::{Format, Output, note},
+    output::{Output, OutputFormat, note},
 };
 use crate::environment::{self, HideError};
 
@@ -67,12 +67,12 @@ struct Before {
         value_enum,
         value_name = "FORMAT"
     )]
-    output: Option<Format>,
+    output: Option<OutputFormat>,
 }
 
 /// Options of every command that talks to a server.
 #[derive(Args)]
-struct Target {
+struct ServerOptions {
     /// Address of the server, http or https; a user and a password in it are sent in a header [default:
     /// NANOFAAS_ENDPOINT, else the context's, else http://127.0.0.1:8080]
     #[arg(long, global = true, value_name = "URL")]
@@ -93,7 +93,7 @@ struct Target {
 struct Printing {
     /// Format of what is printed [default: table]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
-    output: Option<Format>,
+    output: Option<OutputFormat>,
 }
 
 /// A command that asks a server.
@@ -102,7 +102,7 @@ struct Asking<C: Args> {
     #[command(flatten)]
     command: C,
     #[command(flatten)]
-    target: Target,
+    target: ServerOptions,
     #[command(flatten)]
     printing: Printing,
 }
@@ -111,7 +111,7 @@ struct Asking<C: Args> {
 #[derive(Args)]
 struct AskingGroup<C: Subcommand> {
     #[command(flatten)]
-    target: Target,
+    target: ServerOptions,
     #[command(flatten)]
     printing: Printing,
     #[command(subcommand)]
@@ -120,7 +120,7 @@ struct AskingGroup<C: Subcommand> {
 
 /// A command that prints something, and asks nobody.
 #[derive(Args)]
-struct Telling<C: Args> {
+struct Offline<C: Args> {
     #[command(flatten)]
     command: C,
     #[command(flatten)]
@@ -150,25 +150,25 @@ enum Command {
     Config(Asking<config::Show>),
     /// Register, look at, scale, test and delete functions
     #[command(name = "fn")]
-    Function(AskingGroup<function::Command>),
+    Function(AskingGroup<function::FunctionCommand>),
     /// Call a function and wait for its output
     Invoke(Asking<invoke::Invoke>),
     /// Hand a call to a function and get its output later
     Enqueue(Asking<enqueue::Enqueue>),
     /// Look at executions, wait for them, cancel them
     #[command(name = "exec")]
-    Execution(AskingGroup<execution::Command>),
+    Execution(AskingGroup<execution::ExecutionCommand>),
     /// Look at executions that failed for good, run them again, or drop them
     #[command(name = "dlq")]
-    DeadLetters(AskingGroup<dead_letters::Command>),
+    DeadLetters(AskingGroup<dead_letters::DeadLetterCommand>),
     /// Look at and change what can be changed while a server runs
-    RuntimeConfig(AskingGroup<runtime_config::Command>),
+    RuntimeConfig(AskingGroup<runtime_config::RuntimeConfigCommand>),
     /// Look at and mend a data directory that no server uses
-    Store(TellingGroup<store::Command>),
+    Store(TellingGroup<store::StoreCommand>),
     /// Show live what a server is doing
     Top(Asking<top::Top>),
     /// Name servers, and choose the one that commands talk to
-    Context(TellingGroup<context::Command>),
+    Context(TellingGroup<context::ContextCommand>),
     /// Print the completion script of a shell
     Completions(completions::Completions),
 }
@@ -202,12 +202,12 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => before.nothing_for("serve").and_then(|()| serve.run()),
         Command::Dev(dev) => before.nothing_for("dev").and_then(|()| dev.run()),
         Command::Demo(demo) => {
-            before.nothing_for("demo").and_then(|()| block_on(demo.run(Output::stdout(Format::Table))))
+            before.nothing_for("demo").and_then(|()| block_on(demo.run(Output::stdout(OutputFormat::Table))))
         }
         Command::Watchdog => before.nothing_for("watchdog").map(|()| nanofaas_watchdog::run()),
-        Command::Completions(completions) => {
-            before.nothing_for("completions").and_then(|()| completions.run(Output::stdout(Format::Table)))
-        }
+        Command::Completions(completions) => before
+            .nothing_for("completions")
+            .and_then(|()| completions.run(Output::stdout(OutputFormat::Table))),
         Command::Store(group) => group.command.run(before.printing("store", group.printing)?),
         Command::Context(group) => group.command.run(&before.printing("context", group.printing)?),
         Command::Config(Asking { command, target, printing }) => {
@@ -262,28 +262,28 @@ impl Before {
 
     /// Where a command prints that asks nobody.
     fn printing(self, command: &str, printing: Printing) -> Result<Output, Failure> {
-        let output = printing.output.or(self.output).unwrap_or(Format::Table);
+        let output = printing.output.or(self.output).unwrap_or(OutputFormat::Table);
         Before { output: None, ..self }.nothing_for(command)?;
         Ok(Output::stdout(output))
     }
 
     /// Whom a command asks and where it prints; what stands after the command wins.
-    fn asking(self, target: Target, printing: Printing) -> (Target, Output) {
-        let target = Target {
+    fn asking(self, target: ServerOptions, printing: Printing) -> (ServerOptions, Output) {
+        let target = ServerOptions {
             endpoint: target.endpoint.or(self.endpoint),
             context: target.context.or(self.context),
             ..target
         };
-        (target, Output::stdout(printing.output.or(self.output).unwrap_or(Format::Table)))
+        (target, Output::stdout(printing.output.or(self.output).unwrap_or(OutputFormat::Table)))
     }
 
-    fn session(self, target: Target, printing: Printing) -> Result<Session, Failure> {
+    fn session(self, target: ServerOptions, printing: Printing) -> Result<Session, Failure> {
         let (target, output) = self.asking(target, printing);
         Session::open(&target, output)
     }
 }
 
-impl Target {
+impl ServerOptions {
     /// Refuses what means nothing to a command.
     fn nothing_for(&self, command: &str) -> Result<(), Failure> {
         let given = [

@@ -18,7 +18,7 @@ const CUT_MIN: usize = 8;
 
 /// Format of what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     /// For people.
     Table,
     /// For programs.
@@ -27,7 +27,7 @@ pub(super) enum Format {
 
 /// Where a command prints.
 pub(super) struct Output {
-    format: Format,
+    format: OutputFormat,
     colour: bool,
     /// Columns of the terminal, if it is one.
     columns: Option<usize>,
@@ -35,7 +35,7 @@ pub(super) struct Output {
 
 /// How a cell looks on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum CellStyle {
     Plain,
     Good,
     Bad,
@@ -46,18 +46,18 @@ pub(super) enum Look {
 #[derive(Debug, Clone)]
 pub(super) struct Cell {
     text: String,
-    look: Look,
+    look: CellStyle,
 }
 
 impl Cell {
-    pub(super) fn new(text: impl Into<String>, look: Look) -> Cell {
+    pub(super) fn new(text: impl Into<String>, look: CellStyle) -> Cell {
         Cell { text: text.into(), look }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Cell {
-        Cell::new(text, Look::Plain)
+        Cell::new(text, CellStyle::Plain)
     }
 }
 
@@ -86,7 +86,7 @@ impl Table {
 
     /// The lines, every column as wide as its widest cell.
     fn render(&self, colour: bool, columns: Option<usize>) -> String {
-        let head: Vec<Cell> = self.head.iter().map(|name| Cell::new(name, Look::Faint)).collect();
+        let head: Vec<Cell> = self.head.iter().map(|name| Cell::new(name, CellStyle::Faint)).collect();
         let lines: Vec<&Vec<Cell>> = std::iter::once(&head).chain(&self.rows).collect();
         let width = |column: usize| {
             lines.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.text.chars().count()).max()
@@ -119,7 +119,7 @@ impl Table {
 
 impl Output {
     /// Standard output.
-    pub(super) fn stdout(format: Format) -> Output {
+    pub(super) fn stdout(format: OutputFormat) -> Output {
         let wanted = environment::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let columns = columns(&io::stdout());
         Output { format, colour: wanted && io::stdout().is_terminal(), columns }
@@ -131,7 +131,7 @@ impl Output {
     }
 
     pub(super) fn is_json(&self) -> bool {
-        self.format == Format::Json
+        self.format == OutputFormat::Json
     }
 
     /// Prints one line.
@@ -167,7 +167,7 @@ impl Output {
             let padding = " ".repeat(width - name.chars().count());
             // The lines of a text stay in their column.
             let value = plain(value).trim_end().replace('\n', &format!("\n{}", " ".repeat(width + 2)));
-            text.push_str(&format!("{}{padding}  {value}\n", paint(name, Look::Faint, self.colour)));
+            text.push_str(&format!("{}{padding}  {value}\n", paint(name, CellStyle::Faint, self.colour)));
         }
         write(text.as_bytes())
     }
@@ -199,13 +199,13 @@ fn write(bytes: &[u8]) -> io::Result<()> {
     stdout.flush()
 }
 
-fn paint(text: &str, look: Look, colour: bool) -> String {
+fn paint(text: &str, look: CellStyle, colour: bool) -> String {
     let code = match look {
         _ if !colour => return text.to_owned(),
-        Look::Plain => return text.to_owned(),
-        Look::Good => "32",
-        Look::Bad => "31",
-        Look::Faint => "2",
+        CellStyle::Plain => return text.to_owned(),
+        CellStyle::Good => "32",
+        CellStyle::Bad => "31",
+        CellStyle::Faint => "2",
     };
     format!("\u{1b}[{code}m{text}\u{1b}[0m")
 }
@@ -218,7 +218,7 @@ mod tests {
     fn columns_align_and_nothing_trails() {
         let mut table = Table::new(&["NAME", "MODE"]);
         table.row(vec!["größer".into(), "POOL".into()]);
-        table.row(vec!["a".into(), Cell::new("LOCAL", Look::Good)]);
+        table.row(vec!["a".into(), Cell::new("LOCAL", CellStyle::Good)]);
         assert_eq!(table.render(false, None), "NAME    MODE\ngrößer  POOL\na       LOCAL\n");
         assert!(table.render(true, Some(13)).contains("a       \u{1b}[32mLOCAL\u{1b}[0m\n"));
     }
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn the_last_column_is_cut_where_the_terminal_ends() {
         let mut table = Table::new(&["NAME", "ERROR"]).cut();
-        table.row(vec!["f".into(), Cell::new("no route to\nhost", Look::Bad)]);
+        table.row(vec!["f".into(), Cell::new("no route to\nhost", CellStyle::Bad)]);
         for (columns, expected) in [
             (None, "f     no route to\nhost\n"),
             (Some(80), "f     no route to host\n"),

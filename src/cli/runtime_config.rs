@@ -18,11 +18,11 @@ const PATH: &str = "/v1/admin/runtime-config";
 
 /// What can be done with a runtime configuration.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum RuntimeConfigCommand {
     /// Show the runtime configuration
     Get,
     /// Change some of it
-    Set(Set),
+    Set(SetRuntimeConfig),
 }
 
 /// Arguments of `runtime-config set`.
@@ -30,7 +30,7 @@ pub(super) enum Command {
 #[command(after_help = "Examples:\n  \
     nanofaas runtime-config set rateMaxPerSecond=5000\n  \
     nanofaas runtime-config set syncQueueEnabled=true syncQueueMaxQueueWait=PT5S")]
-pub(super) struct Set {
+pub(super) struct SetRuntimeConfig {
     /// What to change, under the names that get shows
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = change)]
     changes: Vec<(String, Value)>,
@@ -39,11 +39,11 @@ pub(super) struct Set {
     expected_revision: Option<u64>,
 }
 
-impl Command {
+impl RuntimeConfigCommand {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
         match self {
-            Command::Get => get(session).await,
-            Command::Set(set) => set.run(session).await,
+            RuntimeConfigCommand::Get => get(session).await,
+            RuntimeConfigCommand::Set(set) => set.run(session).await,
         }
     }
 }
@@ -58,7 +58,7 @@ pub(super) async fn get(session: Session) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Set {
+impl SetRuntimeConfig {
     async fn run(self, session: Session) -> Result<ExitCode, Failure> {
         let expected = match self.expected_revision {
             Some(revision) => json!(revision),

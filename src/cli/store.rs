@@ -18,20 +18,20 @@ use crate::{config::Base, durable::functions::ApiFunctions};
 
 /// Commands below `store`.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum StoreCommand {
     /// Check that everything in the store is as it was written
-    Verify(Place),
+    Verify(StoreLocation),
     /// Drop what is broken; a copy of every changed file is kept
-    Repair(Place),
+    Repair(StoreLocation),
     /// Drop what is forgotten, and make one file of all
-    Compact(Place),
+    Compact(StoreLocation),
     /// Show what is in the store
-    Stats(Place),
+    Stats(StoreLocation),
 }
 
 /// Which store.
 #[derive(Args)]
-pub(super) struct Place {
+pub(super) struct StoreLocation {
     #[command(flatten)]
     settings: Settings,
     /// Look where `nanofaas dev` keeps its data
@@ -39,18 +39,18 @@ pub(super) struct Place {
     dev: bool,
 }
 
-impl Command {
+impl StoreCommand {
     pub(super) fn run(self, output: Output) -> Result<ExitCode, Failure> {
         match self {
-            Command::Verify(place) => verify(&place.open()?, output),
-            Command::Repair(place) => repair(&place.open()?, output),
-            Command::Compact(place) => compact(&place.open()?, output),
-            Command::Stats(place) => stats(&place.open()?, output),
+            StoreCommand::Verify(place) => verify(&place.open()?, output),
+            StoreCommand::Repair(place) => repair(&place.open()?, output),
+            StoreCommand::Compact(place) => compact(&place.open()?, output),
+            StoreCommand::Stats(place) => stats(&place.open()?, output),
         }
     }
 }
 
-impl Place {
+impl StoreLocation {
     fn open(&self) -> Result<Inspection, Failure> {
         let loaded = self.settings.load(if self.dev { Base::Dev } else { Base::Serve })?;
         Ok(Inspection::open(&loaded.config.data_dir, &ApiFunctions)?)

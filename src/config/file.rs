@@ -10,7 +10,7 @@ use toml::{
 
 /// One setting as the file gives it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct FileEntry {
     /// Dotted key.
     pub(super) key: String,
     /// The value as text; the parts of a list are separated by commas.
@@ -29,7 +29,7 @@ pub(super) struct Defect {
 }
 
 /// Reads the whole file; what could be read comes with everything that could not, both by line.
-pub(super) fn read(text: &str) -> (Vec<Entry>, Vec<Defect>) {
+pub(super) fn read(text: &str) -> (Vec<FileEntry>, Vec<Defect>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut defects: Vec<Defect> = errors
         .iter()
@@ -52,7 +52,7 @@ fn collect(
     text: &str,
     prefix: &str,
     table: &DeTable<'_>,
-    entries: &mut Vec<Entry>,
+    entries: &mut Vec<FileEntry>,
     defects: &mut Vec<Defect>,
 ) {
     for (name, value) in table {
@@ -62,11 +62,11 @@ fn collect(
         match value.get_ref() {
             DeValue::Table(inner) => collect(text, &key, inner, entries, defects),
             DeValue::Array(values) => match values.iter().map(scalar).collect::<Option<Vec<String>>>() {
-                Some(parts) => entries.push(Entry { key, text: parts.join(","), line, is_list: true }),
+                Some(parts) => entries.push(FileEntry { key, text: parts.join(","), line, is_list: true }),
                 None => defects.push(Defect { line, message: format!("{key}: a list of lists or tables") }),
             },
             _ => match scalar(value) {
-                Some(text) => entries.push(Entry { key, text, line, is_list: false }),
+                Some(text) => entries.push(FileEntry { key, text, line, is_list: false }),
                 None => defects.push(Defect { line, message: format!("{key}: not a number in range") }),
             },
         }
@@ -102,7 +102,7 @@ mod tests {
              [deployment]\nbackends = [\n  'process',\n  'k8s']\n",
         );
         assert_eq!(defects, []);
-        let entry = |key: &str, text: &str, line, is_list| Entry {
+        let entry = |key: &str, text: &str, line, is_list| FileEntry {
             key: key.into(),
             text: text.into(),
             line,

@@ -15,10 +15,10 @@ use tokio::{
 };
 
 use super::{
-    DeliveryOptions, DeliveryOrder, Phase, Report,
+    DeliveryOptions, DeliveryOrder, Report, ShutdownPhase,
     resolve::{ResolveError, Resolver, resolve},
     signature::Signer,
-    target::Target,
+    target::CallbackTarget,
 };
 use crate::{
     api::result,
@@ -27,19 +27,19 @@ use crate::{
 };
 
 /// What all deliveries share.
-pub(super) struct Context {
+pub(super) struct DeliveryContext {
     pub(super) options: DeliveryOptions,
     pub(super) signer: Signer,
     pub(super) resolver: Box<dyn Resolver>,
     pub(super) report: Report,
     /// Tries that may run at once.
     pub(super) permits: Semaphore,
-    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) phase: watch::Receiver<ShutdownPhase>,
 }
 
 /// How a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum DeliveryEnding {
     /// Delivered, failed or refused, and reported as such.
     Decided,
     /// The server ends, and there is no time for another try.
@@ -70,11 +70,11 @@ impl TryError {
 
 /// Delivers a result. `host` bounds the tries that run at once for one receiver.
 pub(super) async fn deliver(
-    context: &Context,
+    context: &DeliveryContext,
     host: &Semaphore,
-    target: &Target,
+    target: &CallbackTarget,
     order: &DeliveryOrder,
-) -> Ending {
+) -> DeliveryEnding {
     let delivery_id = delivery_id();
     let mut phase = context.phase.clone();
     let mut delivery = Delivery { status: DeliveryStatus::Pending, attempts: 0, last_error: None };
@@ -85,7 +85,7 @@ pub(super) async fn deliver(
             let _of_host = host.acquire().await;
             let _of_all = context.permits.acquire().await;
             // Looked at now: a try that began before the end is not the one that the end allows.
-            is_ending = *phase.borrow() != Phase::Open;
+            is_ending = *phase.borrow() != ShutdownPhase::Open;
             attempt(context, target, order, &delivery_id).await
         };
         delivery.attempts += 1;
@@ -105,24 +105,24 @@ pub(super) async fn deliver(
         let told = Input::Delivered { id: order.id, number: order.number, delivery: delivery.clone() };
         (context.report)(order.shard, told);
         if delivery.status != DeliveryStatus::Pending {
-            return Ending::Decided;
+            return DeliveryEnding::Decided;
         }
         // A server that ends does not wait for the next try but makes it now, as the last one.
         if is_ending {
             tracing::warn!(execution = %order.id, host = %target.authority, "result not delivered before the end");
-            return Ending::GivenUp;
+            return DeliveryEnding::GivenUp;
         }
         let pause = pause(&context.options, delivery.attempts);
         tokio::select! {
             () = sleep(pause) => {}
-            _ = phase.wait_for(|phase| *phase != Phase::Open) => {}
+            _ = phase.wait_for(|phase| *phase != ShutdownPhase::Open) => {}
         }
     }
 }
 
 async fn attempt(
-    context: &Context,
-    target: &Target,
+    context: &DeliveryContext,
+    target: &CallbackTarget,
     order: &DeliveryOrder,
     delivery_id: &str,
 ) -> Result<(), TryError> {
@@ -190,7 +190,7 @@ fn delivery_id() -> String {
     uuid::Builder::from_random_bytes(random).into_uuid().hyphenated().to_string()
 }
 
-fn log(order: &DeliveryOrder, target: &Target, delivery: &Delivery) {
+fn log(order: &DeliveryOrder, target: &CallbackTarget, delivery: &Delivery) {
     // Not the whole address: its path or query may be a secret.
     let (host, attempts) = (&target.authority, delivery.attempts);
     let (status, error) = (delivery.status.as_str(), delivery.last_error.as_deref().unwrap_or_default());

@@ -17,7 +17,7 @@ pub(super) struct Load {
 
 /// The place of one delivery. Dropping it gives it back, however the delivery ends.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct DeliveryPermit {
     load: Arc<Load>,
     bytes: u64,
 }
@@ -34,9 +34,9 @@ impl Load {
     }
 
     /// Takes a place for a result of this size. `None` when there is none.
-    pub(super) fn admit(self: &Arc<Self>, bytes: u64) -> Option<Place> {
+    pub(super) fn admit(self: &Arc<Self>, bytes: u64) -> Option<DeliveryPermit> {
         // Taken first: dropping it corrects what was one too many.
-        let place = Place { load: Arc::clone(self), bytes };
+        let place = DeliveryPermit { load: Arc::clone(self), bytes };
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let sum = self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         (count <= self.count_max && sum <= self.bytes_max).then_some(place)
@@ -54,14 +54,14 @@ impl Load {
     }
 }
 
-impl Place {
+impl DeliveryPermit {
     /// Ends a delivery that is not decided.
     pub(super) fn give_up(self) {
         self.load.given_up.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Place {
+impl Drop for DeliveryPermit {
     fn drop(&mut self) {
         self.load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.load.count.fetch_sub(1, Ordering::Release);

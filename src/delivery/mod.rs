@@ -31,8 +31,8 @@ use tokio::{
 
 use crate::config;
 use address::Permit;
-use attempts::Context;
-use load::{Load, Place};
+use attempts::DeliveryContext;
+use load::{DeliveryPermit, Load};
 use resolve::{Resolver, SystemResolver};
 use service::Service;
 use signature::Signer;
@@ -104,7 +104,7 @@ pub struct DeliveryOrder {
 
 /// How far the server is from its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ShutdownPhase {
     /// It runs.
     Open,
     /// It ends: each delivery has one more try, without a pause.
@@ -116,9 +116,9 @@ enum Phase {
 /// The way to the thread that delivers. Cheap to clone; the thread ends with the last clone.
 #[derive(Debug, Clone)]
 pub struct Deliveries {
-    orders: mpsc::Sender<(DeliveryOrder, Place)>,
+    orders: mpsc::Sender<(DeliveryOrder, DeliveryPermit)>,
     load: Arc<Load>,
-    phase: Arc<watch::Sender<Phase>>,
+    phase: Arc<watch::Sender<ShutdownPhase>>,
 }
 
 impl Deliveries {
@@ -154,8 +154,8 @@ impl Deliveries {
             .build()?;
         let (orders, waiting) = mpsc::channel(options.pending_max.max(1));
         let load = Load::new(options.pending_max, options.pending_bytes_max);
-        let (phase, phases) = watch::channel(Phase::Open);
-        let context = Context {
+        let (phase, phases) = watch::channel(ShutdownPhase::Open);
+        let context = DeliveryContext {
             permits: Semaphore::new(options.active_max),
             options,
             signer,
@@ -193,12 +193,12 @@ impl Deliveries {
 
     /// Gives every delivery that waits one more try, until `deadline`. Returns how many results were not delivered.
     pub async fn drain(&self, deadline: Instant) -> usize {
-        self.phase.send_replace(Phase::Draining);
+        self.phase.send_replace(ShutdownPhase::Draining);
         while self.load.count() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let left = self.load.count();
-        self.phase.send_replace(Phase::Over);
+        self.phase.send_replace(ShutdownPhase::Over);
         left + self.load.given_up()
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     address::Permit,
-    target::{Host, Target},
+    target::{CallbackTarget, Host},
 };
 
 /// Addresses of one host that are tried; more are ignored.
@@ -55,7 +55,7 @@ pub(super) enum ResolveError {
 /// The permitted addresses of a target, at least one.
 pub(super) async fn resolve(
     resolver: &dyn Resolver,
-    target: &Target,
+    target: &CallbackTarget,
     permit: Permit,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
     let found = match &target.host {

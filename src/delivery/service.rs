@@ -9,17 +9,17 @@ use tokio::{
 };
 
 use super::{
-    DeliveryOrder, Phase,
-    attempts::{Context, Ending, deliver},
+    DeliveryOrder, ShutdownPhase,
+    attempts::{DeliveryContext, DeliveryEnding, deliver},
     failed,
-    load::Place,
-    target::Target,
+    load::DeliveryPermit,
+    target::CallbackTarget,
     untried,
 };
 
 /// See the module.
 pub(super) struct Service {
-    context: Rc<Context>,
+    context: Rc<DeliveryContext>,
     receivers: Rc<Receivers>,
     /// Deliveries that are not over; an execution has one at a time.
     running: HashMap<ExecutionId, AbortHandle>,
@@ -40,14 +40,14 @@ struct Receiver {
 }
 
 /// A delivery's place with its receiver. Dropping it gives it back, however the delivery ends.
-struct Seat {
+struct ReceiverPermit {
     receivers: Rc<Receivers>,
     authority: Box<str>,
     permits: Rc<Semaphore>,
 }
 
 impl Service {
-    pub(super) fn new(context: Context) -> Service {
+    pub(super) fn new(context: DeliveryContext) -> Service {
         Service {
             context: Rc::new(context),
             receivers: Rc::default(),
@@ -57,12 +57,12 @@ impl Service {
     }
 
     /// Takes orders until nobody can give one any more, or time is up.
-    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<(DeliveryOrder, Place)>) {
+    pub(super) async fn run(mut self, mut orders: mpsc::Receiver<(DeliveryOrder, DeliveryPermit)>) {
         let mut phase = self.context.phase.clone();
         loop {
             tokio::select! {
                 biased;
-                _ = phase.wait_for(|phase| *phase == Phase::Over) => return,
+                _ = phase.wait_for(|phase| *phase == ShutdownPhase::Over) => return,
                 Some(done) = self.tasks.join_next_with_id() => self.forget(done),
                 order = orders.recv() => match order {
                     Some((order, place)) => self.take(order, place),
@@ -72,11 +72,11 @@ impl Service {
         }
     }
 
-    fn take(&mut self, order: DeliveryOrder, place: Place) {
+    fn take(&mut self, order: DeliveryOrder, place: DeliveryPermit) {
         let (shard, id, number, options) = (order.shard, order.id, order.number, &self.context.options);
         let reject = |input: Input| (self.context.report)(shard, input);
         // It was checked when it was accepted, perhaps with other settings than today's.
-        let target = match Target::parse(&order.url, options.permit) {
+        let target = match CallbackTarget::parse(&order.url, options.permit) {
             Ok(target) => target,
             Err(error) => {
                 let reason = format!("the address {error}");
@@ -97,8 +97,8 @@ impl Service {
             // It ends with the task, also with one that is aborted.
             let seat = seat;
             match deliver(&context, &seat.permits, &target, &order).await {
-                Ending::Decided => drop(place),
-                Ending::GivenUp => place.give_up(),
+                DeliveryEnding::Decided => drop(place),
+                DeliveryEnding::GivenUp => place.give_up(),
             }
             id
         });
@@ -123,7 +123,11 @@ impl Service {
 
 impl Receivers {
     /// A place with a receiver. `None` when too much waits for it.
-    fn seat(receivers: &Rc<Self>, authority: &str, options: &super::DeliveryOptions) -> Option<Seat> {
+    fn seat(
+        receivers: &Rc<Self>,
+        authority: &str,
+        options: &super::DeliveryOptions,
+    ) -> Option<ReceiverPermit> {
         let mut table = receivers.table.borrow_mut();
         let receiver = table.entry(authority.into()).or_insert_with(|| Receiver {
             permits: Rc::new(Semaphore::new(options.active_per_host_max)),
@@ -134,11 +138,11 @@ impl Receivers {
         }
         receiver.pending += 1;
         let permits = Rc::clone(&receiver.permits);
-        Some(Seat { receivers: Rc::clone(receivers), authority: authority.into(), permits })
+        Some(ReceiverPermit { receivers: Rc::clone(receivers), authority: authority.into(), permits })
     }
 }
 
-impl Drop for Seat {
+impl Drop for ReceiverPermit {
     fn drop(&mut self) {
         let mut table = self.receivers.table.borrow_mut();
         if let Some(receiver) = table.get_mut(&self.authority) {

@@ -17,7 +17,7 @@ const NAME_BYTES_MAX: usize = 253;
 
 /// A receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct CallbackTarget {
     /// Whether it is reached over TLS.
     pub tls: bool,
     /// Its host.
@@ -66,13 +66,13 @@ pub enum TargetError {
     NotPermitted(Box<str>),
 }
 
-impl Target {
+impl CallbackTarget {
     /// Reads an address. Its host, when it is given by its address, must be permitted, and `localhost` is no name for
     /// an address that is not.
     ///
     /// # Errors
     /// See [`TargetError`].
-    pub fn parse(text: &str, permit: Permit) -> Result<Target, TargetError> {
+    pub fn parse(text: &str, permit: Permit) -> Result<CallbackTarget, TargetError> {
         if text.len() > BYTES_MAX {
             return Err(TargetError::TooLong);
         }
@@ -99,7 +99,7 @@ impl Target {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         // `http://host?query` has no path, and a request line needs one.
         let path = if path.starts_with('/') { path.into() } else { format!("/{path}").into() };
-        Ok(Target { tls, host, port, authority: authority.as_str().into(), path })
+        Ok(CallbackTarget { tls, host, port, authority: authority.as_str().into(), path })
     }
 
     /// What a certificate of the host must carry; `None` without TLS.
@@ -182,8 +182,8 @@ mod tests {
                 "/",
             ),
         ] {
-            let expected = Target { tls, host, port, authority: authority.into(), path: path.into() };
-            assert_eq!(Target::parse(text, is_public), Ok(expected), "{text}");
+            let expected = CallbackTarget { tls, host, port, authority: authority.into(), path: path.into() };
+            assert_eq!(CallbackTarget::parse(text, is_public), Ok(expected), "{text}");
         }
     }
 
@@ -224,7 +224,7 @@ mod tests {
             ("http://1.2.3.256/", TargetError::Host),
         ] {
             for permit in [permit(false), permit(true)] {
-                let found = Target::parse(text, permit).expect_err(text);
+                let found = CallbackTarget::parse(text, permit).expect_err(text);
                 // A parser that sees no address at all is as good.
                 assert!(found == expected || found == TargetError::NotAnAddress, "{text}: {found:?}");
             }
@@ -250,9 +250,9 @@ mod tests {
             "http://a.localhost/",
             "http://a.localhost.:81/",
         ] {
-            let refused = Target::parse(text, is_public);
+            let refused = CallbackTarget::parse(text, is_public);
             assert!(matches!(refused, Err(TargetError::NotPermitted(_))), "{text}: {refused:?}");
-            assert!(Target::parse(text, permit(true)).is_ok(), "{text}");
+            assert!(CallbackTarget::parse(text, permit(true)).is_ok(), "{text}");
         }
     }
 
@@ -264,7 +264,7 @@ mod tests {
             ("https://[2606:4700::1]/", Some("2606:4700::1")),
             ("https://8.8.8.8/", Some("8.8.8.8")),
         ] {
-            let target = Target::parse(text, is_public).expect(text);
+            let target = CallbackTarget::parse(text, is_public).expect(text);
             assert_eq!(target.certificate_name().as_deref(), expected, "{text}");
         }
     }

@@ -22,7 +22,7 @@ use hyper::Uri;
 use shard_core::{AttemptKey, Dispatch, EndpointId, Failure, Input, Outcome, Report};
 
 use origin::{Origin, Peer};
-use pool::{Place, Pool};
+use pool::{AttemptStage, Pool};
 pub(crate) use response::fuzz as fuzz_response;
 
 /// Bounds of outgoing calls.
@@ -47,7 +47,7 @@ struct Shared {
     options: DispatchOptions,
     sink: Sink,
     /// Attempts on their way, by the position of their keys.
-    running: RefCell<Vec<Option<(AttemptKey, Place)>>>,
+    running: RefCell<Vec<Option<(AttemptKey, AttemptStage)>>>,
 }
 
 /// Sends the attempts of one shard.
@@ -128,7 +128,7 @@ impl Dispatcher {
 
 impl Shared {
     /// Takes note of where an attempt is; `None`: nowhere any more.
-    fn note(&self, attempt: AttemptKey, place: Option<Place>) {
+    fn note(&self, attempt: AttemptKey, place: Option<AttemptStage>) {
         let mut running = self.running.borrow_mut();
         if running.len() <= attempt.index() {
             running.resize_with(attempt.index() + 1, || None);

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::{
     connection::{Connection, Stream},
-    pool::Seat,
+    pool::TaskSlot,
 };
 
 /// Time that a connection is kept without use, to twice as long.
@@ -42,7 +42,7 @@ pub(super) struct Origin {
     /// Endpoints that are open here. None: nothing is kept any more.
     endpoints: Cell<usize>,
     /// Seats that have nothing to do, newest last: the newest is the least likely to be closed by the peer.
-    idle: RefCell<Vec<Rc<Seat>>>,
+    idle: RefCell<Vec<Rc<TaskSlot>>>,
     /// A task looks after idle connections.
     kept: Cell<bool>,
 }
@@ -71,12 +71,12 @@ impl Origin {
     }
 
     /// The seat that has been free for the shortest time.
-    pub(super) fn take(&self) -> Option<Rc<Seat>> {
+    pub(super) fn take(&self) -> Option<Rc<TaskSlot>> {
         self.idle.borrow_mut().pop()
     }
 
     /// Keeps a seat that is free.
-    pub(super) fn put(self: &Rc<Self>, seat: &Rc<Seat>) {
+    pub(super) fn put(self: &Rc<Self>, seat: &Rc<TaskSlot>) {
         self.idle.borrow_mut().push(Rc::clone(seat));
         if !self.kept.replace(true) {
             tokio::task::spawn_local(Origin::keep(Rc::downgrade(self)));
@@ -84,7 +84,7 @@ impl Origin {
     }
 
     /// A free seat goes.
-    pub(super) fn forget(&self, seat: &Rc<Seat>) {
+    pub(super) fn forget(&self, seat: &Rc<TaskSlot>) {
         self.idle.borrow_mut().retain(|idle| !Rc::ptr_eq(idle, seat));
     }
 

@@ -8,7 +8,7 @@ use shard_core::{
     payload::code::{FUNCTION_CRASHED, FUNCTION_TIMEOUT},
 };
 
-use super::response::{Head, Verdict};
+use super::response::{Head, WatchdogVerdict};
 use crate::api::{media_type::MediaType, result::is_json};
 
 /// The function could not be reached, or left before it had answered.
@@ -98,10 +98,12 @@ fn as_it_is(head: &Head, body: Bytes) -> Output {
 /// A failure as the watchdog of the program judges it, if there is one.
 fn judged(head: &Head, outcome: Outcome) -> Outcome {
     match (head.verdict, head.status, outcome) {
-        (Some(Verdict::NotRun), StatusCode::SERVICE_UNAVAILABLE, Outcome::Failure { failure, .. }) => {
-            Outcome::NotRun(failure)
-        }
-        (Some(Verdict::Crashed), StatusCode::BAD_GATEWAY, Outcome::Failure { failure, .. }) => {
+        (
+            Some(WatchdogVerdict::NotRun),
+            StatusCode::SERVICE_UNAVAILABLE,
+            Outcome::Failure { failure, .. },
+        ) => Outcome::NotRun(failure),
+        (Some(WatchdogVerdict::Crashed), StatusCode::BAD_GATEWAY, Outcome::Failure { failure, .. }) => {
             Outcome::Crashed(Box::new(Failure { code: FUNCTION_CRASHED.into(), ..*failure }))
         }
         (_, _, outcome) => outcome,

@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 use super::{Shared, connection::Connection, exchange, origin::Origin, request::Prefix};
 
 /// A place at which one attempt after the other is made.
-pub(super) struct Seat {
+pub(super) struct TaskSlot {
     /// What is to be done next, and for which endpoint.
     next: RefCell<Option<(Rc<Pool>, Dispatch)>>,
     waker: RefCell<Option<Waker>>,
@@ -33,7 +33,7 @@ pub(super) struct Seat {
     aborted: Cell<bool>,
 }
 
-impl Seat {
+impl TaskSlot {
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -96,25 +96,25 @@ impl Seat {
 }
 
 /// Where an attempt is.
-pub(super) enum Place {
+pub(super) enum AttemptStage {
     /// A task makes it.
-    Seated(Rc<Seat>, Rc<Pool>),
+    Seated(Rc<TaskSlot>, Rc<Pool>),
     /// It waits until it may have a connection.
     Waiting(Rc<Pool>),
 }
 
-impl Place {
+impl AttemptStage {
     /// Gives an attempt up, and its connection.
     pub(super) fn abort(self, attempt: AttemptKey) {
         match self {
-            Place::Seated(seat, pool) => {
+            AttemptStage::Seated(seat, pool) => {
                 seat.aborted.set(true);
                 if let Some(task) = seat.task.get() {
                     task.abort();
                 }
                 pool.ended();
             }
-            Place::Waiting(pool) => {
+            AttemptStage::Waiting(pool) => {
                 pool.with_waiting(|waiting| waiting.retain(|dispatch| dispatch.attempt != attempt));
             }
         }
@@ -165,7 +165,7 @@ impl Pool {
             return;
         }
         let attempt = dispatch.attempt;
-        self.shared.note(attempt, Some(Place::Waiting(Rc::clone(self))));
+        self.shared.note(attempt, Some(AttemptStage::Waiting(Rc::clone(self))));
         self.with_waiting(|waiting| waiting.push_back(dispatch));
         (self.shared.sink)(Input::Connecting { attempt, connecting: true });
     }
@@ -197,7 +197,7 @@ impl Pool {
             seat.wake();
             return;
         }
-        let seat = Rc::new(Seat {
+        let seat = Rc::new(TaskSlot {
             next: RefCell::new(Some((Rc::clone(self), dispatch))),
             waker: RefCell::default(),
             task: OnceCell::new(),
@@ -205,19 +205,19 @@ impl Pool {
             expired: Cell::new(false),
             aborted: Cell::new(false),
         });
-        self.shared.note(attempt, Some(Place::Seated(Rc::clone(&seat), Rc::clone(self))));
+        self.shared.note(attempt, Some(AttemptStage::Seated(Rc::clone(&seat), Rc::clone(self))));
         let task = tokio::task::spawn_local(Rc::clone(&seat).occupy(Rc::clone(&self.origin)));
         // Just made, so it is empty.
         let _ = seat.task.set(task.abort_handle());
     }
 
-    fn give(self: &Rc<Self>, seat: &Rc<Seat>, dispatch: Dispatch) {
-        self.shared.note(dispatch.attempt, Some(Place::Seated(Rc::clone(seat), Rc::clone(self))));
+    fn give(self: &Rc<Self>, seat: &Rc<TaskSlot>, dispatch: Dispatch) {
+        self.shared.note(dispatch.attempt, Some(AttemptStage::Seated(Rc::clone(seat), Rc::clone(self))));
         *seat.next.borrow_mut() = Some((Rc::clone(self), dispatch));
     }
 
     /// Gives a seat that has become free to the attempt that waited longest, if any.
-    fn free(self: &Rc<Self>, seat: &Rc<Seat>) {
+    fn free(self: &Rc<Self>, seat: &Rc<TaskSlot>) {
         let next = self.next_waiting();
         let Some(dispatch) = next else {
             self.busy.set(self.busy.get() - 1);

@@ -43,7 +43,7 @@ pub struct Head {
     /// `Retry-After` in seconds.
     pub retry_after_s: Option<u32>,
     /// `X-Nanofaas-Watchdog`.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<WatchdogVerdict>,
     pub(super) framing: Framing,
     /// Another exchange may follow on the connection.
     pub(super) keep_alive: bool,
@@ -51,7 +51,7 @@ pub struct Head {
 
 /// What a watchdog says of a call that its program did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WatchdogVerdict {
     /// It was not run.
     NotRun,
     /// The program ended with it.
@@ -176,8 +176,8 @@ fn read_header(name: &str, value: &[u8], head: &mut Head, facts: &mut Facts) -> 
         18 if is("x-init-duration-ms") && head.init_ms.is_none() => head.init_ms = number(value),
         19 if is("x-nanofaas-watchdog") => {
             head.verdict = match value {
-                b"not-run" => Some(Verdict::NotRun),
-                b"crashed" => Some(Verdict::Crashed),
+                b"not-run" => Some(WatchdogVerdict::NotRun),
+                b"crashed" => Some(WatchdogVerdict::Crashed),
                 _ => None,
             };
         }

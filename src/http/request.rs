@@ -20,7 +20,7 @@ use super::{
 use crate::{
     api::{error::ApiError, media_type::MediaType},
     body::{BodyBudget, ReadError, read_whole},
-    delivery::{address::Permit, target::Target},
+    delivery::{address::Permit, target::CallbackTarget},
 };
 
 /// Longest deadline, or age, that a caller may ask for: one day.
@@ -184,7 +184,7 @@ fn callback_url(value: Option<&HeaderValue>, delivery: Option<Permit>) -> Result
         bad("cannot be taken, because there is no key to sign results with; set delivery.secret on the server")
     })?;
     let text = value.to_str().map_err(|_| bad("must be ASCII text"))?.trim();
-    Target::parse(text, permit).map_err(|error| bad(&error.to_string()))?;
+    CallbackTarget::parse(text, permit).map_err(|error| bad(&error.to_string()))?;
     Ok(Some(text.into()))
 }
 

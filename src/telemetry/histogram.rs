@@ -5,7 +5,7 @@
 //! cover everything, quantiles and the longest what is recent, and a kind that is not in use any more costs its
 //! buckets only. How long a period is, is decided by whoever calls [`Histogram::rotate`].
 
-use super::scale::{self, BOUNDS_US, BUCKET_OF, BUCKETS, DECADES, Place, STEPS};
+use super::scale::{self, BOUNDS_US, BUCKET_OF, BUCKETS, BucketIndex, DECADES, STEPS};
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,9 +34,9 @@ impl Histogram {
         let window = &mut self.current;
         window.longest_us = window.longest_us.max(duration_us);
         let count = match scale::place_of(duration_us) {
-            Place::Below => &mut window.below,
-            Place::Above => &mut window.above,
-            Place::Step { decade, step } => {
+            BucketIndex::Below => &mut window.below,
+            BucketIndex::Above => &mut window.above,
+            BucketIndex::Step { decade, step } => {
                 &mut window.decades[decade].get_or_insert_with(|| Box::new([0; STEPS]))[step]
             }
         };

@@ -35,10 +35,10 @@ pub fn init() {
     let started = if std::io::stderr().is_terminal() {
         let colour = environment::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let text = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
-        registry.with(text.map_event_format(|others| Format { others, shape: Shape::Text })).try_init()
+        registry.with(text.map_event_format(|others| EventFormat { others, shape: Shape::Text })).try_init()
     } else {
         let json = fmt::layer().json().flatten_event(true).with_writer(std::io::stderr);
-        registry.with(json.map_event_format(|others| Format { others, shape: Shape::Json })).try_init()
+        registry.with(json.map_event_format(|others| EventFormat { others, shape: Shape::Json })).try_init()
     };
     if let (Ok(()), Some(error)) = (started, mistake) {
         tracing::warn!(%error, filter = wanted, "NANOFAAS_LOG is not a filter; logging from info up");
@@ -46,12 +46,12 @@ pub fn init() {
 }
 
 /// How events are written: what functions wrote in a form of its own, all others as `others` does.
-struct Format<F> {
+struct EventFormat<F> {
     others: F,
     shape: Shape,
 }
 
-impl<S, N, F> FormatEvent<S, N> for Format<F>
+impl<S, N, F> FormatEvent<S, N> for EventFormat<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

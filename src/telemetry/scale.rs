@@ -27,7 +27,7 @@ pub const BUCKET_OF: [[u8; STEPS]; DECADES] = buckets_of_steps();
 
 /// Where a duration is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum BucketIndex {
     /// Up to [`LOWEST_US`].
     Below,
     /// In a step.
@@ -42,12 +42,12 @@ pub enum Place {
 }
 
 /// Where a duration is counted. Upper bounds belong to their steps, as those of the exposition do.
-pub fn place_of(duration_us: u64) -> Place {
+pub fn place_of(duration_us: u64) -> BucketIndex {
     if duration_us <= LOWEST_US {
-        return Place::Below;
+        return BucketIndex::Below;
     }
     if duration_us > HIGHEST_US {
-        return Place::Above;
+        return BucketIndex::Above;
     }
     // Bounds are whole numbers of half a tenth of a decade (27.5 is one). With `v ≤ h × unit ÷ 2 ⇔ (2v − 1) ÷ unit < h`
     // they are compared without fractions.
@@ -58,7 +58,7 @@ pub fn place_of(duration_us: u64) -> Place {
         50..100 => 15 + (half - 50) / 5,
         _ => 25 + (half - 100) / 10,
     };
-    Place::Step { decade, step: step as usize }
+    BucketIndex::Step { decade, step: step as usize }
 }
 
 /// Lower and upper bound of a step, in microseconds.
@@ -108,7 +108,7 @@ mod tests {
         durations.extend(BOUNDS_US.iter().flat_map(|bound| [bound - 1, *bound, bound + 1]));
         durations.push(HIGHEST_US);
         for duration_us in durations {
-            let Place::Step { decade, step } = place_of(duration_us) else { panic!("{duration_us}") };
+            let BucketIndex::Step { decade, step } = place_of(duration_us) else { panic!("{duration_us}") };
             let (lower, upper) = bounds_us(decade, step);
             let duration = duration_us as f64;
             assert!(lower < duration && duration <= upper, "{duration_us}: {lower} to {upper}");
@@ -116,7 +116,7 @@ mod tests {
             let bucket = usize::from(BUCKET_OF[decade][step]);
             assert_eq!(bucket, BOUNDS_US.partition_point(|bound| *bound < duration_us), "{duration_us}");
         }
-        assert_eq!((place_of(0), place_of(10)), (Place::Below, Place::Below));
-        assert_eq!((place_of(HIGHEST_US + 1), place_of(u64::MAX)), (Place::Above, Place::Above));
+        assert_eq!((place_of(0), place_of(10)), (BucketIndex::Below, BucketIndex::Below));
+        assert_eq!((place_of(HIGHEST_US + 1), place_of(u64::MAX)), (BucketIndex::Above, BucketIndex::Above));
     }
 }

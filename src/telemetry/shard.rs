@@ -81,7 +81,7 @@ pub struct Finished {
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
     /// By the position of the functions' keys.
-    functions: Vec<Option<Box<Entry>>>,
+    functions: Vec<Option<Box<DurationBuffer>>>,
     /// Number of the period.
     period: u32,
     /// What has yet to reach its function, at most [`LATEST_MAX`].
@@ -101,7 +101,7 @@ const FRESH_MAX: usize = 8;
 /// looks, and when a period ends.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Entry {
+struct DurationBuffer {
     function: FunctionKey,
     /// The period in which it was last touched.
     period: u32,
@@ -111,7 +111,7 @@ struct Entry {
 }
 
 // Checked when it is compiled.
-const _: () = assert!(size_of::<Entry>() == 128);
+const _: () = assert!(size_of::<DurationBuffer>() == 128);
 
 /// A [`Finished`] of less than an hour.
 #[derive(Debug, Clone, Copy, Default)]
@@ -142,9 +142,15 @@ impl From<Fresh> for Finished {
     }
 }
 
-impl Entry {
-    fn new(function: FunctionKey, period: u32) -> Entry {
-        Entry { function, period, fresh_count: 0, durations: Box::default(), fresh: Default::default() }
+impl DurationBuffer {
+    fn new(function: FunctionKey, period: u32) -> DurationBuffer {
+        DurationBuffer {
+            function,
+            period,
+            fresh_count: 0,
+            durations: Box::default(),
+            fresh: Default::default(),
+        }
     }
 
     fn finished(&mut self, finished: Finished) {
@@ -206,7 +212,7 @@ impl ShardMetrics {
     }
 
     /// What is measured of a function, from now on if need be.
-    fn of(&mut self, function: FunctionKey) -> &mut Entry {
+    fn of(&mut self, function: FunctionKey) -> &mut DurationBuffer {
         let index = function.index();
         if self.functions.len() <= index {
             self.functions.resize_with(index + 1, || None);
@@ -215,7 +221,7 @@ impl ShardMetrics {
         // Another function may have had this position.
         place.take_if(|entry| entry.function != function);
         let period = self.period;
-        let entry = place.get_or_insert_with(|| Box::new(Entry::new(function, period)));
+        let entry = place.get_or_insert_with(|| Box::new(DurationBuffer::new(function, period)));
         entry.settle(period);
         entry
     }

@@ -6,6 +6,7 @@
 
 mod compiled;
 mod guarantees;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -12,7 +12,7 @@ use crate::{
 
 /// What to call, without a scenario file.
 #[derive(Args, Debug, Clone, Default)]
-pub(super) struct Callee {
+pub(super) struct CalleeFlags {
     /// Any URL to call
     #[arg(long, value_name = "URL", conflicts_with_all = ["function", "endpoint"])]
     pub(super) url: Option<String>,
@@ -77,7 +77,7 @@ pub(super) enum ModeName {
     Raw,
 }
 
-impl Callee {
+impl CalleeFlags {
     /// Whether anything to call is given.
     pub(super) fn is_given(&self) -> bool {
         self.url.is_some() || self.function.is_some()

@@ -16,7 +16,7 @@ use crate::{
     client::exchange::Client,
     plan::{FunctionSpec, LoadSpec, Mode, Payload, Scenario},
     serve::{self, Stopper},
-    server::{Launch, Server},
+    server::{Launch, NanofaasServer},
 };
 
 /// How long a server may take to start.
@@ -37,8 +37,8 @@ pub(super) struct FleetOptions {
     #[arg(long, value_name = "PATH")]
     pub(super) binary: PathBuf,
     /// Where the functions run
-    #[arg(long, value_enum, default_value_t = Place::Local)]
-    functions_in: Place,
+    #[arg(long, value_enum, default_value_t = FunctionHost::Local)]
+    functions_in: FunctionHost,
     /// Setting of every server, as often as needed
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -58,7 +58,7 @@ pub(super) struct FleetOptions {
 
 /// Where functions run.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum FunctionHost {
     /// In the server: LOCAL
     Local,
     /// Behind an endpoint that this program serves: POOL
@@ -68,18 +68,18 @@ enum Place {
 /// What starts servers, and what their functions need.
 pub(super) struct Fleet {
     options: FleetOptions,
-    endpoint: Option<Endpoint>,
+    endpoint: Option<FleetEndpoint>,
 }
 
 /// A server with functions.
 pub(super) struct Member {
-    pub(super) server: Server,
+    pub(super) server: NanofaasServer,
     /// Calls all of its functions in a closed loop.
     pub(super) scenario: Scenario,
 }
 
 /// An endpoint on a thread of this program.
-struct Endpoint {
+struct FleetEndpoint {
     url: String,
     stopper: Stopper,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -88,8 +88,8 @@ struct Endpoint {
 impl Fleet {
     pub(super) fn new(options: FleetOptions) -> Result<Fleet, Failure> {
         let endpoint = match options.functions_in {
-            Place::Local => None,
-            Place::Pool => Some(Endpoint::start().map_err(|error| {
+            FunctionHost::Local => None,
+            FunctionHost::Pool => Some(FleetEndpoint::start().map_err(|error| {
                 Failure::Failed(format!("cannot serve an endpoint for the functions: {error}"))
             })?),
         };
@@ -118,7 +118,7 @@ impl Fleet {
         Ok(Member { server, scenario })
     }
 
-    fn register(&self, server: &Server, functions: u32) -> Result<(), Failure> {
+    fn register(&self, server: &NanofaasServer, functions: u32) -> Result<(), Failure> {
         let failed = |what: String| Failure::Failed(format!("cannot register a function: {what}"));
         let mode = match &self.endpoint {
             None => r#""executionMode":"LOCAL""#.to_owned(),
@@ -139,7 +139,7 @@ impl Fleet {
         Ok(())
     }
 
-    fn scenario(&self, server: &Server, functions: u32) -> Scenario {
+    fn scenario(&self, server: &NanofaasServer, functions: u32) -> Scenario {
         let function = FunctionSpec {
             name: NAME.to_owned(),
             url: None,
@@ -166,9 +166,9 @@ impl Fleet {
     }
 
     /// Calls functions of several servers, or of one in several parts, in closed loops that share the connections.
-    pub(super) fn joint_scenario(&self, parts: &[(&Server, Range<u32>)]) -> Scenario {
+    pub(super) fn joint_scenario(&self, parts: &[(&NanofaasServer, Range<u32>)]) -> Scenario {
         let connections = (self.options.connections as usize / parts.len().max(1)).max(1);
-        let load = |(server, functions): &(&Server, Range<u32>)| {
+        let load = |(server, functions): &(&NanofaasServer, Range<u32>)| {
             let function = |number: u32| FunctionSpec {
                 name: format!("{NAME}-{number}"),
                 url: Some(format!("{}/v1/functions/{NAME}-{number}:invoke", server.url())),
@@ -204,8 +204,8 @@ impl Fleet {
     pub(super) fn setup(&self) -> Vec<String> {
         let FleetOptions { connections, rounds, seconds, .. } = self.options;
         let place = match self.options.functions_in {
-            Place::Local => "LOCAL functions",
-            Place::Pool => "POOL functions whose endpoint is in the load generator",
+            FunctionHost::Local => "LOCAL functions",
+            FunctionHost::Pool => "POOL functions whose endpoint is in the load generator",
         };
         vec![format!(
             "{rounds} alternating rounds of {seconds} s, closed loop over {connections} connections, {place}"
@@ -213,17 +213,17 @@ impl Fleet {
     }
 }
 
-impl Endpoint {
-    fn start() -> io::Result<Endpoint> {
+impl FleetEndpoint {
+    fn start() -> io::Result<FleetEndpoint> {
         let server = serve::Server::new(TcpListener::bind("127.0.0.1:0")?)?;
         let url = format!("http://{}/invoke", server.address()?);
         let stopper = server.stopper();
         let thread = thread::Builder::new().name("endpoint".to_owned()).spawn(|| server.run_fixed(ANSWER))?;
-        Ok(Endpoint { url, stopper, thread: Some(thread) })
+        Ok(FleetEndpoint { url, stopper, thread: Some(thread) })
     }
 }
 
-impl Drop for Endpoint {
+impl Drop for FleetEndpoint {
     fn drop(&mut self) {
         self.stopper.stop();
         // How it ended does not matter any more.

@@ -34,7 +34,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run a scenario, or call one function or URL
-    Run(Box<run::Run>),
+    Run(Box<run::RunCommand>),
     /// Put runs side by side
     Compare(compare::Compare),
     /// Measure several targets in alternating rounds

@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::{
     failure::Failure,
-    flags::{Amount, Callee},
+    flags::{Amount, CalleeFlags},
     measure::{catch_signals, in_rounds, measure},
     output,
 };
@@ -99,12 +99,12 @@ impl Peers {
     }
 
     fn scenario(&self, url: &str) -> Scenario {
-        let callee = Callee {
+        let callee = CalleeFlags {
             url: Some(url.to_owned()),
             data: self.data.clone(),
             headers: self.headers.clone(),
             method: self.method.clone(),
-            ..Callee::default()
+            ..CalleeFlags::default()
         };
         let mut scenario = callee.scenario(&self.amount);
         scenario.duration = Some(Duration::from_secs(self.seconds));

@@ -25,7 +25,7 @@ use crate::{
     plan::{self, FunctionSpec, LoadSpec, Mode, Payload, Rate, Scenario},
     report::{Summary, table::time, text},
     run::run,
-    server::{Launch, Server},
+    server::{Launch, NanofaasServer},
 };
 
 /// How long a server may take to start, and to end.
@@ -161,10 +161,10 @@ impl RollingCommand {
     /// Replaces the server as often as asked for, and gives the last one.
     fn replace(
         &self,
-        mut server: Server,
+        mut server: NanofaasServer,
         launch: &Launch,
         interrupt: &Interrupt,
-    ) -> Result<(Vec<Restart>, Server), Failure> {
+    ) -> Result<(Vec<Restart>, NanofaasServer), Failure> {
         let mut restarts = Vec::new();
         let overlaps = self.data.is_none() && !self.sequential;
         self.pause(interrupt);
@@ -264,7 +264,7 @@ impl RollingCommand {
     }
 }
 
-fn register(server: &Server) -> Result<(), Failure> {
+fn register(server: &NanofaasServer) -> Result<(), Failure> {
     let failed = |what: String| Failure::Failed(format!("cannot register a function: {what}"));
     let mut client = Client::connect(server.api, PATIENCE)?;
     for name in [KEPT, NEW, ACCEPTED] {

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::{
     failure::Failure,
-    flags::{Amount, ArrivalsName, Callee, DEFAULT_ENDPOINT, Watched},
+    flags::{Amount, ArrivalsName, CalleeFlags, DEFAULT_ENDPOINT, Watched},
     measure::catch_signals,
     output,
     progress::Progress,
@@ -25,12 +25,12 @@ use crate::{
 
 /// Run a scenario, or call one function or URL.
 #[derive(Args)]
-pub(super) struct Run {
+pub(super) struct RunCommand {
     /// Scenario file; without one, --function or --url says what to call
     #[arg(value_name = "SCENARIO.toml")]
     scenario: Option<PathBuf>,
     #[command(flatten)]
-    callee: Callee,
+    callee: CalleeFlags,
     #[command(flatten)]
     amount: Amount,
     /// Time that is measured [default: 10s, or as the scenario says]
@@ -61,7 +61,7 @@ pub(super) struct Run {
     json: bool,
 }
 
-impl Run {
+impl RunCommand {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let plan = self.scenario()?.plan()?;
         let monitor = self.watched.monitor()?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     failure::Failure,
-    flags::{Amount, Callee, Watched},
+    flags::{Amount, CalleeFlags, Watched},
     measure::{catch_signals, measure},
     output,
 };
@@ -21,14 +21,14 @@ use crate::{
         Summary,
         table::{Table, number, percent, time},
     },
-    run::search::{Search, Step},
+    run::search::{Search, SearchStep},
 };
 
 /// Find the highest rate that keeps a goal.
 #[derive(Args)]
 pub(super) struct Saturate {
     #[command(flatten)]
-    callee: Callee,
+    callee: CalleeFlags,
     #[command(flatten)]
     amount: Amount,
     /// Goal: latency at the 99th percentile, in milliseconds
@@ -78,7 +78,7 @@ struct Measured {
 #[derive(Debug, Serialize)]
 struct Found<'a> {
     saturation_per_s: Option<f64>,
-    steps: &'a [Step<Measured>],
+    steps: &'a [SearchStep<Measured>],
 }
 
 impl Saturate {
@@ -112,7 +112,7 @@ impl Saturate {
             }
             let measured = Measured::new(&measure(&scenario, monitor.clone(), &interrupt)?);
             let is_good = self.is_good(&measured);
-            steps.push(Step { rate, is_good, measured });
+            steps.push(SearchStep { rate, is_good, measured });
             Ok::<bool, Failure>(is_good)
         });
         let saturation = match found {
@@ -132,7 +132,7 @@ impl Saturate {
             && measured.achieved_ratio >= self.achieved_rate
     }
 
-    fn print(&self, saturation: Option<f64>, steps: &[Step<Measured>]) -> Result<(), Failure> {
+    fn print(&self, saturation: Option<f64>, steps: &[SearchStep<Measured>]) -> Result<(), Failure> {
         if self.json {
             let mut stdout = io::stdout().lock();
             let found = Found { saturation_per_s: saturation, steps };
@@ -147,7 +147,7 @@ impl Saturate {
         Ok(())
     }
 
-    fn print_steps(&self, steps: &[Step<Measured>]) -> Result<(), Failure> {
+    fn print_steps(&self, steps: &[SearchStep<Measured>]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         let mut table = Table::new(["calls/s", "answers/s", "achieved", "errors", "p50", "p99", "goal"]);
         for step in steps {

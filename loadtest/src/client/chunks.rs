@@ -5,11 +5,11 @@ use super::head::Malformed;
 /// Where in the body the next byte stands.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
-    place: Place,
+    place: ChunkState,
 }
 
 #[derive(Debug)]
-enum Place {
+enum ChunkState {
     Size { value: u64, digits: u8 },
     Extension { size: u64 },
     Data { left: u64 },
@@ -18,9 +18,9 @@ enum Place {
     End,
 }
 
-impl Default for Place {
-    fn default() -> Place {
-        Place::Size { value: 0, digits: 0 }
+impl Default for ChunkState {
+    fn default() -> ChunkState {
+        ChunkState::Size { value: 0, digits: 0 }
     }
 }
 
@@ -32,48 +32,50 @@ impl Chunks {
         mut keep: impl FnMut(&[u8]),
     ) -> Result<bool, Malformed> {
         while let Some((&first, rest)) = bytes.split_first() {
-            if let Place::Data { left } = &mut self.place {
+            if let ChunkState::Data { left } = &mut self.place {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 keep(&bytes[..count]);
                 bytes = &bytes[count..];
                 *left -= count as u64;
                 if *left == 0 {
-                    self.place = Place::DataEnd;
+                    self.place = ChunkState::DataEnd;
                 }
                 continue;
             }
             self.place = self.step(first)?;
             bytes = rest;
         }
-        Ok(matches!(self.place, Place::End))
+        Ok(matches!(self.place, ChunkState::End))
     }
 
-    fn step(&self, byte: u8) -> Result<Place, Malformed> {
+    fn step(&self, byte: u8) -> Result<ChunkState, Malformed> {
         Ok(match self.place {
-            Place::Size { value, digits } => match (char::from(byte).to_digit(16), byte) {
+            ChunkState::Size { value, digits } => match (char::from(byte).to_digit(16), byte) {
                 (Some(_), _) if digits == 16 => return Err(Malformed("a chunk is too long")),
-                (Some(digit), _) => Place::Size { value: value << 4 | u64::from(digit), digits: digits + 1 },
+                (Some(digit), _) => {
+                    ChunkState::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
+                }
                 (None, _) if digits == 0 => return Err(Malformed("a chunk has no size")),
                 (None, b'\n') => after_size(value),
-                (None, _) => Place::Extension { size: value },
+                (None, _) => ChunkState::Extension { size: value },
             },
-            Place::Extension { size } if byte == b'\n' => after_size(size),
-            Place::Extension { size } => Place::Extension { size },
+            ChunkState::Extension { size } if byte == b'\n' => after_size(size),
+            ChunkState::Extension { size } => ChunkState::Extension { size },
             // Taken in whole slices above.
-            Place::Data { left } => Place::Data { left },
-            Place::DataEnd if byte == b'\n' => Place::default(),
-            Place::DataEnd if byte == b'\r' => Place::DataEnd,
-            Place::DataEnd => return Err(Malformed("a chunk does not end where it should")),
-            Place::Trailer { is_empty: true } if byte == b'\n' => Place::End,
-            Place::Trailer { .. } if byte == b'\n' => Place::Trailer { is_empty: true },
-            Place::Trailer { is_empty } => Place::Trailer { is_empty: is_empty && byte == b'\r' },
-            Place::End => return Err(Malformed("bytes follow its end")),
+            ChunkState::Data { left } => ChunkState::Data { left },
+            ChunkState::DataEnd if byte == b'\n' => ChunkState::default(),
+            ChunkState::DataEnd if byte == b'\r' => ChunkState::DataEnd,
+            ChunkState::DataEnd => return Err(Malformed("a chunk does not end where it should")),
+            ChunkState::Trailer { is_empty: true } if byte == b'\n' => ChunkState::End,
+            ChunkState::Trailer { .. } if byte == b'\n' => ChunkState::Trailer { is_empty: true },
+            ChunkState::Trailer { is_empty } => ChunkState::Trailer { is_empty: is_empty && byte == b'\r' },
+            ChunkState::End => return Err(Malformed("bytes follow its end")),
         })
     }
 }
 
-fn after_size(size: u64) -> Place {
-    if size == 0 { Place::Trailer { is_empty: true } } else { Place::Data { left: size } }
+fn after_size(size: u64) -> ChunkState {
+    if size == 0 { ChunkState::Trailer { is_empty: true } } else { ChunkState::Data { left: size } }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::reader::{ReadError, Reader, Step};
+use super::reader::{ReadError, ReadStep, Reader};
 
 /// Most of a body that is kept.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -100,13 +100,15 @@ impl Client {
         self.reader.reset();
         loop {
             match self.reader.read(&mut self.socket) {
-                Ok(Step::Complete) => break,
+                Ok(ReadStep::Complete) => break,
                 // The socket blocks: the next read waits for what has to come.
-                Ok(Step::Again | Step::Wait) if Instant::now() < end => {}
-                Ok(Step::Again | Step::Wait) => {
+                Ok(ReadStep::Again | ReadStep::Wait) if Instant::now() < end => {}
+                Ok(ReadStep::Again | ReadStep::Wait) => {
                     return Err(FetchError::Answer("no answer in time".to_owned()));
                 }
-                Ok(Step::Closed(_)) => return Err(FetchError::Answer("the answer ends early".to_owned())),
+                Ok(ReadStep::Closed(_)) => {
+                    return Err(FetchError::Answer("the answer ends early".to_owned()));
+                }
                 Err(ReadError::Io(error)) => return Err(error.into()),
                 Err(ReadError::Malformed(error)) => return Err(FetchError::Answer(error.to_string())),
             }

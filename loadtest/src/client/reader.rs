@@ -27,7 +27,7 @@ pub(crate) struct Answer<'a> {
 
 /// What reading once came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum ReadStep {
     /// The answer is complete.
     Complete,
     /// More may be there already.
@@ -53,7 +53,7 @@ pub(crate) struct Reader {
     buffer: Vec<u8>,
     filled: usize,
     head: Option<Head>,
-    body: Body,
+    body: BodyFraming,
     /// Bytes of this answer that have come.
     pub(crate) bytes: u64,
     /// Most of a body that is kept.
@@ -61,7 +61,7 @@ pub(crate) struct Reader {
 }
 
 #[derive(Debug)]
-enum Body {
+enum BodyFraming {
     /// In the buffer behind the head, this long.
     Behind(usize),
     /// Taken out of the buffer as it comes.
@@ -83,14 +83,14 @@ impl Reader {
     /// Keeps so many bytes of a body at least.
     pub(crate) fn keeping(kept_max: usize) -> Reader {
         let buffer = vec![0; BUFFER_BYTES];
-        Reader { buffer, filled: 0, head: None, body: Body::Behind(0), bytes: 0, kept_max }
+        Reader { buffer, filled: 0, head: None, body: BodyFraming::Behind(0), bytes: 0, kept_max }
     }
 
     /// Forgets the answer.
     pub(crate) fn reset(&mut self) {
         self.filled = 0;
         self.head = None;
-        self.body = Body::Behind(0);
+        self.body = BodyFraming::Behind(0);
         self.bytes = 0;
     }
 
@@ -98,31 +98,31 @@ impl Reader {
     pub(crate) fn answer(&self) -> Option<Answer<'_>> {
         let head = self.head.as_ref()?;
         let body = match &self.body {
-            Body::Behind(length) => self.buffer.get(head.size..head.size + length)?,
-            Body::Long { kept, .. } => kept,
+            BodyFraming::Behind(length) => self.buffer.get(head.size..head.size + length)?,
+            BodyFraming::Long { kept, .. } => kept,
         };
         Some(Answer { head, body })
     }
 
     /// Reads once from the socket, which does not block.
-    pub(crate) fn read(&mut self, socket: &mut impl Read) -> Result<Step, ReadError> {
+    pub(crate) fn read(&mut self, socket: &mut impl Read) -> Result<ReadStep, ReadError> {
         self.make_room()?;
         let room = self.buffer.len() - self.filled;
         let count = match socket.read(&mut self.buffer[self.filled..]) {
-            Ok(0) if self.ends_with_connection() => return Ok(Step::Complete),
-            Ok(0) => return Ok(Step::Closed(self.bytes == 0)),
+            Ok(0) if self.ends_with_connection() => return Ok(ReadStep::Complete),
+            Ok(0) => return Ok(ReadStep::Closed(self.bytes == 0)),
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Step::Again),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ReadStep::Wait),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(ReadStep::Again),
             Err(error) => return Err(error.into()),
         };
         self.bytes += count as u64;
         self.filled += count;
         if self.advance()? {
-            return Ok(Step::Complete);
+            return Ok(ReadStep::Complete);
         }
         // A read that did not fill the buffer emptied the socket: the next bytes are announced.
-        Ok(if count < room { Step::Wait } else { Step::Again })
+        Ok(if count < room { ReadStep::Wait } else { ReadStep::Again })
     }
 
     fn make_room(&mut self) -> Result<(), Malformed> {
@@ -137,7 +137,7 @@ impl Reader {
     }
 
     fn ends_with_connection(&self) -> bool {
-        matches!(self.body, Body::Long { rest: Rest::ToEnd, .. })
+        matches!(self.body, BodyFraming::Long { rest: Rest::ToEnd, .. })
     }
 
     /// Looks at what has come; true when the answer is complete.
@@ -150,12 +150,12 @@ impl Reader {
                 self.filled -= head.size;
                 continue;
             }
-            self.body = Body::of(&head);
+            self.body = BodyFraming::of(&head);
             self.head = Some(head);
         }
         let size = self.head.as_ref().map_or(0, |head| head.size);
         match &mut self.body {
-            Body::Behind(length) => {
+            BodyFraming::Behind(length) => {
                 let end = size + *length;
                 if end > self.buffer.len() {
                     self.buffer.resize(end, 0);
@@ -165,7 +165,7 @@ impl Reader {
                 }
                 Ok(self.filled == end)
             }
-            Body::Long { kept, rest } => {
+            BodyFraming::Long { kept, rest } => {
                 let bytes = &self.buffer[size..self.filled];
                 let is_complete = rest.take(bytes, kept, self.kept_max)?;
                 self.filled = size;
@@ -175,17 +175,17 @@ impl Reader {
     }
 }
 
-impl Body {
-    fn of(head: &Head) -> Body {
+impl BodyFraming {
+    fn of(head: &Head) -> BodyFraming {
         let rest = match head.length {
             Length::Known(length) => match usize::try_from(length) {
-                Ok(length) if length <= BODY_BYTES_KEPT => return Body::Behind(length),
+                Ok(length) if length <= BODY_BYTES_KEPT => return BodyFraming::Behind(length),
                 _ => Rest::Bytes(length),
             },
             Length::Chunked => Rest::Chunks(Chunks::default()),
             Length::ToEnd => Rest::ToEnd,
         };
-        Body::Long { kept: Vec::new(), rest }
+        BodyFraming::Long { kept: Vec::new(), rest }
     }
 }
 
@@ -230,9 +230,9 @@ mod tests {
         let (mut reader, mut pieces) = (Reader::new(), Pieces(text, size));
         loop {
             match reader.read(&mut pieces).map_err(|error| error.to_string())? {
-                Step::Complete => return Ok(reader.answer().expect("an answer").body.to_vec()),
-                Step::Closed(early) => return Err(format!("closed {early}")),
-                Step::Again | Step::Wait => {}
+                ReadStep::Complete => return Ok(reader.answer().expect("an answer").body.to_vec()),
+                ReadStep::Closed(early) => return Err(format!("closed {early}")),
+                ReadStep::Again | ReadStep::Wait => {}
             }
         }
     }

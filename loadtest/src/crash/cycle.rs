@@ -21,7 +21,7 @@ use super::{
 use crate::{
     client::exchange::Client,
     report::{crash::Faults, table::time},
-    server::{Launch, Server},
+    server::{Launch, NanofaasServer},
 };
 
 /// Share of the kills that come before the server is ready.
@@ -38,7 +38,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 const ROOM_UNUSED_MAX: Duration = Duration::from_secs(10);
 
 /// The state of a run.
-pub(super) struct Run<'a> {
+pub(super) struct CrashRun<'a> {
     options: &'a Options,
     launch: Launch,
     pub(super) endpoint: Endpoint,
@@ -54,8 +54,8 @@ pub(super) struct Run<'a> {
     pub(super) tears_unsaid: u64,
 }
 
-impl<'a> Run<'a> {
-    pub(super) fn new(options: &'a Options, ledger: &Arc<Mutex<Ledger>>) -> Result<Run<'a>, CrashError> {
+impl<'a> CrashRun<'a> {
+    pub(super) fn new(options: &'a Options, ledger: &Arc<Mutex<Ledger>>) -> Result<CrashRun<'a>, CrashError> {
         let mut launch = options.launch.clone();
         let (disk, stall) = match (options.fault, &launch.data_dir) {
             (Fault::Full(way), Some(data)) => (Some(Disk::new(way, data)), None),
@@ -63,7 +63,7 @@ impl<'a> Run<'a> {
             _ => (None, None),
         };
         launch.environment.extend(stall.iter().flat_map(Stall::environment));
-        Ok(Run {
+        Ok(CrashRun {
             options,
             launch,
             endpoint: Endpoint::start(Arc::clone(ledger))?,
@@ -81,13 +81,13 @@ impl<'a> Run<'a> {
     }
 
     /// The first server serves: all others do so in its place.
-    pub(super) fn serves(&mut self, server: &Server) {
+    pub(super) fn serves(&mut self, server: &NanofaasServer) {
         self.launch.port = server.api.port();
         // It is set once only.
         let _ = self.endpoint.api.set(server.api);
     }
 
-    fn begin(&mut self) -> Result<Server, CrashError> {
+    fn begin(&mut self) -> Result<NanofaasServer, CrashError> {
         let is_torn = self.options.fault == Fault::Torn && self.kills > 0;
         if let (true, Some(data)) = (is_torn, &self.launch.data_dir) {
             self.tears += u64::from(torn::tear(data, &mut self.random)?);
@@ -99,7 +99,7 @@ impl<'a> Run<'a> {
         Ok(server)
     }
 
-    pub(super) fn start(&mut self) -> Result<Server, CrashError> {
+    pub(super) fn start(&mut self) -> Result<NanofaasServer, CrashError> {
         let begun = Instant::now();
         let tears = self.tears;
         let mut server = self.begin()?;
@@ -110,7 +110,7 @@ impl<'a> Run<'a> {
         Ok(server)
     }
 
-    pub(super) fn kill(&mut self, server: Server) -> Result<(), CrashError> {
+    pub(super) fn kill(&mut self, server: NanofaasServer) -> Result<(), CrashError> {
         server.kill();
         // It is dead: what is sent from now on reaches the next one.
         self.endpoint.lives.fetch_add(1, Ordering::SeqCst);
@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
     }
 
     /// Starts it, and sometimes kills it before it is ready.
-    pub(super) fn start_again(&mut self) -> Result<Server, CrashError> {
+    pub(super) fn start_again(&mut self) -> Result<NanofaasServer, CrashError> {
         while self.random.f64() < EARLY_KILLS {
             let server = self.begin()?;
             thread::sleep(Duration::from_millis(self.random.u64(0..=EARLY_KILL_MS_MAX)));
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
     }
 
     /// Holds the functions against what is known of them.
-    pub(super) fn check(&mut self, server: &Server, office: &Office) -> Result<(), CrashError> {
+    pub(super) fn check(&mut self, server: &NanofaasServer, office: &Office) -> Result<(), CrashError> {
         let checked = registrar::check(server.api, office)?;
         self.functions_lost += checked.lost;
         self.removals_taken_back += checked.came_back;
@@ -144,7 +144,11 @@ impl<'a> Run<'a> {
     }
 
     /// Reads results until it is time for the next kill.
-    pub(super) fn look_until_kill(&mut self, server: &mut Server, office: &Office) -> Result<(), CrashError> {
+    pub(super) fn look_until_kill(
+        &mut self,
+        server: &mut NanofaasServer,
+        office: &Office,
+    ) -> Result<(), CrashError> {
         let mut serve = Duration::from_millis(self.random.u64(KILL_MS_MIN..=self.serve_ms_max()));
         let begun = Instant::now();
         let mut client = None;
@@ -187,7 +191,7 @@ impl<'a> Run<'a> {
     }
 
     /// After the last restart the disk works. Whether calls are refused all the same.
-    pub(super) fn make_room(&mut self, server: &Server, office: &Office) -> Result<bool, CrashError> {
+    pub(super) fn make_room(&mut self, server: &NanofaasServer, office: &Office) -> Result<bool, CrashError> {
         match (&mut self.disk, &mut self.stall) {
             (Some(disk), _) => disk.free(Some(server))?,
             (_, Some(stall)) => stall.work()?,
@@ -209,7 +213,7 @@ impl<'a> Run<'a> {
     }
 
     /// Repeats some calls with an idempotency key: the book notices an id that is not the first one.
-    pub(super) fn repeat(&mut self, server: &Server, office: &Office) {
+    pub(super) fn repeat(&mut self, server: &NanofaasServer, office: &Office) {
         let count = office.ledger().len();
         let Ok(mut client) = Client::connect(server.api, ASK_TIMEOUT) else { return };
         for _ in 0..REPEATED.min(count) {
@@ -222,7 +226,7 @@ impl<'a> Run<'a> {
     }
 
     /// Reads everything until all of it has ended and was delivered, or the time is over; then the lists of dead letters.
-    pub(super) fn settle(&self, server: &Server, office: &Office) {
+    pub(super) fn settle(&self, server: &NanofaasServer, office: &Office) {
         let end = Instant::now() + self.options.settle;
         office.ledger().forget_latest();
         loop {

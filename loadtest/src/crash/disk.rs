@@ -18,7 +18,7 @@ use fastrand::Rng;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::torn;
-use crate::server::Server;
+use crate::server::NanofaasServer;
 
 /// Size of the file system.
 const SIZE: &str = "256m";
@@ -74,7 +74,7 @@ pub fn enter(data: &Path) -> io::Result<()> {
 
 /// What happens to the disk while the server serves once.
 #[derive(Debug, Default)]
-struct Plan {
+struct DiskPlan {
     fill: Option<Duration>,
     free: Option<Duration>,
 }
@@ -84,7 +84,7 @@ struct Plan {
 pub(super) struct Disk {
     way: Way,
     data: PathBuf,
-    plan: Plan,
+    plan: DiskPlan,
     /// No room.
     is_full: bool,
     /// How often it became full.
@@ -95,7 +95,7 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn new(way: Way, data: &Path) -> Disk {
-        let (data, plan) = (data.to_owned(), Plan::default());
+        let (data, plan) = (data.to_owned(), DiskPlan::default());
         Disk { way, data, plan, is_full: false, fills: 0, kills: 0 }
     }
 
@@ -106,11 +106,16 @@ impl Disk {
         // A run is short at times: the first chance to be killed while it is full is taken.
         let is_freed = self.kills > 0 && random.f64() < FREED_WHILE_SERVING;
         let free = is_freed.then(|| from + (serve - from).mul_f64(random.f64()));
-        self.plan = Plan { fill, free };
+        self.plan = DiskPlan { fill, free };
     }
 
     /// So long it has served. Does what is due.
-    pub(super) fn advance(&mut self, served: Duration, server: &Server, random: &mut Rng) -> io::Result<()> {
+    pub(super) fn advance(
+        &mut self,
+        served: Duration,
+        server: &NanofaasServer,
+        random: &mut Rng,
+    ) -> io::Result<()> {
         if self.plan.fill.take_if(|at| served >= *at).is_some() {
             self.fills += 1;
             self.is_full = true;
@@ -138,7 +143,7 @@ impl Disk {
     }
 
     /// Another server was begun.
-    pub(super) fn begun(&mut self, server: &Server, random: &mut Rng) -> io::Result<()> {
+    pub(super) fn begun(&mut self, server: &NanofaasServer, random: &mut Rng) -> io::Result<()> {
         match self.way {
             _ if !self.is_full => Ok(()),
             // What the last one cut off at its end is taken, too.
@@ -149,8 +154,8 @@ impl Disk {
     }
 
     /// There is room.
-    pub(super) fn free(&mut self, server: Option<&Server>) -> io::Result<()> {
-        self.plan = Plan::default();
+    pub(super) fn free(&mut self, server: Option<&NanofaasServer>) -> io::Result<()> {
+        self.plan = DiskPlan::default();
         self.is_full = false;
         match (self.way, server) {
             (Way::Tmpfs, _) => match fs::remove_file(self.data.join(BALLAST)) {
@@ -182,7 +187,7 @@ fn fill_up(path: &Path) -> io::Result<()> {
 }
 
 /// Limits the length of the server's files; `None`: as it was.
-fn limit(server: &Server, bytes: Option<u64>) -> io::Result<()> {
+fn limit(server: &NanofaasServer, bytes: Option<u64>) -> io::Result<()> {
     let maximum = getrlimit(Resource::Fsize).maximum;
     let pid = i32::try_from(server.pid()).ok().and_then(Pid::from_raw);
     // Without one it would be our own limit.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     caller::{function_of, has_callback},
     endpoint::Behaviour,
-    ledger::{Entry, Ledger, Seen},
+    ledger::{Ledger, LedgerEntry, Seen},
     runs::Runs,
 };
 use crate::report::crash::Findings;
@@ -62,7 +62,7 @@ fn pick(examples: Vec<String>) -> Vec<String> {
 
 fn judge_end(
     id: &str,
-    entry: &Entry,
+    entry: &LedgerEntry,
     runs: &Runs,
     attempts_max: u32,
     findings: &mut Findings,
@@ -100,7 +100,13 @@ fn judge_end(
 }
 
 /// Whether cancels, purges and replays held.
-fn judge_changes(id: &str, entry: &Entry, runs: &Runs, findings: &mut Findings, faults: &mut Vec<String>) {
+fn judge_changes(
+    id: &str,
+    entry: &LedgerEntry,
+    runs: &Runs,
+    findings: &mut Findings,
+    faults: &mut Vec<String>,
+) {
     if let Some(cancelled) = entry.cancelled {
         let has_run = runs.of(id).iter().any(|request| request.at > cancelled + READ_LATE);
         let is_cancelled = matches!(&entry.latest, Seen::Ended(end) if end.is_cancelled());
@@ -126,7 +132,13 @@ fn judge_changes(id: &str, entry: &Entry, runs: &Runs, findings: &mut Findings, 
 }
 
 /// Whether attempts have numbers of their own, and each result is that of an attempt that could tell it.
-fn judge_numbers(id: &str, entry: &Entry, runs: &Runs, findings: &mut Findings, faults: &mut Vec<String>) {
+fn judge_numbers(
+    id: &str,
+    entry: &LedgerEntry,
+    runs: &Runs,
+    findings: &mut Findings,
+    faults: &mut Vec<String>,
+) {
     if let Some((attempt, first, then)) = runs.repeated(id) {
         findings.numbers_repeated += 1;
         faults.push(format!("number repeated: attempt {attempt} came after {first} kills and after {then}"));
@@ -139,7 +151,7 @@ fn judge_numbers(id: &str, entry: &Entry, runs: &Runs, findings: &mut Findings, 
     }
 }
 
-fn judge_deliveries(entry: &Entry, findings: &mut Findings, faults: &mut Vec<String>) {
+fn judge_deliveries(entry: &LedgerEntry, findings: &mut Findings, faults: &mut Vec<String>) {
     if let Some(end) = &entry.delivered_otherwise {
         findings.delivered_otherwise += 1;
         faults.push(format!("delivered as {end:?}, shown as {:?}", entry.shown));
@@ -151,14 +163,14 @@ fn judge_deliveries(entry: &Entry, findings: &mut Findings, faults: &mut Vec<Str
 }
 
 /// Whether its end was to be delivered, and was not.
-pub(super) fn is_undelivered(entry: &Entry) -> bool {
+pub(super) fn is_undelivered(entry: &LedgerEntry) -> bool {
     let Seen::Ended(end) = &entry.latest else { return false };
     // Who gives a dead letter up waits for nothing.
     has_callback(entry.number) && !entry.is_purged && !entry.may_be_purged && !entry.delivered.contains(end)
 }
 
 /// Whether it has to be on the list of dead letters.
-fn is_dead_letter(entry: &Entry) -> bool {
+fn is_dead_letter(entry: &LedgerEntry) -> bool {
     let Seen::Ended(end) = &entry.latest else { return false };
     end.status != "success" && !end.is_cancelled() && !entry.is_purged && !entry.may_be_purged
 }
@@ -167,7 +179,7 @@ fn is_dead_letter(entry: &Entry) -> bool {
 mod tests {
     use super::*;
     use crate::crash::ledger::{
-        Change, End, Outcome,
+        Change, End, RequestOutcome,
         tests::{end, ended},
     };
 
@@ -219,7 +231,7 @@ mod tests {
         ledger.letters.insert("failing".to_owned());
         see(&mut ledger, "somebody else's", Seen::Unknown);
         ledger.ask("given up", Change::Purge);
-        ledger.answer("given up", Change::Purge, Outcome::Uncertain);
+        ledger.answer("given up", Change::Purge, RequestOutcome::Uncertain);
         see(&mut ledger, "given up", Seen::Unknown);
         assert_eq!(ledger.open(), ["lost", "open", "given up"]);
         let runs = runs(&[("fine", 4, 1), ("again", 16, 2), ("failing", 21, 3)]);
@@ -266,9 +278,11 @@ mod tests {
     fn a_cancel_is_kept() {
         let cancelled = || Seen::Ended(end("error", Some("CANCELLED"), ""));
         let mut ledger = ledger(&[("kept", 6), ("ran", 8), ("unanswered", 10)]);
-        for (id, outcome) in
-            [("kept", Outcome::Promised), ("ran", Outcome::Promised), ("unanswered", Outcome::Uncertain)]
-        {
+        for (id, outcome) in [
+            ("kept", RequestOutcome::Promised),
+            ("ran", RequestOutcome::Promised),
+            ("unanswered", RequestOutcome::Uncertain),
+        ] {
             ledger.ask(id, Change::Cancel);
             ledger.answer(id, Change::Cancel, outcome);
         }
@@ -292,7 +306,7 @@ mod tests {
             [("back", Change::Purge), ("replayed", Change::Replay), ("forgotten", Change::Replay)]
         {
             ledger.ask(id, change);
-            ledger.answer(id, change, Outcome::Promised);
+            ledger.answer(id, change, RequestOutcome::Promised);
         }
         let mut all = all;
         all.came("replayed", 80, 4, 0);

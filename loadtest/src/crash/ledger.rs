@@ -65,7 +65,7 @@ pub(super) enum Change {
 
 /// What the server said to that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum RequestOutcome {
     /// It is done, and promised.
     Promised,
     /// It cannot be done, and was not.
@@ -87,7 +87,7 @@ pub(super) struct Replay {
 
 /// An accepted call.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct LedgerEntry {
     pub(super) number: u64,
     pub(super) key: Option<String>,
     /// The end that was shown since the latest replay.
@@ -119,7 +119,7 @@ pub(super) struct Entry {
 /// The book.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    pub(super) entries: BTreeMap<String, Entry>,
+    pub(super) entries: BTreeMap<String, LedgerEntry>,
     /// Ids in the order of their acceptance, to pick from.
     pub(super) ids: Vec<String>,
     /// Ids by idempotency key.
@@ -132,13 +132,13 @@ pub(super) struct Ledger {
     pub(super) letters: BTreeSet<String>,
     /// Functions whose list was full once: their oldest letters are dropped on purpose.
     pub(super) overflowed: BTreeSet<u64>,
-    pub(super) counts: Counts,
+    pub(super) counts: LedgerCounts,
     clock: Ticket,
 }
 
 /// What was written into it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
+pub(super) struct LedgerCounts {
     pub(super) shown: u64,
     pub(super) delivered: u64,
     pub(super) cancels: u64,
@@ -159,7 +159,7 @@ impl Ledger {
         if self.entries.contains_key(id) {
             return;
         }
-        let entry = Entry {
+        let entry = LedgerEntry {
             number,
             key: key.map(str::to_owned),
             shown: None,
@@ -248,35 +248,35 @@ impl Ledger {
     }
 
     /// The answer to that.
-    pub(super) fn answer(&mut self, id: &str, change: Change, outcome: Outcome) {
+    pub(super) fn answer(&mut self, id: &str, change: Change, outcome: RequestOutcome) {
         self.clock.0 += 1;
-        self.counts.uncertain += u64::from(outcome == Outcome::Uncertain);
+        self.counts.uncertain += u64::from(outcome == RequestOutcome::Uncertain);
         let Some(entry) = self.entries.get_mut(id) else { return };
         entry.changed_at = self.clock;
         match (change, outcome) {
-            (Change::Cancel, Outcome::Promised) => {
+            (Change::Cancel, RequestOutcome::Promised) => {
                 self.counts.cancels += 1;
                 entry.cancelled = Some(Instant::now());
             }
-            (Change::Purge, Outcome::Promised) => {
+            (Change::Purge, RequestOutcome::Promised) => {
                 self.counts.purges += 1;
                 entry.is_purged = true;
             }
-            (Change::Purge, Outcome::Uncertain) => entry.may_be_purged = true,
-            (Change::Replay, Outcome::Promised) => {
+            (Change::Purge, RequestOutcome::Uncertain) => entry.may_be_purged = true,
+            (Change::Replay, RequestOutcome::Promised) => {
                 self.counts.replays += 1;
                 // Read while it was asked for.
                 let old = entry.shown.take_if(|shown| entry.earlier.contains(shown));
                 drop(old);
                 entry.replay = entry.replay.map(|replay| Replay { is_promised: true, ..replay });
             }
-            (Change::Replay, Outcome::Refused) => {
+            (Change::Replay, RequestOutcome::Refused) => {
                 entry.shown = entry.shown.take().or(entry.earlier.pop());
                 entry.replay = None;
             }
-            (Change::Replay, Outcome::Uncertain)
-            | (Change::Cancel, Outcome::Refused | Outcome::Uncertain)
-            | (Change::Purge, Outcome::Refused) => {}
+            (Change::Replay, RequestOutcome::Uncertain)
+            | (Change::Cancel, RequestOutcome::Refused | RequestOutcome::Uncertain)
+            | (Change::Purge, RequestOutcome::Refused) => {}
         }
     }
 
@@ -310,7 +310,7 @@ impl Ledger {
     }
 }
 
-impl Entry {
+impl LedgerEntry {
     fn show(&mut self, end: &End) {
         if self.takes(end) {
             return;
@@ -388,7 +388,7 @@ pub(super) mod tests {
         let before = ledger.ticket();
         ledger.ask("a", Change::Cancel);
         let meanwhile = ledger.ticket();
-        ledger.answer("a", Change::Cancel, Outcome::Promised);
+        ledger.answer("a", Change::Cancel, RequestOutcome::Promised);
         ledger.see("a", Seen::Ended(end("error", Some("CANCELLED"), "")), ledger.ticket());
         ledger.see("a", Seen::Open, before);
         ledger.see("a", Seen::Open, meanwhile);
@@ -415,7 +415,7 @@ pub(super) mod tests {
         ledger.ask("a", Change::Replay);
         // Read while it is asked for, and delivered late.
         ledger.see("a", Seen::Ended(letter(3)), ledger.ticket());
-        ledger.answer("a", Change::Replay, Outcome::Promised);
+        ledger.answer("a", Change::Replay, RequestOutcome::Promised);
         ledger.deliver("a", letter(3));
         ledger.see("a", Seen::Open, ledger.ticket());
         ledger.see("a", Seen::Ended(letter(6)), ledger.ticket());
@@ -435,7 +435,7 @@ pub(super) mod tests {
             let mut ledger = ledger();
             ledger.list("a", letter(3), ledger.ticket());
             ledger.ask("a", Change::Replay);
-            ledger.answer("a", Change::Replay, Outcome::Uncertain);
+            ledger.answer("a", Change::Replay, RequestOutcome::Uncertain);
             ledger.see("a", Seen::Ended(letter(3)), ledger.ticket());
             if happens {
                 ledger.see("a", Seen::Open, ledger.ticket());
@@ -449,7 +449,7 @@ pub(super) mod tests {
         let mut ledger = ledger();
         ledger.list("a", letter(3), ledger.ticket());
         ledger.ask("a", Change::Replay);
-        ledger.answer("a", Change::Replay, Outcome::Refused);
+        ledger.answer("a", Change::Replay, RequestOutcome::Refused);
         ledger.see("a", Seen::Ended(letter(6)), ledger.ticket());
         assert!(ledger.entries["a"].changed.is_some());
     }
@@ -460,7 +460,7 @@ pub(super) mod tests {
         ledger.list("a", letter(3), ledger.ticket());
         let before = ledger.ticket();
         ledger.ask("a", Change::Purge);
-        ledger.answer("a", Change::Purge, Outcome::Promised);
+        ledger.answer("a", Change::Purge, RequestOutcome::Promised);
         ledger.list("a", letter(3), before);
         assert!(!ledger.entries["a"].came_back);
         ledger.list("a", letter(3), ledger.ticket());

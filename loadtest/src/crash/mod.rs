@@ -40,7 +40,7 @@ use std::{
 
 use self::{
     caller::{Caller, Office},
-    cycle::Run,
+    cycle::CrashRun,
     disk::Way,
     registrar::Known,
     stall::Trouble,
@@ -150,7 +150,7 @@ pub fn run(
         check_new(data)?;
     }
     let ledger = Arc::default();
-    let mut run = Run::new(options, &ledger)?;
+    let mut run = CrashRun::new(options, &ledger)?;
     let mut server = run.start()?;
     run.serves(&server);
     let office = Arc::new(Office {

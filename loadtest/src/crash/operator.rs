@@ -14,7 +14,7 @@ use super::{
     asking::{ASK_TIMEOUT, LETTERS_MAX, dead_letters},
     caller::{Office, function_of, name},
     endpoint::Behaviour,
-    ledger::{Change, Outcome},
+    ledger::{Change, RequestOutcome},
 };
 use crate::client::exchange::{Client, FetchError};
 
@@ -119,9 +119,9 @@ impl Operator {
         self.office.ledger().ask(id, change);
         let answer = client.send(method, path, None);
         let outcome = match answer.as_ref().map(|answer| answer.status) {
-            Ok(202 | 204) => Outcome::Promised,
-            Ok(404 | 409 | 429) => Outcome::Refused,
-            _ => Outcome::Uncertain,
+            Ok(202 | 204) => RequestOutcome::Promised,
+            Ok(404 | 409 | 429) => RequestOutcome::Refused,
+            _ => RequestOutcome::Uncertain,
         };
         self.office.ledger().answer(id, change, outcome);
         answer.map(|_| ())

@@ -10,7 +10,7 @@ use std::{
 
 /// A request for an attempt. Its place among those of its execution, from 1, is its *run*, which its result names.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
+pub(super) struct AttemptRequest {
     /// `X-Dispatch-Attempt`.
     pub(super) attempt: u32,
     /// How often the server had been killed.
@@ -23,7 +23,7 @@ pub(super) struct Request {
 /// What came.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
-    by_execution: BTreeMap<String, Vec<Request>>,
+    by_execution: BTreeMap<String, Vec<AttemptRequest>>,
     /// Execution ids by the number of the call.
     by_number: BTreeMap<u64, BTreeSet<String>>,
     /// Callbacks that were sent after the server had been killed that they were for.
@@ -35,7 +35,7 @@ impl Runs {
     pub(super) fn came(&mut self, id: &str, number: u64, attempt: u32, life: u64) -> u32 {
         self.by_number.entry(number).or_default().insert(id.to_owned());
         let requests = self.by_execution.entry(id.to_owned()).or_default();
-        requests.push(Request { attempt, life, at: Instant::now(), called_back: None });
+        requests.push(AttemptRequest { attempt, life, at: Instant::now(), called_back: None });
         u32::try_from(requests.len()).unwrap_or(u32::MAX)
     }
 
@@ -51,7 +51,7 @@ impl Runs {
     }
 
     /// The requests of an execution, in their order.
-    pub(super) fn of(&self, id: &str) -> &[Request] {
+    pub(super) fn of(&self, id: &str) -> &[AttemptRequest] {
         self.by_execution.get(id).map_or(&[], Vec::as_slice)
     }
 

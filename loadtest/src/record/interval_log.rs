@@ -24,7 +24,7 @@ use hdrhistogram::{
 const WAITING_MAX: usize = 256;
 
 /// One line of the log.
-struct Entry {
+struct IntervalLine {
     tag: String,
     second: u32,
     histogram: Histogram<u64>,
@@ -33,7 +33,7 @@ struct Entry {
 /// A log that is being written.
 #[derive(Debug)]
 pub struct IntervalLog {
-    entries: SyncSender<Entry>,
+    entries: SyncSender<IntervalLine>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -41,7 +41,7 @@ impl IntervalLog {
     /// Creates the file. `start` is the beginning of the run.
     pub fn create(path: &Path, start: SystemTime) -> io::Result<IntervalLog> {
         let mut file = BufWriter::new(File::create(path)?);
-        let (entries, receiver) = mpsc::sync_channel::<Entry>(WAITING_MAX);
+        let (entries, receiver) = mpsc::sync_channel::<IntervalLine>(WAITING_MAX);
         let thread = thread::Builder::new().name("interval-log".to_owned()).spawn(move || {
             let mut serializer = V2Serializer::new();
             let mut log = IntervalLogWriterBuilder::new()
@@ -66,7 +66,7 @@ impl IntervalLog {
         // Characters that end a tag.
         let tag = name.replace([',', ' ', '\n', '\r'], "_");
         // A log that broke off says so when it is closed.
-        let _ = self.entries.send(Entry { tag, second, histogram: histogram.clone() });
+        let _ = self.entries.send(IntervalLine { tag, second, histogram: histogram.clone() });
     }
 
     /// Waits until everything is written.

@@ -8,7 +8,7 @@ use super::rounds::median;
 use crate::{
     plan::{Measure, Plan, Threshold},
     record::{Distribution, Row, Tally},
-    run::Outcome,
+    run::RunOutcome,
 };
 
 /// Version of the format.
@@ -46,7 +46,7 @@ pub struct Summary {
     #[serde(default)]
     pub stolen_cores: Option<f64>,
     /// Limits and whether they hold.
-    pub thresholds: Vec<Verdict>,
+    pub thresholds: Vec<ThresholdVerdict>,
     /// Second by second, with the warm-up.
     pub series: Vec<Row>,
 }
@@ -218,7 +218,7 @@ pub struct Memory {
 
 /// A limit and what came of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct ThresholdVerdict {
     /// Its key in the scenario.
     pub key: String,
     /// The function it is about.
@@ -233,7 +233,7 @@ pub struct Verdict {
 
 impl Summary {
     /// Sums a run up.
-    pub fn new(plan: &Plan, outcome: &Outcome) -> Summary {
+    pub fn new(plan: &Plan, outcome: &RunOutcome) -> Summary {
         let duration_s = plan.duration.as_secs_f64();
         let is_open = |load: usize| plan.loads[load].stages.is_some();
         let functions: Vec<FunctionSummary> =
@@ -283,7 +283,7 @@ impl Summary {
         self.thresholds.iter().all(|verdict| verdict.is_met)
     }
 
-    fn verdict(&self, threshold: &Threshold) -> Verdict {
+    fn verdict(&self, threshold: &Threshold) -> ThresholdVerdict {
         let function = threshold.function.as_deref();
         let figures = match function {
             None => Some(&self.total),
@@ -296,7 +296,7 @@ impl Summary {
             Measure::ServerMemoryGrowth => Some(self.server.as_ref()?.memory?.growth_ratio),
             measure => figures.value(measure),
         });
-        Verdict {
+        ThresholdVerdict {
             key: threshold.key.clone(),
             function: threshold.function.clone(),
             limit: threshold.limit,
@@ -416,7 +416,7 @@ fn add_window<'a>(figures: &mut Figures, phases: impl Iterator<Item = &'a Tally>
     figures.achieved_ratio = figures.intended.map(|intended| answers as f64 / (intended as f64).max(1.0));
 }
 
-fn function(plan: &Plan, outcome: &Outcome, index: usize) -> FunctionSummary {
+fn function(plan: &Plan, outcome: &RunOutcome, index: usize) -> FunctionSummary {
     let target = &plan.targets[index];
     let load = &plan.loads[target.load];
     let tallies = &outcome.totals[index];

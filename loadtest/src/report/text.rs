@@ -1,7 +1,7 @@
 //! The summary for people.
 
 use super::{
-    summary::{Figures, Latency, Summary, Verdict},
+    summary::{Figures, Latency, Summary, ThresholdVerdict},
     table::{Table, bytes, number, percent, time},
 };
 
@@ -20,7 +20,7 @@ pub fn text(summary: &Summary) -> String {
     parts.push(counts(summary).to_string());
     parts.extend(errors(&summary.total).map(|errors| errors.to_string()));
     parts.push(remarks(summary).into_iter().map(|line| line + "\n").collect());
-    let verdict = |verdict: &Verdict| {
+    let verdict = |verdict: &ThresholdVerdict| {
         let mark = if verdict.is_met { "ok    " } else { "BROKEN" };
         format!("{mark} {} = {}: {}\n", place(verdict), verdict.limit, value(verdict))
     };
@@ -211,12 +211,12 @@ pub(super) fn remarks(summary: &Summary) -> Vec<String> {
 }
 
 /// What a limit is about.
-pub(super) fn place(verdict: &Verdict) -> String {
+pub(super) fn place(verdict: &ThresholdVerdict) -> String {
     verdict.function.as_deref().map(|name| format!("{name}: ")).unwrap_or_default() + &verdict.key
 }
 
 /// The value that was compared with the limit.
-pub(super) fn value(verdict: &Verdict) -> String {
+pub(super) fn value(verdict: &ThresholdVerdict) -> String {
     verdict.value.map_or_else(|| "no value".to_owned(), |value| rounded(value).to_string())
 }
 

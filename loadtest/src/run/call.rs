@@ -38,7 +38,7 @@ impl Call {
 
 /// What an answer is an answer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum CallStep {
     /// The call itself; its answer is the result.
     Invoke,
     /// The call itself; its answer promises a result.
@@ -67,7 +67,7 @@ impl Out {
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) call: Call,
-    pub(super) step: Step,
+    pub(super) step: CallStep,
     pub(super) out: Out,
     pub(super) written: usize,
     /// When this request was begun; the call may have begun earlier.

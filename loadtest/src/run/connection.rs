@@ -8,7 +8,7 @@ use std::{
 use mio::{Interest, Registry, Token, net::TcpStream};
 
 use super::call::{Call, Exchange};
-use crate::client::reader::{ReadError, Reader, Step};
+use crate::client::reader::{ReadError, ReadStep, Reader};
 
 /// What a connection is doing.
 #[derive(Debug)]
@@ -108,10 +108,10 @@ impl Connection {
     }
 
     /// Reads once.
-    pub(super) fn read(&mut self) -> Result<Step, ReadError> {
+    pub(super) fn read(&mut self) -> Result<ReadStep, ReadError> {
         match &mut self.socket {
             Some(socket) => self.reader.read(socket),
-            None => Ok(Step::Wait),
+            None => Ok(ReadStep::Wait),
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::{
 
 /// What happened in a run.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// When it began.
     pub start: SystemTime,
     /// Tallies by function and phase.
@@ -92,7 +92,7 @@ pub fn run(
     log: Option<&Path>,
     interrupt: &Interrupt,
     mut progress: impl FnMut(&Row, Duration),
-) -> Result<(Plan, Outcome), RunError> {
+) -> Result<(Plan, RunOutcome), RunError> {
     let callbacks = plan.callbacks.take();
     let plan = Arc::new(plan);
     let start = SystemTime::now();
@@ -144,7 +144,7 @@ pub fn run(
         log.close().map_err(RunError::Log)?;
     }
     let end = watch.end;
-    let outcome = Outcome { is_interrupted, ..watch.outcome(start, collector) };
+    let outcome = RunOutcome { is_interrupted, ..watch.outcome(start, collector) };
     // The threads are gone, and their references with them.
     let mut plan = Arc::try_unwrap(plan).map_err(|_| RunError::Thread("it did not end".to_owned()))?;
     if is_interrupted {
@@ -217,7 +217,7 @@ impl Watch {
         self.next = borders.fold(second, Duration::min);
     }
 
-    fn outcome(self, start: SystemTime, mut collector: Collector) -> Outcome {
+    fn outcome(self, start: SystemTime, mut collector: Collector) -> RunOutcome {
         let at = |border: Duration| self.looks.iter().find(|look| look.at >= border).or(self.looks.last());
         let (first, last) = (at(self.warm_up), at(self.end));
         let between = |value: fn(&Look) -> Option<f64>| Some(value(last?)? - value(first?)?);
@@ -240,7 +240,7 @@ impl Watch {
                 row.server_resident_bytes = Some(after.resident_bytes);
             }
         }
-        Outcome {
+        RunOutcome {
             start,
             totals: collector.totals,
             rows: collector.rows,

@@ -5,7 +5,7 @@
 
 /// One try.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct Step<T> {
+pub struct SearchStep<T> {
     /// Calls per second.
     pub rate: f64,
     /// Whether the goal was kept.

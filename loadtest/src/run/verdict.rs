@@ -3,7 +3,7 @@
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::call::Step;
+use super::call::CallStep;
 use crate::{client::reader::Answer, plan::Mode};
 
 /// How far into a body the status of an envelope is looked for before the body is parsed.
@@ -11,7 +11,7 @@ const ENVELOPE_BYTES: usize = 256;
 
 /// What an answer means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum CallVerdict {
     /// The call succeeded.
     Success,
     /// The execution with this id will have a result.
@@ -19,12 +19,12 @@ pub(super) enum Verdict {
     /// The execution has no result yet.
     Unfinished,
     /// The call failed.
-    Failure(Failure),
+    Failure(CallFailure),
 }
 
 /// Why a call failed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct CallFailure {
     pub(super) status: u16,
     pub(super) code: Option<String>,
     /// Seconds after which it makes sense to call again; only with 429 and 503.
@@ -33,7 +33,7 @@ pub(super) struct Failure {
 
 /// Reads of envelopes, statuses and error bodies what matters here.
 #[derive(Deserialize)]
-struct Body<'a> {
+struct AnswerBody<'a> {
     #[serde(rename = "executionId", borrow, default)]
     id: Option<std::borrow::Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -55,15 +55,15 @@ enum ErrorField<'a> {
 }
 
 /// Judges an answer.
-pub(super) fn judge(mode: Mode, step: Step, answer: &Answer<'_>) -> Verdict {
+pub(super) fn judge(mode: Mode, step: CallStep, answer: &Answer<'_>) -> CallVerdict {
     let status = answer.head.status;
     match (mode, step) {
-        (Mode::Url, _) if (200..400).contains(&status) => Verdict::Success,
-        (Mode::Raw, _) if status == 200 => Verdict::Success,
+        (Mode::Url, _) if (200..400).contains(&status) => CallVerdict::Success,
+        (Mode::Raw, _) if status == 200 => CallVerdict::Success,
         (Mode::Sync, _) if status == 200 => envelope(answer),
-        (_, Step::Poll) if status == 200 => envelope(answer),
-        (Mode::Async | Mode::Callback, Step::Enqueue) if status == 202 => accepted(answer),
-        _ => Verdict::Failure(failure(answer)),
+        (_, CallStep::Poll) if status == 200 => envelope(answer),
+        (Mode::Async | Mode::Callback, CallStep::Enqueue) if status == 202 => accepted(answer),
+        _ => CallVerdict::Failure(failure(answer)),
     }
 }
 
@@ -76,14 +76,14 @@ pub(crate) fn result(body: &[u8]) -> Result<(), Option<String>> {
     }
 }
 
-fn envelope(answer: &Answer<'_>) -> Verdict {
+fn envelope(answer: &Answer<'_>) -> CallVerdict {
     match status_of(answer.body) {
-        Some((true, _)) => Verdict::Success,
-        Some((false, Some(code))) if code == UNFINISHED => Verdict::Unfinished,
-        Some((false, code)) => Verdict::Failure(Failure { status: 200, code, retry_after_s: None }),
+        Some((true, _)) => CallVerdict::Success,
+        Some((false, Some(code))) if code == UNFINISHED => CallVerdict::Unfinished,
+        Some((false, code)) => CallVerdict::Failure(CallFailure { status: 200, code, retry_after_s: None }),
         None => {
             let code = Some("bad_body".to_owned());
-            Verdict::Failure(Failure { status: 200, code, retry_after_s: None })
+            CallVerdict::Failure(CallFailure { status: 200, code, retry_after_s: None })
         }
     }
 }
@@ -100,7 +100,7 @@ fn status_of(body: &[u8]) -> Option<(bool, Option<String>)> {
     if memmem::find(&start[..output], br#""status":"success""#).is_some() {
         return Some((true, None));
     }
-    let body: Body<'_> = serde_json::from_slice(body).ok()?;
+    let body: AnswerBody<'_> = serde_json::from_slice(body).ok()?;
     let code = match body.error {
         Some(ErrorField::Code(code) | ErrorField::Inside { code }) => Some(code.into_owned()),
         Some(ErrorField::Other(_)) | None => None,
@@ -112,25 +112,25 @@ fn status_of(body: &[u8]) -> Option<(bool, Option<String>)> {
     }
 }
 
-fn accepted(answer: &Answer<'_>) -> Verdict {
-    let body: Option<Body<'_>> = serde_json::from_slice(answer.body).ok();
+fn accepted(answer: &Answer<'_>) -> CallVerdict {
+    let body: Option<AnswerBody<'_>> = serde_json::from_slice(answer.body).ok();
     match body.and_then(|body| body.id) {
-        Some(id) => Verdict::Accepted(id.into_owned()),
+        Some(id) => CallVerdict::Accepted(id.into_owned()),
         None => {
             let code = Some("bad_body".to_owned());
-            Verdict::Failure(Failure { status: answer.head.status, code, retry_after_s: None })
+            CallVerdict::Failure(CallFailure { status: answer.head.status, code, retry_after_s: None })
         }
     }
 }
 
-fn failure(answer: &Answer<'_>) -> Failure {
-    let body: Option<Body<'_>> = serde_json::from_slice(answer.body).ok();
+fn failure(answer: &Answer<'_>) -> CallFailure {
+    let body: Option<AnswerBody<'_>> = serde_json::from_slice(answer.body).ok();
     let in_body = match body.and_then(|body| body.error) {
         Some(ErrorField::Code(code) | ErrorField::Inside { code }) => Some(code.into_owned()),
         _ => None,
     };
     let status = answer.head.status;
-    Failure {
+    CallFailure {
         status,
         code: in_body.or_else(|| answer.head.execution_error.as_deref().map(str::to_owned)),
         retry_after_s: answer.head.retry_after_s.filter(|_| matches!(status, 429 | 503)),
@@ -142,14 +142,14 @@ mod tests {
     use super::*;
     use crate::client::head;
 
-    fn verdict(mode: Mode, step: Step, status: u16, headers: &str, body: &str) -> Verdict {
+    fn verdict(mode: Mode, step: CallStep, status: u16, headers: &str, body: &str) -> CallVerdict {
         let text = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
         let head = head::parse(text.as_bytes()).expect("a head").expect("a complete one");
         judge(mode, step, &Answer { head: &head, body: body.as_bytes() })
     }
 
-    fn failed(status: u16, code: Option<&str>, retry_after_s: Option<u32>) -> Verdict {
-        Verdict::Failure(Failure { status, code: code.map(str::to_owned), retry_after_s })
+    fn failed(status: u16, code: Option<&str>, retry_after_s: Option<u32>) -> CallVerdict {
+        CallVerdict::Failure(CallFailure { status, code: code.map(str::to_owned), retry_after_s })
     }
 
     #[test]
@@ -163,23 +163,30 @@ mod tests {
         let running = r#"{"executionId":"a","status":"running"}"#;
         let (sync, wait) = (Mode::Sync, "Retry-After: 2\r\n");
         for (mode, step, status, headers, body, expected) in [
-            (sync, Step::Invoke, 200, "", success, Verdict::Success),
-            (sync, Step::Invoke, 200, "", spaced, Verdict::Success),
-            (sync, Step::Invoke, 200, "", error, failed(200, Some("E"), None)),
-            (sync, Step::Invoke, 200, "", hidden, failed(200, Some("error"), None)),
-            (sync, Step::Invoke, 200, "", "hello", failed(200, Some("bad_body"), None)),
-            (sync, Step::Invoke, 429, wait, refused, failed(429, Some("QUEUE_FULL"), Some(2))),
-            (sync, Step::Invoke, 404, wait, "", failed(404, None, None)),
-            (sync, Step::Invoke, 408, "", error, failed(408, Some("E"), None)),
-            (Mode::Raw, Step::Invoke, 200, "", "hello", Verdict::Success),
-            (Mode::Raw, Step::Invoke, 502, "X-Execution-Error: F\r\n", "oops", failed(502, Some("F"), None)),
-            (Mode::Url, Step::Invoke, 302, "", "", Verdict::Success),
-            (Mode::Url, Step::Invoke, 500, "", "", failed(500, None, None)),
-            (Mode::Async, Step::Enqueue, 202, "", running, Verdict::Accepted("a".to_owned())),
-            (Mode::Async, Step::Enqueue, 200, "", running, failed(200, None, None)),
-            (Mode::Async, Step::Poll, 200, "", running, Verdict::Unfinished),
-            (Mode::Async, Step::Poll, 200, "", success, Verdict::Success),
-            (Mode::Async, Step::Poll, 200, "", error, failed(200, Some("E"), None)),
+            (sync, CallStep::Invoke, 200, "", success, CallVerdict::Success),
+            (sync, CallStep::Invoke, 200, "", spaced, CallVerdict::Success),
+            (sync, CallStep::Invoke, 200, "", error, failed(200, Some("E"), None)),
+            (sync, CallStep::Invoke, 200, "", hidden, failed(200, Some("error"), None)),
+            (sync, CallStep::Invoke, 200, "", "hello", failed(200, Some("bad_body"), None)),
+            (sync, CallStep::Invoke, 429, wait, refused, failed(429, Some("QUEUE_FULL"), Some(2))),
+            (sync, CallStep::Invoke, 404, wait, "", failed(404, None, None)),
+            (sync, CallStep::Invoke, 408, "", error, failed(408, Some("E"), None)),
+            (Mode::Raw, CallStep::Invoke, 200, "", "hello", CallVerdict::Success),
+            (
+                Mode::Raw,
+                CallStep::Invoke,
+                502,
+                "X-Execution-Error: F\r\n",
+                "oops",
+                failed(502, Some("F"), None),
+            ),
+            (Mode::Url, CallStep::Invoke, 302, "", "", CallVerdict::Success),
+            (Mode::Url, CallStep::Invoke, 500, "", "", failed(500, None, None)),
+            (Mode::Async, CallStep::Enqueue, 202, "", running, CallVerdict::Accepted("a".to_owned())),
+            (Mode::Async, CallStep::Enqueue, 200, "", running, failed(200, None, None)),
+            (Mode::Async, CallStep::Poll, 200, "", running, CallVerdict::Unfinished),
+            (Mode::Async, CallStep::Poll, 200, "", success, CallVerdict::Success),
+            (Mode::Async, CallStep::Poll, 200, "", error, failed(200, Some("E"), None)),
         ] {
             assert_eq!(
                 verdict(mode, step, status, headers, body),

@@ -22,7 +22,7 @@ use mio::{Events, Token, Waker, event::Event};
 use super::{
     agenda::{Agenda, Later},
     alarm::{Alarm, TIMER},
-    call::{Call, Exchange, Out, Step},
+    call::{Call, CallStep, Exchange, Out},
     connection::{Connection, State},
     pending::{CallbackResult, Pending},
     stream::Stream,
@@ -255,7 +255,8 @@ impl Worker {
         let counts = &mut self.recorder.tally(call.target, call.phase).counts;
         counts.sent += 1;
         counts.bytes_sent += call.request.bytes.len() as u64;
-        let step = if matches!(mode, Mode::Async | Mode::Callback) { Step::Enqueue } else { Step::Invoke };
+        let step =
+            if matches!(mode, Mode::Async | Mode::Callback) { CallStep::Enqueue } else { CallStep::Invoke };
         let token = (mode == Mode::Callback).then(|| self.pending.add(call.clone()));
         let out = match token {
             Some(token) => Out::Own(call.request.with_token(token)),
@@ -335,12 +336,13 @@ impl Worker {
         loop {
             let before = self.connections[index].reader.bytes;
             match self.connections[index].read() {
-                Ok(reader::Step::Complete) => return self.finish(index, is_closing),
-                Ok(reader::Step::Again) => {}
+                Ok(reader::ReadStep::Complete) => return self.finish(index, is_closing),
+                Ok(reader::ReadStep::Again) => {}
                 // The end of the stream is announced once, maybe together with the last bytes.
-                Ok(reader::Step::Wait) if is_closing && self.connections[index].reader.bytes > before => {}
-                Ok(reader::Step::Wait) => return,
-                Ok(reader::Step::Closed(_)) => return self.break_off(index, "connection_closed"),
+                Ok(reader::ReadStep::Wait) if is_closing && self.connections[index].reader.bytes > before => {
+                }
+                Ok(reader::ReadStep::Wait) => return,
+                Ok(reader::ReadStep::Closed(_)) => return self.break_off(index, "connection_closed"),
                 Err(reader::ReadError::Io(_)) => return self.break_off(index, "connection_closed"),
                 Err(reader::ReadError::Malformed(_)) => return self.break_off(index, "bad_answer"),
             }

@@ -27,7 +27,7 @@ pub(crate) struct Incoming<'a> {
 pub(crate) struct Ended;
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ServedConnection {
     pub(super) socket: TcpStream,
     input: Vec<u8>,
     filled: usize,
@@ -35,9 +35,9 @@ pub(super) struct Connection {
     written: usize,
 }
 
-impl Connection {
-    pub(super) fn new(socket: TcpStream) -> Connection {
-        Connection { socket, input: vec![0; BUFFER_BYTES], filled: 0, output: Vec::new(), written: 0 }
+impl ServedConnection {
+    pub(super) fn new(socket: TcpStream) -> ServedConnection {
+        ServedConnection { socket, input: vec![0; BUFFER_BYTES], filled: 0, output: Vec::new(), written: 0 }
     }
 
     /// Reads, answers and writes as far as the socket goes along.

@@ -11,7 +11,7 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token, Waker, net::TcpListener};
 
-use super::connection::{Connection, Incoming};
+use super::connection::{Incoming, ServedConnection};
 
 /// Events per turn.
 const EVENTS: usize = 1024;
@@ -23,7 +23,7 @@ const STOP: Token = Token(usize::MAX - 1);
 pub struct Server {
     poll: Poll,
     listener: TcpListener,
-    connections: Vec<Option<Connection>>,
+    connections: Vec<Option<ServedConnection>>,
     free: Vec<usize>,
     is_stopped: Arc<AtomicBool>,
     waker: Arc<Waker>,
@@ -111,7 +111,7 @@ impl Server {
             });
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.poll.registry().register(&mut socket, Token(index), interest)?;
-            self.connections[index] = Some(Connection::new(socket));
+            self.connections[index] = Some(ServedConnection::new(socket));
         }
     }
 }

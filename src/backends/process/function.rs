@@ -12,10 +12,10 @@ use tokio::{
 };
 
 use super::{
-    Context,
+    ReplicaContext,
     environment::path_of,
     preflight,
-    replica::{Replica, Report},
+    replica::{Replica, ReplicaReport},
     stop::Stop,
 };
 use crate::{
@@ -40,18 +40,18 @@ const GIVE_UP: Duration = Duration::from_secs(3);
 const VANISH: Duration = Duration::from_secs(8);
 
 /// A function and its replicas.
-pub struct Function {
+pub struct ManagedFunction {
     reference: FunctionRef,
     spec: Arc<FunctionSpec>,
-    context: Rc<Context>,
-    state: RefCell<State>,
+    context: Rc<ReplicaContext>,
+    state: RefCell<FunctionState>,
     starts: Rc<Semaphore>,
     /// Wakes whoever waits for a change of `state`.
     changes: watch::Sender<()>,
 }
 
 #[derive(Default)]
-struct State {
+struct FunctionState {
     /// `provisioned` has been reported: changes may be too.
     is_provisioned: bool,
     /// Why provisioning cannot succeed any more, as long as it has not.
@@ -75,12 +75,16 @@ struct Leaving {
     stop: watch::Sender<Option<Stop>>,
 }
 
-impl Function {
+impl ManagedFunction {
     /// A function without replicas.
-    pub fn new(reference: FunctionRef, spec: Arc<FunctionSpec>, context: Rc<Context>) -> Rc<Function> {
+    pub fn new(
+        reference: FunctionRef,
+        spec: Arc<FunctionSpec>,
+        context: Rc<ReplicaContext>,
+    ) -> Rc<ManagedFunction> {
         let (state, changes) = (RefCell::default(), watch::Sender::new(()));
         let starts = Rc::new(Semaphore::new(STARTS_MAX));
-        Rc::new(Function { reference, spec, context, state, starts, changes })
+        Rc::new(ManagedFunction { reference, spec, context, state, starts, changes })
     }
 
     /// Starts the first replicas and waits until all are ready. After an error nothing is left.
@@ -242,17 +246,17 @@ impl Function {
     }
 
     /// Takes a report of a replica.
-    fn note(&self, id: u64, report: Report) {
+    fn note(&self, id: u64, report: ReplicaReport) {
         let mut state = self.state.borrow_mut();
         // One that was asked to go is out of the table for good.
         let Some(member) = state.members.iter_mut().find(|member| member.id == id) else { return };
         let endpoint = match &report {
-            Report::Ready(endpoint) => Some(Arc::clone(endpoint)),
-            Report::Unready | Report::Died(_) => None,
+            ReplicaReport::Ready(endpoint) => Some(Arc::clone(endpoint)),
+            ReplicaReport::Unready | ReplicaReport::Died(_) => None,
         };
         let is_changed = member.endpoint != endpoint;
         member.endpoint = endpoint;
-        if let Report::Died(reason) = report {
+        if let ReplicaReport::Died(reason) = report {
             state.failure.get_or_insert_with(|| self.not_ready(&reason));
         }
         drop(state);
@@ -285,7 +289,7 @@ impl Function {
     }
 
     /// Waits until `look` finds something in the state.
-    async fn until<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
+    async fn until<T>(&self, look: impl Fn(&FunctionState) -> Option<T>) -> T {
         let mut changes = self.changes.subscribe();
         loop {
             if let Some(found) = look(&self.state.borrow()) {
@@ -321,7 +325,7 @@ impl Function {
 
 /// Tells the function that a replica's task is over, however it ended.
 struct Farewell {
-    function: Rc<Function>,
+    function: Rc<ManagedFunction>,
     id: u64,
 }
 

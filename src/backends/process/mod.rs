@@ -31,7 +31,7 @@ use super::{Backend, Events, Order};
 use crate::api::spec::{ExecutionMode, FunctionSpec};
 use binary::Binary;
 use ports::Ports;
-use thread::Command;
+use thread::ThreadMessage;
 
 /// What the process backend is told.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ pub enum ProcessBackendError {
 }
 
 /// What all replicas share.
-pub struct Context {
+pub struct ReplicaContext {
     /// What watchdogs are started from; absolute, as replicas have working directories of their own.
     pub binary: Binary,
     /// See [`ProcessOptions`].
@@ -92,7 +92,7 @@ pub struct Context {
 /// Runs functions as processes of this machine.
 pub struct ProcessBackend {
     /// Not bounded by itself: a function has one order under way, so there are never more than functions.
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<ThreadMessage>,
     events: Arc<dyn Events>,
     /// Until it was waited for.
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -123,7 +123,7 @@ impl ProcessBackend {
             runtime.block_on(async {
                 let binary = Binary::choose(binary, options.small_binary.as_deref()).await;
                 let _ = started.send(Ok(()));
-                let context = Context {
+                let context = ReplicaContext {
                     binary,
                     ready_timeout: options.ready_timeout,
                     callback_url: options.callback_url,
@@ -158,7 +158,8 @@ impl Backend for ProcessBackend {
     }
 
     fn submit(&self, order: Order) {
-        if let Err(mpsc::error::SendError(Command::Order(order))) = self.commands.send(Command::Order(order))
+        if let Err(mpsc::error::SendError(ThreadMessage::Order(order))) =
+            self.commands.send(ThreadMessage::Order(order))
         {
             thread::refuse(&self.events, order);
         }
@@ -166,7 +167,7 @@ impl Backend for ProcessBackend {
 
     /// Must not be called by [`Events`]: the thread that reports is the one that is waited for.
     fn shut_down(&self, grace: Duration) {
-        let _ = self.commands.send(Command::ShutDown(grace));
+        let _ = self.commands.send(ThreadMessage::ShutDown(grace));
         // A second caller waits here until the first is done.
         let mut thread = self.thread.lock();
         if thread.take().is_some_and(|thread| thread.join().is_err()) {

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 
-use super::{Context, backoff::Backoff, stop::Stop, watchdog::Watchdog};
+use super::{ReplicaContext, backoff::Backoff, stop::Stop, watchdog::Watchdog};
 use crate::api::spec::FunctionSpec;
 
 /// Between two health checks.
@@ -34,7 +34,7 @@ const DISCARD: Duration = Duration::from_secs(2);
 
 /// What a replica tells the function.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
+pub enum ReplicaReport {
     /// Calls may be sent to this address.
     Ready(Arc<str>),
     /// Not for now.
@@ -48,7 +48,7 @@ pub struct Replica<R> {
     /// What to run.
     pub spec: Arc<FunctionSpec>,
     /// What all replicas share.
-    pub context: Rc<Context>,
+    pub context: Rc<ReplicaContext>,
     /// Turns of those that start, so that a hundred at once do not all take too long.
     pub starts: Rc<Semaphore>,
     /// Set when the replica is to go; may then change to an earlier end.
@@ -58,7 +58,7 @@ pub struct Replica<R> {
 }
 
 /// How a process that was ready came to its end.
-enum Ending {
+enum ReplicaEnding {
     /// It was asked to go.
     Stopped,
     /// It was not.
@@ -80,11 +80,11 @@ enum NotReady {
     LostPort(String),
 }
 
-impl<R: Fn(Report)> Replica<R> {
+impl<R: Fn(ReplicaReport)> Replica<R> {
     /// Keeps a process running until told to stop, and returns when nothing is left of it.
     pub async fn keep(mut self) {
         let mut backoff = Backoff::default();
-        while let Ending::Died { reason, ready_for } = self.run().await {
+        while let ReplicaEnding::Died { reason, ready_for } = self.run().await {
             let pause = backoff.pause_after(ready_for);
             let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
             // What it wrote follows in the reason, and is in the log already.
@@ -95,7 +95,7 @@ impl<R: Fn(Report)> Replica<R> {
                 pause_ms,
                 "a replica died, starting it again"
             );
-            (self.report)(Report::Died(reason));
+            (self.report)(ReplicaReport::Died(reason));
             tokio::select! {
                 () = sleep(pause) => {}
                 () = stopped(&mut self.stop) => return,
@@ -104,12 +104,12 @@ impl<R: Fn(Report)> Replica<R> {
     }
 
     /// Runs one process to its end.
-    async fn run(&mut self) -> Ending {
+    async fn run(&mut self) -> ReplicaEnding {
         match self.start().await {
             Ok((watchdog, address)) => self.serve(watchdog, address).await,
-            Err(NotReady::Stopped) => Ending::Stopped,
+            Err(NotReady::Stopped) => ReplicaEnding::Stopped,
             Err(NotReady::Failed(reason) | NotReady::LostPort(reason)) => {
-                Ending::Died { reason, ready_for: Duration::ZERO }
+                ReplicaEnding::Died { reason, ready_for: Duration::ZERO }
             }
         }
     }
@@ -163,15 +163,15 @@ impl<R: Fn(Report)> Replica<R> {
     }
 
     /// From ready to the end.
-    async fn serve(&mut self, mut watchdog: Watchdog, address: SocketAddr) -> Ending {
+    async fn serve(&mut self, mut watchdog: Watchdog, address: SocketAddr) -> ReplicaEnding {
         let ready_at = Instant::now();
         tracing::info!(function = self.spec.name, replica = watchdog.id(), %address, "a replica is ready");
-        (self.report)(Report::Ready(endpoint(address)));
+        (self.report)(ReplicaReport::Ready(endpoint(address)));
         let mut stop = self.stop.clone();
         let reason = tokio::select! {
             status = watchdog.ended() => {
                 // At once: the rest takes a moment.
-                (self.report)(Report::Unready);
+                (self.report)(ReplicaReport::Unready);
                 watchdog.epitaph(status).await
             }
             reason = self.fell_silent(address) => {
@@ -180,11 +180,11 @@ impl<R: Fn(Report)> Replica<R> {
             }
             () = stopped(&mut stop) => {
                 watchdog.stop(&mut stop).await;
-                return Ending::Stopped;
+                return ReplicaEnding::Stopped;
             }
         };
         watchdog.vanished().await;
-        Ending::Died { reason, ready_for: ready_at.elapsed() }
+        ReplicaEnding::Died { reason, ready_for: ready_at.elapsed() }
     }
 
     /// Checks the replica's health until it has not answered for too long.
@@ -200,7 +200,11 @@ impl<R: Fn(Report)> Replica<R> {
             let answer =
                 client.send(Method::GET, &check, HeaderMap::new(), Bytes::new(), HEALTH_BOUNDS).await;
             let is_ready = answer.as_ref().is_ok_and(|answer| answer.status.is_success());
-            (self.report)(if is_ready { Report::Ready(endpoint(address)) } else { Report::Unready });
+            (self.report)(if is_ready {
+                ReplicaReport::Ready(endpoint(address))
+            } else {
+                ReplicaReport::Unready
+            });
             match answer {
                 Ok(_) => silences = 0,
                 Err(_) if silences + 1 < SILENCES_MAX => silences += 1,

@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Context, function::Function, stop::Stop};
+use super::{ReplicaContext, function::ManagedFunction, stop::Stop};
 use crate::backends::{BackendError, Events, FunctionRef, Order};
 
 /// Grace when the backend was dropped without being shut down.
 const GRACE_DROPPED: Duration = Duration::from_secs(1);
 
 /// What the thread is told.
-pub enum Command {
+pub enum ThreadMessage {
     /// See [`Order`].
     Order(Order),
     /// Stop everything within this time.
@@ -23,13 +23,13 @@ pub enum Command {
 
 /// Owner of all functions. The tasks give back the functions that are gone.
 struct Owner {
-    context: Rc<Context>,
-    functions: BTreeMap<FunctionRef, Rc<Function>>,
+    context: Rc<ReplicaContext>,
+    functions: BTreeMap<FunctionRef, Rc<ManagedFunction>>,
     tasks: JoinSet<Option<FunctionRef>>,
 }
 
 /// Takes orders until told to shut down, then stops every replica.
-pub async fn run(context: Context, mut commands: mpsc::UnboundedReceiver<Command>) {
+pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<ThreadMessage>) {
     let mut owner = Owner { context: Rc::new(context), functions: BTreeMap::new(), tasks: JoinSet::new() };
     let grace = loop {
         tokio::select! {
@@ -37,8 +37,8 @@ pub async fn run(context: Context, mut commands: mpsc::UnboundedReceiver<Command
             biased;
             Some(done) = owner.tasks.join_next() => owner.finish(done.ok().flatten()),
             command = commands.recv() => match command {
-                Some(Command::Order(order)) => owner.take(order),
-                Some(Command::ShutDown(grace)) => break grace,
+                Some(ThreadMessage::Order(order)) => owner.take(order),
+                Some(ThreadMessage::ShutDown(grace)) => break grace,
                 None => break GRACE_DROPPED,
             },
         }
@@ -47,7 +47,7 @@ pub async fn run(context: Context, mut commands: mpsc::UnboundedReceiver<Command
     let stop = Stop::within(grace);
     owner.functions.values().for_each(|function| function.shut_down(stop));
     while let Some(command) = commands.recv().await {
-        if let Command::Order(order) = command {
+        if let ThreadMessage::Order(order) = command {
             refuse(&owner.context.events, order);
         }
     }
@@ -72,7 +72,7 @@ impl Owner {
         let events = Arc::clone(&self.context.events);
         match order {
             Order::Provision { function: reference, spec } => {
-                let function = Function::new(reference, spec, Rc::clone(&self.context));
+                let function = ManagedFunction::new(reference, spec, Rc::clone(&self.context));
                 self.functions.insert(reference, Rc::clone(&function));
                 self.tasks.spawn_local(async move {
                     let result = function.provision().await;

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    Context,
+    ReplicaContext,
     environment::{Injected, environment},
     ports::Port,
     stop::Stop,
@@ -66,7 +66,7 @@ impl Watchdog {
     ///
     /// # Errors
     /// What the system lacks, for a person.
-    pub fn start(spec: &FunctionSpec, context: &Context) -> Result<Watchdog, String> {
+    pub fn start(spec: &FunctionSpec, context: &ReplicaContext) -> Result<Watchdog, String> {
         let is_http = spec.runtime_mode == RuntimeMode::Http;
         let port = is_http.then(|| context.ports.reserve()).transpose();
         let port = port.map_err(|error| format!("there is no free port for the program: {error}"))?;
@@ -196,7 +196,7 @@ impl Watchdog {
     }
 }
 
-fn command(spec: &FunctionSpec, context: &Context, runtime_port: Option<u16>) -> Command {
+fn command(spec: &FunctionSpec, context: &ReplicaContext, runtime_port: Option<u16>) -> Command {
     let injected = Injected {
         callback_url: context.callback_url.as_deref(),
         parent_pid: std::process::id(),

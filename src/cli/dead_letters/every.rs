@@ -7,7 +7,7 @@ use nanofaas_web::client::Response;
 
 use super::{counted, every_id, letter_path};
 use crate::cli::{
-    client::{Api, refused},
+    client::{ApiClient, refused},
     failure::Failure,
     progress::Progress,
 };
@@ -18,7 +18,7 @@ const TRIES_MAX: usize = 60;
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What is done with a letter.
-pub(super) struct Action {
+pub(super) struct LetterAction {
     pub(super) method: Method,
     /// What follows the letter's path.
     pub(super) suffix: &'static str,
@@ -28,16 +28,21 @@ pub(super) struct Action {
     pub(super) participle: &'static str,
 }
 
-impl Action {
+impl LetterAction {
     /// Does it with one letter.
-    pub(super) async fn with_one(&self, api: &Api, function: &str, id: &str) -> Result<Response, Failure> {
+    pub(super) async fn with_one(
+        &self,
+        api: &ApiClient,
+        function: &str,
+        id: &str,
+    ) -> Result<Response, Failure> {
         let response = self.send(api, function, id).await?;
         if response.status == self.done { Ok(response) } else { Err(refused(&response)) }
     }
 
     /// Does it with every letter there is now and says how many those were. One that somebody else has taken
     /// meanwhile is not counted.
-    pub(super) async fn with_all(&self, api: &Api, function: &str) -> Result<usize, Failure> {
+    pub(super) async fn with_all(&self, api: &ApiClient, function: &str) -> Result<usize, Failure> {
         let ids = every_id(api, function).await?;
         let mut progress = Progress::new();
         let mut done = 0;
@@ -60,7 +65,7 @@ impl Action {
     /// Does it with one letter, as soon as the server has room. False when the letter is gone.
     async fn patiently(
         &self,
-        api: &Api,
+        api: &ApiClient,
         function: &str,
         id: &str,
         progress: &mut Progress,
@@ -83,7 +88,7 @@ impl Action {
         }
     }
 
-    async fn send(&self, api: &Api, function: &str, id: &str) -> Result<Response, Failure> {
+    async fn send(&self, api: &ApiClient, function: &str, id: &str) -> Result<Response, Failure> {
         api.ask(self.method.clone(), &letter_path(function, id, self.suffix)).await
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::{
     client::{Session, function_path},
     execution::show::complaint,
     failure::Failure,
-    output::{Cell, Look, Table, note, plain},
+    output::{Cell, CellStyle, Table, note, plain},
 };
 
 /// Arguments of `dlq list`.
@@ -20,7 +20,7 @@ use crate::cli::{
 #[command(after_help = "Examples:\n  \
     nanofaas dlq list report\n  \
     nanofaas dlq list report --limit 1000 -o json")]
-pub(in crate::cli) struct List {
+pub(in crate::cli) struct ListDeadLetters {
     /// Name of the function
     name: String,
     /// How many to list at most [default: 100]
@@ -28,7 +28,7 @@ pub(in crate::cli) struct List {
     limit: Option<u32>,
 }
 
-impl List {
+impl ListDeadLetters {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
         let query = self.limit.map_or(String::new(), |limit| format!("?limit={limit}"));
         let path = function_path(&self.name, &format!("/dead-letters{query}"));
@@ -50,7 +50,7 @@ fn table(letters: &[Value], now: SystemTime) -> Table {
     let mut table = Table::new(&["EXECUTION", "AGE", "ATTEMPTS", "BYTES", "ERROR"]).cut();
     for letter in letters {
         let field = |name: &str| letter.get(name).filter(|value| !value.is_null());
-        let cell = |text: Option<String>| text.map_or(Cell::new("-", Look::Faint), Cell::from);
+        let cell = |text: Option<String>| text.map_or(Cell::new("-", CellStyle::Faint), Cell::from);
         let died = field("deadAtMillis").and_then(Value::as_u64);
         let error = field("error").or_else(|| field("lastError")).and_then(complaint);
         table.row(vec![
@@ -60,7 +60,7 @@ fn table(letters: &[Value], now: SystemTime) -> Table {
             cell(field("payloadBytes").map(plain)),
             // A message may have many lines; each letter has one here.
             error.map_or(cell(field("status").map(plain)), |text| {
-                Cell::new(text.replace(|c: char| c.is_control(), " "), Look::Bad)
+                Cell::new(text.replace(|c: char| c.is_control(), " "), CellStyle::Bad)
             }),
         ]);
     }

@@ -11,27 +11,27 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::{
-    client::{Api, Session, function_path, segment},
+    client::{ApiClient, Session, function_path, segment},
     failure::Failure,
 };
 
 /// What can be done with dead letters.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum DeadLetterCommand {
     /// List the dead letters of a function, newest first
-    List(list::List),
+    List(list::ListDeadLetters),
     /// Queue a dead letter again, or all of them
     Replay(replay::Replay),
     /// Drop a dead letter, or all of them
     Purge(purge::Purge),
 }
 
-impl Command {
+impl DeadLetterCommand {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
         match self {
-            Command::List(list) => list.run(session).await,
-            Command::Replay(replay) => replay.run(session).await,
-            Command::Purge(purge) => purge.run(session).await,
+            DeadLetterCommand::List(list) => list.run(session).await,
+            DeadLetterCommand::Replay(replay) => replay.run(session).await,
+            DeadLetterCommand::Purge(purge) => purge.run(session).await,
         }
     }
 }
@@ -42,7 +42,7 @@ fn letter_path(function: &str, id: &str, rest: &str) -> String {
 }
 
 /// Ids of all dead letters of a function, oldest first: what failed first is the first to run again.
-async fn every_id(api: &Api, function: &str) -> Result<Vec<String>, Failure> {
+async fn every_id(api: &ApiClient, function: &str) -> Result<Vec<String>, Failure> {
     // As many as a server lists; a function cannot have more.
     let (letters, _) = api.get(&function_path(function, "/dead-letters?limit=1000")).await?;
     let letters = letters.as_array().map(Vec::as_slice).unwrap_or_default();

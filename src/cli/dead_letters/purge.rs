@@ -9,7 +9,7 @@ use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::{counted, every::Action, every_id, report};
+use super::{counted, every::LetterAction, every_id, report};
 use crate::cli::{client::Session, failure::Failure, output::note};
 
 /// Arguments of `dlq purge`.
@@ -35,8 +35,8 @@ pub(in crate::cli) struct Purge {
     yes: bool,
 }
 
-const PURGE: Action =
-    Action { method: Method::DELETE, suffix: "", done: StatusCode::NO_CONTENT, participle: "purged" };
+const PURGE: LetterAction =
+    LetterAction { method: Method::DELETE, suffix: "", done: StatusCode::NO_CONTENT, participle: "purged" };
 
 impl Purge {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {

@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::{counted, every::Action, report};
+use super::{counted, every::LetterAction, report};
 use crate::cli::{client::Session, failure::Failure, output::note};
 
 /// Arguments of `dlq replay`.
@@ -29,8 +29,12 @@ pub(in crate::cli) struct Replay {
     all: bool,
 }
 
-const REPLAY: Action =
-    Action { method: Method::POST, suffix: ":replay", done: StatusCode::ACCEPTED, participle: "replayed" };
+const REPLAY: LetterAction = LetterAction {
+    method: Method::POST,
+    suffix: ":replay",
+    done: StatusCode::ACCEPTED,
+    participle: "replayed",
+};
 
 impl Replay {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {

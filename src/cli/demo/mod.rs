@@ -14,9 +14,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use self::{examples::Example, run::Row, server::Server, tour::Story};
+use self::{examples::Example, run::DemoRow, server::DemoServer, tour::Story};
 use super::{
-    client::Api,
+    client::ApiClient,
     failure::Failure,
     output::{Output, note},
     signals,
@@ -44,7 +44,7 @@ impl Demo {
     pub(super) async fn run(self, output: Output) -> Result<ExitCode, Failure> {
         let mut signals = signals::listen()?;
         let examples = examples::find(self.examples.as_deref())?;
-        let mut server = Server::start(self.port, self.management_port)?;
+        let mut server = DemoServer::start(self.port, self.management_port)?;
         // From here on every way out passes `stop`.
         let result = self.serve(&mut server, &mut signals, &examples, &output).await;
         if server.is_running() {
@@ -60,7 +60,7 @@ impl Demo {
     /// Shows everything and serves until a signal; true when nothing failed.
     async fn serve(
         &self,
-        server: &mut Server,
+        server: &mut DemoServer,
         signals: &mut Signals,
         examples: &[Example],
         output: &Output,
@@ -92,9 +92,9 @@ impl Demo {
 }
 
 /// Runs the examples, then what goes beyond calling them, as long as the server lives.
-async fn show(server: &mut Server, examples: &[Example]) -> Result<(Vec<Row>, Vec<Story>), Failure> {
+async fn show(server: &mut DemoServer, examples: &[Example]) -> Result<(Vec<DemoRow>, Vec<Story>), Failure> {
     server.ready().await?;
-    let api = Api::new(server.endpoint());
+    let api = ApiClient::new(server.endpoint());
     let mut rows = Vec::new();
     for example in examples {
         tokio::select! {
@@ -114,7 +114,7 @@ fn program() -> String {
 }
 
 /// Where it serves, and two lines to try.
-fn invitation(server: &Server, rows: &[Row]) -> String {
+fn invitation(server: &DemoServer, rows: &[DemoRow]) -> String {
     let endpoint = server.endpoint();
     let mut text =
         format!("\nAPI         {endpoint}\nmanagement  {}/actuator/health\n", server.management_endpoint());

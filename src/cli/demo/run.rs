@@ -7,12 +7,12 @@ use serde_json::{Value, value::RawValue};
 
 use super::examples::Example;
 use crate::cli::{
-    call::{Call, Outcome, envelope},
-    client::Api,
+    call::{CallRequest, Outcome, envelope},
+    client::ApiClient,
     failure::Failure,
     function::{apply, spec},
     json::{equal, shorten},
-    output::{Cell, Look, Table, note},
+    output::{Cell, CellStyle, Table, note},
     payload::{self, file_name},
 };
 
@@ -21,13 +21,13 @@ const RESULT_CHARS_MAX: usize = 48;
 
 /// One line of the table: a function and a payload, or a function that got nowhere.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct DemoRow {
     function: String,
     runtime: String,
     payload: String,
     status: String,
     result: String,
-    verdict: Verdict,
+    verdict: DemoVerdict,
     /// The first call of the function.
     cold_ms: Option<f64>,
     /// A later call.
@@ -36,26 +36,26 @@ pub(super) struct Row {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum DemoVerdict {
     Ok,
     Differs,
     Failed,
 }
 
-impl Row {
+impl DemoRow {
     /// Whether the output was the expected one.
     pub(super) fn is_good(&self) -> bool {
-        self.verdict == Verdict::Ok
+        self.verdict == DemoVerdict::Ok
     }
 
-    fn failed(function: &str, runtime: &str, payload: &str, status: &str, result: String) -> Row {
-        Row {
+    fn failed(function: &str, runtime: &str, payload: &str, status: &str, result: String) -> DemoRow {
+        DemoRow {
             function: function.to_owned(),
             runtime: runtime.to_owned(),
             payload: payload.to_owned(),
             status: status.to_owned(),
             result,
-            verdict: Verdict::Failed,
+            verdict: DemoVerdict::Failed,
             cold_ms: None,
             warm_ms: None,
             input: None,
@@ -64,11 +64,11 @@ impl Row {
 }
 
 /// Builds, registers and calls one example.
-pub(super) async fn run(api: &Api, example: &Example) -> Vec<Row> {
+pub(super) async fn run(api: &ApiClient, example: &Example) -> Vec<DemoRow> {
     let name = example.name();
     let failed = |runtime: &str, status: &str, reason: String| {
         note(&format!("{name}: {reason}"));
-        vec![Row::failed(&name, runtime, "-", status, reason)]
+        vec![DemoRow::failed(&name, runtime, "-", status, reason)]
     };
     let spec = match spec::read(&example.function_file()) {
         Ok(spec) => spec,
@@ -96,11 +96,11 @@ pub(super) async fn run(api: &Api, example: &Example) -> Vec<Row> {
 }
 
 /// Calls the function with one payload; the first time twice, to tell cold from warm.
-async fn call(api: &Api, function: &str, runtime: &str, file: &Path, first: bool) -> Row {
+async fn call(api: &ApiClient, function: &str, runtime: &str, file: &Path, first: bool) -> DemoRow {
     let name = file_name(file);
     let payload = match payload::read(file) {
         Ok(payload) => payload,
-        Err(reason) => return Row::failed(function, runtime, &name, "bad payload", reason),
+        Err(reason) => return DemoRow::failed(function, runtime, &name, "bad payload", reason),
     };
     let (mut result, mut ms) = timed(api, function, &payload.input).await;
     let mut cold_ms = None;
@@ -110,16 +110,16 @@ async fn call(api: &Api, function: &str, runtime: &str, file: &Path, first: bool
     }
     let outcome = match result {
         Ok(outcome) => outcome,
-        Err(failure) => return Row::failed(function, runtime, &name, "refused", failure.to_string()),
+        Err(failure) => return DemoRow::failed(function, runtime, &name, "refused", failure.to_string()),
     };
     let actual: Value = serde_json::from_str(&outcome.output).unwrap_or(Value::Null);
     let verdict = match () {
-        () if !outcome.succeeded() => Verdict::Failed,
-        () if equal(&payload.expected, &actual) => Verdict::Ok,
-        () => Verdict::Differs,
+        () if !outcome.succeeded() => DemoVerdict::Failed,
+        () if equal(&payload.expected, &actual) => DemoVerdict::Ok,
+        () => DemoVerdict::Differs,
     };
     let result = if outcome.succeeded() { outcome.output.clone() } else { outcome.complaint() };
-    Row {
+    DemoRow {
         function: function.to_owned(),
         runtime: runtime.to_owned(),
         payload: name,
@@ -132,9 +132,9 @@ async fn call(api: &Api, function: &str, runtime: &str, file: &Path, first: bool
     }
 }
 
-async fn timed(api: &Api, function: &str, input: &RawValue) -> (Result<Outcome, Failure>, f64) {
+async fn timed(api: &ApiClient, function: &str, input: &RawValue) -> (Result<Outcome, Failure>, f64) {
     let started = Instant::now();
-    let call = Call { function, body: envelope(input), headers: HeaderMap::new(), timeout_ms: None };
+    let call = CallRequest { function, body: envelope(input), headers: HeaderMap::new(), timeout_ms: None };
     let result = api.invoke(call).await;
     (result, started.elapsed().as_secs_f64() * 1000.0)
 }
@@ -149,22 +149,26 @@ fn runtime(fields: &serde_json::Map<String, Value>) -> String {
 }
 
 /// The table of all rows.
-pub(super) fn table(rows: &[Row]) -> Table {
+pub(super) fn table(rows: &[DemoRow]) -> Table {
     let mut table =
         Table::new(&["FUNCTION", "RUNTIME", "PAYLOAD", "STATUS", "EXPECTED", "COLD MS", "WARM MS", "RESULT"]);
     for row in rows {
-        let look = if row.is_good() { Look::Good } else { Look::Bad };
+        let look = if row.is_good() { CellStyle::Good } else { CellStyle::Bad };
         let verdict = match row.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Differs => "differs",
-            Verdict::Failed => "failed",
+            DemoVerdict::Ok => "ok",
+            DemoVerdict::Differs => "differs",
+            DemoVerdict::Failed => "failed",
         };
-        let ms = |ms: Option<f64>| ms.map_or(Cell::new("-", Look::Faint), |ms| format!("{ms:.1}").into());
+        let ms =
+            |ms: Option<f64>| ms.map_or(Cell::new("-", CellStyle::Faint), |ms| format!("{ms:.1}").into());
         table.row(vec![
             row.function.clone().into(),
             row.runtime.clone().into(),
             row.payload.clone().into(),
-            Cell::new(row.status.clone(), if row.status == "success" { Look::Good } else { Look::Bad }),
+            Cell::new(
+                row.status.clone(),
+                if row.status == "success" { CellStyle::Good } else { CellStyle::Bad },
+            ),
             Cell::new(verdict, look),
             ms(row.cold_ms),
             ms(row.warm_ms),
@@ -175,7 +179,7 @@ pub(super) fn table(rows: &[Row]) -> Table {
 }
 
 /// The good row that is shortest to type.
-pub(super) fn shortest_input(rows: &[Row]) -> Option<(&str, &str)> {
+pub(super) fn shortest_input(rows: &[DemoRow]) -> Option<(&str, &str)> {
     let good = rows.iter().filter(|row| row.is_good() && !row.result.contains("\"error\""));
     let inputs = good.filter_map(|row| Some((row.function.as_str(), row.input.as_ref()?.get())));
     inputs.filter(|(_, input)| !input.contains('\n')).min_by_key(|(_, input)| input.len())

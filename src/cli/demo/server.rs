@@ -28,15 +28,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const STOP_NOW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running server.
-pub(super) struct Server {
+pub(super) struct DemoServer {
     child: Child,
     port: u16,
     management_port: u16,
 }
 
-impl Server {
+impl DemoServer {
     /// Starts the server on two ports of the loopback interface.
-    pub(super) fn start(port: u16, management_port: u16) -> Result<Server, Failure> {
+    pub(super) fn start(port: u16, management_port: u16) -> Result<DemoServer, Failure> {
         // Both are held until both are known, else the same free port could be found twice.
         let listeners = (free("--port", port)?, free("--management-port", management_port)?);
         let (port, management_port) = (port_of(&listeners.0)?, port_of(&listeners.1)?);
@@ -66,7 +66,7 @@ impl Server {
             command.env("NANOFAAS_LOG", "warn");
         }
         let child = command.spawn().map_err(failed)?;
-        Ok(Server { child, port, management_port })
+        Ok(DemoServer { child, port, management_port })
     }
 
     /// Address of the API.

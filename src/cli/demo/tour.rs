@@ -12,13 +12,13 @@ use serde_json::{Map, Value, json};
 
 use super::examples::Example;
 use crate::cli::{
-    call::{Call, envelope},
-    client::{Api, function_path, refused},
+    call::{CallRequest, envelope},
+    client::{ApiClient, function_path, refused},
     execution::watch,
     failure::Failure,
     function::spec,
     json::equal,
-    output::{Cell, Look, Table, note},
+    output::{Cell, CellStyle, Table, note},
     payload::{self, Payload},
 };
 
@@ -27,12 +27,12 @@ use crate::cli::{
 pub(super) struct Story {
     title: &'static str,
     function: String,
-    result: Result<Telling, String>,
+    result: Result<StoryOutcome, String>,
 }
 
 /// What there is to tell of a story that went well.
 #[derive(Debug)]
-struct Telling {
+struct StoryOutcome {
     execution: String,
     attempts: u64,
     what: String,
@@ -47,7 +47,7 @@ impl Story {
 
 /// The example that the stories are about, and its first payload.
 struct Stage<'a> {
-    api: &'a Api,
+    api: &'a ApiClient,
     name: String,
     fields: Map<String, Value>,
     command: String,
@@ -65,7 +65,7 @@ impl Drop for Folder {
 }
 
 /// Tells all stories, on the first example that is one program per call. None when there is no such example.
-pub(super) async fn run(api: &Api, examples: &[Example]) -> Result<Vec<Story>, Failure> {
+pub(super) async fn run(api: &ApiClient, examples: &[Example]) -> Result<Vec<Story>, Failure> {
     let Some(stage) = set(api, examples)? else {
         note("no example runs one program per call: nothing more to show");
         return Ok(Vec::new());
@@ -93,7 +93,7 @@ pub(super) async fn run(api: &Api, examples: &[Example]) -> Result<Vec<Story>, F
     Ok(stories)
 }
 
-fn set<'a>(api: &'a Api, examples: &[Example]) -> Result<Option<Stage<'a>>, Failure> {
+fn set<'a>(api: &'a ApiClient, examples: &[Example]) -> Result<Option<Stage<'a>>, Failure> {
     for example in examples {
         let Ok(spec) = spec::read(&example.function_file()) else { continue };
         let text = |name: &str| spec.fields.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -119,15 +119,15 @@ fn set<'a>(api: &'a Api, examples: &[Example]) -> Result<Option<Stage<'a>>, Fail
 }
 
 impl Stage<'_> {
-    async fn queued(&self, function: &str) -> Result<Telling, Failure> {
+    async fn queued(&self, function: &str) -> Result<StoryOutcome, Failure> {
         self.register(function, &self.command, json!({})).await?;
         let id = self.enqueue(function).await?;
         let (status, _) = watch::until_end(self.api, &id).await?;
         let attempts = self.ended_as(&status, "success")?;
-        Ok(Telling { execution: id, attempts, what: format!("answered 202, then {}", took(&status)) })
+        Ok(StoryOutcome { execution: id, attempts, what: format!("answered 202, then {}", took(&status)) })
     }
 
-    async fn flaky(&self, function: &str) -> Result<Telling, Failure> {
+    async fn flaky(&self, function: &str) -> Result<StoryOutcome, Failure> {
         let seen = self.folder.0.join("seen");
         let command = unless_there(&seen, "touch", "the first attempt always fails", &self.command);
         self.register(function, &command, json!({ "maxRetries": 3, "retryBackoffMs": 20 })).await?;
@@ -138,14 +138,14 @@ impl Stage<'_> {
             return Err(Failure::Failed(format!("it took {attempts} attempts instead of 2")));
         }
         let last = status["lastError"]["message"].as_str().unwrap_or_default();
-        Ok(Telling {
+        Ok(StoryOutcome {
             execution: id,
             attempts,
             what: format!("failed with \"{}\", then succeeded", last.trim()),
         })
     }
 
-    async fn broken(&self, function: &str) -> Result<Telling, Failure> {
+    async fn broken(&self, function: &str) -> Result<StoryOutcome, Failure> {
         let mended = self.folder.0.join("mended");
         let command = unless_there(&mended, "true", "not mended yet", &self.command);
         self.register(function, &command, json!({ "maxRetries": 1 })).await?;
@@ -164,10 +164,14 @@ impl Stage<'_> {
         }
         let (status, _) = watch::until_end(self.api, &id).await?;
         let attempts = self.ended_as(&status, "success")?;
-        Ok(Telling { execution: id, attempts, what: "dead letter, mended, replayed, succeeded".to_owned() })
+        Ok(StoryOutcome {
+            execution: id,
+            attempts,
+            what: "dead letter, mended, replayed, succeeded".to_owned(),
+        })
     }
 
-    async fn asleep(&self, function: &str) -> Result<Telling, Failure> {
+    async fn asleep(&self, function: &str) -> Result<StoryOutcome, Failure> {
         let scaling = json!({ "strategy": "INTERNAL", "minReplicas": 0, "maxReplicas": 2 });
         self.register(function, &self.command, json!({ "scalingConfig": scaling })).await?;
         let (replicas, _) = self.api.get(&function_path(function, "/replicas")).await?;
@@ -182,7 +186,7 @@ impl Stage<'_> {
         let id = envelope["executionId"].as_str().unwrap_or_default().to_owned();
         let (scaling, _) = self.api.get(&function_path(function, "/scaling")).await?;
         let reason = scaling["reason"].as_str().unwrap_or_default();
-        Ok(Telling {
+        Ok(StoryOutcome {
             execution: id,
             attempts: 1,
             what: format!("answered after {ms} ms; autoscaler: \"{reason}\""),
@@ -204,8 +208,13 @@ impl Stage<'_> {
     }
 
     /// The example's first payload.
-    fn call<'a>(&'a self, function: &'a str) -> Call<'a> {
-        Call { function, body: envelope(&self.payload.input), headers: HeaderMap::new(), timeout_ms: None }
+    fn call<'a>(&'a self, function: &'a str) -> CallRequest<'a> {
+        CallRequest {
+            function,
+            body: envelope(&self.payload.input),
+            headers: HeaderMap::new(),
+            timeout_ms: None,
+        }
     }
 
     /// Checks how an execution ended, and its output. Returns its attempts.
@@ -243,9 +252,9 @@ pub(super) fn table(stories: &[Story]) -> Table {
     for story in stories {
         let (execution, attempts, verdict, look, what) = match &story.result {
             Ok(told) => {
-                (told.execution.clone(), told.attempts.to_string(), "ok", Look::Good, told.what.clone())
+                (told.execution.clone(), told.attempts.to_string(), "ok", CellStyle::Good, told.what.clone())
             }
-            Err(reason) => ("-".to_owned(), "-".to_owned(), "failed", Look::Bad, reason.clone()),
+            Err(reason) => ("-".to_owned(), "-".to_owned(), "failed", CellStyle::Bad, reason.clone()),
         };
         table.row(vec![
             story.title.into(),

@@ -13,7 +13,7 @@ use crate::cli::{client::Session, failure::Failure};
     Examples:\n  \
     nanofaas exec get 95edb891-21bc-4681-af7e-9707964bd73a\n  \
     nanofaas exec get 95edb891-21bc-4681-af7e-9707964bd73a --watch -o json")]
-pub(in crate::cli) struct Get {
+pub(in crate::cli) struct GetExecution {
     /// Execution id, as invoke and enqueue answer it
     id: String,
     /// Wait for the end; Ctrl-C stops the waiting, not the execution
@@ -21,7 +21,7 @@ pub(in crate::cli) struct Get {
     watch: bool,
 }
 
-impl Get {
+impl GetExecution {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
         let status = if self.watch {
             watch::until_end(&session.api, &self.id).await?

@@ -16,18 +16,18 @@ use super::{
 
 /// What can be done with executions.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum ExecutionCommand {
     /// Show an execution, or wait for its end
-    Get(get::Get),
+    Get(get::GetExecution),
     /// Take an execution out of the queue
     Cancel(cancel::Cancel),
 }
 
-impl Command {
+impl ExecutionCommand {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
         match self {
-            Command::Get(get) => get.run(session).await,
-            Command::Cancel(cancel) => cancel.run(session).await,
+            ExecutionCommand::Get(get) => get.run(session).await,
+            ExecutionCommand::Cancel(cancel) => cancel.run(session).await,
         }
     }
 }

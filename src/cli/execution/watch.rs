@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::path;
 use crate::cli::{
-    client::Api,
+    client::ApiClient,
     failure::Failure,
     output::note,
     progress::{Progress, span},
@@ -37,7 +37,7 @@ type Status = (Value, Bytes);
 ///
 /// # Errors
 /// What the server refuses, a server that is not there or stays away, and a signal that ends the wait.
-pub(in crate::cli) async fn until_end(api: &Api, id: &str) -> Result<Status, Failure> {
+pub(in crate::cli) async fn until_end(api: &ApiClient, id: &str) -> Result<Status, Failure> {
     let mut signals = signals::listen()?;
     let mut watch =
         Watch { api, id, progress: Progress::new(), started: Instant::now(), line: String::new() };
@@ -50,7 +50,7 @@ pub(in crate::cli) async fn until_end(api: &Api, id: &str) -> Result<Status, Fai
 }
 
 struct Watch<'a> {
-    api: &'a Api,
+    api: &'a ApiClient,
     id: &'a str,
     progress: Progress,
     started: Instant,

@@ -18,7 +18,7 @@ use super::{
     spec::{self, Spec},
 };
 use crate::cli::{
-    client::{Api, Session, function_path, parse, refused},
+    client::{ApiClient, Session, function_path, parse, refused},
     failure::Failure,
     output::note,
 };
@@ -109,7 +109,7 @@ fn is_in_vain(detail: &str) -> bool {
 }
 
 /// Makes the function what the spec says. `strict`: nothing in it may be unknown or without effect.
-pub(in crate::cli) async fn apply(api: &Api, spec: &Spec, strict: bool) -> Result<Applied, Failure> {
+pub(in crate::cli) async fn apply(api: &ApiClient, spec: &Spec, strict: bool) -> Result<Applied, Failure> {
     let path = function_path(&spec.name, "");
     for _ in 0..RACES_MAX {
         let registered = register(api, &spec.fields, strict).await?;
@@ -134,7 +134,7 @@ pub(in crate::cli) async fn apply(api: &Api, spec: &Spec, strict: bool) -> Resul
     Err(Failure::Failed(format!("{} keeps changing; somebody else applies it at the same time", spec.name)))
 }
 
-async fn update(api: &Api, spec: &Spec, running: &Map<String, Value>, body: Bytes) -> Step {
+async fn update(api: &ApiClient, spec: &Spec, running: &Map<String, Value>, body: Bytes) -> Step {
     let server = server_defaults(api).await?;
     let comparison = compare(&spec.fields, running, server.as_ref());
     if comparison.changed.is_empty() {
@@ -148,7 +148,7 @@ async fn update(api: &Api, spec: &Spec, running: &Map<String, Value>, body: Byte
     replace(api, spec, running).await
 }
 
-async fn replace(api: &Api, spec: &Spec, running: &Map<String, Value>) -> Step {
+async fn replace(api: &ApiClient, spec: &Spec, running: &Map<String, Value>) -> Step {
     let removed = api.ask(Method::DELETE, &function_path(&spec.name, "")).await?;
     if !matches!(removed.status, StatusCode::NO_CONTENT | StatusCode::NOT_FOUND) {
         return Err(refused(&removed));
@@ -174,13 +174,13 @@ async fn replace(api: &Api, spec: &Spec, running: &Map<String, Value>) -> Step {
     Err(failure)
 }
 
-async fn register(api: &Api, fields: &Map<String, Value>, strict: bool) -> Result<Response, Failure> {
+async fn register(api: &ApiClient, fields: &Map<String, Value>, strict: bool) -> Result<Response, Failure> {
     let path = if strict { "/v1/functions?strict=true" } else { "/v1/functions" };
     api.tell(Method::POST, path, &Value::Object(fields.clone())).await
 }
 
 /// The server's runtime configuration, when the admin API is on.
-async fn server_defaults(api: &Api) -> Result<Option<Map<String, Value>>, Failure> {
+async fn server_defaults(api: &ApiClient) -> Result<Option<Map<String, Value>>, Failure> {
     let response = api.ask(Method::GET, "/v1/admin/runtime-config").await?;
     if response.status != StatusCode::OK {
         return Ok(None);

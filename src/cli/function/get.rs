@@ -35,12 +35,12 @@ const ORDER: [&str; 20] = [
 
 /// Arguments of `fn get`.
 #[derive(Args)]
-pub(in crate::cli) struct Get {
+pub(in crate::cli) struct GetFunction {
     /// Name of the function
     name: String,
 }
 
-impl Get {
+impl GetFunction {
     pub(in crate::cli) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
         let (function, body) = session.api.get(&function_path(&self.name, "")).await?;
         match function.as_object() {

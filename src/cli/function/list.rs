@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cli::{
     client::Session,
     failure::Failure,
-    output::{Cell, Look, Table, plain},
+    output::{Cell, CellStyle, Table, plain},
 };
 
 /// Lists the functions.
@@ -25,7 +25,7 @@ fn table(functions: &[Value]) -> Table {
         Table::new(&["NAME", "MODE", "BACKEND", "CONCURRENCY", "QUEUE", "TIMEOUT MS", "RUNS"]).cut();
     for function in functions {
         let field = |name: &str| function.get(name).filter(|value| !value.is_null()).map(plain);
-        let cell = |text: Option<String>| text.map_or(Cell::new("-", Look::Faint), Cell::from);
+        let cell = |text: Option<String>| text.map_or(Cell::new("-", CellStyle::Faint), Cell::from);
         let runs = field("runtimeCommand").or_else(|| field("image")).or_else(|| field("endpointUrl"));
         table.row(vec![
             cell(field("name")),

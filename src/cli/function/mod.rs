@@ -18,13 +18,13 @@ use super::{client::Session, failure::Failure};
 
 /// What can be done with functions.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum FunctionCommand {
     /// Make a function what a file says: creates it, replaces it, or leaves it alone
     Apply(apply::Apply),
     /// List the functions
     List,
     /// Show a function
-    Get(get::Get),
+    Get(get::GetFunction),
     /// Delete a function
     Delete(delete::Delete),
     /// Set the number of replicas of a function
@@ -35,16 +35,16 @@ pub(super) enum Command {
     Test(test::Test),
 }
 
-impl Command {
+impl FunctionCommand {
     pub(super) async fn run(self, session: Session) -> Result<ExitCode, Failure> {
         match self {
-            Command::Apply(apply) => apply.run(session).await,
-            Command::List => list::run(session).await,
-            Command::Get(get) => get.run(session).await,
-            Command::Delete(delete) => delete.run(session).await,
-            Command::Scale(scale) => scale.run(session).await,
-            Command::Scaling(scaling) => scaling.run(session).await,
-            Command::Test(test) => test.run(session).await,
+            FunctionCommand::Apply(apply) => apply.run(session).await,
+            FunctionCommand::List => list::run(session).await,
+            FunctionCommand::Get(get) => get.run(session).await,
+            FunctionCommand::Delete(delete) => delete.run(session).await,
+            FunctionCommand::Scale(scale) => scale.run(session).await,
+            FunctionCommand::Scaling(scaling) => scaling.run(session).await,
+            FunctionCommand::Test(test) => test.run(session).await,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::{
     client::{Session, function_path},
     execution::show::moment,
     failure::Failure,
-    output::{Cell, Look, Output, Table, plain},
+    output::{Cell, CellStyle, Output, Table, plain},
 };
 
 /// Arguments of `fn scaling`.
@@ -103,7 +103,7 @@ fn table(value: &Value) -> Option<Table> {
     let mut table = Table::new(&columns.iter().map(|name| name.to_uppercase()).collect::<Vec<_>>());
     for row in &rows {
         let cell = |name: &&String| match row.get(name.as_str()) {
-            None | Some(Value::Null) => Cell::new("-", Look::Faint),
+            None | Some(Value::Null) => Cell::new("-", CellStyle::Faint),
             Some(value) => plain(value).into(),
         };
         table.row(columns.iter().map(cell).collect());

@@ -10,8 +10,8 @@ use hyper::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::cli::{
-    call::{Call, envelope},
-    client::{Api, Session},
+    call::{CallRequest, envelope},
+    client::{ApiClient, Session},
     failure::Failure,
     json::equal,
     payload::{self, file_name},
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Test {
 }
 
 /// How one payload did.
-struct Verdict {
+struct PayloadVerdict {
     file: String,
     description: String,
     passed: bool,
@@ -52,7 +52,7 @@ impl Test {
         let passed = verdicts.iter().filter(|verdict| verdict.passed).count();
         let failed = verdicts.len() - passed;
         if session.output.is_json() {
-            let cases: Vec<Value> = verdicts.iter().map(Verdict::for_programs).collect();
+            let cases: Vec<Value> = verdicts.iter().map(PayloadVerdict::for_programs).collect();
             let summary = json!({ "passed": passed, "failed": failed, "cases": cases });
             session.output.json(summary.to_string().as_bytes())?;
         } else {
@@ -61,13 +61,13 @@ impl Test {
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    async fn check(&self, api: &Api, path: &Path) -> Verdict {
+    async fn check(&self, api: &ApiClient, path: &Path) -> PayloadVerdict {
         let file = file_name(path);
         let payload = match payload::read(path) {
             Ok(payload) => payload,
-            Err(error) => return Verdict::broken(file, error),
+            Err(error) => return PayloadVerdict::broken(file, error),
         };
-        let call = Call {
+        let call = CallRequest {
             function: &self.name,
             body: envelope(&payload.input),
             headers: HeaderMap::new(),
@@ -75,7 +75,7 @@ impl Test {
         };
         let outcome = match api.invoke(call).await {
             Ok(outcome) => outcome,
-            Err(failure) => return Verdict::broken(file, format!("invocation failed: {failure}")),
+            Err(failure) => return PayloadVerdict::broken(file, format!("invocation failed: {failure}")),
         };
         let notes = if !outcome.succeeded() {
             vec![("status", outcome.status.clone()), ("error", outcome.complaint())]
@@ -86,14 +86,14 @@ impl Test {
                 false => vec![("expected", payload.expected.to_string()), ("actual", outcome.output)],
             }
         };
-        Verdict { file, description: payload.description, passed: notes.is_empty(), notes }
+        PayloadVerdict { file, description: payload.description, passed: notes.is_empty(), notes }
     }
 }
 
-impl Verdict {
+impl PayloadVerdict {
     /// A case that could not be tried.
-    fn broken(file: String, description: String) -> Verdict {
-        Verdict { file, description, passed: false, notes: Vec::new() }
+    fn broken(file: String, description: String) -> PayloadVerdict {
+        PayloadVerdict { file, description, passed: false, notes: Vec::new() }
     }
 
     fn for_people(&self) -> String {

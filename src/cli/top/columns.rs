@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{figures, picture::Row};
+use super::{figures, picture::FunctionRow};
 
 /// A column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Column {
         }
     }
 
-    pub(super) fn text(self, row: &Row) -> String {
+    pub(super) fn text(self, row: &FunctionRow) -> String {
         match self {
             Column::Name => row.name.clone(),
             Column::Mode => row.mode.clone().unwrap_or_else(|| "-".to_owned()),
@@ -70,7 +70,7 @@ impl Column {
     }
 
     /// What numbers sort by; what is not known is less than 0.
-    fn number(self, row: &Row) -> f64 {
+    fn number(self, row: &FunctionRow) -> f64 {
         let number = match self {
             Column::Name | Column::Mode => None,
             Column::Rate => row.rate,
@@ -88,27 +88,27 @@ impl Column {
 
 /// An order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Order {
+pub(super) struct RowOrder {
     pub(super) column: Column,
     /// The other way round than the column's own way.
     pub(super) is_reversed: bool,
 }
 
-impl Default for Order {
+impl Default for RowOrder {
     /// The busiest first.
-    fn default() -> Order {
-        Order { column: Column::Rate, is_reversed: false }
+    fn default() -> RowOrder {
+        RowOrder { column: Column::Rate, is_reversed: false }
     }
 }
 
-impl Order {
+impl RowOrder {
     /// Whether values grow from top to bottom.
     pub(super) fn is_ascending(self) -> bool {
         self.column.is_text() != self.is_reversed
     }
 
     /// Sorts; rows that are equal stand by name, so that they do not jump about.
-    pub(super) fn sort(self, rows: &mut [&Row]) {
+    pub(super) fn sort(self, rows: &mut [&FunctionRow]) {
         rows.sort_by(|one, other| {
             let order = match self.column {
                 Column::Name => one.name.cmp(&other.name),
@@ -121,10 +121,10 @@ impl Order {
     }
 
     /// By a column that is this many to the right, or to the left.
-    pub(super) fn moved(self, columns: isize) -> Order {
+    pub(super) fn moved(self, columns: isize) -> RowOrder {
         let place = Column::ALL.iter().position(|column| *column == self.column).unwrap_or(0);
         let place = (place as isize + columns).rem_euclid(Column::ALL.len() as isize);
-        Order { column: Column::ALL[place as usize], is_reversed: false }
+        RowOrder { column: Column::ALL[place as usize], is_reversed: false }
     }
 }
 
@@ -134,12 +134,12 @@ mod tests {
 
     #[test]
     fn orders() {
-        let row = |name: &str, mode: &str, rate: Option<f64>, queue_depth: f64| Row {
+        let row = |name: &str, mode: &str, rate: Option<f64>, queue_depth: f64| FunctionRow {
             name: name.to_owned(),
             mode: Some(mode.to_owned()),
             rate,
             queue_depth,
-            ..Row::default()
+            ..FunctionRow::default()
         };
         let rows = [
             row("b", "POOL", Some(1.0), 0.0),
@@ -156,8 +156,8 @@ mod tests {
             (Column::Queue, false, "cabd"),
             (Column::P50, false, "abcd"),
         ] {
-            let mut sorted: Vec<&Row> = rows.iter().collect();
-            Order { column, is_reversed }.sort(&mut sorted);
+            let mut sorted: Vec<&FunctionRow> = rows.iter().collect();
+            RowOrder { column, is_reversed }.sort(&mut sorted);
             let names: String = sorted.iter().map(|row| row.name.as_str()).collect();
             assert_eq!(names, expected, "{column:?} {is_reversed}");
         }
@@ -165,10 +165,10 @@ mod tests {
 
     #[test]
     fn moving_goes_round() {
-        let order = Order { column: Column::Retries, is_reversed: true };
-        assert_eq!(order.moved(1), Order { column: Column::Name, is_reversed: false });
+        let order = RowOrder { column: Column::Retries, is_reversed: true };
+        assert_eq!(order.moved(1), RowOrder { column: Column::Name, is_reversed: false });
         assert_eq!(order.moved(1).moved(-1).column, Column::Retries);
-        assert!(!Order::default().is_ascending() && order.is_ascending());
+        assert!(!RowOrder::default().is_ascending() && order.is_ascending());
         assert!(order.moved(1).is_ascending());
     }
 }

@@ -11,8 +11,8 @@ use super::{
     picture::Picture,
     screen::{self, Screen},
     source::Source,
-    state::State,
-    view::{self, Look},
+    state::TopState,
+    view::{self, ViewOptions},
 };
 use crate::cli::{failure::Failure, signals};
 
@@ -20,12 +20,12 @@ use crate::cli::{failure::Failure, signals};
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Shows the server until a key or a signal ends it.
-pub(super) async fn run(source: Source, look: Look) -> Result<ExitCode, Failure> {
+pub(super) async fn run(source: Source, look: ViewOptions) -> Result<ExitCode, Failure> {
     let mut signals = signals::listen()?;
     let mut screen = Screen::take()?;
     let mut events = screen::events();
     let mut pictures = watch(source);
-    let mut state = State::default();
+    let mut state = TopState::default();
     loop {
         screen.draw(|frame| view::draw(frame, &mut state, &look))?;
         tokio::select! {

@@ -25,8 +25,8 @@ use std::{
 
 use clap::Args;
 
-use self::{source::Source, view::Look};
-use super::{Target, client::Session, failure::Failure, output::Output};
+use self::{source::Source, view::ViewOptions};
+use super::{ServerOptions, client::Session, failure::Failure, output::Output};
 
 /// Arguments of `top`.
 #[derive(Args)]
@@ -54,11 +54,11 @@ pub(super) struct Top {
 }
 
 impl Top {
-    pub(super) async fn run(self, target: &Target, output: Output) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self, target: &ServerOptions, output: Output) -> Result<ExitCode, Failure> {
         let session = Session::open(target, output)?;
         let management = Session::management(target, self.management.as_deref())?;
         let is_seen = io::stdin().is_terminal() && io::stdout().is_terminal();
-        let look = Look::new(management.address(), session.output.is_coloured());
+        let look = ViewOptions::new(management.address(), session.output.is_coloured());
         let source = Source::new(management, session.api);
         if self.once || session.output.is_json() || !is_seen {
             once::run(source, &session.output).await

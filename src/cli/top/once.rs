@@ -5,15 +5,15 @@ use std::{process::ExitCode, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    columns::{Column, Order},
+    columns::{Column, RowOrder},
     figures,
-    picture::{Picture, Row},
+    picture::{FunctionRow, Picture},
     source::Source,
     view::header,
 };
 use crate::cli::{
     failure::Failure,
-    output::{Cell, Look, Output, Table, note},
+    output::{Cell, CellStyle, Output, Table, note},
 };
 
 /// Time between the two looks.
@@ -24,8 +24,8 @@ pub(super) async fn run(mut source: Source, output: &Output) -> Result<ExitCode,
     source.look().await?;
     tokio::time::sleep(PAUSE).await;
     let picture = source.look().await?;
-    let mut rows: Vec<&Row> = picture.rows.iter().collect();
-    Order::default().sort(&mut rows);
+    let mut rows: Vec<&FunctionRow> = picture.rows.iter().collect();
+    RowOrder::default().sort(&mut rows);
     if output.is_json() {
         output.json(object(&picture, &rows).to_string().as_bytes())?;
     } else {
@@ -37,12 +37,12 @@ pub(super) async fn run(mut source: Source, output: &Output) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(rows: &[&Row]) -> Table {
+fn table(rows: &[&FunctionRow]) -> Table {
     let mut table = Table::new(&Column::ALL.map(Column::title));
     for row in rows {
         let look = |column: Column| match column {
-            Column::Errors if row.errors > Some(0.0) => Look::Bad,
-            _ => Look::Plain,
+            Column::Errors if row.errors > Some(0.0) => CellStyle::Bad,
+            _ => CellStyle::Plain,
         };
         table.row(Column::ALL.iter().map(|column| Cell::new(column.text(row), look(*column))).collect());
     }
@@ -50,7 +50,7 @@ fn table(rows: &[&Row]) -> Table {
 }
 
 /// What is not known is null; of the reasons of refusals those are there that occurred.
-fn object(picture: &Picture, rows: &[&Row]) -> Value {
+fn object(picture: &Picture, rows: &[&FunctionRow]) -> Value {
     let process = &picture.process;
     json!({
         "server": {
@@ -79,7 +79,7 @@ fn by_name(rates: &[(String, f64)]) -> Value {
     rates.iter().map(|(name, rate)| (name.clone(), json!(rate))).collect::<serde_json::Map<_, _>>().into()
 }
 
-fn numbers(row: &Row) -> Value {
+fn numbers(row: &FunctionRow) -> Value {
     let ms = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1e3);
     json!({
         "ratePerSecond": row.rate,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::scrape::{Answers, Function, Process, Quantiles, Replicas, Scrape};
+use super::scrape::{Answers, FunctionFigures, Process, Quantiles, Replicas, Scrape};
 
 /// A server at a moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,10 +13,10 @@ pub(super) struct Picture {
     /// Unknown after a first look, and from a server that counts none.
     pub(super) answers: Option<AnswerRates>,
     /// One for every function, by name.
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<FunctionRow>,
     /// All of them together. Its quantiles are the server's own: what all calls took together does not follow from
     /// what those of each function took.
-    pub(super) total: Row,
+    pub(super) total: FunctionRow,
 }
 
 /// What callers were answered, per second.
@@ -30,7 +30,7 @@ pub(super) struct AnswerRates {
 
 /// A function at a moment. Rates are per second and unknown after a first look.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Row {
+pub(super) struct FunctionRow {
     pub(super) name: String,
     /// Its effective execution mode, once the server has told.
     pub(super) mode: Option<String>,
@@ -60,15 +60,15 @@ impl Picture {
             .filter(|(scrape, _)| scrape.process.started_seconds == now.process.started_seconds)
             .map(|(scrape, elapsed)| (scrape, elapsed.as_secs_f64().max(1e-3)));
         let Quantiles { p50, p99 } = now.all;
-        let mut total = Row { rate: before.map(|_| 0.0), p50, p99, ..Row::default() };
+        let mut total = FunctionRow { rate: before.map(|_| 0.0), p50, p99, ..FunctionRow::default() };
         (total.errors, total.retries) = (total.rate, total.rate);
         let mut rows = Vec::with_capacity(now.functions.len());
         for (name, function) in &now.functions {
             // A function that was not there has done all of it since.
-            let unseen = Function::default();
+            let unseen = FunctionFigures::default();
             let before =
                 before.map(|(scrape, elapsed)| (scrape.functions.get(name).unwrap_or(&unseen), elapsed));
-            let mut row = Row::of(function, before);
+            let mut row = FunctionRow::of(function, before);
             total.add(&row);
             row.name.clone_from(name);
             row.mode = modes.get(name).cloned();
@@ -103,15 +103,15 @@ impl AnswerRates {
     }
 }
 
-impl Row {
-    fn of(now: &Function, before: Option<(&Function, f64)>) -> Row {
-        let rate = |read: fn(&Function) -> f64| {
+impl FunctionRow {
+    fn of(now: &FunctionFigures, before: Option<(&FunctionFigures, f64)>) -> FunctionRow {
+        let rate = |read: fn(&FunctionFigures) -> f64| {
             let (before, elapsed) = before?;
             let (old, new) = (read(before), read(now));
             // A function that was deleted and registered again counts from 0.
             Some(if new < old { new } else { new - old } / elapsed)
         };
-        Row {
+        FunctionRow {
             name: String::new(),
             mode: None,
             rate: rate(|function| function.invocations),
@@ -127,7 +127,7 @@ impl Row {
     }
 
     /// Adds what can be added up.
-    fn add(&mut self, more: &Row) {
+    fn add(&mut self, more: &FunctionRow) {
         let add = |sum: &mut Option<f64>, more: Option<f64>| {
             *sum = sum.zip(more).map(|(sum, more)| sum + more);
         };
@@ -144,12 +144,12 @@ impl Row {
 mod tests {
     use super::*;
 
-    fn function(invocations: f64, errors: f64, p99: Option<f64>) -> Function {
+    fn function(invocations: f64, errors: f64, p99: Option<f64>) -> FunctionFigures {
         let quantiles = Quantiles { p50: p99.map(|p99| p99 / 2.0), p99 };
-        Function { invocations, errors, quantiles, queue_depth: 1.0, ..Function::default() }
+        FunctionFigures { invocations, errors, quantiles, queue_depth: 1.0, ..FunctionFigures::default() }
     }
 
-    fn scrape(started_seconds: f64, functions: &[(&str, Function)]) -> Scrape {
+    fn scrape(started_seconds: f64, functions: &[(&str, FunctionFigures)]) -> Scrape {
         let functions = functions.iter().map(|(name, function)| ((*name).to_owned(), function.clone()));
         let process = Process { started_seconds, cpu_seconds: 2.0 * started_seconds, ..Process::default() };
         Scrape { process, functions: functions.collect(), ..Scrape::default() }

@@ -11,7 +11,7 @@ pub(super) struct Scrape {
     /// What callers were answered; `None` when the server does not say.
     pub(super) answers: Option<Answers>,
     /// Functions by name.
-    pub(super) functions: BTreeMap<String, Function>,
+    pub(super) functions: BTreeMap<String, FunctionFigures>,
     /// Quantiles of what all functions' calls took.
     pub(super) all: Quantiles,
 }
@@ -47,7 +47,7 @@ pub(super) struct Quantiles {
 
 /// One function.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Function {
+pub(super) struct FunctionFigures {
     pub(super) invocations: f64,
     /// Executions that ended as error, and callers whose deadline passed.
     pub(super) errors: f64,
@@ -98,7 +98,7 @@ impl Scrape {
     }
 
     fn take_of_function(&mut self, metric: &str, sample: &Sample<'_>) -> bool {
-        type Place = fn(&mut Function) -> &mut f64;
+        type Place = fn(&mut FunctionFigures) -> &mut f64;
         let place: Option<Place> = match metric {
             "invocation_total" => Some(|function| &mut function.invocations),
             "error_total" => Some(|function| &mut function.errors),
@@ -112,7 +112,7 @@ impl Scrape {
         };
         let Some(name) = sample.label("function") else { return false };
         if !self.functions.contains_key(&*name) {
-            self.functions.insert(name.clone().into_owned(), Function::default());
+            self.functions.insert(name.clone().into_owned(), FunctionFigures::default());
         }
         let Some(function) = self.functions.get_mut(&*name) else { return false };
         match (place, metric) {
@@ -188,7 +188,7 @@ mod tests {
             nanofaas_shard_functions{shard=\"1\"} 1\nprocess_cpu_seconds_total 1.25\n\
             process_resident_memory_bytes 1048576\nprocess_start_time_seconds 1000\n";
         let scrape = Scrape::read(text).expect("ours");
-        let one = Function {
+        let one = FunctionFigures {
             invocations: 7.0,
             errors: 2.0,
             timeouts: 1.0,
@@ -199,7 +199,10 @@ mod tests {
             concurrency: 6.0,
             replicas: None,
         };
-        let other = Function { replicas: Some(Replicas { desired: 3.0, ready: 1.0 }), ..Function::default() };
+        let other = FunctionFigures {
+            replicas: Some(Replicas { desired: 3.0, ready: 1.0 }),
+            ..FunctionFigures::default()
+        };
         let process = Process {
             started_seconds: 1000.0,
             cpu_seconds: 1.25,

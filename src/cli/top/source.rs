@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{picture::Picture, scrape::Scrape};
 use crate::cli::{
-    client::{Api, refused},
+    client::{ApiClient, refused},
     failure::Failure,
 };
 
@@ -23,8 +23,8 @@ const MODES_PAUSE: Duration = Duration::from_secs(3);
 
 /// Takes a look at a time and makes a picture of the last two.
 pub(super) struct Source {
-    management: Api,
-    api: Api,
+    management: ApiClient,
+    api: ApiClient,
     before: Option<(Scrape, Instant)>,
     modes: BTreeMap<String, String>,
     /// When the modes were last asked for.
@@ -32,7 +32,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(management: Api, api: Api) -> Source {
+    pub(super) fn new(management: ApiClient, api: ApiClient) -> Source {
         Source { management, api, before: None, modes: BTreeMap::new(), modes_asked: None }
     }
 

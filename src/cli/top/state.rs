@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use super::{
-    columns::Order,
+    columns::RowOrder,
     keys::Action,
-    picture::{Picture, Row},
+    picture::{FunctionRow, Picture},
 };
 
 /// Totals that are kept for the curve; more than any terminal is wide.
@@ -15,14 +15,14 @@ const FILTER_MAX: usize = 63;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct TopState {
     /// What is shown; `None` before the first look.
     pub(super) picture: Option<Picture>,
     /// Why there is nothing newer, while the server is away.
     pub(super) problem: Option<String>,
     /// Total rates, one a second, oldest first.
     pub(super) history: VecDeque<u64>,
-    pub(super) order: Order,
+    pub(super) order: RowOrder,
     /// What names must contain, in any case.
     pub(super) filter: String,
     /// Whether keys are letters of the filter.
@@ -35,7 +35,7 @@ pub(super) struct State {
     pub(super) page: usize,
 }
 
-impl State {
+impl TopState {
     /// Takes a new picture.
     pub(super) fn show(&mut self, picture: Picture) {
         self.problem = None;
@@ -58,10 +58,11 @@ impl State {
     }
 
     /// Rows that pass the filter, in their order.
-    pub(super) fn rows(&self) -> Vec<&Row> {
+    pub(super) fn rows(&self) -> Vec<&FunctionRow> {
         let wanted = self.filter.to_lowercase();
         let rows = self.picture.iter().flat_map(|picture| &picture.rows);
-        let mut rows: Vec<&Row> = rows.filter(|row| row.name.to_lowercase().contains(&wanted)).collect();
+        let mut rows: Vec<&FunctionRow> =
+            rows.filter(|row| row.name.to_lowercase().contains(&wanted)).collect();
         self.order.sort(&mut rows);
         rows
     }
@@ -116,15 +117,18 @@ impl State {
 mod tests {
     use super::{super::columns::Column, *};
 
-    fn state(names: &[&str]) -> State {
-        let rows = names.iter().map(|name| Row { name: (*name).to_owned(), ..Row::default() }).collect();
-        let mut state = State::default();
+    fn state(names: &[&str]) -> TopState {
+        let rows = names
+            .iter()
+            .map(|name| FunctionRow { name: (*name).to_owned(), ..FunctionRow::default() })
+            .collect();
+        let mut state = TopState::default();
         state.show(Picture { rows, ..Picture::default() });
         state.fit(2);
         state
     }
 
-    fn names(state: &State) -> Vec<&str> {
+    fn names(state: &TopState) -> Vec<&str> {
         state.rows().into_iter().map(|row| row.name.as_str()).collect()
     }
 
@@ -195,7 +199,7 @@ mod tests {
         let mut state = state(&["a"]);
         state.act(Action::Sort(1));
         state.act(Action::Reverse);
-        assert_eq!(state.order, Order { column: Column::P50, is_reversed: true });
+        assert_eq!(state.order, RowOrder { column: Column::P50, is_reversed: true });
         state.act(Action::Help);
         state.filter = "x".to_owned();
         state.act(Action::Clear);

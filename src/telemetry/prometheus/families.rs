@@ -71,7 +71,7 @@ pub(super) struct Chunks {
 }
 
 /// One value of the label `function`, and what adds up under it.
-struct Row<'a> {
+struct FunctionSeries<'a> {
     labels: &'a Labels,
     functions: &'a [FunctionCopy],
     durations: Option<&'a Durations>,
@@ -92,13 +92,19 @@ impl Chunks {
         Chunks { families: families(), labels, own, other, place: (0, 0), functions }
     }
 
-    fn row(&self, number: usize) -> Option<Row<'_>> {
+    fn row(&self, number: usize) -> Option<FunctionSeries<'_>> {
         let labels = self.labels.get(number)?;
         Some(match self.functions.get(number).filter(|_| number < self.own) {
-            Some(function) => {
-                Row { labels, functions: from_ref(function), durations: function.durations.as_ref() }
-            }
-            None => Row { labels, functions: &self.functions[self.own..], durations: self.other.as_ref() },
+            Some(function) => FunctionSeries {
+                labels,
+                functions: from_ref(function),
+                durations: function.durations.as_ref(),
+            },
+            None => FunctionSeries {
+                labels,
+                functions: &self.functions[self.own..],
+                durations: self.other.as_ref(),
+            },
         })
     }
 }
@@ -171,7 +177,7 @@ impl Family {
     }
 
     /// The series of one row, if it has any.
-    fn write(&self, text: &mut Exposition, row: &Row<'_>) {
+    fn write(&self, text: &mut Exposition, row: &FunctionSeries<'_>) {
         match self {
             Family::Counter(lines, is_shown) => {
                 if row.functions.iter().any(|function| is_shown(&function.counters)) {
@@ -220,7 +226,7 @@ fn longest(name: &str) -> String {
     format!("{name}_ms_seconds_max")
 }
 
-impl Row<'_> {
+impl FunctionSeries<'_> {
     fn histogram(&self, measure: Measure) -> Option<&Histogram> {
         self.durations?.get(measure)
     }

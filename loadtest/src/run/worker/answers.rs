@@ -7,9 +7,9 @@ use crate::{
     plan::Mode,
     run::{
         agenda::Later,
-        call::{Call, Exchange, Out, Step},
+        call::{Call, CallStep, Exchange, Out},
         connection::State,
-        verdict::{self, Failure, Verdict},
+        verdict::{self, CallFailure, CallVerdict},
     },
 };
 
@@ -36,20 +36,20 @@ impl Worker {
         connection.reader.reset();
         self.recorder.tally(exchange.call.target, exchange.call.phase).counts.bytes_received += bytes;
         match verdict {
-            Verdict::Success => self.succeed(exchange.call, now_ns),
-            Verdict::Accepted(id) if mode == Mode::Async && keep_alive => {
+            CallVerdict::Success => self.succeed(exchange.call, now_ns),
+            CallVerdict::Accepted(id) if mode == Mode::Async && keep_alive => {
                 return self.poll(index, exchange, &id, now_ns);
             }
-            Verdict::Unfinished if keep_alive => return self.poll_again(index, exchange, now_ns),
-            Verdict::Accepted(_) if mode == Mode::Callback => {
+            CallVerdict::Unfinished if keep_alive => return self.poll_again(index, exchange, now_ns),
+            CallVerdict::Accepted(_) if mode == Mode::Callback => {
                 if self.park_for_callback(index, &exchange) {
                     return;
                 }
             }
-            Verdict::Accepted(_) | Verdict::Unfinished => {
+            CallVerdict::Accepted(_) | CallVerdict::Unfinished => {
                 self.recorder.unanswered(exchange.call.times(), now_ns, "connection_closed");
             }
-            Verdict::Failure(failure) => {
+            CallVerdict::Failure(failure) => {
                 if let Some(token) = exchange.token {
                     self.pending.remove(token);
                 }
@@ -76,7 +76,7 @@ impl Worker {
     }
 
     /// Counts the failure; true when the connection has to wait with the call.
-    fn fail(&mut self, index: usize, mut call: Call, failure: Failure, now_ns: u64) -> bool {
+    fn fail(&mut self, index: usize, mut call: Call, failure: CallFailure, now_ns: u64) -> bool {
         self.recorder.answer(call.times(), now_ns, false);
         let tally = self.recorder.tally(call.target, call.phase);
         *tally.by_status.entry(failure.status).or_default() += 1;
@@ -119,7 +119,7 @@ impl Worker {
         let host = &self.plan.targets[exchange.call.target].host;
         let request = format!("GET /v1/executions/{id}?wait=5s HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let out = Out::Own(request.into_bytes());
-        let exchange = Exchange { step: Step::Poll, out, written: 0, begun_ns: now_ns, ..exchange };
+        let exchange = Exchange { step: CallStep::Poll, out, written: 0, begun_ns: now_ns, ..exchange };
         self.connections[index].state = State::Busy(exchange);
         self.write(index);
     }

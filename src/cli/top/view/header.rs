@@ -7,12 +7,12 @@ use ratatui::{
     widgets::{Paragraph, Sparkline},
 };
 
-use super::{Look, Tone};
+use super::{Tone, ViewOptions};
 use crate::cli::top::{
     figures,
     picture::{AnswerRates, Picture},
     scrape::Process,
-    state::State,
+    state::TopState,
 };
 
 /// Width of the text beside the curve.
@@ -70,7 +70,7 @@ pub(in crate::cli::top) fn answers(picture: &Picture, width: usize) -> String {
     line
 }
 
-pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look) {
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &TopState, look: &ViewOptions) {
     let mut first = vec![Span::styled(look.address.clone(), look.style(Tone::Strong))];
     let (mut second, mut third) = (Line::default(), Line::default());
     if let Some(picture) = &state.picture {
@@ -92,7 +92,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look
 }
 
 /// Total rates of the last minutes, the newest at the right end.
-pub(super) fn draw_curve(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look) {
+pub(super) fn draw_curve(frame: &mut Frame<'_>, area: Rect, state: &TopState, look: &ViewOptions) {
     let [caption, curve] = Layout::horizontal([Constraint::Length(CAPTION), Constraint::Fill(1)]).areas(area);
     let width = usize::from(curve.width);
     let shown = state.history.iter().skip(state.history.len().saturating_sub(width)).copied();

@@ -7,14 +7,14 @@ use ratatui::{
     widgets::{Block, Clear, Paragraph},
 };
 
-use super::{Look, Tone};
+use super::{Tone, ViewOptions};
 use crate::cli::top::keys::HELP;
 
 /// Width of the keys' names, and of the whole.
 const KEYS: usize = 12;
 const WIDTH: u16 = 54;
 
-pub(super) fn draw(frame: &mut Frame<'_>, look: &Look) {
+pub(super) fn draw(frame: &mut Frame<'_>, look: &ViewOptions) {
     let lines: Vec<Line<'_>> = HELP
         .iter()
         .map(|(keys, meaning)| {

@@ -27,7 +27,7 @@ use ratatui::{
     widgets::Paragraph,
 };
 
-use super::state::State;
+use super::state::TopState;
 
 /// Lines about the server as a whole.
 const HEAD_LINES: u16 = 3;
@@ -36,7 +36,7 @@ const CURVE_LINES: u16 = 2;
 const CURVE_HEIGHT_MIN: u16 = 15;
 
 /// What is the same in every drawing.
-pub(super) struct Look {
+pub(super) struct ViewOptions {
     /// Management address of the server.
     address: String,
     is_coloured: bool,
@@ -55,9 +55,9 @@ enum Tone {
     Bad,
 }
 
-impl Look {
-    pub(super) fn new(address: &str, is_coloured: bool) -> Look {
-        Look { address: address.to_owned(), is_coloured }
+impl ViewOptions {
+    pub(super) fn new(address: &str, is_coloured: bool) -> ViewOptions {
+        ViewOptions { address: address.to_owned(), is_coloured }
     }
 
     fn style(&self, tone: Tone) -> Style {
@@ -83,7 +83,7 @@ impl Look {
 }
 
 /// Draws everything and tells the state how many rows fit.
-pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, look: &Look) {
+pub(super) fn draw(frame: &mut Frame<'_>, state: &mut TopState, look: &ViewOptions) {
     let area = frame.area();
     let curve_lines = if area.height >= CURVE_HEIGHT_MIN { CURVE_LINES } else { 0 };
     let problem_lines = u16::from(state.problem.is_some());
@@ -112,7 +112,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, look: &Look) {
     }
 }
 
-fn draw_problem(frame: &mut Frame<'_>, area: Rect, reason: &str, look: &Look) {
+fn draw_problem(frame: &mut Frame<'_>, area: Rect, reason: &str, look: &ViewOptions) {
     let address = &look.address;
     let text = format!("cannot reach {address}: {reason}; retrying");
     frame.render_widget(Paragraph::new(Line::styled(text, look.style(Tone::Bad))), area);

@@ -7,8 +7,8 @@ use ratatui::{
     widgets::{Cell, Paragraph, Row as TableRow, Table},
 };
 
-use super::{Look, Tone};
-use crate::cli::top::{columns::Column, picture::Row, state::State};
+use super::{Tone, ViewOptions};
+use crate::cli::top::{columns::Column, picture::FunctionRow, state::TopState};
 
 /// Least width of the names; columns that are less important make room for it.
 const NAME_MIN: usize = 12;
@@ -19,7 +19,7 @@ const KEYS: [&str; 2] = ["q quit  ←→ sort  / filter  p pause  ? help", "? he
 /// A terminal of this width has room for whole words in the mode.
 const WIDE: u16 = 100;
 
-pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look) {
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &TopState, look: &ViewOptions) {
     let rows = state.rows();
     if rows.is_empty() {
         let text = match &state.picture {
@@ -33,7 +33,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look
         frame.render_widget(Paragraph::new(vec![Line::default(), Line::raw(text)]).centered(), area);
         return;
     }
-    let shown: Vec<&Row> = rows.into_iter().skip(state.offset).take(state.page).collect();
+    let shown: Vec<&FunctionRow> = rows.into_iter().skip(state.offset).take(state.page).collect();
     let columns = layout(&shown, area.width);
     let head = columns.iter().map(|(column, _)| {
         let tone = if *column == state.order.column { Tone::Marked } else { Tone::Strong };
@@ -52,7 +52,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look
 }
 
 /// Keys on the left, what is shown on the right; a filter that is being written takes the whole line.
-pub(super) fn draw_foot(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look) {
+pub(super) fn draw_foot(frame: &mut Frame<'_>, area: Rect, state: &TopState, look: &ViewOptions) {
     if state.is_writing {
         let line = format!("names with: {}█   Enter keeps it, Esc drops it", state.filter);
         frame.render_widget(Paragraph::new(line), area);
@@ -86,7 +86,7 @@ pub(super) fn draw_foot(frame: &mut Frame<'_>, area: Rect, state: &State, look: 
 }
 
 /// The columns that fit, and their widths.
-fn layout(rows: &[&Row], width: u16) -> Vec<(Column, usize)> {
+fn layout(rows: &[&FunctionRow], width: u16) -> Vec<(Column, usize)> {
     let mut columns: Vec<(Column, usize)> = Column::ALL
         .iter()
         .map(|column| {
@@ -120,7 +120,7 @@ fn least(column: Column) -> usize {
     column.title().len().max(usual)
 }
 
-fn text(column: Column, row: &Row, width: u16) -> String {
+fn text(column: Column, row: &FunctionRow, width: u16) -> String {
     match row.mode.as_deref() {
         Some("DEPLOYMENT") if column == Column::Mode && width < WIDE => "DEPLOY".to_owned(),
         _ => column.text(row),
@@ -134,7 +134,7 @@ fn alignment(column: Column) -> Alignment {
     }
 }
 
-fn tone(column: Column, row: &Row) -> Tone {
+fn tone(column: Column, row: &FunctionRow) -> Tone {
     match column {
         Column::Errors if row.errors > Some(0.0) => Tone::Bad,
         Column::Retries if row.retries > Some(0.0) => Tone::Warning,

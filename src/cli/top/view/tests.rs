@@ -10,12 +10,12 @@ use ratatui::{
 use super::*;
 use crate::cli::top::{
     keys::Action,
-    picture::{AnswerRates, Picture, Row},
+    picture::{AnswerRates, FunctionRow, Picture},
     scrape::{Process, Replicas},
 };
 
-fn row(name: &str, rate: f64) -> Row {
-    Row {
+fn row(name: &str, rate: f64) -> FunctionRow {
+    FunctionRow {
         name: name.to_owned(),
         mode: Some("DEPLOYMENT".to_owned()),
         rate: Some(rate),
@@ -36,18 +36,18 @@ fn rates(refusals: &[(&str, f64)]) -> AnswerRates {
     AnswerRates { classes, refusals: refusals.iter().map(named).collect() }
 }
 
-fn state(rows: Vec<Row>) -> State {
+fn state(rows: Vec<FunctionRow>) -> TopState {
     let process = Process { resident_bytes: 47_395_635.0, shards: 2, ..Process::default() };
-    let total = Row { rate: Some(1203.0), ..row("", 1203.0) };
+    let total = FunctionRow { rate: Some(1203.0), ..row("", 1203.0) };
     let answers = Some(rates(&[("rate_limit_server", 12.0)]));
-    let mut state = State::default();
+    let mut state = TopState::default();
     state.show(Picture { process, cpus: Some(1.32), answers, rows, total });
     state
 }
 
-fn drawn(state: &mut State, width: u16, height: u16, is_coloured: bool) -> Buffer {
+fn drawn(state: &mut TopState, width: u16, height: u16, is_coloured: bool) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
-    let look = Look::new("http://h:8081", is_coloured);
+    let look = ViewOptions::new("http://h:8081", is_coloured);
     terminal.draw(|frame| draw(frame, state, &look)).expect("a drawing");
     terminal.backend().buffer().clone()
 }
@@ -135,7 +135,7 @@ fn a_server_that_is_away_leaves_its_last_picture_in_grey() {
 
 #[test]
 fn what_there_is_instead_of_rows() {
-    let mut nothing = State::default();
+    let mut nothing = TopState::default();
     assert!(lines(&drawn(&mut nothing, 80, 17, true)).concat().contains("a first look"));
     nothing.lose("gone".to_owned());
     assert!(!lines(&drawn(&mut nothing, 80, 17, true)).concat().contains("a first look"));

@@ -6,6 +6,7 @@
 
 mod compiled;
 mod guarantees;
+mod links;
 mod words;
 
 use std::{

@@ -1,6 +1,6 @@
 //! Which thread does what: a pure function of the number of workers and the placement.
 
-/// How shards and connections are laid out over threads. Measured figures are in ARCHITECTURE.md.
+/// How shards and connections are laid out over threads. Measured figures are in docs/decisions/0001.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Placement {
     /// Every thread serves connections and owns one shard.

@@ -220,7 +220,7 @@ fn capacity(function: &mut Function, settings: &SyncQueue, now_us: u64) -> Optio
     let from_service = || (function.service_us > 0).then(|| slots / function.service_us as f64);
     let rate_per_us = observed.or_else(from_service)?;
     let queued = function.queue.len() as u32;
-    let by_depth = queued + settings.max_depth.saturating_sub(function.sync_waiting);
+    let by_depth = queued.saturating_add(settings.max_depth.saturating_sub(function.sync_waiting));
     let elsewhere = function.waiting_count() - queued;
     let by_size = function.policy.queue_size.saturating_sub(elsewhere);
     // Who is promised a place is to be served within the longest wait, not refused at its end.
@@ -256,4 +256,129 @@ fn retry_after_s(function: &mut Function, settings: &SyncQueue, now_us: u64) -> 
     let place_us = capacity.wait_us(1).min(SPREAD_US_MAX);
     sync.spread_us = (sync.spread_us.max(now_us) + place_us).min(now_us + SPREAD_US_MAX);
     Limits::retry_after_s(sync.spread_us - now_us).max(least_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        input::{FunctionSpec, Policy, Target},
+        name::Name,
+        settings::Settings,
+    };
+
+    const SECOND_US: u64 = 1_000_000;
+
+    /// No bound is in the way.
+    fn settings() -> SyncQueue {
+        SyncQueue {
+            admission_enabled: true,
+            max_depth: u32::MAX,
+            max_estimated_wait_us: u64::MAX,
+            max_queue_wait_us: u64::MAX,
+            retry_after_s_min: 1,
+            throughput_window_us: 16 * SECOND_US,
+            min_samples: 3,
+        }
+    }
+
+    /// Two slots, and 100 ms for a call: 20 calls per second. Four wait in its queue, three of them synchronous calls.
+    fn function() -> Function {
+        let policy = Policy { concurrency: 2, queue_size: u32::MAX, ..Policy::default() };
+        let name = Name::new("f").expect("valid");
+        let spec =
+            FunctionSpec { name, policy, target: Target::Local, scaling: None, document: Bytes::new() };
+        let mut function = Function::new(&spec);
+        (0..4).for_each(|_| function.queue.push(ExecutionKey::NONE));
+        function.sync_waiting = 3;
+        function.service_us = 100_000;
+        function
+    }
+
+    fn room(function: &mut Function, settings: &SyncQueue) -> Option<u32> {
+        capacity(function, settings, 0).map(|capacity| capacity.room)
+    }
+
+    #[test]
+    fn a_queue_takes_what_its_shortest_bound_leaves() {
+        let mut function = function();
+        let depth = SyncQueue { max_depth: 10, ..settings() };
+        assert_eq!(room(&mut function, &depth), Some(4 + 7), "seven more synchronous calls");
+        let wait = SyncQueue { max_estimated_wait_us: SECOND_US, ..settings() };
+        assert_eq!(room(&mut function, &wait), Some(20 + 1), "the last one waits for those that drain");
+        let queue_wait = SyncQueue { max_queue_wait_us: SECOND_US, ..settings() };
+        assert_eq!(room(&mut function, &queue_wait), Some(16 + 1), "four fifths of the longest wait");
+        assert_eq!(room(&mut function, &settings()), Some(u32::MAX));
+        (0..6).for_each(|_| function.backlog.push(ExecutionKey::NONE));
+        function.policy.queue_size = 20;
+        assert_eq!(room(&mut function, &settings()), Some(20 - 6), "others have places of the queue as well");
+    }
+
+    #[test]
+    fn nothing_is_known_of_a_function_that_has_answered_nothing() {
+        let mut function = Function { service_us: 0, ..function() };
+        assert_eq!(room(&mut function, &settings()), None);
+        assert_eq!(retry_after_s(&mut function, &settings(), 0), 1);
+        assert!(function.sync.is_none());
+    }
+
+    #[test]
+    fn who_is_refused_waits_behind_those_who_were_told_to_come_back() {
+        let mut function = function();
+        let settings = settings();
+        let waits_us = |function: &mut Function| {
+            let refusal = rejection(function, &settings, SyncQueueReason::EstimatedWait, 0);
+            let Refusal::SyncQueueRejected { est_wait_us, .. } = refusal else { return None };
+            est_wait_us
+        };
+        assert_eq!(promised(&mut function, 0), 0);
+        // 50 ms for each of the four that wait, and for each that was refused before, and for the one itself.
+        assert_eq!([1, 2, 3].map(|_| waits_us(&mut function)), [5, 6, 7].map(|calls| Some(calls * 50_000)));
+        assert_eq!(promised(&mut function, 0), 3);
+        assert_eq!(promised(&mut function, 100 * SECOND_US), 0, "they have come, or do not");
+    }
+
+    #[test]
+    fn without_a_plan_refused_callers_are_spread_at_the_rate_at_which_the_queue_drains() {
+        let mut function = Function { service_us: 2 * SECOND_US, ..function() };
+        let depth_only = SyncQueue { admission_enabled: false, ..settings() };
+        let now_us = 7 * SECOND_US;
+        let mut told = |now_us| retry_after_s(&mut function, &depth_only, now_us);
+        assert_eq!([0; 3].map(|_| told(now_us)), [1, 2, 3]);
+        // Those places have become free.
+        assert_eq!(told(now_us + 4 * SECOND_US), 1);
+        assert!(function.sync.is_some_and(|sync| sync.plan.is_none()), "no room is kept");
+    }
+
+    #[test]
+    fn nobody_is_sent_away_for_more_than_an_hour() {
+        let mut function = Function { service_us: 3_000 * SECOND_US, ..function() };
+        let depth_only = SyncQueue { admission_enabled: false, ..settings() };
+        let told = [0; 4].map(|_| retry_after_s(&mut function, &depth_only, 7 * SECOND_US));
+        assert_eq!(told, [1500, 3000, 3600, 3600]);
+    }
+
+    #[test]
+    fn a_slot_that_is_one_too_many_makes_no_place_for_who_waits() {
+        let sync_queue = settings();
+        let mut history = SyncHistory::new(&sync_queue);
+        let settings = Settings { sync_queue: Some(sync_queue), ..Settings::default() };
+        let mut shard = Shard::new(Limits::default(), 1, settings);
+        let mut observed = function();
+        history.rate.filled(0);
+        observed.sync = Some(Box::new(history));
+        let key = shard.add_function(observed);
+        // Three ran when there were three slots; there are two now.
+        for (in_flight, samples_per_us) in [(2, None), (1, Some(1.0 / SECOND_US as f64))] {
+            shard.now.mono_us = SECOND_US;
+            let function = shard.functions.get_mut(key).expect("it was added");
+            function.in_flight = in_flight;
+            shard.note_slot_release(key);
+            let sync = shard.functions.get_mut(key).and_then(|function| function.sync.as_mut());
+            let observed = sync.and_then(|sync| sync.rate.per_us(SECOND_US, 1));
+            assert_eq!(observed, samples_per_us, "{in_flight} are left");
+        }
+    }
 }

@@ -80,6 +80,7 @@ impl Oracle {
             on_record: OnRecord { starts: self.starts, ..OnRecord::default() },
             record,
             claimed: record,
+            key_written_ms: 0,
             queued_unix_ms: self.unix_ms,
             finished_unix_ms: 0,
             recovered: false,

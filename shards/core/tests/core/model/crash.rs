@@ -72,8 +72,7 @@ impl Drive {
         for (key, ticket) in holders {
             let execution = &self.oracle.executions[&ticket];
             let digest = execution.digest;
-            let written_ms =
-                if execution.is_terminal() { execution.kept_from_ms } else { self.oracle.now_ms };
+            let written_ms = execution.key_written_ms;
             match self.probe(ticket) {
                 Some(_) => {
                     self.doubtful_keys.remove(&key);
@@ -177,6 +176,8 @@ impl Oracle {
         (execution.attempt, execution.attempts_before) =
             (execution.on_record.attempt, execution.on_record.attempts_before);
         execution.kept_from_ms = now_ms.saturating_sub(age_ms);
+        // Also when it is a letter too many, whose time starts now.
+        execution.key_written_ms = execution.kept_from_ms;
         execution.on_record.not_run = 0;
         execution.recovered = true;
         if let Some(owner) = owner {
@@ -203,6 +204,7 @@ impl Oracle {
         execution.attempts_before =
             (attempts_before + u32::from(running) + unrecorded).min(execution.attempt);
         execution.tried = tried;
+        execution.key_written_ms = now_ms;
         (execution.crashes, execution.careful_until_ms) = (crashes, 0);
         execution.on_record.not_run = 0;
         execution.state = State::Queued;

@@ -75,6 +75,8 @@ pub(super) struct Execution {
     pub(super) record: u64,
     /// Its place among those with its key: by its acceptance, or its replay.
     pub(super) claimed: u64,
+    /// Since when its key stands for it, after a crash.
+    pub(super) key_written_ms: u64,
     /// When it was accepted or replayed, and when it ended, on the clock that people read.
     pub(super) queued_unix_ms: u64,
     pub(super) finished_unix_ms: u64,
@@ -263,13 +265,13 @@ impl Oracle {
             return;
         }
         let Execution { attempt, attempts_before, state, tried, crashes, .. } = *execution;
-        let OnRecord { attempt: known, not_run, .. } = execution.on_record;
+        let OnRecord { attempt: known, tried: known_tried, not_run, .. } = execution.on_record;
         execution.on_record = OnRecord {
             // No record says that an attempt was not run.
             attempt: attempt.max(known),
             attempts_before: attempts_before + not_run,
             running: state == State::Running,
-            tried,
+            tried: tried || known_tried,
             starts,
             crashes,
             not_run,

@@ -55,9 +55,8 @@ impl Keys {
             return Ok(());
         }
         let runs_still = before.ended.is_none();
-        // After a crash, the age of a key is on a clock that may have been set.
-        let unsure_us = if before.recovered { self.clock_steps_us_max } else { 0 };
-        let until_us = (before.offered_us + self.ttl_us).saturating_sub(unsure_us);
+        let older_us_max = before.older_us_max(self.clock_steps_us_max);
+        let until_us = (before.offered_us + self.ttl_us).saturating_sub(older_us_max);
         let remembered = !self.crowded && run.offered_us < until_us;
         if runs_still || remembered {
             return Err(format!("key {key} of {name} runs again as {id}"));

@@ -164,9 +164,13 @@ impl Run {
 
     /// Until when it is surely kept after its end, if that is for so long.
     pub(super) fn kept_until_us(&self, kept_us: u64, clock_steps_us_max: u64) -> u64 {
-        // After a crash its age is on a clock that may have been set.
-        let unsure_us = if self.recovered { clock_steps_us_max } else { 0 };
-        (self.ended_us + kept_us).saturating_sub(unsure_us)
+        (self.ended_us + kept_us).saturating_sub(self.older_us_max(clock_steps_us_max))
+    }
+
+    /// By how much its shard may hold it for older than it is: after a crash its age is on a clock that may have been set, and
+    /// the times that are on record are whole milliseconds.
+    pub(super) fn older_us_max(&self, clock_steps_us_max: u64) -> u64 {
+        if self.recovered { clock_steps_us_max + 1000 } else { 0 }
     }
 
     /// It may wait as long again.

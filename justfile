@@ -20,6 +20,6 @@ check:
 run *FLAGS:
     cargo run -- dev {{ FLAGS }}
 
-# Measure one boundary; docs/performance.md lists them.
+# Measure one boundary; docs/internals/measurements.md lists them.
 bench NAME:
     cargo bench --bench {{ NAME }}

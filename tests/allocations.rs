@@ -6,7 +6,7 @@
 //! builds, fall into few of them. `cargo test --test allocations -- --nocapture` prints it.
 //!
 //! A bound that is broken says that something on the path of every call allocates that did not before. Where that is
-//! wanted, the bound is raised here, with docs/performance.md.
+//! wanted, the bound is raised here, with docs/internals/measurements.md.
 
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 

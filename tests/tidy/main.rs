@@ -460,7 +460,10 @@ fn every_benchmark_runs_in_the_suite() {
     for (name, bench) in listed {
         assert_eq!(bench["harness"].as_bool(), Some(false), "{name} would run no criterion");
         let command = format!("cargo bench --bench {name}");
-        assert!(text("docs/performance.md").contains(&command), "docs/performance.md lacks {command}");
+        assert!(
+            text("docs/internals/measurements.md").contains(&command),
+            "docs/internals/measurements.md lacks {command}"
+        );
     }
 }
 

@@ -22,7 +22,8 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 3] = [
 pub(super) fn check(config: &Config) -> Vec<Breach> {
     let mut breaches = Vec::new();
     listeners(config, &mut breaches);
-    backends(config, &mut breaches);
+    missing_backends(config, &mut breaches);
+    process_backend(config, &mut breaches);
     if config.limits.queued_bytes < config.limits.request_bytes {
         breaches.push(Breach {
             keys: &["limits.queued-bytes", "limits.request-bytes"],
@@ -87,14 +88,34 @@ fn listeners(config: &Config, breaches: &mut Vec<Breach>) {
     }
 }
 
+/// A backend that this version does not have runs no function. Each setting that names one is told of by itself.
+fn missing_backends(config: &Config, breaches: &mut Vec<Breach>) {
+    let listed = config.deployment.backends.as_slice();
+    let default = config.deployment.default_backend.as_slice();
+    for (keys, named) in [(&["deployment.backends"], listed), (&["deployment.default-backend"], default)] {
+        let missing: Vec<&str> =
+            named.iter().filter(|backend| !backend.is_built_in()).map(|backend| backend.as_str()).collect();
+        if !missing.is_empty() {
+            breaches.push(Breach {
+                keys,
+                message: format!(
+                    "names {}, which this version does not have; it has: {}",
+                    missing.join(", "),
+                    Backend::BUILT_IN.map(Backend::as_str).join(", ")
+                ),
+            });
+        }
+    }
+}
+
 /// The process backend runs what callers send, as this user: nobody beyond this machine may call.
-fn backends(config: &Config, breaches: &mut Vec<Breach>) {
+fn process_backend(config: &Config, breaches: &mut Vec<Breach>) {
     if config.deployment.backends_on().contains(&Backend::Process) && !is_loopback(config.server.host) {
         breaches.push(Breach {
             keys: &["server.host", "deployment.backends", "deployment.default-backend"],
             message: format!(
                 "is {}, which other machines can reach, while the process backend runs any program a caller \
-                 names; listen on 127.0.0.1 or choose another backend",
+                 names; listen on 127.0.0.1 or leave that backend off",
                 config.server.host
             ),
         });

@@ -97,8 +97,8 @@ fn sample(name: &str) -> &'static str {
         "server.allowed-hosts" => "nanofaas, 10.0.0.7",
         "cors.allowed-origins" => "https://console.example.org",
         "internal.bind" => "127.0.0.1:9000",
-        "deployment.backends" => "container, k8s",
-        "deployment.default-backend" => "k8s",
+        "deployment.backends" => "process",
+        "deployment.default-backend" => "process",
         "http-client.read-timeout-ms" => "250",
         "k8s.namespace" => "faas",
         "k8s.callback-url" => "http://callback:8080/v1/internal/executions",
@@ -130,7 +130,7 @@ fn the_aliases_of_the_table() {
 fn values_of_every_kind() {
     let loaded = Case {
         file: "ephemeral = true\nplacement = 'split'\n[limits]\nrequest-bytes = '2MiB'\nidle-timeout = 'PT1M'\n\
-               [defaults]\ntimeout-ms = 1500\n[deployment]\nbackends = ['process', 'container']\n",
+               [defaults]\ntimeout-ms = 1500\n[deployment]\nbackends = ['process']\n",
         environment: &[
             ("NANOFAAS_SYNC_QUEUE_MAX_QUEUE_WAIT", "500ms"),
             ("NANOFAAS_INTERNAL_BIND", "[::1]:9000"),
@@ -146,7 +146,7 @@ fn values_of_every_kind() {
         ("limits.request-bytes", "2MiB"),
         ("limits.idle-timeout", "1m"),
         ("defaults.timeout-ms", "1500"),
-        ("deployment.backends", "process,container"),
+        ("deployment.backends", "process"),
         ("sync-queue.max-queue-wait", "500ms"),
         ("internal.bind", "[::1]:9000"),
         ("server.host", "127.0.0.1"),
@@ -234,7 +234,7 @@ fn rules_across_settings() {
     for file in [
         "server.port = 0\nmanagement.port = 0",
         "server.port = 8081\nmanagement.host = '127.0.0.2'",
-        "server.host = '0.0.0.0'\ndeployment.backends = ['container']",
+        "server.host = '0.0.0.0'\ndeployment.backends = []",
         "server.host = '::1'\ndeployment.backends = ['process']",
     ] {
         assert_eq!(Case { file, ..EMPTY }.problems(), [""; 0], "{file}");
@@ -270,6 +270,43 @@ fn settings_without_effect_are_refused() {
 }
 
 #[test]
+fn backends_that_this_version_does_not_have_are_refused_where_they_are_named() {
+    for (file, environment, expected) in [
+        (
+            "deployment.backends = ['process', 'container', 'k8s']",
+            &[][..],
+            "nanofaas.toml:1: deployment.backends: names container, k8s, which this version does not have; \
+             it has: process",
+        ),
+        (
+            "deployment.default-backend = 'k8s'",
+            &[],
+            "nanofaas.toml:1: deployment.default-backend: names k8s, which this version does not have; it has: process",
+        ),
+        (
+            "deployment.backends = ['process']",
+            &[("NANOFAAS_DEPLOYMENT_BACKENDS", "Container")],
+            "NANOFAAS_DEPLOYMENT_BACKENDS: deployment.backends: names container, which this version does not have; \
+             it has: process",
+        ),
+        (
+            "",
+            &[("NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND", "k8s")],
+            "NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND: deployment.default-backend: names k8s, which this version does \
+             not have; it has: process",
+        ),
+    ] {
+        for base in [Base::Serve, Base::Dev] {
+            assert_eq!(Case { base, file, environment, ..EMPTY }.problems(), [expected]);
+        }
+    }
+    // What counts is what is left of all sources.
+    let (file, environment) =
+        ("deployment.backends = ['k8s']", &[("NANOFAAS_DEPLOYMENT_BACKENDS", "process")][..]);
+    assert_eq!(Case { file, environment, ..EMPTY }.problems(), [""; 0]);
+}
+
+#[test]
 fn a_rule_is_silent_about_a_value_that_could_not_be_read() {
     let problems = Case { file: "server.port = 'x'\nmanagement.port = 8080", ..EMPTY }.problems();
     assert_eq!(problems.len(), 1, "{problems:#?}");
@@ -282,11 +319,13 @@ fn rules_name_keys_of_the_table() {
     config.management.port = config.server.port;
     config.internal.bind = Some(config.api_address());
     config.limits.queued_bytes = 1;
+    config.deployment.backends = vec![crate::config::Backend::Process, crate::config::Backend::Container];
+    config.deployment.default_backend = Some(crate::config::Backend::K8s);
     config.k8s.callback_url = Some(String::new());
     config.k8s.namespace = Some(String::new());
     config.delivery.secret = Some(crate::config::Secret::new(""));
     let breaches = check(&config);
-    assert_eq!(breaches.len(), 8);
+    assert_eq!(breaches.len(), 10);
     for name in breaches.iter().flat_map(|breach| breach.keys) {
         assert!(find(name).is_ok(), "{name}");
     }

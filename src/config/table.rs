@@ -208,7 +208,7 @@ settings! {
 
     /// How DEPLOYMENT functions run.
     deployment: Deployment {
-        /// Backends that are on: process, container, k8s.
+        /// Backends that are on; this version has one: process.
         backends: Vec<Backend> = Vec::new();
         /// Backend of a function that asks for none; it is on also when it is not listed.
         default_backend: Option<Backend> = None;

@@ -26,6 +26,16 @@ pub enum Backend {
     K8s,
 }
 
+impl Backend {
+    /// Those that this version has. The others are names of the contract, and refused with a reason of their own.
+    pub const BUILT_IN: [Backend; 1] = [Backend::Process];
+
+    /// This version has it.
+    pub fn is_built_in(self) -> bool {
+        Backend::BUILT_IN.contains(&self)
+    }
+}
+
 /// When Kubernetes pulls a function's image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullPolicy {

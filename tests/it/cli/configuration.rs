@@ -112,6 +112,39 @@ fn a_wrong_configuration_is_exit_code_64_and_tells_everything() {
     assert!(missing.stderr.contains("--config: cannot read /does/not/exist.toml"), "{missing:?}");
 }
 
+/// A backend that this build does not have would run nothing: no command starts with one, wherever it is named.
+#[test]
+fn a_backend_that_this_version_does_not_have_is_exit_code_64() {
+    let folder = Folder::new();
+    let file = folder.write("n.toml", "[deployment]\nbackends = [ 'process', 'container' ]\n");
+    let listed = "deployment.backends: names container, which this version does not have; it has: process";
+    let default = "deployment.default-backend: names k8s, which this version does not have; it has: process";
+    for command in ["serve", "dev", "config"] {
+        for (flags, environment, origin, message) in [
+            (&["--config", &file][..], None, &*format!("{file}:2"), listed),
+            (&["--set", "deployment.backends=container"], None, "--set", listed),
+            (&["--set", "deployment.default-backend=k8s"], None, "--set", default),
+            (
+                &[],
+                Some(("NANOFAAS_DEPLOYMENT_BACKENDS", "container")),
+                "NANOFAAS_DEPLOYMENT_BACKENDS",
+                listed,
+            ),
+            (
+                &[],
+                Some(("NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND", "k8s")),
+                "NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND",
+                default,
+            ),
+        ] {
+            let run = run(program(&[command]).args(flags).envs(environment));
+            assert_eq!(run.code, 64, "{command} {run:?}");
+            assert!(run.stderr.contains(&format!("{origin}: {message}")), "{command} {run:?}");
+            assert_eq!(run.stdout, "", "{command}");
+        }
+    }
+}
+
 #[test]
 fn config_prints_values_and_origins() {
     let folder = Folder::new();

@@ -56,6 +56,14 @@ pub enum ApiError {
         /// The setting that holds it.
         setting: &'static str,
     },
+    /// The target of the request is too long.
+    #[error("The request's target is longer than 65534 bytes; send what it says in a body")]
+    UriTooLong,
+    /// The head of the request is too long.
+    #[error(
+        "The request's first line and headers are longer than the server takes, or there are more than 100 headers; send less, or raise `limits.header-bytes`"
+    )]
+    HeadTooLarge,
     /// The body's type is not taken.
     #[error("{0}")]
     UnsupportedMediaType(Cow<'static, str>),
@@ -115,6 +123,16 @@ impl ApiError {
         ApiError::BadRequest(Cow::Owned(format!("Header {name} {rule}")))
     }
 
+    /// The error behind a status that a request was refused with before its head was read; `bad_request` is what is wrong when
+    /// it was not too long.
+    pub fn of_unread_head(status: StatusCode, bad_request: &'static str) -> ApiError {
+        match status {
+            StatusCode::URI_TOO_LONG => ApiError::UriTooLong,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ApiError::HeadTooLarge,
+            _ => ApiError::BadRequest(bad_request.into()),
+        }
+    }
+
     /// The mapping to status, code, headers and context fields: the only one.
     pub fn answer(&self) -> ErrorAnswer {
         let mut headers = HeaderMap::new();
@@ -135,6 +153,8 @@ impl ApiError {
             ApiError::PayloadTooLarge { limit_bytes, .. } => {
                 (413, "PAYLOAD_TOO_LARGE", json!({ "limitBytes": limit_bytes }))
             }
+            ApiError::UriTooLong => (414, "URI_TOO_LONG", Value::Null),
+            ApiError::HeadTooLarge => (431, "REQUEST_HEADER_FIELDS_TOO_LARGE", Value::Null),
             ApiError::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE", Value::Null),
             ApiError::AsyncQueueDisabled => (501, "ASYNC_QUEUE_DISABLED", Value::Null),
             ApiError::Overloaded { .. } | ApiError::Full { .. } => {

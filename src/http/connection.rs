@@ -23,6 +23,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use nanofaas_web::refusal::Worded;
 use tokio::{net::TcpStream, task::AbortHandle};
 
 use super::{
@@ -165,7 +166,10 @@ impl Connections {
                     let (connections, state) = (Rc::clone(&service_connections), Rc::clone(&service_state));
                     async move { Ok::<_, Infallible>(connections.answer(&state, door, request).await) }
                 });
-                let io = TokioIo::new(Watched { stream, state: Rc::clone(&state) });
+                let watched = Watched { stream, state: Rc::clone(&state) };
+                let refused = Rc::clone(&state);
+                let words = move |status| Some(framing::refusal_of_the_parser(status, &refused.recent()));
+                let io = TokioIo::new(Worded::new(watched, words));
                 let connection = http1::Builder::new()
                     // The sweep watches the deadlines.
                     .header_read_timeout(None)

@@ -5,11 +5,9 @@
 //! both). So the bytes of the head are looked at again, for the few requests that are chunked at all.
 //!
 //! What hyper refuses by itself, two lengths that differ among it, it answers with a status alone; the error that
-//! everybody else gets is put in its place.
+//! everybody else gets is put in its place ([`nanofaas_web::refusal`]).
 
-use bytes::Bytes;
-use httparse::Status;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 
 use crate::api::error::ApiError;
 
@@ -38,33 +36,15 @@ pub(super) fn has_two_lengths(bytes: &[u8], method: &Method, path_and_query: &st
     false
 }
 
-/// The answer to be sent instead of `bytes`, when these are what hyper says by itself to a request that it does not
-/// understand: a status and no word. `recent` is what was read last.
-///
-/// Answers of ours are never taken for it, since those with such a status have a content type. `bytes` must begin where
-/// an answer begins.
-pub(super) fn refusal_in_place_of(bytes: &[u8], recent: &[u8]) -> Option<Bytes> {
-    // Every write comes by here.
-    if !bytes.starts_with(b"HTTP/1.1 400 ") {
-        return None;
-    }
-    let mut headers = [httparse::EMPTY_HEADER; 4];
-    let mut response = httparse::Response::new(&mut headers);
-    let is_whole = matches!(response.parse(bytes), Ok(Status::Complete(length)) if length == bytes.len());
-    if !is_whole || response.headers.iter().any(|header| header.name.eq_ignore_ascii_case("content-type")) {
-        return None;
-    }
-    let message = if has_lengths_that_differ(recent) {
+/// The error behind a status that hyper gives by itself to a request that it cannot read, as the body of the answer.
+/// `recent` is what was read last, as far as that is known.
+pub(super) fn refusal_of_the_parser(status: StatusCode, recent: &[u8]) -> Vec<u8> {
+    let bad_request = if has_lengths_that_differ(recent) {
         "The request carries different lengths in Content-Length; send one"
     } else {
         "The request is not HTTP/1.1: its head cannot be read, or does not say how long its body is"
     };
-    let answer = ApiError::BadRequest(message.into()).answer();
-    let head = format!(
-        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-        answer.body.len()
-    );
-    Some([head.into_bytes(), answer.body].concat().into())
+    ApiError::of_unread_head(status, bad_request).answer().body
 }
 
 /// Whether the last head in `bytes` has two lengths that are not the same.
@@ -116,28 +96,22 @@ mod tests {
     }
     #[test]
     fn the_parsers_own_refusals_get_words() {
-        let bare = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
         let differ = "POST / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 2\r\n\r\n";
-        for (bytes, recent, expected) in [
-            (bare.to_owned(), differ, Some("different lengths")),
-            (bare.to_owned(), &differ.replace("2", "1"), Some("not HTTP")),
-            (bare.to_owned(), "POST / HTTP/1.1\r\ncontent-length: 1, 2\r\n\r\n", Some("different lengths")),
-            (bare.to_owned(), "nonsense", Some("not HTTP")),
-            (bare.to_owned(), "", Some("not HTTP")),
-            (format!("{bare}x"), differ, None),
-            (bare[..bare.len() - 1].to_owned(), differ, None),
-            (bare.replace("400", "431"), differ, None),
-            (bare.replace("date: x", "content-type: application/json"), differ, None),
-            (String::new(), differ, None),
+        for (status, recent, code, part) in [
+            (400, differ, "BAD_REQUEST", "different lengths"),
+            (400, &differ.replace("2", "1"), "BAD_REQUEST", "not HTTP"),
+            (400, "POST / HTTP/1.1\r\ncontent-length: 1, 2\r\n\r\n", "BAD_REQUEST", "different lengths"),
+            (400, "nonsense", "BAD_REQUEST", "not HTTP"),
+            (400, "", "BAD_REQUEST", "not HTTP"),
+            (414, differ, "URI_TOO_LONG", "65534"),
+            (431, differ, "REQUEST_HEADER_FIELDS_TOO_LARGE", "limits.header-bytes"),
         ] {
-            let refusal = refusal_in_place_of(bytes.as_bytes(), recent.as_bytes());
-            let refusal = refusal.map(|refusal| String::from_utf8_lossy(&refusal).into_owned());
-            match expected {
-                Some(part) => {
-                    assert!(refusal.as_ref().is_some_and(|text| text.contains(part)), "{refusal:?}")
-                }
-                None => assert_eq!(refusal, None, "{bytes}"),
-            }
+            let status = StatusCode::from_u16(status).expect("a status");
+            let body = String::from_utf8(refusal_of_the_parser(status, recent.as_bytes())).expect("text");
+            assert!(
+                body.contains(&format!("\"error\":\"{code}\"")) && body.contains(part),
+                "{status} {body}"
+            );
         }
     }
 }

@@ -12,13 +12,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
-use super::{framing, route::NO_ROUTE};
+use super::route::NO_ROUTE;
 
 /// Memory for recent bytes that a connection keeps from request to request.
 const RECENT_KEPT_BYTES_MAX: usize = 4096;
@@ -62,10 +61,6 @@ pub(super) struct ConnectionState {
     route: Cell<usize>,
     /// Wakes the connection's task.
     waker: RefCell<Option<Waker>>,
-    /// The last write was not taken as a whole.
-    is_mid_write: Cell<bool>,
-    /// What is still to be written of a refusal that took the place of the parser's own.
-    refusal: RefCell<Bytes>,
 }
 
 impl ConnectionState {
@@ -81,8 +76,6 @@ impl ConnectionState {
             closing: Cell::new(false),
             route: Cell::new(NO_ROUTE),
             waker: RefCell::default(),
-            is_mid_write: Cell::new(false),
-            refusal: RefCell::default(),
         }
     }
 
@@ -210,16 +203,9 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.state.is_mid_write.get()
-            && let Some(refusal) = framing::refusal_in_place_of(bytes, &self.state.recent())
-        {
-            *self.state.refusal.borrow_mut() = refusal;
-            return Poll::Ready(Ok(bytes.len()));
-        }
         let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, bytes);
-        if let Poll::Ready(written) = &polled {
+        if polled.is_ready() {
             self.state.progress();
-            self.state.is_mid_write.set(written.as_ref().is_ok_and(|written| *written < bytes.len()));
         }
         polled
     }
@@ -241,14 +227,6 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut refusal = self.state.refusal.borrow_mut();
-        while !refusal.is_empty() {
-            let polled = Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, &refusal);
-            match std::task::ready!(polled)? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => refusal.advance(written),
-            }
-        }
         Pin::new(&mut *self.stream.borrow_mut()).poll_flush(context)
     }
 

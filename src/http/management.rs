@@ -15,7 +15,10 @@ use nanofaas_web::server::{Answer, Call, Drain, answer, answer_in_chunks, no_con
 use shard_runtime::Fabric;
 use tokio::net::TcpListener;
 
-use super::origin::{OriginPolicy, Pass, Seen};
+use super::{
+    framing,
+    origin::{OriginPolicy, Pass, Seen},
+};
 use crate::{
     api::{about, error::ApiError},
     durable::Durable,
@@ -65,7 +68,8 @@ impl Management {
             let checked = policy.check(&seen, request.version(), request.uri());
             checked.map_err(|refusal| Box::new(refuse(&refusal)))
         };
-        serve(listener, BODY_BYTES_MAX, drain, admit, move |pass: Pass, call| {
+        let words = |status| Some(framing::refusal_of_the_parser(status, &[]));
+        serve(listener, BODY_BYTES_MAX, drain, words, admit, move |pass: Pass, call| {
             let management = Arc::clone(&management);
             async move {
                 let mut response = match pass.preflight(&call.method, &call.headers, METHODS) {

@@ -118,7 +118,10 @@ fn supervise(launcher: Launcher, options: &Options) -> Result<Supervised, Failur
 
 fn spawn_serving(listener: TcpListener, drain: Drain, service: Rc<Service>) -> JoinHandle<()> {
     tokio::task::spawn_local(async move {
-        serve(listener, BODY_MAX, &drain, |_| Ok(()), move |(), call| Rc::clone(&service).handle(call)).await;
+        // A program's own answer may look like one that hyper gives by itself, so none gets words.
+        let words = |_| None;
+        let handle = move |(), call| Rc::clone(&service).handle(call);
+        serve(listener, BODY_MAX, &drain, words, |_| Ok(()), handle).await;
     })
 }
 

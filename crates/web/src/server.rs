@@ -25,6 +25,8 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
+use crate::refusal::Worded;
+
 /// Time to send a whole request head, and to stay idle between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -111,9 +113,16 @@ impl Drain {
 
 /// Serves until drained. Runs on one thread, inside a tokio `LocalRuntime` or `LocalSet`.
 ///
-/// `admit` looks at a request before its body is read: it answers it, or says what it found. `handler` gets both.
-pub async fn serve<A, P, F, R>(listener: TcpListener, body_max: usize, drain: &Drain, admit: A, handler: F)
-where
+/// `admit` looks at a request before its body is read: it answers it, or says what it found. `handler` gets both. `words` gives
+/// the JSON body for what is refused because it cannot be read; `None` leaves it with its status alone.
+pub async fn serve<A, P, F, R>(
+    listener: TcpListener,
+    body_max: usize,
+    drain: &Drain,
+    words: fn(StatusCode) -> Option<Vec<u8>>,
+    admit: A,
+    handler: F,
+) where
     A: Fn(&hyper::Request<Incoming>) -> Result<P, Box<Answer>> + 'static,
     F: Fn(P, Call) -> R + 'static,
     R: Future<Output = Answer> + 'static,
@@ -171,7 +180,7 @@ where
                     .header_read_timeout(HEADER_TIMEOUT)
                     // A client that left ends its request, and with it whatever runs for it.
                     .half_close(false)
-                    .serve_connection(TokioIo::new(stream), service)
+                    .serve_connection(TokioIo::new(Worded::new(stream, words)), service)
             );
             tokio::select! {
                 _ = connection.as_mut() => return,

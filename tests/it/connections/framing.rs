@@ -1,6 +1,6 @@
 //! Requests that say twice how long they are, however their bytes arrive: refused, and nothing behind them is executed.
 
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
 use serde_json::json;
 
@@ -191,6 +191,44 @@ fn what_is_refused_for_its_head_says_why() {
     ] {
         let mut client = Client::connect(server.management);
         client.write(format!("GET /actuator/health HTTP/1.1\r\n{head}").as_bytes());
+        client.read().expect("a refusal").expect_error(400, "BAD_REQUEST");
+    }
+}
+
+/// What is read of such a head is bounded, so it is refused before anything looks at it; in words all the same.
+#[test]
+fn heads_that_are_too_long_are_refused_in_words_on_every_listener() {
+    let internal = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address");
+    let server = start(&["limits.header-bytes=128KiB", &format!("internal.bind={internal}")]);
+    let target = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "a".repeat(70_000));
+    let many = format!("GET / HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(101));
+    let mut long = "GET / HTTP/1.1\r\nhost: localhost\r\nx: ".to_owned();
+    // To the byte as much as makes it too long: nothing is left unread, which would reset the connection.
+    long.push_str(&"a".repeat((128 << 10) - long.len()));
+    let (too_long, too_large) = ((414, "URI_TOO_LONG"), (431, "REQUEST_HEADER_FIELDS_TOO_LARGE"));
+    for (listener, address) in
+        [("API", server.api), ("internal", internal), ("management", server.management)]
+    {
+        for (head, (status, code)) in [(&target, too_long), (&many, too_large), (&long, too_large)] {
+            if listener == "management" && head == &long {
+                continue; // Takes longer ones.
+            }
+            for before in ["", "GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
+                let mut client = Client::connect(address);
+                client.write(format!("{before}{head}").as_bytes());
+                if !before.is_empty() {
+                    client.read().expect("the first answer").expect_error(404, "NOT_FOUND");
+                }
+                let refusal = client.read().unwrap_or_else(|error| panic!("{listener}, {code}: {error}"));
+                assert_eq!(refusal.header("connection"), Some("close"), "{listener}, {code}");
+                let message = refusal.expect_error(status, code)["message"].to_string();
+                assert!(message.contains("; "), "says what to do: {message}");
+                assert_eq!(read_to_close(&mut client).0.len(), 0, "{listener}, {code}");
+            }
+        }
+        // What is no HTTP at all has words there too.
+        let mut client = Client::connect(address);
+        client.write(b"nonsense\r\n\r\n");
         client.read().expect("a refusal").expect_error(400, "BAD_REQUEST");
     }
 }

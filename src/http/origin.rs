@@ -5,14 +5,11 @@
 //! (DNS rebinding) makes it read the answers too. So `Host` has to be a name of this server, and what a page of
 //! another origin sends is refused before anything of it is read, unless the configuration lists the origin.
 //!
-//! [`OriginPolicy`] is the one place that knows these rules; both kinds of listeners ask it, once per request. It looks
+//! [`OriginPolicy`] is the one place that knows these rules for the server; both kinds of listeners ask it, once per request. What
+//! it has in common with watchdogs, which let no page in, is in [`nanofaas_web::host`]. It looks
 //! at the headers in one pass and allocates nothing for a request that may come in.
 
-use std::{
-    cell::RefCell,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{cell::RefCell, net::SocketAddr, sync::Arc};
 
 use hyper::{
     HeaderMap, Method, Uri, Version,
@@ -23,6 +20,7 @@ use hyper::{
         TRANSFER_ENCODING, VARY,
     },
 };
+use nanofaas_web::host::{self, BadHost, Named, SEC_FETCH_SITE};
 
 use super::request::CallHeaders;
 use crate::{
@@ -30,7 +28,6 @@ use crate::{
     config::{AllowedHost, AllowedOrigin, is_loopback},
 };
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 /// Headers of answers that a page of a listed origin may read.
@@ -110,7 +107,7 @@ impl<'a> Seen<'a> {
                 seen.transfer_encodings += 1;
                 seen.has_other_coding |= !value.as_bytes().eq_ignore_ascii_case(b"chunked");
             } else if *name == SEC_FETCH_SITE {
-                seen.is_foreign |= !matches!(value.as_bytes(), b"same-origin" | b"none");
+                seen.is_foreign |= host::is_foreign_site(value);
             } else {
                 seen.call.look_at(name, value);
             }
@@ -172,30 +169,13 @@ impl OriginPolicy {
         version: Version,
         uri: &'a Uri,
     ) -> Result<Option<&'a [u8]>, ApiError> {
-        let host = match (seen.host, uri.authority()) {
-            (Some(_), _) if seen.hosts > 1 => {
-                return Err(bad_request("The request has more than one Host header; send one"));
-            }
-            (Some(host), None) => host.as_bytes(),
-            (Some(host), Some(target))
-                if host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) =>
-            {
-                host.as_bytes()
-            }
-            (Some(_), Some(_)) => {
-                return Err(bad_request("The Host header and the request's target name different servers"));
-            }
-            (None, Some(target)) if version == Version::HTTP_2 => target.as_str().as_bytes(),
-            // Host came with HTTP/1.1. No browser speaks anything older.
-            (None, None) if version == Version::HTTP_10 => return Ok(None),
-            (None, _) => return Err(bad_request("The request has no Host header; send one")),
+        let Some(host) = host::target(seen.host, seen.hosts, version, uri).map_err(bad_request)? else {
+            return Ok(None);
         };
         if !host.is_empty() && *self.last_host.borrow() == host {
             return Ok(Some(host));
         }
-        let name = Named::of(host).ok_or_else(|| {
-            bad_request("The Host header is not a name or an address, with a port or without")
-        })?;
+        let name = Named::of(host).map_err(bad_request)?;
         if !self.answers_to(&name) {
             return Err(ApiError::Misdirected(String::from_utf8_lossy(host).into_owned()));
         }
@@ -206,12 +186,9 @@ impl OriginPolicy {
     }
 
     fn answers_to(&self, host: &Named<'_>) -> bool {
-        let is_ours = match host {
-            // A page cannot make an address lead elsewhere, and who came from another machine has to use one.
-            Named::Address(address) => is_loopback(*address) || !self.is_on_loopback,
-            Named::Name(name) => is_localhost(name),
-        };
-        is_ours || self.hosts.iter().any(|allowed| host.is(allowed))
+        // A page cannot make an address lead elsewhere, and who came from another machine has to use one.
+        let is_address = matches!(host, Named::Address(_)) && !self.is_on_loopback;
+        host.is_local() || is_address || self.hosts.iter().any(|allowed| is_allowed(host, allowed))
     }
 }
 
@@ -251,51 +228,11 @@ impl Pass {
     }
 }
 
-/// The host of a `Host` header, without its port.
-#[derive(Debug, PartialEq, Eq)]
-enum Named<'a> {
-    Address(IpAddr),
-    Name(&'a str),
-}
-
-impl<'a> Named<'a> {
-    /// Takes a header's value apart. `None` when it is neither.
-    fn of(value: &'a [u8]) -> Option<Named<'a>> {
-        let text = std::str::from_utf8(value).ok()?;
-        if let Some(rest) = text.strip_prefix('[') {
-            let (address, port) = rest.split_once(']')?;
-            let address: Ipv6Addr = address.parse().ok()?;
-            return (port.is_empty() || is_port(port.strip_prefix(':')?))
-                .then_some(Named::Address(address.into()));
-        }
-        let (host, port) = text.split_once(':').unwrap_or((text, ""));
-        if !is_port(port) {
-            return None;
-        }
-        // The root of all names may be written out.
-        let host = host.strip_suffix('.').unwrap_or(host);
-        if let Ok(address) = host.parse::<Ipv4Addr>() {
-            return Some(Named::Address(address.into()));
-        }
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        (!host.is_empty() && host.bytes().all(is_name)).then_some(Named::Name(host))
+fn is_allowed(host: &Named<'_>, allowed: &AllowedHost) -> bool {
+    match host {
+        Named::Address(address) => allowed.address().is_some_and(|allowed| allowed == *address),
+        Named::Name(name) => allowed.as_str().eq_ignore_ascii_case(name),
     }
-
-    fn is(&self, allowed: &AllowedHost) -> bool {
-        match self {
-            Named::Address(address) => allowed.address().is_some_and(|allowed| allowed == *address),
-            Named::Name(name) => allowed.as_str().eq_ignore_ascii_case(name),
-        }
-    }
-}
-
-fn is_port(text: &str) -> bool {
-    text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// `localhost` and everything below it (RFC 6761): no name server is asked about them.
-fn is_localhost(name: &str) -> bool {
-    name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
 }
 
 /// Whether a page of this origin came from the server that is called by this host.
@@ -304,8 +241,8 @@ fn is_origin_of(origin: &[u8], host: &[u8]) -> bool {
     scheme.eq_ignore_ascii_case(SCHEME.as_bytes()) && rest.eq_ignore_ascii_case(host)
 }
 
-fn bad_request(message: &'static str) -> ApiError {
-    ApiError::BadRequest(message.into())
+fn bad_request(reason: BadHost) -> ApiError {
+    ApiError::BadRequest(reason.0.into())
 }
 
 fn not_allowed(origin: Option<&HeaderValue>) -> ApiError {

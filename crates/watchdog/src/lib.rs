@@ -8,7 +8,7 @@
 //!
 //! - [`options`] the environment; [`launcher`], [`program`], [`descendants`], [`output`] processes and their streams
 //! - [`stdio`], [`mod@file`] one process per call; [`http`], [`proxy`] one process for all
-//! - [`warm`], [`server`], [`metrics`] serving calls; [`one_shot`], [`callback`] a single execution
+//! - [`warm`], [`door`], [`server`], [`metrics`] serving calls; [`one_shot`], [`callback`] a single execution
 //! - [`log`], [`function_log`] what is written to standard error
 //!
 //! Everything runs on the main thread, without locks. Programs must be started there too.
@@ -24,6 +24,7 @@ use rustix::process::Pid;
 
 pub mod callback;
 pub mod descendants;
+pub mod door;
 pub mod file;
 pub mod function_log;
 pub mod guard;

@@ -266,7 +266,7 @@ fn failed(failure: &Failure) -> Answer {
     answer
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     let body = serde_json::json!({ "error": error_object(code, message) });
     answer(status, "application/json", body.to_string())
 }

@@ -8,15 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hyper::{Request, body::Incoming};
 use nanofaas_web::server::{Drain, serve};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 
 use super::{
-    http,
+    door, http,
     invocation::{BODY_MAX, Failure},
     launcher::Launcher,
     options::{Mode, Options},
-    server::{Runner, Service},
+    server::{Runner, Service, error},
     stop::StopSignals,
 };
 
@@ -73,7 +74,8 @@ pub async fn run(
     };
     let service = Rc::new(Service::new(runner, options));
     let drain = Drain::default();
-    let serving = spawn_serving(listener, drain.clone(), Rc::clone(&service));
+    let is_on_loopback = address.ip().to_canonical().is_loopback();
+    let serving = spawn_serving(listener, is_on_loopback, drain.clone(), Rc::clone(&service));
 
     let stopped = match &mut supervised {
         Some(supervised) => tokio::select! {
@@ -116,12 +118,21 @@ fn supervise(launcher: Launcher, options: &Options) -> Result<Supervised, Failur
     Ok(Supervised { server, supervisor, first: receiver })
 }
 
-fn spawn_serving(listener: TcpListener, drain: Drain, service: Rc<Service>) -> JoinHandle<()> {
+fn spawn_serving(
+    listener: TcpListener,
+    is_on_loopback: bool,
+    drain: Drain,
+    service: Rc<Service>,
+) -> JoinHandle<()> {
     tokio::task::spawn_local(async move {
         // A program's own answer may look like one that hyper gives by itself, so none gets words.
         let words = |_| None;
         let handle = move |(), call| Rc::clone(&service).handle(call);
-        serve(listener, BODY_MAX, &drain, words, |_| Ok(()), handle).await;
+        let admit = move |request: &Request<Incoming>| {
+            door::check(is_on_loopback, request.headers(), request.version(), request.uri())
+                .map_err(|(status, code, message)| Box::new(error(status, code, &message)))
+        };
+        serve(listener, BODY_MAX, &drain, words, admit, handle).await;
     })
 }
 

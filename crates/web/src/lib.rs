@@ -3,6 +3,7 @@
 //! Invocations do not pass here: the server's own listener and its dispatcher have faster machinery.
 
 pub mod client;
+pub mod host;
 pub mod refusal;
 pub mod server;
 #[cfg(feature = "tls")]

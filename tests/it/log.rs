@@ -58,6 +58,56 @@ fn a_program_that_serves_writes_without_an_execution_id() {
     assert_eq!(written.get("execution_id"), None);
 }
 
+/// A program that ends by itself, at its start or with a call, and what is logged of that: what it wrote, and that it ended.
+#[test]
+fn what_a_program_wrote_before_it_ended_is_logged_once() {
+    let server = Server::dev(&[]);
+    // Its last line, of which nothing else is part, may look like the watchdog's word for its own end.
+    let spec = json!({ "name": "start", "runtimeCommand": "sh -c 'echo error: last words >&2; exit 4'" });
+    let refused = server.send("POST", "/v1/functions", &spec);
+    let message = refused.expect_error(503, "PROVISIONING_FAILED")["message"].to_string();
+    assert!(message.contains("(exit status: 4): error: last words; check that"), "{message}");
+    let program = "import http.server, os, sys\n\
+                   class H(http.server.BaseHTTPRequestHandler):\n    \
+                     def do_GET(self):\n        self.send_response(200); self.end_headers()\n    \
+                     def do_POST(self):\n        print('error: last words', file=sys.stderr, flush=True); os._exit(5)\n    \
+                     def log_message(self, *_):\n        pass\n\
+                   http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), H).serve_forever()\n";
+    server.register(json!({
+        "name": "call", "maxRetries": 1, "env": { "PROGRAM": program },
+        "runtimeCommand": "sh -c 'exec python3 -c \"$PROGRAM\"'",
+    }));
+    let answer = server.invoke("call", json!(1)).json();
+    assert_eq!(answer["error"]["code"], "FUNCTION_CRASHED", "{answer}");
+    let message = answer["error"]["message"].to_string();
+    assert!(message.contains("(exit status: 5): error: last words"), "{message}");
+
+    for (function, failure) in [("start", "a replica died, starting it again"), ("call", "call failed")] {
+        let of_function = || -> Vec<Value> {
+            events(&server).into_iter().filter(|event| event["function"] == function).collect()
+        };
+        eventually("its failure is logged", || of_function().iter().any(|event| event["message"] == failure));
+        let mut telling = of_function();
+        telling.retain(|event| event.to_string().contains("last words"));
+        assert_eq!(telling.len(), 1, "{telling:?}");
+        assert_eq!(
+            (&telling[0]["level"], &telling[0]["message"]),
+            (&json!("function"), &json!("error: last words"))
+        );
+    }
+    // A watchdog that is killed has no words of its own.
+    let of_call = |event: &Value| event["function"] == "call" && event["message"] == "a replica is ready";
+    let ready = events(&server).into_iter().rfind(of_call).expect("a replica");
+    let killed = std::process::Command::new("kill").args(["-9", &ready["replica"].to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+    let died = |event: &Value| {
+        event["function"] == "call" && event["message"] == "a replica died, starting it again"
+    };
+    eventually("its end is logged", || events(&server).iter().any(died));
+    let end = events(&server).into_iter().find(died).expect("just seen");
+    assert_eq!(end["reason"], "the watchdog ended with signal: 9 (SIGKILL)", "{end}");
+}
+
 /// Texts that only a programmer of Rust can read.
 #[test]
 fn no_event_shows_how_it_was_made() {

@@ -28,18 +28,27 @@ struct Wrapped {
     details: Map<String, Value>,
 }
 
-/// Logs a line of a watchdog's standard error. Gives it back as people read it, for messages.
-pub fn wrote(function: &str, replica: i32, line: &str) -> String {
+/// A line of a watchdog's standard error, as people read it, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wrote {
+    /// An event of its program or of its own: it is in the log.
+    Event(String),
+    /// No event: its last words, which say why it ends.
+    LastWords(String),
+}
+
+/// Logs a line of a watchdog's standard error, and gives it back.
+pub fn wrote(function: &str, replica: i32, line: &str) -> Wrote {
     let Ok(event) = serde_json::from_str::<Wrapped>(line) else {
         // Its last words: how it ended says who ends it.
         tracing::debug!(target: "watchdog", function, replica, "{line}");
-        return line.to_owned();
+        return Wrote::LastWords(line.to_owned());
     };
     let Wrapped { level, target, message, stream, execution_id, reason, details } = event;
     let (stream, execution_id, reason) = (stream.as_deref(), execution_id.as_deref(), reason.as_deref());
     if target == TARGET {
         tracing::info!(target: TARGET, function, replica, stream, execution_id, "{message}");
-        return message;
+        return Wrote::Event(message);
     }
     let details = details.iter().map(|(name, value)| format!("{name}: {}", plain(value)));
     let message = std::iter::once(message).chain(details).collect::<Vec<_>>().join("; ");
@@ -49,7 +58,7 @@ pub fn wrote(function: &str, replica: i32, line: &str) -> String {
         "INFO" => tracing::info!(target: "watchdog", function, replica, execution_id, reason, "{message}"),
         _ => tracing::debug!(target: "watchdog", function, replica, execution_id, reason, "{message}"),
     }
-    message
+    Wrote::Event(message)
 }
 
 /// The form of an event that a function wrote.
@@ -189,16 +198,16 @@ mod tests {
     #[test]
     fn what_is_kept_for_messages_is_what_people_read() {
         for (line, expected) in [
-            ("error: no port", "error: no port"),
+            ("error: no port", Wrote::LastWords("error: no port".to_owned())),
             (
                 r#"{"level":"INFO","target":"function","stream":"stderr","message":"KeyError: 'name'"}"#,
-                "KeyError: 'name'",
+                Wrote::Event("KeyError: 'name'".to_owned()),
             ),
             (
                 r#"{"level":"WARN","target":"nanofaas::watchdog","message":"starting it again","pause_ms":100}"#,
-                "starting it again; pause_ms: 100",
+                Wrote::Event("starting it again; pause_ms: 100".to_owned()),
             ),
-            (r#"{"level":"INFO"}"#, r#"{"level":"INFO"}"#),
+            (r#"{"level":"INFO"}"#, Wrote::LastWords(r#"{"level":"INFO"}"#.to_owned())),
         ] {
             assert_eq!(wrote("f", 1, line), expected);
         }

@@ -175,19 +175,21 @@ impl Failure {
         }
     }
 
-    /// The failure without what the program wrote.
+    /// The failure without what the program wrote, which is in the log already.
     pub fn without_output(&self) -> String {
+        let whole = self.to_string();
+        // Every message that has output ends in it.
+        whole.strip_suffix(&after_colon(self.logged_output())).unwrap_or(&whole).to_owned()
+    }
+
+    /// The end of what the program wrote to its log; empty where that says nothing about the failure.
+    pub fn logged_output(&self) -> &str {
         match self {
-            Failure::EndedEarly { status, .. } => {
-                Failure::EndedEarly { status: *status, tail: String::new() }.to_string()
-            }
-            Failure::NotReady { limit, .. } => {
-                Failure::NotReady { limit: *limit, tail: String::new() }.to_string()
-            }
-            Failure::Exited { status, .. } => {
-                Failure::Exited { status: *status, stderr: String::new() }.to_string()
-            }
-            other => other.to_string(),
+            Failure::EndedEarly { tail, .. }
+            | Failure::NotReady { tail, .. }
+            | Failure::Crashed { tail, .. }
+            | Failure::Exited { stderr: tail, .. } => tail,
+            _ => "",
         }
     }
 
@@ -281,6 +283,33 @@ fn after_colon(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_program_wrote_is_not_logged_again_with_its_failure() {
+        let status = <ExitStatus as std::os::unix::process::ExitStatusExt>::from_raw(256);
+        let tail = || "first: a\nlast".to_owned();
+        for (failure, expected) in [
+            (
+                Failure::EndedEarly { status, tail: tail() },
+                "the program ended before it was ready (exit status: 1)",
+            ),
+            (
+                Failure::NotReady { limit: Duration::from_millis(5), tail: tail() },
+                "Runtime not ready after 5ms",
+            ),
+            (
+                Failure::Crashed { status: status.to_string(), tail: tail() },
+                "The program ended while it ran the call (exit status: 1)",
+            ),
+            (Failure::Exited { status, stderr: tail() }, "Process exited with exit status: 1"),
+            (Failure::Exited { status, stderr: String::new() }, "Process exited with exit status: 1"),
+            (Failure::Unavailable("no".to_owned()), "no"),
+        ] {
+            assert_eq!(failure.without_output(), expected);
+            let output = failure.logged_output();
+            assert!(output.is_empty() || failure.to_string() == format!("{expected}: {output}"), "{failure}");
+        }
+    }
 
     #[test]
     fn output_of_a_json_call_is_one_document() {

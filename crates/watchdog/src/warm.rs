@@ -35,8 +35,8 @@ pub enum WarmError {
         /// The operating system's word for it.
         reason: std::io::Error,
     },
-    /// The program did not start, or never became ready.
-    #[error(transparent)]
+    /// The program did not start, or never became ready. What it wrote is in the log.
+    #[error("{}", .0.without_output())]
     Program(#[from] Failure),
 }
 

@@ -14,7 +14,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 
-use super::{ReplicaContext, backoff::Backoff, stop::Stop, watchdog::Watchdog};
+use super::{
+    ReplicaContext,
+    backoff::Backoff,
+    stop::Stop,
+    watchdog::{Reason, Watchdog},
+};
 use crate::api::spec::FunctionSpec;
 
 /// Between two health checks.
@@ -63,8 +68,8 @@ enum ReplicaEnding {
     Stopped,
     /// It was not.
     Died {
-        /// Why, in words.
-        reason: String,
+        /// Why.
+        reason: Reason,
         /// How long it had been ready.
         ready_for: Duration,
     },
@@ -75,9 +80,9 @@ enum NotReady {
     /// It was asked to go.
     Stopped,
     /// For this reason.
-    Failed(String),
+    Failed(Reason),
     /// Somebody else has its port; another may do.
-    LostPort(String),
+    LostPort(Reason),
 }
 
 impl<R: Fn(ReplicaReport)> Replica<R> {
@@ -87,15 +92,13 @@ impl<R: Fn(ReplicaReport)> Replica<R> {
         while let ReplicaEnding::Died { reason, ready_for } = self.run().await {
             let pause = backoff.pause_after(ready_for);
             let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            // What it wrote follows in the reason, and is in the log already.
-            let cause = reason.lines().next().unwrap_or_default();
             tracing::warn!(
                 function = self.spec.name,
-                reason = cause,
+                reason = reason.cause,
                 pause_ms,
                 "a replica died, starting it again"
             );
-            (self.report)(ReplicaReport::Died(reason));
+            (self.report)(ReplicaReport::Died(reason.text));
             tokio::select! {
                 () = sleep(pause) => {}
                 () = stopped(&mut self.stop) => return,
@@ -125,6 +128,7 @@ impl<R: Fn(ReplicaReport)> Replica<R> {
         for _ in 1..PORTS_MAX {
             match self.start_process(deadline).await {
                 Err(NotReady::LostPort(reason)) => {
+                    let reason = reason.cause;
                     tracing::warn!(function = self.spec.name, reason, "a port was lost, trying another");
                 }
                 result => return result,
@@ -134,7 +138,8 @@ impl<R: Fn(ReplicaReport)> Replica<R> {
     }
 
     async fn start_process(&mut self, deadline: Instant) -> Result<(Watchdog, SocketAddr), NotReady> {
-        let mut watchdog = Watchdog::start(&self.spec, &self.context).map_err(NotReady::Failed)?;
+        let mut watchdog =
+            Watchdog::start(&self.spec, &self.context).map_err(|reason| NotReady::Failed(reason.into()))?;
         let announced = tokio::select! {
             announced = timeout_at(deadline, watchdog.announced()) => announced,
             () = stopped(&mut self.stop) => {
@@ -145,17 +150,15 @@ impl<R: Fn(ReplicaReport)> Replica<R> {
         let failure = match announced {
             // Where another replica's program is about to bind, this watchdog must not stay.
             Ok(Ok(address)) if self.context.ports.is_reserved(address.port()) => {
-                NotReady::LostPort(format!("port {} was given away twice", address.port()))
+                NotReady::LostPort(format!("port {} was given away twice", address.port()).into())
             }
             Ok(Ok(address)) => return Ok((watchdog, address)),
             Ok(Err(reason)) if watchdog.lost_port() => NotReady::LostPort(reason),
             Ok(Err(reason)) => NotReady::Failed(reason),
             Err(_) => {
                 let limit_ms = self.context.ready_timeout.as_millis();
-                NotReady::Failed(format!(
-                    "no answer within {limit_ms} ms; it wrote: {}",
-                    watchdog.last_words()
-                ))
+                let cause = format!("no answer within {limit_ms} ms");
+                NotReady::Failed(Reason::new(&cause, "; it wrote: ", &watchdog.wrote()))
             }
         };
         watchdog.stop_within(DISCARD).await;
@@ -176,7 +179,7 @@ impl<R: Fn(ReplicaReport)> Replica<R> {
             }
             reason = self.fell_silent(address) => {
                 watchdog.stop_within(DISCARD).await;
-                reason
+                reason.into()
             }
             () = stopped(&mut stop) => {
                 watchdog.stop(&mut stop).await;

@@ -1,6 +1,7 @@
 //! One watchdog process: starting it, hearing where it listens, seeing and making it end.
 //!
-//! What the process writes to standard error goes to the log ([`function_log`]), and its end into error messages.
+//! What the process writes to standard error goes to the log ([`function_log`]), and its end into error messages. Those that
+//! are logged go without it ([`Reason`]): every line is logged once.
 //! Standard output carries one line, where the watchdog listens; after that it is read for its end, which comes when
 //! the last process of the watchdog is gone.
 
@@ -13,7 +14,7 @@ use std::{
 };
 
 use nanofaas_watchdog::{
-    function_log,
+    function_log::{self, Wrote},
     output::{self, Tail, read_lines},
 };
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -47,6 +48,29 @@ const ANNOUNCEMENT_MAX: u64 = 256;
 /// was killed. Those end within milliseconds; a stranger who inherited a stream may hold it open for ever.
 const REST_MAX: Duration = Duration::from_secs(2);
 
+/// Why a watchdog is gone, or of no use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// In one line and without what it wrote: for the log, which has that already.
+    pub cause: String,
+    /// With the end of what it wrote: for those who do not see the log.
+    pub text: String,
+}
+
+impl Reason {
+    /// `joint` stands between the cause and what it wrote, when it wrote anything.
+    pub fn new(cause: &str, joint: &str, wrote: &str) -> Reason {
+        let text = if wrote.is_empty() { cause.to_owned() } else { format!("{cause}{joint}{wrote}") };
+        Reason { cause: cause.lines().next().unwrap_or_default().to_owned(), text }
+    }
+}
+
+impl From<String> for Reason {
+    fn from(cause: String) -> Reason {
+        Reason::new(&cause, "", "")
+    }
+}
+
 /// A started watchdog.
 pub struct Watchdog {
     child: Child,
@@ -55,7 +79,10 @@ pub struct Watchdog {
     stdout: BufReader<ChildStdout>,
     /// Reads standard error to its end.
     reader: JoinHandle<()>,
+    /// The end of what is logged of it.
     tail: Rc<RefCell<Tail>>,
+    /// What is not: why it ended, in its own words.
+    last_words: Rc<RefCell<Tail>>,
     /// Where the program of mode HTTP serves.
     port: Option<Port>,
 }
@@ -83,17 +110,23 @@ impl Watchdog {
             return Err("the watchdog has no process id or no output".to_owned());
         };
         let tail = Rc::new(RefCell::new(Tail::default()));
-        let (stderr, name, kept) = (child.stderr.take(), spec.name.clone(), Rc::clone(&tail));
+        let last_words = Rc::new(RefCell::new(Tail::default()));
+        let (stderr, name) = (child.stderr.take(), spec.name.clone());
+        let (events, others) = (Rc::clone(&tail), Rc::clone(&last_words));
         let replica = group.as_raw_pid();
         let reader = tokio::task::spawn_local(async move {
             let log = |line: &str| {
-                let mut text = function_log::wrote(&name, replica, line);
-                text.push('\n');
-                kept.borrow_mut().push(text.as_bytes());
+                let (kept, text) = match function_log::wrote(&name, replica, line) {
+                    Wrote::Event(text) => (&events, text),
+                    Wrote::LastWords(text) => (&others, text),
+                };
+                let mut kept = kept.borrow_mut();
+                kept.push(text.as_bytes());
+                kept.push(b"\n");
             };
             read_lines(stderr, LINE_MAX, |_| (), log).await;
         });
-        Ok(Watchdog { child, group, stdout: BufReader::new(stdout), reader, tail, port })
+        Ok(Watchdog { child, group, stdout: BufReader::new(stdout), reader, tail, last_words, port })
     }
 
     /// The process id, which names the replica in the log.
@@ -104,18 +137,18 @@ impl Watchdog {
     /// Waits until the watchdog is ready.
     ///
     /// # Errors
-    /// It ended, or said something else; in words.
-    pub async fn announced(&mut self) -> Result<SocketAddr, String> {
+    /// It ended, or said something else.
+    pub async fn announced(&mut self) -> Result<SocketAddr, Reason> {
         let mut line = String::new();
         // An error, as of invalid UTF-8, leaves the line empty.
         let _ = (&mut self.stdout).take(ANNOUNCEMENT_MAX).read_line(&mut line).await;
         if let Some(address) = line.trim_end().strip_prefix(ANNOUNCEMENT) {
             return address
                 .parse()
-                .map_err(|_| format!("the watchdog listens on '{address}', which is no address"));
+                .map_err(|_| format!("the watchdog listens on '{address}', which is no address").into());
         }
         if !line.is_empty() {
-            return Err(format!("the watchdog wrote '{}' instead of its address", line.trim_end()));
+            return Err(format!("the watchdog wrote '{}' instead of its address", line.trim_end()).into());
         }
         let status = self.ended().await;
         Err(self.epitaph(status).await)
@@ -127,21 +160,24 @@ impl Watchdog {
     }
 
     /// Why it ended: its own word for it when there is one, else all it wrote last.
-    pub async fn epitaph(&mut self, status: Option<ExitStatus>) -> String {
+    pub async fn epitaph(&mut self, status: Option<ExitStatus>) -> Reason {
         if !self.reader.is_finished() {
             let _ = timeout(REST_MAX, &mut self.reader).await;
         }
-        let text = self.tail.borrow().text();
+        let (wrote, last_words) = (self.tail.borrow().text(), self.last_words.borrow().text());
+        if let Some(complaint) = complaint(&last_words) {
+            return Reason::new(complaint, ": ", &wrote);
+        }
         let status = status.map_or_else(String::new, |status| format!(" with {status}"));
-        match (complaint(&text), text.as_str()) {
-            (Some(complaint), _) => complaint.to_owned(),
-            (None, "") => format!("the watchdog ended{status} and wrote nothing"),
-            (None, text) => format!("the watchdog ended{status} after it wrote: {text}"),
+        let all = format!("{wrote}\n{last_words}");
+        match all.trim() {
+            "" => format!("the watchdog ended{status} and wrote nothing").into(),
+            all => Reason::new(&format!("the watchdog ended{status}"), " after it wrote: ", all),
         }
     }
 
-    /// What it wrote last.
-    pub fn last_words(&self) -> String {
+    /// What is logged of it last.
+    pub fn wrote(&self) -> String {
         self.tail.borrow().text()
     }
 
@@ -215,7 +251,7 @@ fn command(spec: &FunctionSpec, context: &ReplicaContext, runtime_port: Option<u
     command
 }
 
-/// The watchdog's last line but for its log starts with `error: ` and may go on over many lines.
+/// The watchdog's complaint starts with `error: ` and may go on over many lines.
 fn complaint(text: &str) -> Option<&str> {
     const MARK: &str = "error: ";
     let complaint = match text.strip_prefix(MARK) {
@@ -230,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complaint_is_found_behind_the_log() {
+    fn a_complaint_is_found_behind_other_words() {
         for (text, expected) in [
             ("error: one\ntwo\n", Some("one\ntwo")),
             ("12:00 INFO error: no\nerror: one\nerror: two", Some("one\nerror: two")),

@@ -78,11 +78,19 @@ pub enum Sabotage {
     ComesBackAtOnce,
     /// What is said of the delivery of an earlier result is taken as said of the newest one.
     OldDeliveryCounts,
+    /// Specs of functions are not counted.
+    SpecsUncounted,
+    /// Specs of functions that are gone are counted.
+    SpecsKept,
+    /// A dead letter that is tried again does not have its key again.
+    ReplayLeavesKey,
+    /// A dead letter is tried again while another execution with its key goes on.
+    KeyInUseIgnored,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 37] = [
+    pub const ALL: [Sabotage; 41] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -120,6 +128,10 @@ impl Sabotage {
         Sabotage::CancelRefused,
         Sabotage::ComesBackAtOnce,
         Sabotage::OldDeliveryCounts,
+        Sabotage::SpecsUncounted,
+        Sabotage::SpecsKept,
+        Sabotage::ReplayLeavesKey,
+        Sabotage::KeyInUseIgnored,
     ];
 }
 

@@ -73,6 +73,8 @@ pub struct CallerFaults {
     pub max_age: u32,
     /// Accepted calls whose result is delivered.
     pub delivery: u32,
+    /// Requests about dead letters that are about one that somebody listed, and calls with a key that take the key of one.
+    pub insists: u32,
 }
 
 /// What functions do, and how they are registered.
@@ -194,6 +196,8 @@ impl Swarm {
                 leaves: maybe(random, 200),
                 max_age: maybe(random, 300),
                 delivery: maybe(random, 300),
+                // With the last of what is drawn.
+                insists: 0,
             },
             functions: function_faults(random),
             backend: BackendFaults {
@@ -222,11 +226,32 @@ impl Swarm {
         };
         let ttl_us = swarm.limits.executions_ttl_us;
         swarm.limits.accepted_ttl_us = one_of(random, &[ttl_us, 3 * ttl_us, ttl_us / 2]);
+        // From numbers of their own: runs without this are what they were before there was any of it.
+        let random = &mut Random::of(seed, Stream::Swarm, "second part");
+        if random.chance(200) {
+            // Of a few functions: a document has four bytes and more.
+            swarm.limits.specs_bytes_max = random.between(10, 60);
+        }
+        if random.chance(200) {
+            swarm.insist(random);
+        }
         swarm
     }
 }
 
 impl Swarm {
+    /// Dead letters are listed, tried again and given up often, and their keys are used again while they are dead.
+    fn insist(&mut self, random: &mut Random) {
+        self.callers.insists = random.between(300, 900) as u32;
+        self.callers.keyed = self.callers.keyed.max(300);
+        self.limits.keys_max = one_of(random, &[2, 2, self.limits.keys_max as u64]) as usize;
+        for (kind, weight) in Kind::ALL.iter().zip(&mut self.requests) {
+            if matches!(kind, Kind::ListDead | Kind::Replay) {
+                *weight = (*weight).max(3 * kind.usual_weight());
+            }
+        }
+    }
+
     /// Whether settings may change during the run.
     pub(crate) fn may_configure(&self) -> bool {
         self.has(Kind::Configure)
@@ -259,7 +284,7 @@ fn limits(random: &mut Random) -> Limits {
     Limits {
         concealed_bytes_max: 1 << 20,
         functions_max: tight(random, 5, 1000) as usize,
-        // Documents here are a few bytes: the number of functions is the bound that is reached.
+        // Documents here are a few bytes: mostly, the number of functions is the bound that is reached.
         specs_bytes_max: 256 << 20,
         pending_max: tight(random, 2, 64) as usize,
         waiters_max: tight(random, 2, 4096) as usize,

@@ -217,8 +217,13 @@ impl Shard {
         let claim = self.keys.get(&execution.label, &idempotency.key);
         let holder = claim.filter(|claim| claim.execution != key);
         let holder = holder.and_then(|claim| self.executions.get(claim.execution));
-        if let Some(holder) = holder.filter(|holder| holder.live.is_some()) {
+        if let Some(holder) = holder.filter(|holder| holder.live.is_some())
+            && !self.sabotaged.by(Sabotage::KeyInUseIgnored)
+        {
             return Err(Refusal::KeyInUse { id: holder.id });
+        }
+        if self.sabotaged.by(Sabotage::ReplayLeavesKey) {
+            return Ok(());
         }
         let label = execution.label.clone();
         self.keys.put(&label, idempotency, key, self.now.mono_us);

@@ -10,6 +10,7 @@ use crate::{
     journal::{Promise, Record},
     name::Name,
     queue::WaitQueue,
+    sabotage::Sabotage,
     shard::{FunctionKey, Shard, chores::Chore},
 };
 
@@ -56,7 +57,9 @@ impl Shard {
     /// From now on the name is this function's.
     pub(super) fn add_function(&mut self, function: Function) -> FunctionKey {
         let label = Arc::clone(&function.label);
-        self.specs_bytes += function.spec.bytes();
+        if !self.sabotaged.by(Sabotage::SpecsUncounted) {
+            self.specs_bytes += function.spec.bytes();
+        }
         let key = self.functions.insert(function);
         self.names.insert(label, key);
         key
@@ -64,7 +67,9 @@ impl Shard {
 
     /// Nothing is left of a function, not even of its spec.
     pub(super) fn forget_function(&mut self, key: FunctionKey) {
-        if let Some(function) = self.functions.remove(key) {
+        if let Some(function) = self.functions.remove(key)
+            && !self.sabotaged.by(Sabotage::SpecsKept)
+        {
             self.specs_bytes = self.specs_bytes.saturating_sub(function.spec.bytes());
         }
     }

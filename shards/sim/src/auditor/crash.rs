@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{DeliveryStatus, ExecutionId, Failure, Name, Policy, Record, Target, payload::code};
+use shard_core::{DeliveryStatus, ExecutionId, Failure, FunctionSpec, Name, Record, payload::code};
 
 use super::{Auditor, Verdict, run::End};
 
@@ -35,7 +35,7 @@ pub(super) struct OnRecord {
 /// What records of all shards add up to.
 #[derive(Debug, Default)]
 struct Ledger {
-    functions: BTreeMap<Name, (Policy, Target)>,
+    functions: BTreeMap<Name, FunctionSpec>,
     executions: BTreeMap<ExecutionId, OnRecord>,
     /// Records read so far.
     count: usize,
@@ -70,6 +70,7 @@ impl Auditor {
         self.rates.forget();
         let given_back = ledger.executions.iter().filter(|(_, on_record)| !on_record.forgotten);
         self.records.crashed(given_back.map(|(id, _)| *id));
+        self.specs.crashed(&ledger.functions);
         self.registrations.crashed(&ledger.functions, &ledger.unfinished())?;
         self.executions.crashed(&ledger.executions)?;
         for (id, function) in ledger.in_order() {
@@ -105,7 +106,7 @@ impl Ledger {
         self.count += 1;
         match record {
             Record::Registered { spec } | Record::Reinstated { spec } => {
-                self.functions.insert(spec.name, (spec.policy.clone(), spec.target.clone()));
+                self.functions.insert(spec.name, (**spec).clone());
             }
             Record::Removed { name } => {
                 self.functions.remove(name);

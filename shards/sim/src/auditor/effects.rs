@@ -236,11 +236,15 @@ impl Auditor {
             }
             Answer::Registered(_) => {
                 self.stats.registered += 1;
+                self.specs.registered(ticket)?;
                 self.registrations.registered(ticket)
             }
             Answer::Removed => match asked {
                 Asked::Remove(name) => {
                     self.stats.removed += 1;
+                    if let Some(registration) = self.registrations.current(&name) {
+                        self.specs.removed(name, registration.epoch);
+                    }
                     self.registrations.removed(&name)
                 }
                 Asked::Purge(id) => {
@@ -344,6 +348,7 @@ impl Auditor {
             }
             Asked::Register => {
                 self.registrations.refused(ticket);
+                self.specs.refused(ticket, *refusal == Refusal::StoreUnavailable);
                 Ok(())
             }
             Asked::Read { id, .. } if *refusal == Refusal::ExecutionNotFound => {

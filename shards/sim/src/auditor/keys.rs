@@ -32,7 +32,8 @@ impl Keys {
     /// A dead letter with a key is tried again: no other execution of that key may go on.
     pub(super) fn replays(&mut self, id: ExecutionId, name: Name, key: &str, all: &Executions) -> Verdict {
         let before = self.newest.insert((name, key.into()), id).filter(|before| *before != id);
-        let Some(before) = before.and_then(|before| all.get(before)).filter(|before| !before.is_muddy())
+        let Some(before) =
+            before.and_then(|before| all.get(before)).filter(|before| before.is_known_to_live())
         else {
             return Ok(());
         };
@@ -42,7 +43,8 @@ impl Keys {
         }
     }
 
-    /// The first attempt of an execution with a key goes out.
+    /// An execution with a key is surely one of its own, and not joined to another one: it is accepted, or its first attempt goes
+    /// out.
     pub(super) fn runs(&mut self, id: ExecutionId, name: Name, key: &str, all: &Executions) -> Verdict {
         let newest = self.newest.entry((name, key.into())).or_insert(id);
         let Some(run) = all.get(id).filter(|_| *newest != id) else { return Ok(()) };
@@ -51,12 +53,12 @@ impl Keys {
             return Ok(());
         }
         let Some(before) = all.get(std::mem::replace(newest, id)) else { return Ok(()) };
-        if before.is_muddy() {
+        if !before.is_known_to_live() {
             return Ok(());
         }
         let runs_still = before.ended.is_none();
         let older_us_max = before.older_us_max(self.clock_steps_us_max);
-        let until_us = (before.offered_us + self.ttl_us).saturating_sub(older_us_max);
+        let until_us = (before.claims_us() + self.ttl_us).saturating_sub(older_us_max);
         let remembered = !self.crowded && run.offered_us < until_us;
         if runs_still || remembered {
             return Err(format!("key {key} of {name} runs again as {id}"));

@@ -4,7 +4,7 @@
 //! One file per account: `callers` (one answer each, in time), `promptness` (nothing before its time), `refusals` (a reason for
 //! each), `executions` and `run` (one end each, attempts in sequence, results of their own), `status` (every field of what
 //! is read), `endpoints` and `caution` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
-//! `rates`, `keys`. What it cannot know for sure, such as whether a call with a key joined another one before either is
+//! `rates`, `keys`, `specs`. What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
 mod callers;
@@ -25,6 +25,7 @@ mod refusals;
 mod registrations;
 mod run;
 mod slots;
+mod specs;
 mod stats;
 mod status;
 
@@ -49,6 +50,7 @@ use refusals::Refusals;
 use registrations::Registrations;
 use run::Run;
 use slots::Slots;
+use specs::Specs;
 
 pub use stats::Stats;
 
@@ -88,6 +90,7 @@ pub(crate) struct Auditor {
     refusals: Refusals,
     registrations: Registrations,
     slots: Slots,
+    specs: Specs,
     crashes: Crashes,
     pub(crate) stats: Stats,
     cause: Cause,
@@ -114,6 +117,7 @@ impl Auditor {
             refusals: Refusals::new(swarm),
             registrations: Registrations::default(),
             slots: Slots::new(swarm),
+            specs: Specs::new(swarm),
             crashes: Crashes::default(),
             stats: Stats::default(),
             cause: Cause::Other,
@@ -136,6 +140,7 @@ impl Auditor {
             Input::Register { ticket, spec } => {
                 self.callers.asked(*ticket, Asked::Register)?;
                 self.registrations.asked(*ticket, spec);
+                self.specs.asked(*ticket, spec);
             }
             Input::Remove { ticket, name } => {
                 self.registrations.removes(*name);

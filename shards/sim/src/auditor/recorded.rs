@@ -22,6 +22,11 @@ impl Auditor {
                 }
                 run.on_record = true;
                 run.is_unsure = false;
+                if let Some(key) = run.key.clone() {
+                    let name = run.name;
+                    self.keys.runs(*id, name, &key, &self.executions)?;
+                }
+                let run = self.executions.get_mut(*id)?;
                 let (name, bytes) = (run.name, run.payload.len() as u64);
                 // A call that another one joined was there before, and waits or runs already.
                 let new = matches!(self.cause, Cause::Call { id: of, accepted: true, .. } if of == *id);

@@ -152,6 +152,17 @@ impl Auditor {
                     return wrong("nobody sent another payload with its key");
                 }
             }
+            Refusal::KeyInUse { id: holder }
+                if !id.is_some_and(|id| self.goes_on_with_key_of(*holder, id)) =>
+            {
+                return wrong("nothing that goes on has its key");
+            }
+            Refusal::Overloaded { what, .. }
+                if what.contains("limits.specs-bytes")
+                    && self.specs.have_room(asker, |epoch| self.slots.held_by(epoch) > 0) =>
+            {
+                return wrong("there is room for its spec");
+            }
             Refusal::SyncQueueRejected { .. } if !self.refusals.sync_queue => {
                 return wrong("the sync queue is off");
             }
@@ -167,6 +178,19 @@ impl Auditor {
             Some(0) => wrong("it is to come back at once"),
             _ => Ok(()),
         }
+    }
+}
+
+impl Auditor {
+    /// Whether an execution has the same key as another one, and has not ended, as far as its shard may show that.
+    fn goes_on_with_key_of(&self, id: ExecutionId, other: ExecutionId) -> bool {
+        let Some((run, other)) =
+            self.executions.get(id).zip(self.executions.get(other)).filter(|_| id != other)
+        else {
+            return false;
+        };
+        let goes_on = run.ended.is_none() || run.is_muddy() || !self.records.end_is_known_to_be_safe(id);
+        goes_on && run.key.is_some() && (run.name, &run.key) == (other.name, &other.key)
     }
 }
 

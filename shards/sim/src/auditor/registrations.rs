@@ -67,7 +67,7 @@ impl Registrations {
     /// What is on record is registered from now on; callers were told of nothing else.
     pub(super) fn crashed(
         &mut self,
-        on_record: &BTreeMap<Name, (Policy, Target)>,
+        on_record: &BTreeMap<Name, FunctionSpec>,
         unfinished: &BTreeMap<Name, u32>,
     ) -> Verdict {
         for name in self.current.keys() {
@@ -85,7 +85,7 @@ impl Registrations {
         self.registering.clear();
         self.removing.clear();
         self.current.clear();
-        for (name, (policy, target)) in on_record {
+        for (name, FunctionSpec { policy, target, .. }) in on_record {
             self.epochs += 1;
             let restored = unfinished.get(name).copied().unwrap_or_default();
             let registration =

@@ -162,6 +162,16 @@ impl Run {
         self.muddy || self.withdrawn
     }
 
+    /// Whether it goes on unless it has ended, whoever left.
+    pub(super) fn is_known_to_live(&self) -> bool {
+        !self.is_muddy() || (self.on_record && !self.withdrawn)
+    }
+
+    /// When it took its key for the last time, at the earliest: a crash may undo a replay.
+    pub(super) fn claims_us(&self) -> u64 {
+        if self.recovered { self.offered_us } else { self.queued_us }
+    }
+
     /// Until when it is surely kept after its end, if that is for so long.
     pub(super) fn kept_until_us(&self, kept_us: u64, clock_steps_us_max: u64) -> u64 {
         (self.ended_us + kept_us).saturating_sub(self.older_us_max(clock_steps_us_max))

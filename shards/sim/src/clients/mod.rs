@@ -15,6 +15,8 @@ use shard_core::{Answer, ExecutionId, Input, Name, Settings, Ticket};
 
 /// Executions that clients remember.
 const REMEMBERED: usize = 100;
+/// Dead letters that they remember besides.
+const LETTERS: usize = 4;
 /// Callbacks have tickets of their own, above those of requests.
 const CALLBACKS_FROM: u64 = 1 << 48;
 
@@ -156,6 +158,12 @@ pub(crate) struct Clients {
     names: Vec<Name>,
     /// Executions that somebody knows of, newest last.
     known: VecDeque<(ExecutionId, usize)>,
+    /// The same of dead letters that somebody listed.
+    letters: VecDeque<(ExecutionId, usize)>,
+    /// The one whose key a call took last, until somebody wants it back.
+    rivalled: Option<(ExecutionId, usize)>,
+    /// The keys that calls were made with, by the execution that they would create.
+    keys: BTreeMap<ExecutionId, u64>,
     open: BTreeMap<Ticket, Open>,
     callbacks: u64,
 }
@@ -164,7 +172,15 @@ impl Clients {
     pub(crate) fn new(names: u32) -> Clients {
         // A letter and digits are a valid name.
         let names = (0..names).filter_map(|number| Name::new(&format!("f{number}"))).collect();
-        Clients { names, known: VecDeque::new(), open: BTreeMap::new(), callbacks: 0 }
+        Clients {
+            names,
+            known: VecDeque::new(),
+            letters: VecDeque::new(),
+            rivalled: None,
+            keys: BTreeMap::new(),
+            open: BTreeMap::new(),
+            callbacks: 0,
+        }
     }
 
     /// Somebody waits for an answer from now on.
@@ -179,6 +195,9 @@ impl Clients {
         {
             let name = self.names.iter().position(|name| *name.as_str() == *newest.execution.function);
             self.remember(newest.execution.id, name.unwrap_or_default());
+            for letter in letters {
+                remember(&mut self.letters, (letter.execution.id, name.unwrap_or_default()), LETTERS);
+            }
         }
         self.open.remove(&ticket).is_some()
     }
@@ -210,15 +229,19 @@ impl Clients {
     }
 
     fn remember(&mut self, id: ExecutionId, name: usize) {
-        if self.known.len() >= REMEMBERED {
-            self.known.pop_front();
-        }
-        self.known.push_back((id, name));
+        remember(&mut self.known, (id, name), REMEMBERED);
     }
 
     fn name(&self, at: usize) -> Option<Name> {
         self.names.get(at).copied()
     }
+}
+
+fn remember(all: &mut VecDeque<(ExecutionId, usize)>, one: (ExecutionId, usize), most: usize) {
+    if all.len() >= most {
+        all.pop_front();
+    }
+    all.push_back(one);
 }
 
 /// An address that nobody else has.

@@ -22,6 +22,8 @@ impl Clients {
         // Functions come first: without them, a run would begin with refusals only.
         let first = (number as usize) < self.names.len();
         let kind = if first { Kind::Register } else { Kind::ALL[random.weighted(&swarm.requests)] };
+        let wants_back = self.rivalled.is_some() && random.chance(swarm.callers.insists);
+        let kind = if wants_back { Kind::Replay } else { kind };
         let at = if first { number as usize } else { self.names_pick(random) };
         let (thread, name) = (random.below(u64::from(swarm.shards)) as u16, self.name(at)?);
         let about_function = |input| request(thread, name.owner_hash(), input);
@@ -48,7 +50,11 @@ impl Clients {
                 return Some(Act::Flap { pick: random.bits(), ready: random.below(4) as u32 });
             }
             Kind::Read | Kind::Watch | Kind::Cancel | Kind::Replay | Kind::Purge => {
-                let (id, at) = *self.known.get(random.below(self.known.len() as u64) as usize)?;
+                let about_letter =
+                    wants_back || (matches!(kind, Kind::Replay | Kind::Purge) && self.insists(random, swarm));
+                let known = if about_letter { &self.letters } else { &self.known };
+                let one = *known.get(random.below(known.len() as u64) as usize)?;
+                let (id, at) = self.rivalled.take_if(|_| about_letter && kind == Kind::Replay).unwrap_or(one);
                 let name = self.name(at)?;
                 let input = match kind {
                     Kind::Read => Input::GetExecution { ticket, id, wait_ms: 0 },
@@ -83,6 +89,18 @@ impl Clients {
         random.below(count).min(random.below(count)) as usize
     }
 
+    /// Whether a request is about a dead letter.
+    fn insists(&self, random: &mut Random, swarm: &Swarm) -> bool {
+        swarm.callers.insists > 0 && !self.letters.is_empty() && random.chance(swarm.callers.insists)
+    }
+
+    /// A dead letter of a function that was called with a key.
+    fn letter_with_key(&self, random: &mut Random, at: usize) -> Option<(ExecutionId, u64)> {
+        let of_function = self.letters.iter().filter(|(_, of)| *of == at);
+        let keyed = of_function.filter_map(|(id, _)| Some((*id, *self.keys.get(id)?)));
+        random.pick(&keyed.collect::<Vec<_>>()).copied()
+    }
+
     fn call(
         &mut self,
         random: &mut Random,
@@ -99,8 +117,14 @@ impl Clients {
         bits[8..].copy_from_slice(&random.bits().to_be_bytes());
         let id = ExecutionId::new(bits, name.owner_hash());
         let accepted = kind == Kind::Enqueue;
-        let idempotency = random.chance(faults.keyed).then(|| {
-            let key = random.below(faults.keys);
+        let is_keyed = random.chance(faults.keyed);
+        let rivalled =
+            (is_keyed && self.insists(random, swarm)).then(|| self.letter_with_key(random, at)).flatten();
+        if let Some((letter, _)) = rivalled {
+            self.rivalled = Some((letter, at));
+        }
+        let key = rivalled.map(|(_, key)| key).or_else(|| is_keyed.then(|| random.below(faults.keys)));
+        let idempotency = key.map(|key| {
             let digest = if random.chance(faults.key_reused) { [255; 16] } else { [key as u8; 16] };
             Idempotency { key: format!("k{key}").into(), digest }
         });
@@ -124,6 +148,9 @@ impl Clients {
             extra: (extra != Extra::default()).then(|| Box::new(extra)),
         };
         self.remember(id, at);
+        if let Some(key) = key {
+            self.keys.insert(id, key);
+        }
         let leaves_after_us = leaves_after(random, swarm);
         let input = if accepted { Input::Enqueue(call) } else { Input::Invoke(call) };
         Some(Request { id: Some(id), leaves_after_us, ..request(thread, name.owner_hash(), input) })

@@ -81,3 +81,19 @@ fn what_is_tried_again_reads_as_not_delivered_also_after_a_crash() {
         ",
     );
 }
+
+#[test]
+fn nobody_who_is_refused_together_with_a_replay_is_delivered_to() {
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 store waits
+        2 x replay f a -> write replayed a
+        3 b enqueue f key=k url=u -> write accepted a of f
+        4 store fails -> x: refused StoreUnavailable, write ended a error dead, b: refused StoreUnavailable
+        5 store safe
+        ",
+    );
+}

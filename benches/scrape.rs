@@ -10,10 +10,12 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use nanofaas::telemetry::{
-    prometheus,
-    scrape::SLICE_FUNCTIONS,
-    shard::{Finished, ShardCopy, ShardMetrics},
+use nanofaas::{
+    management::scrape::SLICE_FUNCTIONS,
+    telemetry::{
+        prometheus,
+        shard::{Finished, ShardCopy, ShardMetrics},
+    },
 };
 use shard_core::{Effects, FunctionSpec, Input, Limits, Name, Now, Policy, Settings, Shard, Target, Ticket};
 

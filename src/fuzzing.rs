@@ -12,7 +12,7 @@ use crate::{
     api::{
         callback, envelope,
         error::ApiError,
-        spec::{FunctionSpec, Registration},
+        function::{FunctionSpec, Registration},
     },
     config::{Base, Sources, load},
     dispatch,

@@ -8,7 +8,7 @@ use shard_core::{Destination, Dispatch, Effect, Input, Note, Outcome, Output, Ou
 use shard_runtime::Host;
 
 use crate::{
-    api::{result::detach, spec::FunctionSpec},
+    api::{function::FunctionSpec, result::detach},
     backends::{FunctionRef, deployments::Deployments},
     delivery::{self, Deliveries, DeliveryOrder},
     dispatch::Dispatcher,

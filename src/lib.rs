@@ -6,7 +6,6 @@
 
 pub mod api;
 pub mod backends;
-mod body;
 pub mod cli;
 pub mod config;
 pub mod delivery;
@@ -19,6 +18,7 @@ pub mod fuzzing;
 mod host;
 pub mod http;
 mod ids;
+pub mod management;
 pub mod runtime_config;
 pub mod server;
 mod signals;

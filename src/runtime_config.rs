@@ -15,8 +15,8 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     api::{
+        function::Registration,
         runtime_config::{Patch, Rejection, Snapshot},
-        spec::Registration,
     },
     config::Config,
 };

@@ -22,7 +22,6 @@ use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinH
 
 use crate::{
     backends::{deployments::Deployments, process::ProcessBackendError},
-    body::BodyBudget,
     config::{self, Config},
     delivery::{Deliveries, address},
     descriptors,
@@ -30,13 +29,14 @@ use crate::{
     durable::Durable,
     host::ShardHost,
     http::{
+        body::BodyBudget,
         connection::{ConnectionCount, ConnectionLimits, Connections, OriginPolicies, Place},
         handlers::{Api, ApiSettings, Door},
         listener::{Listener, Socket, bind, take_over},
-        management::{Management, STUCK_AFTER},
         origin::OriginPolicy,
         route,
     },
+    management::{Management, STUCK_AFTER},
     runtime_config::RuntimeConfig,
     signals::{Signals, survive_large_files},
     telemetry::answers::AllAnswers,

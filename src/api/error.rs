@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use shard_core::{Refusal, SyncQueueReason, answer::BackendFailureKind};
 
 use super::runtime_config::Rejection;
-use crate::http::headers::{EXECUTION_ID, EXECUTION_STATUS, REJECT_REASON};
+use crate::api::headers::{EXECUTION_ID, EXECUTION_STATUS, REJECT_REASON};
 
 /// Everything that a request can be refused for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

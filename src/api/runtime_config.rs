@@ -13,8 +13,8 @@ use shard_core::{
 use super::{
     envelope::malformed,
     error::ApiError,
+    function::{QUEUE_SIZE_MAX, Registration},
     result::to_json,
-    spec::{QUEUE_SIZE_MAX, Registration},
 };
 use crate::config::{Config, quantity::micros, suggest::nearest};
 

@@ -16,7 +16,7 @@ use shard_runtime::Fabric;
 
 use super::{Backend, BackendError, Events, FunctionRef, Instances, Order};
 use crate::{
-    api::spec::{ExecutionMode, FunctionSpec},
+    api::function::{ExecutionMode, FunctionSpec},
     host::ShardHost,
 };
 

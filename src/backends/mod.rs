@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use shard_core::FunctionKey;
 
-use crate::api::spec::FunctionSpec;
+use crate::api::function::FunctionSpec;
 
 pub mod process;
 

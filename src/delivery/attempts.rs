@@ -21,9 +21,9 @@ use super::{
     target::CallbackTarget,
 };
 use crate::{
+    api::headers::{DELIVERY, EXECUTION_ID, SIGNATURE},
     api::result,
-    dispatch::post::{Post, PostError, post},
-    http::headers::{DELIVERY, EXECUTION_ID, SIGNATURE},
+    delivery::post::{Post, PostError, post},
 };
 
 /// What all deliveries share.

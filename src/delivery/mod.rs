@@ -10,6 +10,7 @@
 pub mod address;
 mod attempts;
 mod load;
+mod post;
 pub mod resolve;
 mod service;
 pub mod signature;

@@ -12,7 +12,6 @@ pub mod measured;
 mod origin;
 pub mod outcome;
 mod pool;
-pub mod post;
 mod request;
 pub mod response;
 

@@ -6,7 +6,7 @@
 use nanofaas_store::function as disk;
 use shard_core::Name;
 
-use crate::api::spec::{
+use crate::api::function::{
     ConcurrencyControl, ConcurrencyMode, ExecutionMode, FunctionSpec, Resources, RuntimeMode, ScalingConfig,
     ScalingMetric, ScalingStrategy,
 };
@@ -258,7 +258,7 @@ fn control_from_disk(control: disk::InFlight) -> ConcurrencyControl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::spec::Registration;
+    use crate::api::function::Registration;
     use disk::Functions as _;
 
     const REGISTRATION: Registration = Registration {

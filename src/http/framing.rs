@@ -38,7 +38,7 @@ pub(super) fn has_two_lengths(bytes: &[u8], method: &Method, path_and_query: &st
 
 /// The error behind a status that hyper gives by itself to a request that it cannot read, as the body of the answer.
 /// `recent` is what was read last, as far as that is known.
-pub(super) fn refusal_of_the_parser(status: StatusCode, recent: &[u8]) -> Vec<u8> {
+pub(crate) fn refusal_of_the_parser(status: StatusCode, recent: &[u8]) -> Vec<u8> {
     let bad_request = if has_lengths_that_differ(recent) {
         "The request carries different lengths in Content-Length; send one"
     } else {

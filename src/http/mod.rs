@@ -4,14 +4,13 @@
 //! `framing` refuses requests with two lengths, `origin` those of other sites), `route` finds the path, `handlers` do what it asks for with
 //! `request` and `respond`. `management` is the side door.
 
+pub mod body;
 pub mod connection;
-mod framing;
+pub(crate) mod framing;
 pub mod handlers;
-pub mod headers;
 mod io;
 mod list;
 pub mod listener;
-pub mod management;
 #[doc(hidden)]
 pub mod measured;
 pub mod origin;

@@ -51,7 +51,7 @@ pub struct OriginPolicy {
 
 /// A request that may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(crate) enum Pass {
     /// Sent by a program or by a page of our own, or to a path that is everybody's.
     Own,
     /// Sent by a page of this origin, which `cors.allowed-origins` lists: it may read the answer.
@@ -80,7 +80,7 @@ impl Rule {
 
 /// What this module, [`super::framing`] and handlers of calls have to know of a request's headers, found in one pass.
 #[derive(Debug, Default)]
-pub(super) struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     host: Option<&'a HeaderValue>,
     hosts: usize,
     origin: Option<&'a HeaderValue>,
@@ -94,7 +94,7 @@ pub(super) struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    pub(super) fn of(headers: &'a HeaderMap) -> Seen<'a> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Seen<'a> {
         let mut seen = Seen::default();
         for (name, value) in headers {
             if *name == HOST {
@@ -121,7 +121,7 @@ impl<'a> Seen<'a> {
     }
 
     /// Whether the body is coded in a way that is not understood: only `chunked`, once, is.
-    pub(super) fn has_strange_coding(&self) -> bool {
+    pub(crate) fn has_strange_coding(&self) -> bool {
         self.transfer_encodings > 1 || self.has_other_coding
     }
 }
@@ -141,7 +141,7 @@ impl OriginPolicy {
     ///
     /// # Errors
     /// 400 without one `Host`, 421 for another server's name, 403 for a page of an origin that is not listed.
-    pub(super) fn check(&self, seen: &Seen<'_>, version: Version, uri: &Uri) -> Result<Pass, ApiError> {
+    pub(crate) fn check(&self, seen: &Seen<'_>, version: Version, uri: &Uri) -> Result<Pass, ApiError> {
         let host = self.check_host(seen, version, uri)?;
         let Some(origin) = seen.origin else {
             let refused = seen.is_foreign && Rule::of(uri.path()) == Rule::Refuse;
@@ -194,7 +194,7 @@ impl OriginPolicy {
 
 impl Pass {
     /// Lets the page behind a request read its answer, when it may.
-    pub(super) fn mark(self, headers: &mut HeaderMap) {
+    pub(crate) fn mark(self, headers: &mut HeaderMap) {
         if let Pass::Listed(origin) = self {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
@@ -205,7 +205,7 @@ impl Pass {
 
     /// The headers of an answer to a preflight, if this request is one: what a browser asks before it sends a request of
     /// a page that takes more than a form can do. `allow` are the methods of the path.
-    pub(super) fn preflight(
+    pub(crate) fn preflight(
         &self,
         method: &Method,
         headers: &HeaderMap,

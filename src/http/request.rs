@@ -12,14 +12,17 @@ use sha2::{Digest, Sha256};
 use shard_core::input::{Extra, Idempotency};
 
 use super::{
-    headers::{
-        CALLBACK_URL, DISPATCH_ATTEMPT, IDEMPOTENCY_KEY, MAX_AGE_MS, TIMEOUT_MS, TRACE_ID, TRACEPARENT,
-    },
+    body::{BodyBudget, ReadError, read_whole},
     io::{ConnectionState, Phase},
 };
 use crate::{
-    api::{error::ApiError, media_type::MediaType},
-    body::{BodyBudget, ReadError, read_whole},
+    api::{
+        error::ApiError,
+        headers::{
+            CALLBACK_URL, DISPATCH_ATTEMPT, IDEMPOTENCY_KEY, MAX_AGE_MS, TIMEOUT_MS, TRACE_ID, TRACEPARENT,
+        },
+        media_type::MediaType,
+    },
     delivery::{address::Permit, target::CallbackTarget},
 };
 

@@ -6,11 +6,14 @@ use hyper::{
 };
 use shard_core::{ExecutionId, State};
 
-use super::{
-    headers::{EXECUTION_ERROR, EXECUTION_ID, EXECUTION_STATUS},
-    list::AnswerBody,
+use super::list::AnswerBody;
+use crate::{
+    api::{
+        error::ApiError,
+        headers::{EXECUTION_ERROR, EXECUTION_ID, EXECUTION_STATUS},
+    },
+    telemetry::answers::Refused,
 };
-use crate::{api::error::ApiError, telemetry::answers::Refused};
 
 /// What every handler answers with.
 pub(super) type HttpResponse = Response<AnswerBody>;

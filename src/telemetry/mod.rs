@@ -10,6 +10,5 @@ pub mod process;
 pub mod prometheus;
 pub mod runtime_config;
 pub mod scale;
-pub mod scrape;
 pub mod shard;
 pub mod store;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nanofaas::{
-    api::spec::FunctionSpec,
+    api::function::FunctionSpec,
     backends::{
         Backend, BackendError, Events, FunctionRef, Instances, Order,
         process::{ProcessBackend, ProcessOptions},

@@ -285,7 +285,7 @@ fn errors_become_http_in_one_place() {
     // Outcomes of a call and of a health check, which are no errors of the API.
     let outcomes = BTreeMap::from([
         ("src/http/handlers/invoke.rs", ["REQUEST_TIMEOUT", "BAD_GATEWAY"].as_slice()),
-        ("src/http/management.rs", &["SERVICE_UNAVAILABLE"]),
+        ("src/management/mod.rs", &["SERVICE_UNAVAILABLE"]),
     ]);
     let good = ["OK", "CREATED", "ACCEPTED", "NO_CONTENT"];
     let mut found = Vec::new();
@@ -401,7 +401,7 @@ fn every_route_is_documented() {
     let mut served: BTreeSet<String> = paths.map(shape).collect();
     let count = variants.lines().filter(|line| line.trim().ends_with(',')).count();
     assert_eq!(served.len(), count, "a route without its path in a comment");
-    let management = text("src/http/management.rs").split('"').skip(1).step_by(2);
+    let management = text("src/management/mod.rs").split('"').skip(1).step_by(2);
     served.extend(management.filter(|text| text.starts_with('/') && text.len() > 1).map(str::to_owned));
     assert_eq!(served, documented);
 }

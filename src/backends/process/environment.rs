@@ -12,7 +12,7 @@ use std::{
 
 use nanofaas_watchdog::{guard::GUARD_PID, log::WRAPPED, options::PARENT_PID};
 
-use crate::api::spec::{FunctionSpec, RuntimeMode};
+use crate::api::function::{FunctionSpec, RuntimeMode};
 
 /// Variables that are passed on from the server, besides `LC_*`.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER"];

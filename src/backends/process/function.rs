@@ -19,7 +19,7 @@ use super::{
     stop::Stop,
 };
 use crate::{
-    api::spec::{FunctionSpec, RuntimeMode},
+    api::function::{FunctionSpec, RuntimeMode},
     backends::{BackendError, FunctionRef, Instances},
 };
 

@@ -28,7 +28,7 @@ pub mod thread;
 pub mod watchdog;
 
 use super::{Backend, Events, Order};
-use crate::api::spec::{ExecutionMode, FunctionSpec};
+use crate::api::function::{ExecutionMode, FunctionSpec};
 use binary::Binary;
 use ports::Ports;
 use thread::ThreadMessage;

@@ -20,7 +20,7 @@ use super::{
     stop::Stop,
     watchdog::{Reason, Watchdog},
 };
-use crate::api::spec::FunctionSpec;
+use crate::api::function::FunctionSpec;
 
 /// Between two health checks.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);

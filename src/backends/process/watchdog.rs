@@ -32,7 +32,7 @@ use super::{
     ports::Port,
     stop::Stop,
 };
-use crate::api::spec::{FunctionSpec, RuntimeMode};
+use crate::api::function::{FunctionSpec, RuntimeMode};
 
 /// What the watchdog prints before its address.
 const ANNOUNCEMENT: &str = "listening on ";

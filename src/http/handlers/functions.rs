@@ -13,8 +13,8 @@ use super::{Api, internal, unexpected};
 use crate::{
     api::{
         error::ApiError,
+        function::{self, FunctionSpec, parse::SpecError},
         replicas, scaling,
-        spec::{self, FunctionSpec, parse::SpecError},
     },
     http::{
         list::{AnswerBody, List, ListPlace},
@@ -92,7 +92,7 @@ impl Api {
             self.ask(spec.name.owner_hash(), None, |ticket| Input::Register { ticket, spec }).await?;
         match answer {
             Answer::Registered(document) => {
-                let body = spec::with_warnings(document.to_vec(), &warnings);
+                let body = function::with_warnings(document.to_vec(), &warnings);
                 let mut response = respond::json(StatusCode::CREATED, body);
                 if let Ok(location) = HeaderValue::try_from(format!("/v1/functions/{name}")) {
                     response.headers_mut().insert(LOCATION, location);

@@ -19,6 +19,7 @@ use shard_core::{Answer, ExecutionId, Input, Ticket};
 use shard_runtime::Node;
 
 use super::{
+    body::BodyBudget,
     io::ConnectionState,
     origin::Pass,
     query::Query,
@@ -27,7 +28,7 @@ use super::{
     route::Route,
 };
 use crate::{
-    api::error::ApiError, body::BodyBudget, delivery::address::Permit, host::ShardHost, ids::IdSource,
+    api::error::ApiError, delivery::address::Permit, host::ShardHost, ids::IdSource,
     runtime_config::RuntimeConfig,
 };
 

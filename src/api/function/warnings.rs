@@ -225,7 +225,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::spec::FunctionSpec;
+    use crate::api::function::FunctionSpec;
 
     const SERVER: Registration = Registration {
         default_timeout_ms: 30_000,
@@ -323,7 +323,7 @@ mod tests {
         let body = json!({"name": "f", "runtimeCommand": "x", "maxRetry": 1, "concurrency": 0});
         let parse = |strict| FunctionSpec::parse_with_warnings(body.to_string().as_bytes(), &SERVER, strict);
         let details = |strict| match parse(strict) {
-            Err(crate::api::spec::SpecError::Invalid(details)) => details,
+            Err(crate::api::function::SpecError::Invalid(details)) => details,
             other => panic!("{other:?}"),
         };
         assert_eq!(details(false), ["concurrency: must be greater than or equal to 1"]);

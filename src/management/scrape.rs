@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 
 use shard_runtime::Fabric;
 
-use super::shard::ShardCopy;
 use crate::host::ShardHost;
+use crate::telemetry::shard::ShardCopy;
 
 /// Functions of one slice. Copying this many takes a shard well under a millisecond (see `benches/scrape.rs`).
 pub const SLICE_FUNCTIONS: usize = 128;

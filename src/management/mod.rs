@@ -1,6 +1,10 @@
 //! The management listener: health and metrics. It runs on a thread of its own, so that it answers when shards
 //! do not.
 
+pub mod scrape;
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{
         Arc,
@@ -15,7 +19,7 @@ use nanofaas_web::server::{Answer, Call, Drain, answer, answer_in_chunks, no_con
 use shard_runtime::Fabric;
 use tokio::net::TcpListener;
 
-use super::{
+use crate::http::{
     framing,
     origin::{OriginPolicy, Pass, Seen},
 };
@@ -24,7 +28,7 @@ use crate::{
     durable::Durable,
     host::ShardHost,
     runtime_config::RuntimeConfig,
-    telemetry::{self, answers::AllAnswers, process::ProcessView, prometheus, scrape},
+    telemetry::{self, answers::AllAnswers, process::ProcessView, prometheus},
 };
 
 /// A shard that has not turned its loop, or has left ready work alone, for this long is stuck.
@@ -180,6 +184,3 @@ fn preflight(headers: HeaderMap) -> Answer {
     *response.headers_mut() = headers;
     response
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,26 +31,26 @@ const SKIP_MAX: Duration = Duration::from_secs(1);
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
 /// What to send, and where.
-pub struct Post<'a> {
+pub(super) struct Post<'a> {
     /// Addresses of the host, tried one after the other until one takes the connection.
-    pub addresses: &'a [SocketAddr],
+    pub(super) addresses: &'a [SocketAddr],
     /// Name or address that a certificate must carry; `None` sends without TLS.
-    pub tls: Option<&'a str>,
+    pub(super) tls: Option<&'a str>,
     /// Value of `Host`.
-    pub authority: &'a str,
+    pub(super) authority: &'a str,
     /// Path and query.
-    pub path: &'a str,
+    pub(super) path: &'a str,
     /// Headers besides `Host`, `Connection` and `Content-Length`.
-    pub headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     /// The body.
-    pub body: Bytes,
+    pub(super) body: Bytes,
     /// When the head of the answer has to be there.
-    pub deadline: Instant,
+    pub(super) deadline: Instant,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum PostError {
+pub(super) enum PostError {
     /// No address took the connection.
     #[error("cannot connect to the receiver: {0}")]
     Connect(io::Error),
@@ -72,7 +72,7 @@ pub enum PostError {
 ///
 /// # Errors
 /// See [`PostError`].
-pub async fn post(post: Post<'_>) -> Result<StatusCode, PostError> {
+pub(super) async fn post(post: Post<'_>) -> Result<StatusCode, PostError> {
     let (deadline, name) = (post.deadline, post.tls);
     let connecting = connect(post.addresses);
     let stream = timeout_at(deadline, connecting).await.map_err(|_| PostError::TimedOut)?;

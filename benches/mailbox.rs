@@ -15,7 +15,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use shard_core::{Answer, Effect, Input, Limits, Name, Settings, name::owner_of};
-use shard_runtime::{Fabric, Host, Node, Placement, Shape, plan::plan};
+use shard_runtime::{Host, Placement, Shape, Worker, Workers, plan::plan};
 
 const OUTSTANDING: [u64; 3] = [1, 8, 64];
 const THREADS: u16 = 2;
@@ -28,7 +28,7 @@ impl Host for Idle {
 }
 
 fn asking(criterion: &mut Criterion) {
-    let fabric = Fabric::new(Shape {
+    let workers = Workers::new(Shape {
         plan: plan(THREADS, Placement::Colocated),
         limits: Limits::default(),
         settings: Settings::default(),
@@ -37,29 +37,29 @@ fn asking(criterion: &mut Criterion) {
         callers_max: 65_536,
         seed: 1,
     });
-    let threads = shard_runtime::start(&fabric, |_, _| Idle).expect("two threads");
+    let threads = shard_runtime::start(&workers, |_, _| Idle).expect("two threads");
     for (name, owner) in [("same thread", 0), ("other thread", 1)] {
         for outstanding in OUTSTANDING {
             criterion.bench_function(&format!("{name}/{outstanding}"), |bencher| {
-                bencher.iter_custom(|count| ask(&fabric, owner, outstanding, count));
+                bencher.iter_custom(|count| ask(&workers, owner, outstanding, count));
             });
         }
     }
-    fabric.stop();
+    workers.stop();
     threads.join();
 }
 
 /// Asks a shard `count` times from the first thread, `outstanding` times at once. How long it took.
-fn ask(fabric: &Arc<Fabric<Idle>>, owner: u16, outstanding: u64, count: u64) -> Duration {
+fn ask(workers: &Arc<Workers<Idle>>, owner: u16, outstanding: u64, count: u64) -> Duration {
     let hash = (0..=u16::MAX).find(|hash| owner_of(*hash, THREADS) == owner).expect("every shard owns some");
     let (sender, receiver) = mpsc::channel();
-    fabric.run_on(0, move |node| {
-        let node = node.clone();
+    workers.run_on(0, move |worker| {
+        let worker = worker.clone();
         tokio::task::spawn_local(async move {
             let started = Instant::now();
             let callers = (0..outstanding).map(|caller| {
                 let questions = count / outstanding + u64::from(caller < count % outstanding);
-                tokio::task::spawn_local(caller_of(node.clone(), hash, questions))
+                tokio::task::spawn_local(caller_of(worker.clone(), hash, questions))
             });
             for caller in callers.collect::<Vec<_>>() {
                 caller.await.expect("no panic");
@@ -71,10 +71,10 @@ fn ask(fabric: &Arc<Fabric<Idle>>, owner: u16, outstanding: u64, count: u64) -> 
 }
 
 /// A caller that asks again when it has its answer.
-async fn caller_of(node: Node<Idle>, hash: u16, questions: u64) {
+async fn caller_of(worker: Worker<Idle>, hash: u16, questions: u64) {
     let name = Name::new("nobody").expect("a name");
     for _ in 0..questions {
-        let reply = node.call(hash, None, |ticket| Input::GetFunction { ticket, name });
+        let reply = worker.call(hash, None, |ticket| Input::GetFunction { ticket, name });
         let answer = reply.expect("room for a caller").await;
         assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     }

@@ -6,7 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use nanofaas_store::{Ephemeral, FileJournal, Journal, Progress, StoreError};
 use shard_core::{Input, Recovery, Stored};
-use shard_runtime::Fabric;
+use shard_runtime::Workers;
 use tokio::sync::oneshot;
 
 use self::functions::ApiFunctions;
@@ -33,13 +33,13 @@ impl Durable {
     ///
     /// # Errors
     /// When the directory is not to be had.
-    pub fn open(config: &Config, fabric: &Arc<Fabric<ShardHost>>) -> Result<Arc<Durable>, StoreError> {
+    pub fn open(config: &Config, workers: &Arc<Workers<ShardHost>>) -> Result<Arc<Durable>, StoreError> {
         if config.ephemeral {
             return Ok(Durable::of(Arc::new(Ephemeral)));
         }
-        let shards = Arc::clone(fabric);
-        let report = Arc::new(move |shard, input| shards.post(shard, input));
-        let journal = FileJournal::take(&config.data_dir, &ApiFunctions, fabric.shards(), report)?;
+        let inbox = workers.inbox();
+        let report = Arc::new(move |shard, input| inbox.post(shard, input));
+        let journal = FileJournal::take(&config.data_dir, &ApiFunctions, workers.shards(), report)?;
         Ok(Durable::of(Arc::new(journal)))
     }
 
@@ -58,7 +58,7 @@ impl Durable {
     ///
     /// # Errors
     /// When the log is corrupt, or cannot be had for a reason that stays.
-    pub async fn recover(&self, fabric: &Arc<Fabric<ShardHost>>) -> Result<(), StoreError> {
+    pub async fn recover(&self, workers: &Arc<Workers<ShardHost>>) -> Result<(), StoreError> {
         let progress = Arc::clone(&self.progress);
         let telling = tokio::task::spawn_local(async move {
             loop {
@@ -67,11 +67,11 @@ impl Durable {
             }
         });
         let (journal, progress) = (Arc::clone(&self.journal), Arc::clone(&self.progress));
-        let shards = fabric.shards();
+        let shards = workers.shards();
         let recovered = self.patiently(move || journal.recover(shards, &progress)).await?;
         let functions: usize = recovered.iter().map(Recovery::functions).sum();
         let executions: usize = recovered.iter().map(Recovery::executions).sum();
-        give_back(fabric, recovered, &self.progress).await;
+        give_back(workers, recovered, &self.progress).await;
         telling.abort();
         tracing::info!(functions, executions, "recovered");
         Ok(())
@@ -103,23 +103,23 @@ impl Durable {
 }
 
 /// Gives shards back what was kept, all at the same time, and ends when they have it.
-async fn give_back(fabric: &Arc<Fabric<ShardHost>>, recovered: Vec<Recovery>, progress: &Arc<Progress>) {
+async fn give_back(workers: &Arc<Workers<ShardHost>>, recovered: Vec<Recovery>, progress: &Arc<Progress>) {
     let all: usize = recovered.iter().map(|recovery| recovery.functions() + recovery.executions()).sum();
     progress.has_found(all as u64);
     let mut tasks = Vec::new();
     for (shard, recovery) in (0..).zip(recovered) {
-        let (fabric, progress) = (Arc::clone(fabric), Arc::clone(progress));
+        let (workers, progress) = (Arc::clone(workers), Arc::clone(progress));
         tasks.push(tokio::task::spawn_local(async move {
-            let thread = fabric.plan().thread_of(shard);
+            let thread = workers.plan().thread_of(shard);
             let mut stored = recovery.into_stored();
             loop {
                 let batch: Vec<Stored> = stored.by_ref().take(BATCH).collect();
                 let count = batch.len();
                 let (done, is_done) = oneshot::channel();
-                fabric.run_on(thread, move |node| {
-                    batch.into_iter().for_each(|stored| node.submit(Input::Restore(stored)));
+                workers.run_on(thread, move |worker| {
+                    batch.into_iter().for_each(|stored| worker.submit(Input::Restore(stored)));
                     if count == 0 {
-                        node.submit(Input::Restored);
+                        worker.submit(Input::Restored);
                     }
                     let _ = done.send(());
                 });

@@ -8,7 +8,7 @@ use shard_core::{Destination, Dispatch, Effect, Input, Note, Outcome, Output, Ou
 use shard_runtime::Host;
 
 use crate::{
-    api::{function::FunctionSpec, result::detach},
+    api::result::detach,
     backends::{FunctionRef, deployments::Deployments},
     delivery::{self, Deliveries, DeliveryOrder},
     dispatch::Dispatcher,
@@ -93,11 +93,7 @@ impl Host for ShardHost {
             Effect::CloseEndpoint { endpoint } => self.dispatcher.close_endpoint(endpoint),
             Effect::Provision { function, spec } => {
                 let function = FunctionRef { shard: self.shard, key: function };
-                match FunctionSpec::from_document(&spec.document) {
-                    Ok(spec) => follow_up.extend(self.deployments.provision(function, spec)),
-                    // We wrote the document ourselves.
-                    Err(error) => tracing::error!(%error, function = %spec.name, "unreadable document"),
-                }
+                follow_up.extend(self.deployments.provision(function, &spec.document));
             }
             Effect::Teardown { function, .. } => {
                 let function = FunctionRef { shard: self.shard, key: function };

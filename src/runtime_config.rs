@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::RwLock;
 use shard_core::{Input, Settings};
-use shard_runtime::{Fabric, Host};
+use shard_runtime::{Host, Workers};
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
@@ -40,7 +40,7 @@ impl Updates {
 
 /// See the module.
 pub struct RuntimeConfig<H: 'static> {
-    fabric: Arc<Fabric<H>>,
+    workers: Arc<Workers<H>>,
     config: Config,
     image_optional: bool,
     snapshot: RwLock<Arc<Snapshot>>,
@@ -52,9 +52,9 @@ pub struct RuntimeConfig<H: 'static> {
 
 impl<H: Host> RuntimeConfig<H> {
     /// What the server starts with.
-    pub fn new(fabric: &Arc<Fabric<H>>, config: Config, image_optional: bool) -> RuntimeConfig<H> {
+    pub fn new(workers: &Arc<Workers<H>>, config: Config, image_optional: bool) -> RuntimeConfig<H> {
         RuntimeConfig {
-            fabric: Arc::clone(fabric),
+            workers: Arc::clone(workers),
             snapshot: RwLock::new(Arc::new(Snapshot::of(&config))),
             config,
             image_optional,
@@ -96,7 +96,7 @@ impl<H: Host> RuntimeConfig<H> {
         })?;
         let rollback = Rollback { config: self, current: &current };
         // At any time one of the two limits holds, so no second admits more than the higher one.
-        self.fabric.set_calls_per_second(merged.rate_max_per_second);
+        self.workers.set_calls_per_second(merged.rate_max_per_second);
         self.configure(&merged.settings(&self.config)).await.map_err(|shard| {
             tracing::error!(shard, "a shard did not take the runtime configuration in time");
             Rejection::RolledBack { shard }
@@ -112,11 +112,11 @@ impl<H: Host> RuntimeConfig<H> {
     /// Gives all shards these settings; the first shard that does not take them in time.
     async fn configure(&self, settings: &Settings) -> Result<(), u16> {
         let mut taken = Vec::new();
-        for shard in 0..self.fabric.shards() {
+        for shard in 0..self.workers.shards() {
             let (sender, receiver) = oneshot::channel();
             let settings = settings.clone();
-            self.fabric.run_on(self.fabric.plan().thread_of(shard), move |node| {
-                node.submit(Input::Configure(settings));
+            self.workers.run_on(self.workers.plan().thread_of(shard), move |worker| {
+                worker.submit(Input::Configure(settings));
                 // Whoever asked may have lost patience.
                 let _ = sender.send(());
             });
@@ -142,13 +142,13 @@ struct Rollback<'a, H: Host> {
 
 impl<H: Host> Drop for Rollback<'_, H> {
     fn drop(&mut self) {
-        let RuntimeConfig { fabric, config, updates, .. } = self.config;
-        fabric.set_calls_per_second(self.current.rate_max_per_second);
+        let RuntimeConfig { workers, config, updates, .. } = self.config;
+        workers.set_calls_per_second(self.current.rate_max_per_second);
         // Control messages to a thread arrive in the order in which they were sent, and the next change is not sent
         // before this one is done: a shard that is late takes the change and then this, and ends with what held
         // before. Nobody needs to wait for it.
-        for shard in 0..fabric.shards() {
-            fabric.post(shard, Input::Configure(self.current.settings(config)));
+        for shard in 0..workers.shards() {
+            workers.post(shard, Input::Configure(self.current.settings(config)));
         }
         updates.failed.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(revision = self.current.revision, "runtime configuration rolled back");

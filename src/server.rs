@@ -17,7 +17,7 @@ use listenfd::ListenFd;
 use nanofaas_store::StoreError;
 use nanofaas_web::server::Drain;
 use shard_core::Input;
-use shard_runtime::{Fabric, Node};
+use shard_runtime::{Worker, Workers};
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinHandle};
 
 use crate::{
@@ -95,7 +95,7 @@ pub enum ServeError {
 /// A running server.
 struct Server {
     config: Config,
-    fabric: Arc<Fabric<ShardHost>>,
+    workers: Arc<Workers<ShardHost>>,
     deployments: Arc<Deployments>,
     connections: Arc<ConnectionCount>,
     ready: Arc<AtomicBool>,
@@ -153,24 +153,23 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
     let internal_address =
         internal.as_ref().map_or(Ok(api_address), |internal| internal.listener.local_addr())?;
 
-    let fabric: Arc<Fabric<ShardHost>> = Fabric::new(parts::shape(&config));
-    let deployments = Arc::new(Deployments::new(&fabric, parts::default_backend(&config), |events| {
-        parts::backends(&config, internal_address, events)
-    })?);
-    let shards = Arc::clone(&fabric);
-    let report = Box::new(move |shard, input| shards.post(shard, input));
-    let deliveries = Deliveries::of(&config.delivery, report)?;
-    let durable = Durable::open(&config, &fabric)?;
-    let threads = start_threads(&fabric, &config, &deployments, deliveries.clone(), durable.clone())?;
+    let workers: Arc<Workers<ShardHost>> = Workers::new(parts::shape(&config));
+    let deployments =
+        Arc::new(Deployments::new(workers.inbox(), parts::default_backend(&config), |events| {
+            parts::backends(&config, internal_address, events)
+        })?);
+    let deliveries = Deliveries::of(&config.delivery, workers.inbox())?;
+    let durable = Durable::open(&config, &workers)?;
+    let threads = start_threads(&workers, &config, &deployments, deliveries.clone(), durable.clone())?;
     let image_optional = config.deployment.backends_on().contains(&config::Backend::Process);
-    let runtime_config = Arc::new(RuntimeConfig::new(&fabric, config.clone(), image_optional));
-    let serving_threads = fabric.plan().listening().count();
+    let runtime_config = Arc::new(RuntimeConfig::new(&workers, config.clone(), image_optional));
+    let serving_threads = workers.plan().listening().count();
     let server = Server {
         answers: Arc::new(AllAnswers::new(serving_threads, &route::TEMPLATES)),
         runtime_config,
         deliveries,
         durable,
-        fabric,
+        workers,
         deployments,
         connections: Arc::default(),
         ready: Arc::new(AtomicBool::new(false)),
@@ -184,7 +183,7 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
         let data_dir = server.config.data_dir.display();
         tracing::info!(management = %management_address, %data_dir, "recovering");
         tokio::select! {
-            recovered = server.durable.recover(&server.fabric) => recovered?,
+            recovered = server.durable.recover(&server.workers) => recovered?,
             () = signals.next() => {
                 // Nothing was promised yet, and all is where it was.
                 server.deployments.shut_down(INSTANCES_GRACE_MIN);
@@ -201,7 +200,7 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
     tracing::info!(
         api = %api_address,
         management = %management_address,
-        shards = server.fabric.shards(),
+        shards = server.workers.shards(),
         backends = server.deployments.ids().join(","),
         "serving"
     );
@@ -222,7 +221,7 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
     while !management_thread.is_finished() && Instant::now() < patience {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    server.fabric.stop();
+    server.workers.stop();
     threads.join();
     server.durable.journal().close();
     Ok(code)
@@ -245,7 +244,7 @@ fn listen(
 }
 
 fn start_threads(
-    fabric: &Arc<Fabric<ShardHost>>,
+    workers: &Arc<Workers<ShardHost>>,
     config: &Config,
     deployments: &Arc<Deployments>,
     deliveries: Option<Deliveries>,
@@ -258,8 +257,8 @@ fn start_threads(
         response_bytes_max: usize::try_from(config.limits.response_bytes).unwrap_or(usize::MAX),
     };
     let deployments = Arc::clone(deployments);
-    shard_runtime::start(fabric, move |node: &Node<ShardHost>, shard| {
-        let sink = node.sink();
+    shard_runtime::start(workers, move |worker: &Worker<ShardHost>, shard| {
+        let sink = worker.sink();
         ShardHost::new(
             shard,
             Dispatcher::new(options.clone(), sink),
@@ -296,14 +295,14 @@ impl Server {
             body_timeout: config.limits.body_timeout.min(config.limits.idle_timeout),
             header_bytes_max: usize::try_from(config.limits.header_bytes).unwrap_or(usize::MAX),
         };
-        let listening: Vec<u16> = self.fabric.plan().listening().collect();
+        let listening: Vec<u16> = self.workers.plan().listening().collect();
         let loads: Seats = Arc::new(listening.iter().map(|_| Arc::default()).collect());
         for (thread, answers) in listening.iter().zip(self.answers.of_threads()) {
             let settings = Arc::clone(&settings);
             let count = Arc::clone(&self.connections);
             let policies = policies.clone();
-            self.fabric.run_on(*thread, move |node| {
-                let api = Api::new(node.clone(), settings);
+            self.workers.run_on(*thread, move |worker| {
+                let api = Api::new(worker.clone(), settings);
                 let connections = Connections::new(api, policies, limits, count, answers);
                 CONNECTIONS.set(Some(connections));
             });
@@ -319,9 +318,9 @@ impl Server {
                 threads: listening.iter().copied().zip(loads.iter().cloned()).collect(),
                 take: Arc::new(take),
             };
-            let (fabric, stopping) = (Arc::clone(&self.fabric), self.stopping.subscribe());
+            let (workers, stopping) = (Arc::clone(&self.workers), self.stopping.subscribe());
             // The main thread does nothing else: a busy shard never delays accepting.
-            listeners.push(tokio::task::spawn_local(listener.run(socket, fabric, stopping)));
+            listeners.push(tokio::task::spawn_local(listener.run(socket, workers, stopping)));
         }
         listeners
     }
@@ -333,7 +332,7 @@ impl Server {
         drain: Drain,
     ) -> io::Result<std::thread::JoinHandle<()>> {
         let management = Management {
-            fabric: Arc::clone(&self.fabric),
+            workers: Arc::clone(&self.workers),
             stuck_after: STUCK_AFTER,
             ready: Arc::clone(&self.ready),
             durable: Arc::clone(&self.durable),
@@ -365,10 +364,10 @@ impl Server {
         tracing::info!(connections = self.open_connections(), "draining");
         tokio::time::sleep(config.delay).await;
         let deadline = Instant::now() + config.timeout;
-        for shard in 0..self.fabric.shards() {
-            self.fabric.post(shard, Input::EndWatches);
+        for shard in 0..self.workers.shards() {
+            self.workers.post(shard, Input::EndWatches);
             if self.durable.journal().is_durable() {
-                self.fabric.post(shard, Input::Hold);
+                self.workers.post(shard, Input::Hold);
             }
         }
         self.each_listening(|connections| connections.drain());
@@ -381,8 +380,8 @@ impl Server {
             self.each_listening(|connections| connections.close_idle());
         }
         if !self.connections_ended(started + config.delay + config.timeout.mul_f64(QUEUE_PATIENCE)).await {
-            for shard in 0..self.fabric.shards() {
-                self.fabric.post(shard, Input::Drain { finally: true });
+            for shard in 0..self.workers.shards() {
+                self.workers.post(shard, Input::Drain { finally: true });
             }
         }
         let mut cut_off = 0;
@@ -435,12 +434,12 @@ impl Server {
         let is_durable = self.durable.journal().is_durable();
         loop {
             let mut left = 0;
-            for shard in 0..self.fabric.shards() {
+            for shard in 0..self.workers.shards() {
                 let count = move |shard: &shard_core::Shard, _: &mut ShardHost| {
                     let totals = shard.totals();
                     if is_durable { totals.attempts } else { totals.accepted }
                 };
-                left += self.fabric.ask(shard, count).await.unwrap_or(0);
+                left += self.workers.ask(shard, count).await.unwrap_or(0);
             }
             // Nobody will ask for what waits to be drained by hand.
             let patience = is_durable || self.config.background_scheduler.enabled;
@@ -466,9 +465,9 @@ impl Server {
     }
 
     fn each_listening(&self, work: impl Fn(&Connections) + Clone + Send + 'static) {
-        for thread in self.fabric.plan().listening() {
+        for thread in self.workers.plan().listening() {
             let work = work.clone();
-            self.fabric.run_on(thread, move |_| {
+            self.workers.run_on(thread, move |_| {
                 CONNECTIONS.with_borrow(|connections| {
                     if let Some(connections) = connections {
                         work(connections);
@@ -480,8 +479,8 @@ impl Server {
 }
 
 /// Gives an accepted connection to a thread.
-fn take(fabric: &Fabric<ShardHost>, thread: u16, stream: std::net::TcpStream, door: Door, place: Place) {
-    fabric.run_on(thread, move |_| {
+fn take(workers: &Workers<ShardHost>, thread: u16, stream: std::net::TcpStream, door: Door, place: Place) {
+    workers.run_on(thread, move |_| {
         CONNECTIONS.with_borrow(|connections| match (connections, tokio::net::TcpStream::from_std(stream)) {
             (Some(connections), Ok(stream)) => connections.serve(stream, door, place),
             (_, Err(error)) => tracing::warn!(%error, "connection lost on its way to a thread"),

@@ -1,10 +1,6 @@
 //! Which backend runs which function: orders go out from here, events come back as inputs of the owner shard.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use shard_core::{
@@ -12,13 +8,10 @@ use shard_core::{
     answer::{BackendFailure, BackendFailureKind},
     input::Provisioned,
 };
-use shard_runtime::Fabric;
+use shard_runtime::Inbox;
 
 use super::{Backend, BackendError, Events, FunctionRef, Instances, Order};
-use crate::{
-    api::function::{ExecutionMode, FunctionSpec},
-    host::ShardHost,
-};
+use crate::api::function::{ExecutionMode, FunctionSpec};
 
 /// A function that a backend runs, or is about to.
 struct Deployed {
@@ -37,19 +30,27 @@ pub struct Deployments {
 impl Deployments {
     /// Backends and the name of the preferred one. `make_backends` is given where they report.
     pub fn new<E>(
-        fabric: &Arc<Fabric<ShardHost>>,
+        inbox: Inbox,
         default_backend: Option<String>,
         make_backends: impl FnOnce(Arc<dyn Events>) -> Result<Vec<Arc<dyn Backend>>, E>,
     ) -> Result<Deployments, E> {
         let deployed = Arc::new(Mutex::new(BTreeMap::new()));
-        // Weak: backends live inside the hosts that the fabric's threads own.
-        let events =
-            Arc::new(ShardEvents { fabric: Arc::downgrade(fabric), deployed: Arc::clone(&deployed) });
+        let events = Arc::new(ShardEvents { inbox, deployed: Arc::clone(&deployed) });
         Ok(Deployments { backends: make_backends(events)?, default_backend, deployed })
     }
 
-    /// Starts a function, or says at once what becomes of it.
-    pub fn provision(&self, function: FunctionRef, spec: FunctionSpec) -> Option<Input> {
+    /// Starts the function of a [`FunctionSpec::document`], or says at once what becomes of it.
+    pub fn provision(&self, function: FunctionRef, document: &[u8]) -> Option<Input> {
+        let spec = match FunctionSpec::from_document(document) {
+            Ok(spec) => spec,
+            // We wrote it ourselves. The shard waits for an end all the same: without one the name is busy for ever.
+            Err(error) => {
+                tracing::error!(%error, shard = function.shard, "the document of a function cannot be read");
+                let reason = format!("The function's document cannot be read: {error}");
+                let result = Err(failure(BackendFailureKind::Provisioning, reason));
+                return Some(Input::Provisioned { function: function.key, result });
+            }
+        };
         match self.choose(&spec) {
             Ok(backend) => {
                 let order = Order::Provision { function, spec: Arc::new(spec.clone()) };
@@ -170,15 +171,13 @@ fn failure_of(error: BackendError) -> BackendFailure {
 
 /// Turns what backends report into inputs.
 struct ShardEvents {
-    fabric: Weak<Fabric<ShardHost>>,
+    inbox: Inbox,
     deployed: Arc<Mutex<BTreeMap<FunctionRef, Deployed>>>,
 }
 
 impl ShardEvents {
     fn post(&self, function: FunctionRef, input: Input) {
-        if let Some(fabric) = self.fabric.upgrade() {
-            fabric.post(function.shard, input);
-        }
+        self.inbox.post(function.shard, input);
     }
 }
 
@@ -224,5 +223,28 @@ impl Events for ShardEvents {
     fn instances_changed(&self, function: FunctionRef, instances: Instances) {
         let Instances { endpoints, desired } = instances;
         self.post(function, Input::EndpointsChanged { function: function.key, endpoints, desired });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use shard_core::FunctionKey;
+
+    use super::*;
+
+    #[test]
+    fn a_document_that_cannot_be_read_ends_the_provisioning() {
+        let inbox = Inbox::new(|_, input| panic!("{input:?}"));
+        let deployments = Deployments::new(inbox, None, |_| Ok::<_, Infallible>(Vec::new()));
+        let deployments = deployments.unwrap_or_else(|never| match never {});
+        let function = FunctionRef { shard: 0, key: FunctionKey::default() };
+        let Some(Input::Provisioned { result: Err(failure), .. }) = deployments.provision(function, b"{")
+        else {
+            panic!("it goes on for ever");
+        };
+        assert_eq!(failure.kind, BackendFailureKind::Provisioning);
+        assert!(failure.message.contains("document cannot be read"), "{}", failure.message);
     }
 }

@@ -9,13 +9,14 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderValue, InvalidHeaderValue, USER_AGENT},
 };
 use shard_core::{Delivery, DeliveryStatus, Input};
+use shard_runtime::Inbox;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, sleep, timeout_at},
 };
 
 use super::{
-    DeliveryOptions, DeliveryOrder, Report, ShutdownPhase,
+    DeliveryOptions, DeliveryOrder, ShutdownPhase,
     resolve::{ResolveError, Resolver, resolve},
     signature::Signer,
     target::CallbackTarget,
@@ -31,7 +32,7 @@ pub(super) struct DeliveryContext {
     pub(super) options: DeliveryOptions,
     pub(super) signer: Signer,
     pub(super) resolver: Box<dyn Resolver>,
-    pub(super) report: Report,
+    pub(super) inbox: Inbox,
     /// Tries that may run at once.
     pub(super) permits: Semaphore,
     pub(super) phase: watch::Receiver<ShutdownPhase>,
@@ -103,7 +104,7 @@ pub(super) async fn deliver(
         };
         log(order, target, &delivery);
         let told = Input::Delivered { id: order.id, number: order.number, delivery: delivery.clone() };
-        (context.report)(order.shard, told);
+        context.inbox.post(order.shard, told);
         if delivery.status != DeliveryStatus::Pending {
             return DeliveryEnding::Decided;
         }

@@ -25,6 +25,7 @@ use std::{
 };
 
 use shard_core::{Delivery, DeliveryStatus, ExecutionId, ExecutionView, Input};
+use shard_runtime::Inbox;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::LocalSet,
@@ -42,9 +43,6 @@ use signature::Signer;
 const RESOLVERS_MAX: usize = 64;
 /// What a delivery keeps in memory besides its result, roughly.
 const ORDER_BYTES: u64 = 2048;
-
-/// Takes what becomes of deliveries: the shard to tell, and what.
-pub type Report = Box<dyn Fn(u16, Input) + Send>;
 
 /// Bounds and rules of deliveries.
 #[derive(Debug, Clone)]
@@ -127,7 +125,7 @@ impl Deliveries {
     ///
     /// # Errors
     /// When the thread or its event queue cannot be had.
-    pub fn of(config: &config::Delivery, report: Report) -> io::Result<Option<Deliveries>> {
+    pub fn of(config: &config::Delivery, inbox: Inbox) -> io::Result<Option<Deliveries>> {
         let Some(secret) = &config.secret else { return Ok(None) };
         let options = DeliveryOptions {
             permit: address::permit(config.allow_private),
@@ -136,7 +134,7 @@ impl Deliveries {
             ..DeliveryOptions::default()
         };
         let signer = Signer::new(secret.expose().as_bytes());
-        Deliveries::start(options, signer, SystemResolver, report).map(Some)
+        Deliveries::start(options, signer, SystemResolver, inbox).map(Some)
     }
 
     /// Starts the thread.
@@ -147,7 +145,7 @@ impl Deliveries {
         options: DeliveryOptions,
         signer: Signer,
         resolver: impl Resolver,
-        report: Report,
+        inbox: Inbox,
     ) -> io::Result<Deliveries> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -161,7 +159,7 @@ impl Deliveries {
             options,
             signer,
             resolver: Box::new(resolver),
-            report,
+            inbox,
             phase: phases,
         };
         std::thread::Builder::new().name("delivery".to_owned()).spawn(move || {

@@ -74,7 +74,7 @@ impl Service {
 
     fn take(&mut self, order: DeliveryOrder, place: DeliveryPermit) {
         let (shard, id, number, options) = (order.shard, order.id, order.number, &self.context.options);
-        let reject = |input: Input| (self.context.report)(shard, input);
+        let reject = |input: Input| self.context.inbox.post(shard, input);
         // It was checked when it was accepted, perhaps with other settings than today's.
         let target = match CallbackTarget::parse(&order.url, options.permit) {
             Ok(target) => target,

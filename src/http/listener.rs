@@ -12,7 +12,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
-use shard_runtime::Fabric;
+use shard_runtime::Workers;
 use socket2::{SockFilter, SockRef};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -61,7 +61,7 @@ const NO_NEW_CONNECTIONS: [SockFilter; 5] = {
 };
 
 /// Takes accepted connections on a thread.
-pub type Take = Arc<dyn Fn(&Fabric<ShardHost>, u16, std::net::TcpStream, Door, Place) + Send + Sync>;
+pub type Take = Arc<dyn Fn(&Workers<ShardHost>, u16, std::net::TcpStream, Door, Place) + Send + Sync>;
 
 /// Accepts at one address.
 pub struct Listener {
@@ -115,7 +115,7 @@ impl Listener {
     pub async fn run(
         self,
         socket: Socket,
-        fabric: Arc<Fabric<ShardHost>>,
+        workers: Arc<Workers<ShardHost>>,
         mut stopping: watch::Receiver<bool>,
     ) {
         let Socket { listener, is_handed_over } = socket;
@@ -123,7 +123,7 @@ impl Listener {
         let stopped = async {
             let _ = stopping.wait_for(|stopping| *stopping).await;
         };
-        self.accept_until(stopped, &listener, &fabric, &refusals).await;
+        self.accept_until(stopped, &listener, &workers, &refusals).await;
         // Closing a listener resets connections that nobody has accepted; they may carry requests already. So nobody
         // is let in any more before the last one is accepted: else somebody comes between that and the close. Whoever
         // tries gets no answer, tries again after a second, and is refused then. A socket that was handed over stays
@@ -132,7 +132,7 @@ impl Listener {
             match SockRef::from(&listener).attach_filter(&NO_NEW_CONNECTIONS) {
                 Ok(()) => {
                     let settled = tokio::time::sleep(HANDSHAKE_TIME);
-                    self.accept_until(settled, &listener, &fabric, &refusals).await;
+                    self.accept_until(settled, &listener, &workers, &refusals).await;
                 }
                 Err(error) => tracing::debug!(%error, "who connects while the listener closes may be reset"),
             }
@@ -141,7 +141,7 @@ impl Listener {
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, _)) = listener.accept() {
             if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-                self.hand_over(&fabric, stream, &refusals);
+                self.hand_over(&workers, stream, &refusals);
             }
         }
     }
@@ -150,7 +150,7 @@ impl Listener {
         &self,
         end: impl Future<Output = ()>,
         listener: &TcpListener,
-        fabric: &Fabric<ShardHost>,
+        workers: &Workers<ShardHost>,
         refusals: &Arc<AtomicUsize>,
     ) {
         let mut end = pin!(end);
@@ -163,7 +163,7 @@ impl Listener {
             match accepted {
                 Ok((stream, _)) => {
                     back_off = Duration::ZERO;
-                    self.hand_over(fabric, stream, refusals);
+                    self.hand_over(workers, stream, refusals);
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
@@ -178,7 +178,7 @@ impl Listener {
         }
     }
 
-    fn hand_over(&self, fabric: &Fabric<ShardHost>, stream: TcpStream, refusals: &Arc<AtomicUsize>) {
+    fn hand_over(&self, workers: &Workers<ShardHost>, stream: TcpStream, refusals: &Arc<AtomicUsize>) {
         if self.count.open.load(Ordering::Relaxed) >= self.connections_max {
             let answer = TOO_MANY.answer();
             self.answers.answered(NO_ROUTE, answer.status);
@@ -200,7 +200,7 @@ impl Listener {
         };
         let place = Place::take(&self.count, load);
         if let Ok(stream) = stream.into_std() {
-            (self.take)(fabric, *thread, stream, self.door, place);
+            (self.take)(workers, *thread, stream, self.door, place);
         }
     }
 }

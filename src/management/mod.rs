@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
 use nanofaas_web::server::{Answer, Call, Drain, answer, answer_in_chunks, no_content, serve};
-use shard_runtime::Fabric;
+use shard_runtime::Workers;
 use tokio::net::TcpListener;
 
 use crate::http::{
@@ -43,7 +43,7 @@ const BODY_BYTES_MAX: usize = 4096;
 /// What the listener reports on.
 pub struct Management {
     /// The shards.
-    pub fabric: Arc<Fabric<ShardHost>>,
+    pub workers: Arc<Workers<ShardHost>>,
     /// How long a shard may make no progress: [`STUCK_AFTER`], less in tests.
     pub stuck_after: Duration,
     /// Whether traffic is welcome.
@@ -61,7 +61,7 @@ pub struct Management {
 impl Management {
     /// Serves until drained.
     pub async fn serve(self, listener: TcpListener, policy: OriginPolicy, drain: &Drain) {
-        let clock = tokio::task::spawn_local(scrape::keep_time(Arc::clone(&self.fabric)));
+        let clock = tokio::task::spawn_local(scrape::keep_time(Arc::clone(&self.workers)));
         let management = Arc::new(self);
         let admit = move |request: &Request<Incoming>| {
             let seen = Seen::of(request.headers());
@@ -140,14 +140,15 @@ impl Management {
     }
 
     fn is_alive(&self) -> bool {
-        self.fabric.threads().iter().all(|thread| !thread.is_stuck(self.stuck_after))
+        self.workers.threads().iter().all(|thread| !thread.is_stuck(self.stuck_after))
     }
 
     async fn metrics(&self) -> Answer {
-        match tokio::time::timeout(SCRAPE_TIMEOUT, scrape::gather(&self.fabric)).await {
+        match tokio::time::timeout(SCRAPE_TIMEOUT, scrape::gather(&self.workers)).await {
             Ok(Some(copies)) => {
                 let totals: Vec<_> = copies.iter().map(|copy| copy.totals).collect();
-                let mut server = prometheus::of_server(&totals, &self.fabric.threads(), &ProcessView::read());
+                let mut server =
+                    prometheus::of_server(&totals, &self.workers.threads(), &ProcessView::read());
                 let revision = self.runtime_config.snapshot().revision;
                 let updates = self.runtime_config.updates.counts();
                 self.answers.render(&mut server);

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shard_runtime::Fabric;
+use shard_runtime::Workers;
 
 use crate::host::ShardHost;
 use crate::telemetry::shard::ShardCopy;
@@ -17,12 +17,12 @@ pub const SLICE_FUNCTIONS: usize = 128;
 const PERIOD: Duration = Duration::from_secs(60);
 
 /// Copies everything. `None` when a shard is gone.
-pub async fn gather(fabric: &Fabric<ShardHost>) -> Option<Vec<ShardCopy>> {
-    let mut copies: Vec<ShardCopy> = (0..fabric.shards()).map(|_| ShardCopy::default()).collect();
-    let mut left: Vec<(u16, usize)> = (0..fabric.shards()).map(|shard| (shard, 0)).collect();
+pub async fn gather(workers: &Workers<ShardHost>) -> Option<Vec<ShardCopy>> {
+    let mut copies: Vec<ShardCopy> = (0..workers.shards()).map(|_| ShardCopy::default()).collect();
+    let mut left: Vec<(u16, usize)> = (0..workers.shards()).map(|shard| (shard, 0)).collect();
     while !left.is_empty() {
         let ask = |(shard, from): (u16, usize)| {
-            let answer = fabric.ask(shard, move |core, host| {
+            let answer = workers.ask(shard, move |core, host| {
                 let slice = host.copy_metrics(core, from, SLICE_FUNCTIONS);
                 // Totals walk over all functions: once is enough.
                 let totals = slice.next.is_none().then(|| core.totals());
@@ -43,12 +43,12 @@ pub async fn gather(fabric: &Fabric<ShardHost>) -> Option<Vec<ShardCopy>> {
 }
 
 /// Ends periods, for ever.
-pub async fn keep_time(fabric: Arc<Fabric<ShardHost>>) {
+pub async fn keep_time(workers: Arc<Workers<ShardHost>>) {
     loop {
         tokio::time::sleep(PERIOD).await;
-        for shard in 0..fabric.shards() {
+        for shard in 0..workers.shards() {
             // Nobody waits for the answer: there is nothing in it.
-            drop(fabric.ask(shard, |_, host| host.rotate_metrics()));
+            drop(workers.ask(shard, |_, host| host.rotate_metrics()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Liveness, on a real fabric whose one shard is wedged in one way or the other.
+//! Liveness, on a real worker whose shard is wedged in one way or the other.
 
 use std::{convert::Infallible, sync::mpsc, time::Instant};
 
@@ -29,7 +29,7 @@ struct Rig {
 impl Rig {
     fn start(limits: Limits) -> Rig {
         let config = Config::default();
-        let fabric: Arc<Fabric<ShardHost>> = Fabric::new(Shape {
+        let workers: Arc<Workers<ShardHost>> = Workers::new(Shape {
             plan: plan(1, Placement::Colocated),
             limits,
             settings: Snapshot::of(&config).settings(&config),
@@ -38,7 +38,7 @@ impl Rig {
             callers_max: 16,
             seed: 1,
         });
-        let deployments = Deployments::new(&fabric, None, |_| Ok::<_, Infallible>(Vec::new()));
+        let deployments = Deployments::new(workers.inbox(), None, |_| Ok::<_, Infallible>(Vec::new()));
         let deployments = Arc::new(deployments.expect("infallible"));
         let options = DispatchOptions {
             connect_timeout: PATIENCE,
@@ -46,15 +46,15 @@ impl Rig {
             connections_max: 1,
             response_bytes_max: 1024,
         };
-        let threads = shard_runtime::start(&fabric, move |node, shard| {
-            let dispatcher = Dispatcher::new(options.clone(), node.sink());
+        let threads = shard_runtime::start(&workers, move |worker, shard| {
+            let dispatcher = Dispatcher::new(options.clone(), worker.sink());
             ShardHost::new(shard, dispatcher, Arc::clone(&deployments), Box::new(Ephemeral), None)
         });
-        let runtime_config = Arc::new(RuntimeConfig::new(&fabric, config, false));
+        let runtime_config = Arc::new(RuntimeConfig::new(&workers, config, false));
         let ready = Arc::new(AtomicBool::new(true));
         Rig {
             management: Management {
-                fabric,
+                workers,
                 stuck_after: STUCK_AFTER,
                 ready,
                 durable: Durable::of(Arc::new(Ephemeral)),
@@ -83,13 +83,13 @@ impl Rig {
     }
 
     fn threads(&self) -> Vec<shard_runtime::ThreadView> {
-        self.management.fabric.threads()
+        self.management.workers.threads()
     }
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.management.fabric.stop();
+        self.management.workers.stop();
         if let Some(threads) = self.threads.take() {
             threads.join();
         }
@@ -101,7 +101,7 @@ fn a_shard_whose_loop_stands_still_is_not_alive() {
     let rig = Rig::start(Limits::default());
     rig.becomes(StatusCode::OK);
     let (release, released) = mpsc::channel::<()>();
-    rig.management.fabric.run_on(0, move |_| {
+    rig.management.workers.run_on(0, move |_| {
         let _ = released.recv();
     });
     rig.becomes(StatusCode::SERVICE_UNAVAILABLE);
@@ -121,13 +121,13 @@ fn a_shard_that_leaves_ready_work_alone_is_not_alive() {
         scaling: None,
         document: Bytes::new(),
     };
-    rig.management.fabric.post(0, Input::Register { ticket: Ticket(1), spec: Box::new(spec) });
+    rig.management.workers.post(0, Input::Register { ticket: Ticket(1), spec: Box::new(spec) });
     rig.becomes(StatusCode::OK);
     assert!(rig.threads().iter().all(|thread| thread.unserved_us == 0), "nothing waits");
     // The first call takes the only slot and fails, since nobody listens there; the second waits meanwhile.
-    rig.management.fabric.run_on(0, move |node| {
+    rig.management.workers.run_on(0, move |worker| {
         for number in [1, 2] {
-            node.submit(Input::Enqueue(Invoke {
+            worker.submit(Input::Enqueue(Invoke {
                 ticket: Ticket(1),
                 id: ExecutionId::new([number; 16], name.owner_hash()),
                 name,

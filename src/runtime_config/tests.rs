@@ -1,4 +1,4 @@
-//! Changes that do not come to their end, on a real fabric whose second shard is held up.
+//! Changes that do not come to their end, on real workers of which the second is held up.
 
 use std::{collections::VecDeque, sync::mpsc};
 
@@ -16,7 +16,7 @@ impl Host for Idle {
 
 /// Two shards on two threads, and a runtime to change their settings from.
 struct Rig {
-    fabric: Arc<Fabric<Idle>>,
+    workers: Arc<Workers<Idle>>,
     threads: Option<Threads>,
     config: RuntimeConfig<Idle>,
 }
@@ -24,7 +24,7 @@ struct Rig {
 impl Rig {
     fn start() -> Rig {
         let config = Config::default();
-        let fabric: Arc<Fabric<Idle>> = Fabric::new(Shape {
+        let workers: Arc<Workers<Idle>> = Workers::new(Shape {
             plan: plan(2, Placement::Colocated),
             limits: Limits::default(),
             settings: Snapshot::of(&config).settings(&config),
@@ -33,16 +33,16 @@ impl Rig {
             callers_max: 16,
             seed: 1,
         });
-        let threads = shard_runtime::start(&fabric, |_, _| Idle).expect("threads");
-        let config = RuntimeConfig::new(&fabric, config, false);
-        Rig { fabric, threads: Some(threads), config }
+        let threads = shard_runtime::start(&workers, |_, _| Idle).expect("threads");
+        let config = RuntimeConfig::new(&workers, config, false);
+        Rig { workers, threads: Some(threads), config }
     }
 
     /// Holds the thread of a shard up until the sender is dropped.
     fn block(&self, shard: u16) -> mpsc::Sender<()> {
         let (release, released) = mpsc::channel();
         let (enter, entered) = mpsc::channel();
-        self.fabric.run_on(self.fabric.plan().thread_of(shard), move |_| {
+        self.workers.run_on(self.workers.plan().thread_of(shard), move |_| {
             enter.send(()).expect("the test waits");
             let _ = released.recv();
         });
@@ -52,7 +52,7 @@ impl Rig {
 
     /// The settings that a shard has once it has taken everything sent so far.
     async fn settings(&self, shard: u16) -> Settings {
-        self.fabric.ask(shard, |shard, _| shard.settings().clone()).await.expect("the thread runs")
+        self.workers.ask(shard, |shard, _| shard.settings().clone()).await.expect("the thread runs")
     }
 
     /// The settings that the snapshot stands for.
@@ -63,7 +63,7 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.fabric.stop();
+        self.workers.stop();
         if let Some(threads) = self.threads.take() {
             threads.join();
         }

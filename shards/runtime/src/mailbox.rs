@@ -28,7 +28,7 @@ pub(crate) struct Mailbox<M> {
     data_max: usize,
     /// The owner was told and has not looked yet.
     told: AtomicBool,
-    bell: Notify,
+    wake: Notify,
 }
 
 impl<M> Mailbox<M> {
@@ -37,7 +37,7 @@ impl<M> Mailbox<M> {
             content: Mutex::new(Content { control: Vec::new(), data: Vec::new() }),
             data_max,
             told: AtomicBool::new(false),
-            bell: Notify::new(),
+            wake: Notify::new(),
         }
     }
 
@@ -60,7 +60,7 @@ impl<M> Mailbox<M> {
         // AcqRel: the owner clears the flag before it takes the content, so whoever finds it set knows that the
         // content will be looked at after this.
         if !self.told.swap(true, Ordering::AcqRel) {
-            self.bell.notify_one();
+            self.wake.notify_one();
         }
     }
 
@@ -84,12 +84,12 @@ impl<M> Mailbox<M> {
 
     /// Wakes the owner whatever it was told: a flag beside the content was set.
     pub(crate) fn wake(&self) {
-        self.bell.notify_one();
+        self.wake.notify_one();
     }
 
     /// Waits until the owner is told something.
     pub(crate) async fn told(&self) {
-        self.bell.notified().await;
+        self.wake.notified().await;
     }
 
     /// New work that waits.

@@ -24,7 +24,7 @@ struct Ready {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// When the next look is due, on the fabric's clock.
+    /// When the next look is due, on the workers' clock.
     pub(crate) next_us: u64,
     /// Position of the next function.
     from: usize,

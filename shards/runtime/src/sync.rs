@@ -1,4 +1,4 @@
-//! What a mailbox is made of: the system's lock and flag and tokio's bell, or loom's when its model is checked.
+//! What a mailbox is made of: the system's lock and flag and tokio's wake, or loom's when its model is checked.
 //!
 //! `RUSTFLAGS='--cfg loom_model' cargo test -p shard-runtime --lib --target-dir target/loom model` tries every
 //! interleaving that the memory model allows (`mailbox::model`). A cfg of its own, because tokio looks at `loom`.

@@ -1,4 +1,4 @@
-//! Starts and ends the threads of a fabric.
+//! Starts and ends the threads of the workers.
 
 use std::{
     io,
@@ -7,28 +7,28 @@ use std::{
 };
 
 use crate::{
-    fabric::Fabric,
-    node::{AbortOnPanic, Host, Node},
+    worker::{AbortOnPanic, Host, Worker},
+    workers::Workers,
 };
 
-/// The running threads of a fabric.
+/// The running threads of the workers.
 #[derive(Debug)]
 pub struct Threads {
     handles: Vec<JoinHandle<()>>,
 }
 
-/// Starts every thread of the plan: a tokio `LocalRuntime` each, its node's pump, and the host of its shard.
+/// Starts every thread of the plan: a tokio `LocalRuntime` each, its worker's pump, and the host of its shard.
 ///
 /// # Errors
 /// When the operating system gives no thread, or no event queue.
 pub fn start<H: Host>(
-    fabric: &Arc<Fabric<H>>,
-    make_host: impl Fn(&Node<H>, u16) -> H + Send + Sync + 'static,
+    workers: &Arc<Workers<H>>,
+    make_host: impl Fn(&Worker<H>, u16) -> H + Send + Sync + 'static,
 ) -> io::Result<Threads> {
     let make_host = Arc::new(make_host);
     let mut handles = Vec::new();
-    for (number, role) in (0u16..).zip(fabric.plan().threads.clone()) {
-        let fabric = Arc::clone(fabric);
+    for (number, role) in (0u16..).zip(workers.plan().threads.clone()) {
+        let workers = Arc::clone(workers);
         let make_host = Arc::clone(&make_host);
         let runtime_made = std::sync::mpsc::sync_channel(1);
         let handle = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -46,11 +46,11 @@ pub fn start<H: Host>(
             // Whatever panics outside a connection's task takes the loop with it, and calls would wait for ever.
             let abort = AbortOnPanic;
             runtime.block_on(async move {
-                let node = Node::new(&fabric, number);
+                let worker = Worker::new(&workers, number);
                 if let Some(shard) = role.shard {
-                    node.seat(make_host(&node, shard));
+                    worker.set_host(make_host(&worker, shard));
                 }
-                node.pump().await;
+                worker.pump().await;
             });
             std::mem::forget(abort);
             // A name that is still being resolved must not keep the process.
@@ -64,7 +64,7 @@ pub fn start<H: Host>(
 }
 
 impl Threads {
-    /// Waits until all have ended. Call [`Fabric::stop`] first.
+    /// Waits until all have ended. Call [`Workers::stop`] first.
     pub fn join(self) {
         for handle in self.handles {
             // A panic was reported by the thread itself.

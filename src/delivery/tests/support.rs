@@ -14,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use shard_core::{Delivery, DeliveryStatus, ExecutionId, ExecutionView, Input, Output, OutputKind, State};
+use shard_runtime::Inbox;
 
 use crate::delivery::{
     Deliveries, DeliveryOptions, DeliveryOrder,
@@ -183,11 +184,11 @@ impl Rig {
 
     pub(super) fn with_names(options: DeliveryOptions, names: Names) -> Rig {
         let (sender, reports) = mpsc::channel();
-        let report = Box::new(move |shard, input| {
+        let inbox = Inbox::new(move |shard, input| {
             let Input::Delivered { id, delivery, .. } = input else { panic!("{input:?}") };
             let _ = sender.send((shard, id, delivery));
         });
-        let deliveries = Deliveries::start(options, Signer::new(KEY), names, report);
+        let deliveries = Deliveries::start(options, Signer::new(KEY), names, inbox);
         Rig { deliveries: deliveries.expect("a thread"), reports }
     }
 

@@ -49,12 +49,12 @@ impl Api {
     /// The documents of all functions, by name. They are shared with the shards, not copied. A shard is asked for a
     /// slice at a time and serves calls in between.
     async fn gather_documents(&self) -> Result<Vec<(Box<str>, Bytes)>, ApiError> {
-        let fabric = self.node.fabric();
+        let workers = self.worker.workers();
         let mut functions: Vec<(Box<str>, Bytes)> = Vec::new();
-        let mut left: Vec<(u16, usize)> = (0..fabric.shards()).map(|shard| (shard, 0)).collect();
+        let mut left: Vec<(u16, usize)> = (0..workers.shards()).map(|shard| (shard, 0)).collect();
         while !left.is_empty() {
             let ask =
-                |(shard, from): (u16, usize)| (shard, fabric.ask(shard, move |shard, _| slice(shard, from)));
+                |(shard, from): (u16, usize)| (shard, workers.ask(shard, move |shard, _| slice(shard, from)));
             let questions: Vec<_> = left.drain(..).map(ask).collect();
             for (shard, question) in questions {
                 let (part, next) = question.await.map_err(|error| internal("a shard is gone", &error))?;

@@ -16,7 +16,7 @@ use std::{
 
 use hyper::{Method, body::Incoming, http::request::Parts};
 use shard_core::{Answer, ExecutionId, Input, Ticket};
-use shard_runtime::Node;
+use shard_runtime::Worker;
 
 use super::{
     body::BodyBudget,
@@ -67,7 +67,7 @@ pub enum Door {
 
 /// The API on one thread.
 pub struct Api {
-    node: Node<ShardHost>,
+    worker: Worker<ShardHost>,
     settings: Arc<ApiSettings>,
     ids: RefCell<IdSource>,
     /// Lists that are being sent.
@@ -75,9 +75,9 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API on the node's thread.
-    pub fn new(node: Node<ShardHost>, settings: Arc<ApiSettings>) -> Rc<Api> {
-        Rc::new(Api { node, settings, ids: RefCell::default(), lists: Rc::default() })
+    /// The API on the worker's thread.
+    pub fn new(worker: Worker<ShardHost>, settings: Arc<ApiSettings>) -> Rc<Api> {
+        Rc::new(Api { worker, settings, ids: RefCell::default(), lists: Rc::default() })
     }
 
     /// Answers one request. `call` is what its head says about a call.
@@ -160,7 +160,7 @@ impl Api {
         id: Option<ExecutionId>,
         input: impl FnOnce(Ticket) -> Input,
     ) -> Result<Answer, ApiError> {
-        match self.node.call(hash, id, input) {
+        match self.worker.call(hash, id, input) {
             Ok(reply) => Ok(reply.await),
             Err(_busy) => Err(ApiError::Overloaded { what: "Waiting for other callers of this thread" }),
         }

@@ -18,7 +18,7 @@ use crate::{
 impl Api {
     /// `GET /modules/build-metadata`
     pub(super) fn build_metadata(&self) -> HttpResponse {
-        let body = about::build_metadata(&self.settings.features, self.node.fabric().shards());
+        let body = about::build_metadata(&self.settings.features, self.worker.workers().shards());
         respond::json(StatusCode::OK, body)
     }
 }

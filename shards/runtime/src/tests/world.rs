@@ -16,7 +16,7 @@ use shard_core::{
 };
 
 use super::executor::{Executor, Random};
-use crate::{Fabric, Host, Node, Placement, Shape, plan::plan};
+use crate::{Host, Placement, Shape, Worker, Workers, plan::plan};
 
 /// No run takes longer, in virtual time.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -130,7 +130,7 @@ impl World {
     }
 
     async fn live(self: Rc<World>) {
-        let fabric: Arc<Fabric<TestHost>> = Fabric::new(Shape {
+        let workers: Arc<Workers<TestHost>> = Workers::new(Shape {
             plan: plan(self.swarm.workers, self.swarm.placement),
             limits: Limits::default(),
             settings: Settings { calls_per_second: 1_000_000, ..Settings::default() },
@@ -139,41 +139,41 @@ impl World {
             callers_max: self.swarm.callers_max,
             seed: 1,
         });
-        let nodes: Vec<Node<TestHost>> = (0u16..)
-            .zip(&fabric.plan().threads)
+        let ends: Vec<Worker<TestHost>> = (0u16..)
+            .zip(&workers.plan().threads)
             .map(|(thread, role)| {
-                let node = Node::new(&fabric, thread);
+                let worker = Worker::new(&workers, thread);
                 if role.shard.is_some() {
-                    node.seat(TestHost {
+                    worker.set_host(TestHost {
                         world: Rc::clone(&self),
-                        sink: node.sink(),
+                        sink: worker.sink(),
                         aborted: Rc::default(),
                     });
                 }
-                self.executor.spawn_background(node.clone().pump());
-                node
+                self.executor.spawn_background(worker.clone().pump());
+                worker
             })
             .collect();
         let listening: Vec<_> =
-            fabric.plan().listening().map(|thread| nodes[usize::from(thread)].clone()).collect();
+            workers.plan().listening().map(|thread| ends[usize::from(thread)].clone()).collect();
         for name in &self.names {
             self.register(&listening[0], *name).await;
         }
         for number in 0..self.swarm.clients {
-            let node = listening[number as usize % listening.len()].clone();
-            self.executor.spawn(Rc::clone(&self).client(node));
+            let worker = listening[number as usize % listening.len()].clone();
+            self.executor.spawn(Rc::clone(&self).client(worker));
         }
         // Attempts whose callers left may outlive the clients, but not for ever.
-        while self.clients.get() > 0 || !nodes.iter().all(is_clean) {
+        while self.clients.get() > 0 || !ends.iter().all(is_clean) {
             pause(10).await;
         }
-        for (node, thread) in nodes.iter().zip(fabric.threads()) {
-            assert_eq!((node.callers(), thread.mailbox_depth), (0, 0));
-            node.read(|shard, _| shard_core::invariant::check(shard).expect("sound"));
+        for (worker, thread) in ends.iter().zip(workers.threads()) {
+            assert_eq!((worker.callers(), thread.mailbox_depth), (0, 0));
+            worker.read(|shard, _| shard_core::invariant::check(shard).expect("sound"));
         }
     }
 
-    async fn register(&self, node: &Node<TestHost>, name: Name) {
+    async fn register(&self, worker: &Worker<TestHost>, name: Name) {
         let policy = Policy {
             timeout_ms: 100,
             concurrency: self.swarm.concurrency,
@@ -191,32 +191,32 @@ impl World {
             document: Default::default(),
         };
         let register = |ticket| Input::Register { ticket, spec: Box::new(spec) };
-        let answer = node.call(name.owner_hash(), None, register).expect("nobody else calls").await;
+        let answer = worker.call(name.owner_hash(), None, register).expect("nobody else calls").await;
         assert!(matches!(answer, Answer::Registered(_)), "{answer:?}");
     }
 
-    async fn client(self: Rc<World>, node: Node<TestHost>) {
+    async fn client(self: Rc<World>, worker: Worker<TestHost>) {
         for _ in 0..self.swarm.requests {
             if self.percent(30) {
                 pause(self.below(20)).await;
             }
             if self.percent(60) {
-                self.invoke(&node).await;
+                self.invoke(&worker).await;
             } else {
-                self.enqueue(&node).await;
+                self.enqueue(&worker).await;
             }
         }
         self.clients.set(self.clients.get() - 1);
     }
 
-    async fn invoke(&self, node: &Node<TestHost>) {
+    async fn invoke(&self, worker: &Worker<TestHost>) {
         let call = self.call();
         let (id, hash) = (call.id, call.name.owner_hash());
-        let reply = node.call(hash, Some(id), |ticket| Input::Invoke(Invoke { ticket, ..call }));
+        let reply = worker.call(hash, Some(id), |ticket| Input::Invoke(Invoke { ticket, ..call }));
         let Ok(reply) = reply else {
             return self.busy().await;
         };
-        self.count_crossing(node, hash);
+        self.count_crossing(worker, hash);
         let answer = if self.percent(self.swarm.impatient) {
             match tokio::time::timeout(Duration::from_millis(self.below(30)), reply).await {
                 Ok(answer) => answer,
@@ -247,14 +247,14 @@ impl World {
         }
     }
 
-    async fn enqueue(&self, node: &Node<TestHost>) {
+    async fn enqueue(&self, worker: &Worker<TestHost>) {
         let call = self.call();
         let (id, hash) = (call.id, call.name.owner_hash());
-        let reply = node.call(hash, Some(id), |ticket| Input::Enqueue(Invoke { ticket, ..call }));
+        let reply = worker.call(hash, Some(id), |ticket| Input::Enqueue(Invoke { ticket, ..call }));
         let Ok(reply) = reply else {
             return self.busy().await;
         };
-        self.count_crossing(node, hash);
+        self.count_crossing(worker, hash);
         match reply.await {
             Answer::Accepted { id: of } => assert_eq!(of, id),
             Answer::Refused(_) => {
@@ -265,7 +265,7 @@ impl World {
         }
         self.counts.borrow_mut().accepted += 1;
         if self.percent(40)
-            && let Ok(reply) = node.call(hash, None, |ticket| Input::Cancel { ticket, id })
+            && let Ok(reply) = worker.call(hash, None, |ticket| Input::Cancel { ticket, id })
         {
             reply.await;
             self.counts.borrow_mut().cancelled += 1;
@@ -273,7 +273,7 @@ impl World {
         // What was accepted ends, and is found until then.
         loop {
             let wait_ms = self.below(50) as u32;
-            match node.call(hash, None, |ticket| Input::GetExecution { ticket, id, wait_ms }) {
+            match worker.call(hash, None, |ticket| Input::GetExecution { ticket, id, wait_ms }) {
                 Err(_) => self.busy().await,
                 Ok(reply) => match reply.await {
                     Answer::Execution(view) if view.state.is_terminal() => return,
@@ -306,10 +306,10 @@ impl World {
         pause(1).await;
     }
 
-    fn count_crossing(&self, node: &Node<TestHost>, hash: u16) {
-        let fabric = node.fabric();
-        let owner = fabric.plan().thread_of(shard_core::name::owner_of(hash, fabric.shards()));
-        self.counts.borrow_mut().crossed += u64::from(owner != node.thread());
+    fn count_crossing(&self, worker: &Worker<TestHost>, hash: u16) {
+        let workers = worker.workers();
+        let owner = workers.plan().thread_of(shard_core::name::owner_of(hash, workers.shards()));
+        self.counts.borrow_mut().crossed += u64::from(owner != worker.thread());
     }
 
     fn below(&self, bound: u64) -> u64 {
@@ -322,9 +322,9 @@ impl World {
 }
 
 /// Nothing of the thread's shard is under way, and nobody waits.
-fn is_clean(node: &Node<TestHost>) -> bool {
-    let totals = node.read(|shard, _| shard.totals());
-    node.callers() == 0
+fn is_clean(worker: &Worker<TestHost>) -> bool {
+    let totals = worker.read(|shard, _| shard.totals());
+    worker.callers() == 0
         && totals.is_none_or(|totals| {
             (totals.attempts, totals.accepted, totals.queued_bytes, totals.drift) == (0, 0, 0, 0)
                 && totals.executions == totals.finished + totals.dead_letters

@@ -22,8 +22,8 @@ const NEVER: u64 = u64::MAX;
 /// Counters of one thread. Threads do not share cache lines: what one writes all the time must not slow another.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Signs {
-    /// When its loop last turned, in microseconds on the fabric's clock.
+pub(crate) struct LoopStats {
+    /// When its loop last turned, in microseconds on the workers' clock.
     turned_us: AtomicU64,
     /// Since when ready work has been left alone, or [`NEVER`].
     unserved_since_us: AtomicU64,
@@ -82,9 +82,9 @@ struct Tally<const BUCKETS: usize> {
     sum: AtomicU64,
 }
 
-impl Default for Signs {
+impl Default for LoopStats {
     fn default() -> Self {
-        Signs {
+        LoopStats {
             // A thread that has not turned yet is as late as the clock is old: a probe right after the start is not to
             // take it for stuck.
             turned_us: AtomicU64::new(START_US),
@@ -98,7 +98,7 @@ impl Default for Signs {
     }
 }
 
-impl Signs {
+impl LoopStats {
     /// A turn begins, and takes this many messages out of the mailbox.
     pub(crate) fn turn_began(&self, now_us: u64, received: usize) {
         self.turned_us.store(now_us, Ordering::Relaxed);
@@ -172,20 +172,20 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_not_turned_yet_is_late_since_the_start() {
-        let view = Signs::default().view(None, START_US + 5, 0);
+        let view = LoopStats::default().view(None, START_US + 5, 0);
         assert_eq!((view.idle_us, view.unserved_us), (5, 0));
         assert!(!view.is_stuck(Duration::from_secs(1)));
     }
 
     #[test]
     fn turns_and_batches_are_counted_by_their_bounds() {
-        let signs = Signs::default();
+        let loop_stats = LoopStats::default();
         for (took_us, handled) in [(0, 0), (10, 1), (11, 3), (1_000_001, 256)] {
-            signs.turn_began(START_US + 1_000, handled);
-            signs.turn_ended(took_us, handled);
+            loop_stats.turn_began(START_US + 1_000, handled);
+            loop_stats.turn_ended(took_us, handled);
         }
-        signs.sent(7);
-        let view = signs.view(Some(3), START_US + 1_500, 2);
+        loop_stats.sent(7);
+        let view = loop_stats.view(Some(3), START_US + 1_500, 2);
         assert_eq!((view.shard, view.idle_us, view.turns, view.mailbox_depth), (Some(3), 500, 4, 2));
         assert_eq!((view.sent, view.received, view.turn_us.sum, view.batch.sum), (7, 260, 1_000_022, 260));
         assert_eq!(view.turn_us.counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

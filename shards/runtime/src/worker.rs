@@ -1,4 +1,4 @@
-//! One thread's end of the fabric: calls go out, turns are taken, the pump keeps everything moving.
+//! One worker: calls go out, turns are taken, the pump keeps everything moving.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,9 +15,9 @@ use shard_core::{Answer, Effect, Effects, ExecutionId, Input, Refusal, Shard, Ti
 use tokio::sync::Notify;
 
 use crate::{
-    fabric::Fabric,
     progress::Progress,
     replies::{Busy, Replies, thread_of},
+    workers::Workers,
 };
 
 /// Messages handled before other tasks of the thread have their turn.
@@ -28,12 +28,12 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Performs what a shard decides, on the shard's thread.
 pub trait Host: 'static {
     /// Performs one effect. Replies and returned bytes never arrive here. `follow_up` takes inputs that are
-    /// known at once; later ones come through [`Node::submit`]. Must not block.
+    /// known at once; later ones come through [`Worker::submit`]. Must not block.
     fn perform(&mut self, effect: Effect, follow_up: &mut VecDeque<Input>);
 }
 
 /// Something to do on another thread, beside its loop.
-type Work<H> = Box<dyn FnOnce(&Node<H>) + Send>;
+type Work<H> = Box<dyn FnOnce(&Worker<H>) + Send>;
 
 /// What travels between threads.
 pub(crate) enum Message<H: 'static> {
@@ -59,7 +59,7 @@ struct Outbox<H: 'static> {
 }
 
 /// A shard and what performs its effects.
-struct Seat<H> {
+struct ShardSlot<H> {
     shard: Shard,
     host: Option<H>,
     effects: Effects,
@@ -70,37 +70,37 @@ struct Seat<H> {
     unaudited: usize,
 }
 
-/// A thread's end of the fabric. Cheap to clone; stays on its thread.
-pub struct Node<H: 'static> {
+/// What a thread has of the workers. Cheap to clone; stays on its thread.
+pub struct Worker<H: 'static> {
     inner: Rc<Inner<H>>,
 }
 
-impl<H> Clone for Node<H> {
+impl<H> Clone for Worker<H> {
     fn clone(&self) -> Self {
-        Node { inner: Rc::clone(&self.inner) }
+        Worker { inner: Rc::clone(&self.inner) }
     }
 }
 
 struct Inner<H: 'static> {
-    fabric: Arc<Fabric<H>>,
+    workers: Arc<Workers<H>>,
     thread: u16,
     shard: Option<u16>,
     replies: RefCell<Replies>,
-    seat: RefCell<Option<Seat<H>>>,
+    slot: RefCell<Option<ShardSlot<H>>>,
     /// Inputs for the own shard that arrived while it was busy with another one.
     inputs: RefCell<VecDeque<Input>>,
     outboxes: RefCell<Vec<Outbox<H>>>,
     /// Wakes the pump: something is in an outbox, or the next deadline came closer.
-    bell: Notify,
-    /// When the pump will look at the deadlines, on the fabric's clock.
+    wake: Notify,
+    /// When the pump will look at the deadlines, on the workers' clock.
     armed_us: Cell<u64>,
 }
 
-impl<H: Host> Node<H> {
-    pub(crate) fn new(fabric: &Arc<Fabric<H>>, thread: u16) -> Node<H> {
-        let shape = &fabric.shape;
+impl<H: Host> Worker<H> {
+    pub(crate) fn new(workers: &Arc<Workers<H>>, thread: u16) -> Worker<H> {
+        let shape = &workers.shape;
         let shard = shape.plan.threads.get(usize::from(thread)).and_then(|role| role.shard);
-        let seat = shard.map(|shard| Seat {
+        let slot = shard.map(|shard| ShardSlot {
             shard: Shard::new(
                 shape.limits.clone(),
                 shape.seed.wrapping_add(u64::from(shard)),
@@ -113,31 +113,31 @@ impl<H: Host> Node<H> {
             unaudited: 0,
         });
         let outboxes = shape.plan.threads.iter().map(|_| Outbox { control: Vec::new(), data: Vec::new() });
-        Node {
+        Worker {
             inner: Rc::new(Inner {
                 thread,
                 shard,
                 replies: RefCell::new(Replies::new(thread, shape.callers_max)),
-                seat: RefCell::new(seat),
+                slot: RefCell::new(slot),
                 inputs: RefCell::default(),
                 outboxes: RefCell::new(outboxes.collect()),
-                bell: Notify::new(),
+                wake: Notify::new(),
                 armed_us: Cell::new(0),
-                fabric: Arc::clone(fabric),
+                workers: Arc::clone(workers),
             }),
         }
     }
 
-    /// Seats the host of the thread's shard.
-    pub(crate) fn seat(&self, host: H) {
-        if let Some(seat) = self.inner.seat.borrow_mut().as_mut() {
-            seat.host = Some(host);
+    /// Takes the host of the thread's shard.
+    pub(crate) fn set_host(&self, host: H) {
+        if let Some(slot) = self.inner.slot.borrow_mut().as_mut() {
+            slot.host = Some(host);
         }
     }
 
-    /// The fabric that this is an end of.
-    pub fn fabric(&self) -> &Arc<Fabric<H>> {
-        &self.inner.fabric
+    /// All of them.
+    pub fn workers(&self) -> &Arc<Workers<H>> {
+        &self.inner.workers
     }
 
     /// The thread's number.
@@ -163,9 +163,9 @@ impl<H: Host> Node<H> {
         input: impl FnOnce(Ticket) -> Input,
     ) -> Result<Reply<H>, Busy> {
         let ticket = self.inner.replies.borrow_mut().open()?;
-        let owner = owner_of(hash, self.inner.fabric.shards());
+        let owner = owner_of(hash, self.inner.workers.shards());
         self.send(owner, input(ticket));
-        Ok(Reply { node: self.clone(), ticket, owner, id, answered: false })
+        Ok(Reply { worker: self.clone(), ticket, owner, id, answered: false })
     }
 
     /// Hands an input to the thread's own shard. Without one there is nobody to take it.
@@ -173,29 +173,29 @@ impl<H: Host> Node<H> {
         if self.inner.shard.is_none() {
             return;
         }
-        match self.inner.seat.try_borrow_mut() {
+        match self.inner.slot.try_borrow_mut() {
             // Called from within itself: the outer call goes on with what came in.
             Err(_) => self.inner.inputs.borrow_mut().push_back(input),
-            Ok(mut seat) => self.run(&mut seat, input),
+            Ok(mut slot) => self.run(&mut slot, input),
         }
     }
 
-    /// Takes inputs for the thread's own shard, from whatever the host started. Inputs that come after the node
+    /// Takes inputs for the thread's own shard, from whatever the host started. Inputs that come after the worker
     /// is gone are dropped.
     pub fn sink(&self) -> Rc<dyn Fn(Input)> {
         let inner = Rc::downgrade(&self.inner);
         Rc::new(move |input| {
             if let Some(inner) = inner.upgrade() {
-                Node { inner }.submit(input);
+                Worker { inner }.submit(input);
             }
         })
     }
 
     /// Reads something off the thread's own shard. `None` when it has none.
     pub fn read<T>(&self, read: impl FnOnce(&Shard, &mut H) -> T) -> Option<T> {
-        let mut seat = self.inner.seat.borrow_mut();
-        let seat = seat.as_mut()?;
-        Some(read(&seat.shard, seat.host.as_mut()?))
+        let mut slot = self.inner.slot.borrow_mut();
+        let slot = slot.as_mut()?;
+        Some(read(&slot.shard, slot.host.as_mut()?))
     }
 
     fn send(&self, owner: u16, input: Input) {
@@ -203,7 +203,7 @@ impl<H: Host> Node<H> {
             self.submit(input);
             return;
         }
-        let thread = self.inner.fabric.shape.plan.thread_of(owner);
+        let thread = self.inner.workers.shape.plan.thread_of(owner);
         self.post(thread, Message::Input(input), false);
     }
 
@@ -216,63 +216,63 @@ impl<H: Host> Node<H> {
             }
         }
         // The pump runs after the tasks that are ready now: what they send goes in one batch.
-        self.inner.bell.notify_one();
+        self.inner.wake.notify_one();
     }
 
     /// Feeds the own shard an input, and everything that comes of it at once.
-    fn run(&self, seat: &mut Option<Seat<H>>, input: Input) {
-        let Some(seat) = seat.as_mut() else { return };
+    fn run(&self, slot: &mut Option<ShardSlot<H>>, input: Input) {
+        let Some(slot) = slot.as_mut() else { return };
         // The state of a shard that panicked is unknown: nothing may be decided with it any more.
         let abort = AbortOnPanic;
-        self.step(seat, input);
+        self.step(slot, input);
         loop {
             let Some(input) = self.inner.inputs.borrow_mut().pop_front() else { break };
-            self.step(seat, input);
+            self.step(slot, input);
         }
         std::mem::forget(abort);
         let due_us =
-            if seat.shard.has_ready() { 0 } else { seat.shard.next_deadline_us().unwrap_or(u64::MAX) };
+            if slot.shard.has_ready() { 0 } else { slot.shard.next_deadline_us().unwrap_or(u64::MAX) };
         if due_us < self.inner.armed_us.get() {
             self.inner.armed_us.set(due_us);
-            self.inner.bell.notify_one();
+            self.inner.wake.notify_one();
         }
     }
 
-    fn step(&self, seat: &mut Seat<H>, input: Input) {
-        let fabric = &self.inner.fabric;
-        fabric.budgets.step(&mut seat.shard, fabric.clock.now(), input, &mut seat.effects);
+    fn step(&self, slot: &mut ShardSlot<H>, input: Input) {
+        let workers = &self.inner.workers;
+        workers.budgets.step(&mut slot.shard, workers.clock.now(), input, &mut slot.effects);
         #[cfg(debug_assertions)]
-        self.audit(seat);
-        for effect in seat.effects.drain() {
+        self.audit(slot);
+        for effect in slot.effects.drain() {
             match effect {
                 Effect::Reply { ticket, answer } => self.answer(ticket, answer),
-                Effect::ReturnBytes(bytes) => fabric.budgets.return_bytes(bytes),
+                Effect::ReturnBytes(bytes) => workers.budgets.return_bytes(bytes),
                 effect => {
-                    if let Some(host) = seat.host.as_mut() {
-                        host.perform(effect, &mut seat.follow_up);
+                    if let Some(host) = slot.host.as_mut() {
+                        host.perform(effect, &mut slot.follow_up);
                     }
                 }
             }
         }
-        if !seat.follow_up.is_empty() {
+        if !slot.follow_up.is_empty() {
             let mut inputs = self.inner.inputs.borrow_mut();
             if inputs.is_empty() {
-                std::mem::swap(&mut *inputs, &mut seat.follow_up);
+                std::mem::swap(&mut *inputs, &mut slot.follow_up);
             } else {
-                inputs.append(&mut seat.follow_up);
+                inputs.append(&mut slot.follow_up);
             }
         }
     }
 
     /// Audits the shard. An audit looks at everything: the more there is, the rarer it comes.
     #[cfg(debug_assertions)]
-    fn audit(&self, seat: &mut Seat<H>) {
-        if seat.unaudited > 0 {
-            seat.unaudited -= 1;
+    fn audit(&self, slot: &mut ShardSlot<H>) {
+        if slot.unaudited > 0 {
+            slot.unaudited -= 1;
             return;
         }
-        seat.unaudited = seat.shard.totals().executions / 4;
-        if let Err(broken) = shard_core::invariant::check(&seat.shard) {
+        slot.unaudited = slot.shard.totals().executions / 4;
+        if let Err(broken) = shard_core::invariant::check(&slot.shard) {
             // Debug builds only, and a bug of ours: going on would hide it behind its consequences.
             panic!("shard {:?}: {broken}", self.inner.shard);
         }
@@ -287,18 +287,18 @@ impl<H: Host> Node<H> {
         }
     }
 
-    /// Keeps the thread's mailbox, deadlines and outboxes moving until the fabric stops.
+    /// Keeps the thread's mailbox, deadlines and outboxes moving until the workers stop.
     pub(crate) async fn pump(self) {
         let inner = &self.inner;
-        let fabric = &inner.fabric;
-        let (mailbox, signs) =
-            (&fabric.mailboxes[usize::from(inner.thread)], &fabric.signs[usize::from(inner.thread)]);
+        let workers = &inner.workers;
+        let (mailbox, loop_stats) =
+            (&workers.mailboxes[usize::from(inner.thread)], &workers.loop_stats[usize::from(inner.thread)]);
         let (mut control, mut data) = (Vec::new(), Vec::new());
         let (mut control_left, mut data_left) = (VecDeque::new(), VecDeque::new());
         let mut progress = Progress::default();
         let mut sleep = std::pin::pin!(tokio::time::sleep(HEARTBEAT));
-        while !fabric.stopping.load(Ordering::Acquire) {
-            let now_us = fabric.clock.now().mono_us;
+        while !workers.stopping.load(Ordering::Acquire) {
+            let now_us = workers.clock.now().mono_us;
             // Data that is behind waits in the mailbox, where it is bounded and senders learn of it.
             let behind = !data_left.is_empty();
             if behind {
@@ -306,7 +306,7 @@ impl<H: Host> Node<H> {
             } else {
                 mailbox.take(&mut control, &mut data);
             }
-            signs.turn_began(now_us, control.len() + data.len());
+            loop_stats.turn_began(now_us, control.len() + data.len());
             control_left.extend(control.drain(..));
             data_left.extend(data.drain(..));
             let mut handled = 0;
@@ -325,7 +325,7 @@ impl<H: Host> Node<H> {
             if progress.next_us <= now_us {
                 self.look(&mut progress, now_us);
             }
-            signs.turn_ended(fabric.clock.mono_us() - now_us, handled);
+            loop_stats.turn_ended(workers.clock.mono_us() - now_us, handled);
             let done = !behind && control_left.is_empty() && data_left.is_empty();
             if !done || inner.armed_us.get() == 0 {
                 tokio::task::yield_now().await;
@@ -334,11 +334,11 @@ impl<H: Host> Node<H> {
             let heartbeat_us = now_us + HEARTBEAT.as_micros() as u64;
             let wake_us = inner.armed_us.get().min(heartbeat_us).min(progress.next_us);
             inner.armed_us.set(wake_us);
-            sleep.as_mut().reset(fabric.clock.instant(wake_us));
+            sleep.as_mut().reset(workers.clock.instant(wake_us));
             tokio::select! {
                 biased;
                 () = mailbox.told() => {}
-                () = inner.bell.notified() => {}
+                () = inner.wake.notified() => {}
                 () = sleep.as_mut() => {}
             }
         }
@@ -346,13 +346,13 @@ impl<H: Host> Node<H> {
 
     /// Looks whether the own shard takes up its ready work, and tells.
     fn look(&self, progress: &mut Progress, now_us: u64) {
-        let seat = self.inner.seat.borrow();
-        let Some(seat) = seat.as_ref() else {
+        let slot = self.inner.slot.borrow();
+        let Some(slot) = slot.as_ref() else {
             progress.next_us = u64::MAX;
             return;
         };
-        if let Some(since_us) = progress.look(&seat.shard, now_us) {
-            self.inner.fabric.signs[usize::from(self.inner.thread)].unserved(since_us);
+        if let Some(since_us) = progress.look(&slot.shard, now_us) {
+            self.inner.workers.loop_stats[usize::from(self.inner.thread)].unserved(since_us);
         }
     }
 
@@ -366,17 +366,17 @@ impl<H: Host> Node<H> {
 
     /// Sends what was gathered. What a full mailbox does not take is refused now.
     fn flush(&self) {
-        let fabric = &self.inner.fabric;
+        let workers = &self.inner.workers;
         let mut refused = Vec::new();
         let mut outboxes = self.inner.outboxes.borrow_mut();
-        for (outbox, mailbox) in outboxes.iter_mut().zip(&fabric.mailboxes) {
+        for (outbox, mailbox) in outboxes.iter_mut().zip(&workers.mailboxes) {
             let count = outbox.control.len() + outbox.data.len();
             if count == 0 {
                 continue;
             }
             mailbox.deliver(&mut outbox.control, &mut outbox.data, Message::is_bound);
             let sent = count - outbox.data.len();
-            fabric.signs[usize::from(self.inner.thread)].sent(sent);
+            workers.loop_stats[usize::from(self.inner.thread)].sent(sent);
             refused.append(&mut outbox.data);
         }
         drop(outboxes);
@@ -394,7 +394,7 @@ impl<H: Host> Node<H> {
 
 /// A caller's end of a call.
 pub struct Reply<H: Host> {
-    node: Node<H>,
+    worker: Worker<H>,
     ticket: Ticket,
     owner: u16,
     id: Option<ExecutionId>,
@@ -405,7 +405,7 @@ impl<H: Host> Future for Reply<H> {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        let polled = self.node.inner.replies.borrow_mut().poll(self.ticket, context);
+        let polled = self.worker.inner.replies.borrow_mut().poll(self.ticket, context);
         self.answered = polled.is_ready();
         polled
     }
@@ -416,10 +416,10 @@ impl<H: Host> Drop for Reply<H> {
         if self.answered {
             return;
         }
-        let waited = self.node.inner.replies.borrow_mut().abandon(self.ticket);
+        let waited = self.worker.inner.replies.borrow_mut().abandon(self.ticket);
         if waited {
             let abandon = Input::Abandon { ticket: self.ticket, id: self.id };
-            self.node.send(self.owner, abandon);
+            self.worker.send(self.owner, abandon);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What all threads share: mailboxes, the plan, the two budgets, and signs of life.
+//! What all threads share: mailboxes, the plan, the two budgets, and what each loop tells of itself.
 
 use std::sync::{
     Arc,
@@ -11,13 +11,14 @@ use tokio::sync::oneshot;
 use crate::{
     budget::Budgets,
     clock::Clock,
+    inbox::Inbox,
+    loop_stats::{LoopStats, ThreadView},
     mailbox::Mailbox,
-    node::{Host, Message, Node},
     plan::Plan,
-    signs::{Signs, ThreadView},
+    worker::{Host, Message, Worker},
 };
 
-/// Sizes of a fabric.
+/// Sizes of the workers.
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// Which thread does what.
@@ -37,29 +38,29 @@ pub struct Shape {
 }
 
 /// See the module. `H` performs the effects of shards.
-pub struct Fabric<H: 'static> {
+pub struct Workers<H: 'static> {
     pub(crate) shape: Shape,
     pub(crate) clock: Clock,
     pub(crate) mailboxes: Vec<Mailbox<Message<H>>>,
-    pub(crate) signs: Vec<Signs>,
+    pub(crate) loop_stats: Vec<LoopStats>,
     pub(crate) budgets: Budgets,
     pub(crate) stopping: AtomicBool,
 }
 
-impl<H> std::fmt::Debug for Fabric<H> {
+impl<H> std::fmt::Debug for Workers<H> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Fabric").field("shape", &self.shape).finish_non_exhaustive()
+        formatter.debug_struct("Workers").field("shape", &self.shape).finish_non_exhaustive()
     }
 }
 
-impl<H: Host> Fabric<H> {
-    /// A fabric whose threads are not started yet.
-    pub fn new(shape: Shape) -> Arc<Fabric<H>> {
+impl<H: Host> Workers<H> {
+    /// Workers whose threads are not started yet.
+    pub fn new(shape: Shape) -> Arc<Workers<H>> {
         let threads = shape.plan.threads.len();
-        Arc::new(Fabric {
+        Arc::new(Workers {
             clock: Clock::new(),
             mailboxes: (0..threads).map(|_| Mailbox::new(shape.mailbox_max)).collect(),
-            signs: (0..threads).map(|_| Signs::default()).collect(),
+            loop_stats: (0..threads).map(|_| LoopStats::default()).collect(),
             budgets: Budgets::new(shape.settings.calls_per_second, shape.queued_bytes_max),
             stopping: AtomicBool::new(false),
             shape,
@@ -91,8 +92,13 @@ impl<H: Host> Fabric<H> {
         self.send(self.shape.plan.thread_of(shard), Message::Input(input));
     }
 
+    /// The way back for what works on other threads. It does not keep the workers alive.
+    pub fn inbox(self: &Arc<Self>) -> Inbox {
+        Inbox::of(Arc::downgrade(self))
+    }
+
     /// Runs something on a thread, beside its loop.
-    pub fn run_on(&self, thread: u16, work: impl FnOnce(&Node<H>) + Send + 'static) {
+    pub fn run_on(&self, thread: u16, work: impl FnOnce(&Worker<H>) + Send + 'static) {
         self.send(thread, Message::Run(Box::new(work)));
     }
 
@@ -103,8 +109,8 @@ impl<H: Host> Fabric<H> {
         read: impl FnOnce(&Shard, &mut H) -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
-        self.run_on(self.shape.plan.thread_of(shard), move |node| {
-            if let Some(value) = node.read(read) {
+        self.run_on(self.shape.plan.thread_of(shard), move |worker| {
+            if let Some(value) = worker.read(read) {
                 // Whoever asked may have lost patience.
                 let _ = sender.send(value);
             }
@@ -126,9 +132,9 @@ impl<H: Host> Fabric<H> {
         let now_us = self.clock.now().mono_us;
         let roles = self.shape.plan.threads.iter();
         roles
-            .zip(&self.signs)
+            .zip(&self.loop_stats)
             .zip(&self.mailboxes)
-            .map(|((role, signs), mailbox)| signs.view(role.shard, now_us, mailbox.depth()))
+            .map(|((role, loop_stats), mailbox)| loop_stats.view(role.shard, now_us, mailbox.depth()))
             .collect()
     }
 

@@ -1,0 +1,90 @@
+//! The floors of the server: a room imports from those below it only, so that each can be read, tested and moved with what
+//! is under it.
+
+use std::collections::BTreeSet;
+
+use crate::{Source, assert_none, sources};
+
+/// Rooms of `src` from the ground up. Those of one floor know nothing of each other.
+const FLOORS: [&[&str]; 9] = [
+    &["environment", "descriptors", "signals", "ids"],
+    &["config", "telemetry"],
+    &["api"],
+    &["backends", "delivery", "dispatch", "runtime_config"],
+    &["host"],
+    &["durable", "http"],
+    &["management"],
+    &["server"],
+    &["cli", "fuzzing"],
+];
+
+#[test]
+fn a_room_imports_from_below() {
+    let sources = sources();
+    let rooms: Vec<&Source> = sources.iter().filter(|source| room_of(source).is_some()).collect();
+    let is_inside = |source: &&&Source| source.is_program();
+    let upward = rooms.iter().filter(is_inside).flat_map(|source| {
+        let room = room_of(source).unwrap_or_default();
+        let imported = imports(&code(source));
+        imported
+            .into_iter()
+            .filter(|other| *other != room && floor_of(other) >= floor_of(room))
+            .map(|other| format!("{}: {room} imports {other}", source.path))
+            .collect::<Vec<_>>()
+    });
+    assert_none("rooms import from lower floors only", upward);
+    let names: BTreeSet<&str> = rooms.iter().filter_map(|source| room_of(source)).collect();
+    let listed: BTreeSet<&str> = FLOORS.iter().flat_map(|floor| floor.iter().copied()).collect();
+    assert_eq!(names, listed, "each room has its floor");
+}
+
+/// Name of the room that a source of the server stands in.
+fn room_of(source: &Source) -> Option<&str> {
+    let path = source.path.strip_prefix("src/")?;
+    let room = path.split(['/', '.']).next()?;
+    (!["lib", "main"].contains(&room)).then_some(room)
+}
+
+fn floor_of(room: &str) -> usize {
+    FLOORS.iter().position(|floor| floor.contains(&room)).unwrap_or(FLOORS.len())
+}
+
+/// What a source is without comments and unit tests.
+fn code(source: &Source) -> String {
+    source.code().map(|(_, line)| line).collect::<Vec<_>>().join(" ")
+}
+
+/// Rooms that stand behind `crate::`, alone or in braces.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut rooms = BTreeSet::new();
+    for (start, path) in code.match_indices("crate::") {
+        let rest = &code[start + path.len()..];
+        match rest.strip_prefix('{') {
+            None => rooms.extend(name(rest)),
+            Some(group) => {
+                let mut depth = 0;
+                let ends = |letter: char| {
+                    depth += i32::from(letter == '{') - i32::from(letter == '}');
+                    depth < 0 || depth == 0 && letter == ','
+                };
+                let end = group.find("};").unwrap_or(group.len());
+                rooms.extend(group[..end].split(ends).filter_map(|part| name(part.trim_start())));
+            }
+        }
+    }
+    rooms
+}
+
+/// The name that a text begins with, when it is one of a module.
+fn name(text: &str) -> Option<String> {
+    let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(text.len());
+    let name = &text[..end];
+    name.starts_with(|letter: char| letter.is_ascii_lowercase()).then(|| name.to_owned())
+}
+
+#[test]
+fn imports_are_found_however_they_are_written() {
+    let code = "use crate::{api::{error::ApiError, headers::{A, B}}, config::Config}; crate::http::route(); use crate::Top;";
+    let expected = ["api", "config", "http"].map(str::to_owned);
+    assert_eq!(imports(code), BTreeSet::from(expected));
+}

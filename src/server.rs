@@ -42,8 +42,8 @@ use crate::{
     telemetry::answers::AllAnswers,
 };
 
-/// Time that instances get to finish, at least, when the rest of the shutdown took all there was.
-const INSTANCES_GRACE_MIN: Duration = Duration::from_secs(2);
+/// Time that replicas get to finish, at least, when the rest of the shutdown took all there was.
+const REPLICAS_GRACE_MIN: Duration = Duration::from_secs(2);
 /// Time for requests that are on their way over open connections, at most. It passes only while connections are open.
 const IDLE_GRACE_MAX: Duration = Duration::from_secs(1);
 /// Time for the last answers of the management listener.
@@ -186,7 +186,7 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
             recovered = server.durable.recover(&server.workers) => recovered?,
             () = signals.next() => {
                 // Nothing was promised yet, and all is where it was.
-                server.deployments.shut_down(INSTANCES_GRACE_MIN);
+                server.deployments.shut_down(REPLICAS_GRACE_MIN);
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -356,7 +356,7 @@ impl Server {
         })
     }
 
-    /// Refuses traffic, lets what is in progress end, stops instances. Returns the exit code.
+    /// Refuses traffic, lets what is in progress end, stops replicas. Returns the exit code.
     async fn shut_down(&self, listeners: Vec<JoinHandle<()>>) -> ExitCode {
         let started = Instant::now();
         let config = &self.config.shutdown;
@@ -391,13 +391,13 @@ impl Server {
             cut_off = self.connections.cut_off.load(Ordering::Relaxed);
         }
         let lost = self.accepted_left(deadline).await;
-        let grace = deadline.saturating_duration_since(Instant::now()).max(INSTANCES_GRACE_MIN);
+        let grace = deadline.saturating_duration_since(Instant::now()).max(REPLICAS_GRACE_MIN);
         let deployments = Arc::clone(&self.deployments);
         let stopping = tokio::task::spawn_blocking(move || deployments.shut_down(grace));
         let undelivered = self.undelivered(deadline).await;
         let stopped = stopping.await;
         if let Err(error) = stopped {
-            tracing::error!(%error, "stopping instances failed");
+            tracing::error!(%error, "stopping replicas failed");
         }
         let seconds = started.elapsed().as_secs_f64();
         if cut_off > 0 || lost > 0 || undelivered > 0 {

@@ -10,7 +10,7 @@ use shard_core::{
 };
 use shard_runtime::Inbox;
 
-use super::{Backend, BackendError, Events, FunctionRef, Instances, Order};
+use super::{Backend, BackendError, Events, FunctionRef, Replicas, Order};
 use crate::api::function::{ExecutionMode, FunctionSpec};
 
 /// A function that a backend runs, or is about to.
@@ -74,7 +74,7 @@ impl Deployments {
         }
     }
 
-    /// Changes the number of instances.
+    /// Changes the number of replicas.
     pub fn scale(&self, function: FunctionRef, replicas: u32) -> Option<Input> {
         match self.backend_of(function) {
             Some(backend) => {
@@ -94,7 +94,7 @@ impl Deployments {
         self.backends.iter().map(|backend| backend.id()).collect()
     }
 
-    /// Stops every instance of every backend.
+    /// Stops every replica of every backend.
     pub fn shut_down(&self, grace: Duration) {
         std::thread::scope(|scope| {
             for backend in &self.backends {
@@ -182,20 +182,20 @@ impl ShardEvents {
 }
 
 impl Events for ShardEvents {
-    fn provisioned(&self, function: FunctionRef, result: Result<Instances, BackendError>) {
+    fn provisioned(&self, function: FunctionRef, result: Result<Replicas, BackendError>) {
         let result = match result {
-            Ok(instances) => self.deployed.lock().get_mut(&function).map_or_else(
+            Ok(replicas) => self.deployed.lock().get_mut(&function).map_or_else(
                 || Err(failure(BackendFailureKind::Unavailable, "The registration was given up".into())),
                 |deployed| {
                     let spec = &mut deployed.spec;
                     spec.deployment_backend = Some(deployed.backend.id().to_owned());
                     spec.effective_execution_mode = spec.execution_mode;
-                    spec.endpoint_url = instances.endpoints.first().map(|address| address.to_string());
+                    spec.endpoint_url = replicas.endpoints.first().map(|address| address.to_string());
                     Ok(Provisioned {
                         document: spec.document(),
                         target: Target::Backend,
-                        endpoints: instances.endpoints,
-                        desired: instances.desired,
+                        endpoints: replicas.endpoints,
+                        desired: replicas.desired,
                     })
                 },
             ),
@@ -220,8 +220,8 @@ impl Events for ShardEvents {
         self.post(function, Input::TornDown { function: function.key, result });
     }
 
-    fn instances_changed(&self, function: FunctionRef, instances: Instances) {
-        let Instances { endpoints, desired } = instances;
+    fn replicas_changed(&self, function: FunctionRef, replicas: Replicas) {
+        let Replicas { endpoints, desired } = replicas;
         self.post(function, Input::EndpointsChanged { function: function.key, endpoints, desired });
     }
 }

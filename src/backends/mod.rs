@@ -1,4 +1,4 @@
-//! What runs the instances of DEPLOYMENT functions.
+//! What runs the replicas of DEPLOYMENT functions.
 //!
 //! A backend takes [`Order`]s without ever blocking the caller, does the slow work on threads of its own, and
 //! reports through [`Events`]. It never touches a shard: events become inputs of the owner.
@@ -26,21 +26,21 @@ pub struct FunctionRef {
 /// the event that ends the one before.
 #[derive(Debug, Clone)]
 pub enum Order {
-    /// Start the first instances. Ends with [`Events::provisioned`].
+    /// Start the first replicas. Ends with [`Events::provisioned`].
     Provision {
         /// The function.
         function: FunctionRef,
         /// What to run.
         spec: Arc<FunctionSpec>,
     },
-    /// Have this many instances. Ends with [`Events::scaled`], which does not wait for them to be ready.
+    /// Have this many replicas. Ends with [`Events::scaled`], which does not wait for them to be ready.
     Scale {
         /// The function.
         function: FunctionRef,
         /// How many.
         replicas: u32,
     },
-    /// Stop all instances: calls in flight may finish, within their timeout. Ends with [`Events::torn_down`].
+    /// Stop all replicas: calls in flight may finish, within their timeout. Ends with [`Events::torn_down`].
     Teardown {
         /// The function.
         function: FunctionRef,
@@ -50,20 +50,20 @@ pub enum Order {
 /// Why an order failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
-    /// Instances did not become ready. The text says what they wrote and what to do.
+    /// Replicas did not become ready. The text says what they wrote and what to do.
     #[error("{0}")]
     Provisioning(String),
     /// The backend cannot be reached, or is shutting down.
     #[error("{0}")]
     Unavailable(String),
-    /// Instances could not be removed.
+    /// Replicas could not be removed.
     #[error("{0}")]
     Teardown(String),
 }
 
-/// Instances of a function that are up.
+/// Replicas of a function that are up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instances {
+pub struct Replicas {
     /// Addresses to which calls are sent, such as `http://127.0.0.1:40001/invoke`.
     pub endpoints: Vec<Arc<str>>,
     /// How many replicas are wanted.
@@ -73,16 +73,16 @@ pub struct Instances {
 /// Where a backend reports. Cheap, never blocks, called from any thread.
 pub trait Events: Send + Sync {
     /// Ends [`Order::Provision`]. After a failure nothing of the function is left behind.
-    fn provisioned(&self, function: FunctionRef, result: Result<Instances, BackendError>);
+    fn provisioned(&self, function: FunctionRef, result: Result<Replicas, BackendError>);
     /// Ends [`Order::Scale`], with the wanted number.
     fn scaled(&self, function: FunctionRef, result: Result<u32, BackendError>);
     /// Ends [`Order::Teardown`].
     fn torn_down(&self, function: FunctionRef, result: Result<(), BackendError>);
-    /// An instance became ready, died, or was asked to go. Never before `provisioned`.
-    fn instances_changed(&self, function: FunctionRef, instances: Instances);
+    /// A replica became ready, died, or was asked to go. Never before `provisioned`.
+    fn replicas_changed(&self, function: FunctionRef, replicas: Replicas);
 }
 
-/// Runs instances.
+/// Runs replicas.
 pub trait Backend: Send + Sync {
     /// The word for it in `deployment.backends` and in FunctionResponse.
     fn id(&self) -> &'static str;
@@ -93,6 +93,6 @@ pub trait Backend: Send + Sync {
     fn supports(&self, spec: &FunctionSpec) -> Result<(), String>;
     /// Takes an order. Never blocks.
     fn submit(&self, order: Order);
-    /// Stops every instance and waits for it, at most `grace`. Orders that come later are refused.
+    /// Stops every replica and waits for it, at most `grace`. Orders that come later are refused.
     fn shut_down(&self, grace: std::time::Duration);
 }

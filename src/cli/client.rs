@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{ServerOptions, contexts, failure::Failure, json::shorten, output::Output};
 use crate::environment;
 
-/// Time for anything but an invocation. Registering waits for images and first instances.
+/// Time for anything but an invocation. Registering waits for images and first replicas.
 pub(super) const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest answer that is read: a function's answer (16 MiB by default) and its envelope.
 const BODY_MAX: usize = 1 << 30;

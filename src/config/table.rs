@@ -212,7 +212,7 @@ settings! {
         backends: Vec<Backend> = Vec::new();
         /// Backend of a function that asks for none; it is on also when it is not listed.
         default_backend: Option<Backend> = None;
-        /// Time for the first instances of a function to become ready.
+        /// Time for the first replicas of a function to become ready.
         ready_timeout: Duration = seconds(20), in 1..=DAY_MS;
     }
 

@@ -15,7 +15,7 @@ pub enum Placement {
     Split,
 }
 
-/// What runs the instances of a DEPLOYMENT function.
+/// What runs the replicas of a DEPLOYMENT function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Backend {
     /// Local processes under the watchdog.
@@ -39,7 +39,7 @@ impl Backend {
 /// When Kubernetes pulls a function's image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullPolicy {
-    /// Before every start of an instance.
+    /// Before every start of a replica.
     Always,
     /// When the node does not have it.
     IfNotPresent,

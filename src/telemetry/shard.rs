@@ -19,7 +19,7 @@ pub enum Measure {
     QueueWait,
     /// Acceptance to end.
     EndToEnd,
-    /// Start of the instance, of cold starts that say so.
+    /// Start of the replica, of cold starts that say so.
     Init,
     /// Queueing to dispatch of synchronous calls, while the sync queue is on.
     SyncWait,

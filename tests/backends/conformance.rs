@@ -27,15 +27,15 @@ fn scaling(min_replicas: u32) -> Value {
 fn a_function_is_provisioned_scaled_and_torn_down() {
     let rig = Rig::new("life");
     let function = rig.function(1);
-    let instances = rig.provision(&function, json!({ "scalingConfig": scaling(2) })).unwrap();
-    assert_eq!((instances.endpoints.len(), instances.desired), (2, 2));
+    let replicas = rig.provision(&function, json!({ "scalingConfig": scaling(2) })).unwrap();
+    assert_eq!((replicas.endpoints.len(), replicas.desired), (2, 2));
     let pids = |endpoints: &[std::sync::Arc<str>]| {
         endpoints
             .iter()
             .map(|endpoint| output(endpoint, &Value::Null)["pid"].as_u64().unwrap())
             .collect::<BTreeSet<_>>()
     };
-    assert_eq!(pids(&instances.endpoints).len(), 2, "each replica is a process of its own");
+    assert_eq!(pids(&replicas.endpoints).len(), 2, "each replica is a process of its own");
 
     assert_eq!(rig.scale(&function, 4), Ok(4));
     let four = rig.endpoints(&function, 4);
@@ -44,7 +44,7 @@ fn a_function_is_provisioned_scaled_and_torn_down() {
 
     assert_eq!(rig.scale(&function, 1), Ok(1));
     let one = rig.endpoints(&function, 1);
-    assert!(instances.endpoints.contains(&one[0]), "the newest go first");
+    assert!(replicas.endpoints.contains(&one[0]), "the newest go first");
     assert_eq!(pids(&one).len(), 1);
 
     assert_eq!(rig.scale(&function, 0), Ok(0));
@@ -66,8 +66,8 @@ fn a_function_is_provisioned_scaled_and_torn_down() {
 fn without_replicas_to_start_with_nothing_starts() {
     let rig = Rig::new("zero");
     let function = rig.function(1);
-    let instances = rig.provision(&function, json!({ "scalingConfig": scaling(0) })).unwrap();
-    assert_eq!((instances.endpoints.len(), instances.desired), (0, 0));
+    let replicas = rig.provision(&function, json!({ "scalingConfig": scaling(0) })).unwrap();
+    assert_eq!((replicas.endpoints.len(), replicas.desired), (0, 0));
     assert_eq!(function.processes(), NONE);
     assert_eq!(rig.scale(&function, 1), Ok(1));
     rig.endpoints(&function, 1);
@@ -159,7 +159,7 @@ fn functions_do_not_disturb_each_other() {
 }
 
 #[test]
-fn a_dead_instance_leaves_the_table_and_is_replaced() {
+fn a_dead_replica_leaves_the_table_and_is_replaced() {
     let rig = Rig::new("dead");
     let function = rig.function(1);
     rig.provision(&function, json!({ "scalingConfig": scaling(2) })).unwrap();

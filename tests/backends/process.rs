@@ -15,8 +15,8 @@ fn a_program_sees_its_own_environment_only() {
     let rig = Rig::new("environment");
     let function = rig.function(1);
     let env = json!({ "GREETING": "hello", "FUNCTION_NAME": "mine", "TIMEOUT_MS": "1", "WARM_PORT": "1" });
-    let instances = rig.provision(&function, json!({ "env": env, "runtimeMode": "HTTP" })).unwrap();
-    let seen = output(&instances.endpoints[0], &Value::Null);
+    let replicas = rig.provision(&function, json!({ "env": env, "runtimeMode": "HTTP" })).unwrap();
+    let seen = output(&replicas.endpoints[0], &Value::Null);
     assert_eq!(seen["cwd"], std::fs::canonicalize(rig.folder.path("")).unwrap().to_str().unwrap());
     let seen = seen["env"].as_object().unwrap();
     for (name, expected) in [
@@ -41,8 +41,8 @@ fn a_program_per_call_is_ready_at_once() {
     let rig = Rig::new("stdio");
     let function = rig.function(1);
     let changes = json!({ "runtimeMode": "STDIO", "runtimeCommand": "cat -" });
-    let instances = rig.provision(&function, changes).unwrap();
-    assert_eq!(output(&instances.endpoints[0], &json!({ "x": 1 }))["input"], json!({ "x": 1 }));
+    let replicas = rig.provision(&function, changes).unwrap();
+    assert_eq!(output(&replicas.endpoints[0], &json!({ "x": 1 }))["input"], json!({ "x": 1 }));
     rig.backend.shut_down(Duration::from_secs(5));
 }
 

@@ -11,7 +11,7 @@ use std::{
 use nanofaas::{
     api::function::FunctionSpec,
     backends::{
-        Backend, BackendError, Events, FunctionRef, Instances, Order,
+        Backend, BackendError, Events, FunctionRef, Replicas, Order,
         process::{ProcessBackend, ProcessOptions},
     },
 };
@@ -57,11 +57,11 @@ pub(crate) struct Recorder {
 
 #[derive(Default)]
 struct Seen {
-    provisioned: BTreeMap<FunctionRef, Result<Instances, BackendError>>,
+    provisioned: BTreeMap<FunctionRef, Result<Replicas, BackendError>>,
     scaled: BTreeMap<FunctionRef, Result<u32, BackendError>>,
     torn_down: BTreeMap<FunctionRef, Result<(), BackendError>>,
     /// What the shard would know.
-    table: BTreeMap<FunctionRef, Instances>,
+    table: BTreeMap<FunctionRef, Replicas>,
     changes: BTreeMap<FunctionRef, usize>,
 }
 
@@ -86,10 +86,10 @@ impl Recorder {
 }
 
 impl Events for Recorder {
-    fn provisioned(&self, function: FunctionRef, result: Result<Instances, BackendError>) {
+    fn provisioned(&self, function: FunctionRef, result: Result<Replicas, BackendError>) {
         self.record(|seen| {
-            if let Ok(instances) = &result {
-                seen.table.insert(function, instances.clone());
+            if let Ok(replicas) = &result {
+                seen.table.insert(function, replicas.clone());
             }
             assert!(seen.provisioned.insert(function, result).is_none(), "provisioned twice");
         });
@@ -100,10 +100,10 @@ impl Events for Recorder {
     fn torn_down(&self, function: FunctionRef, result: Result<(), BackendError>) {
         self.record(|seen| drop(seen.torn_down.insert(function, result)));
     }
-    fn instances_changed(&self, function: FunctionRef, instances: Instances) {
+    fn replicas_changed(&self, function: FunctionRef, replicas: Replicas) {
         self.record(|seen| {
             *seen.changes.entry(function).or_default() += 1;
-            let old = seen.table.insert(function, instances);
+            let old = seen.table.insert(function, replicas);
             // Caught when a test next looks: the lock is poisoned.
             assert!(old.is_some(), "a change before provisioned");
         });
@@ -174,12 +174,12 @@ impl Rig {
         self.backend.submit(Order::Provision { function: function.reference, spec });
     }
 
-    pub(crate) fn provision(&self, function: &Function, changes: Value) -> Result<Instances, BackendError> {
+    pub(crate) fn provision(&self, function: &Function, changes: Value) -> Result<Replicas, BackendError> {
         self.submit_provision(function, changes);
         self.provisioned(function)
     }
 
-    pub(crate) fn provisioned(&self, function: &Function) -> Result<Instances, BackendError> {
+    pub(crate) fn provisioned(&self, function: &Function) -> Result<Replicas, BackendError> {
         self.recorder.wait("provisioned", |seen| seen.provisioned.get(&function.reference).cloned())
     }
 
@@ -201,8 +201,8 @@ impl Rig {
     /// Waits until the table is as wanted.
     pub(crate) fn table(&self, function: &Function, wanted: impl Fn(&[Arc<str>]) -> bool) -> Vec<Arc<str>> {
         self.recorder.wait("the table is as wanted", |seen| {
-            let instances = seen.table.get(&function.reference)?;
-            wanted(&instances.endpoints).then(|| instances.endpoints.clone())
+            let replicas = seen.table.get(&function.reference)?;
+            wanted(&replicas.endpoints).then(|| replicas.endpoints.clone())
         })
     }
 
@@ -210,7 +210,7 @@ impl Rig {
         Some(self.recorder.seen.lock().unwrap().table.get(&function.reference)?.desired)
     }
 
-    /// How often the instances changed.
+    /// How often the replicas changed.
     pub(crate) fn changes(&self, function: &Function) -> usize {
         self.recorder.seen.lock().unwrap().changes.get(&function.reference).copied().unwrap_or_default()
     }

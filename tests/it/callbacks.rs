@@ -335,7 +335,7 @@ fn expect_orphan(server: &Server, response: &Response) -> String {
 }
 
 #[test]
-fn a_promise_keeps_what_it_said_about_its_instance() {
+fn a_promise_keeps_what_it_said_about_its_replica() {
     let server = Server::start(&["async-queue.enabled=true"]);
     let function =
         Function::start(|_| promise().with("x-cold-start", "true").with("x-init-duration-ms", "40"));

@@ -288,7 +288,7 @@ fn put_end(out: &mut Vec<u8>, end: &End) {
             out.push(2);
             out.push(match stage {
                 Stage::Queue => 0,
-                Stage::Instance => 1,
+                Stage::Replica => 1,
                 Stage::Dispatch => 2,
                 Stage::Function => 3,
             });
@@ -311,7 +311,7 @@ fn status_code(status: DeliveryStatus) -> u8 {
 }
 
 /// By their bytes.
-const STAGES: [Stage; 4] = [Stage::Queue, Stage::Instance, Stage::Dispatch, Stage::Function];
+const STAGES: [Stage; 4] = [Stage::Queue, Stage::Replica, Stage::Dispatch, Stage::Function];
 /// By their bytes.
 const DELIVERY_STATUSES: [DeliveryStatus; 4] =
     [DeliveryStatus::Pending, DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Refused];

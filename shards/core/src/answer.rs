@@ -46,8 +46,8 @@ impl State {
 pub enum Stage {
     /// It waited for a slot.
     Queue,
-    /// It waited in the queue, and the function had no instance.
-    Instance,
+    /// It waited in the queue, and the function had no replica.
+    Replica,
     /// It was being sent.
     Dispatch,
     /// The function had it.
@@ -58,7 +58,7 @@ impl Stage {
     /// The word for it on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
-            Stage::Queue | Stage::Instance => "queue",
+            Stage::Queue | Stage::Replica => "queue",
             Stage::Dispatch => "dispatch",
             Stage::Function => "function",
         }
@@ -70,7 +70,7 @@ impl Stage {
             Stage::Queue => {
                 "while the call waited in the function's queue; raise `concurrency` or the timeout"
             }
-            Stage::Instance => {
+            Stage::Replica => {
                 "while no replica of the function was ready; when none is wanted, start one with `nanofaas fn scale`, \
                  or turn the autoscaler on"
             }
@@ -203,7 +203,7 @@ pub enum Refusal {
     StoreUnavailable,
     /// The server is going away.
     ShuttingDown,
-    /// The function's instances are not ours to count.
+    /// The function's replicas are not ours to count.
     NotScalable,
     /// The execution runs or has ended.
     NotCancellable(State),
@@ -247,11 +247,11 @@ pub struct BackendFailure {
 pub enum BackendFailureKind {
     /// No backend can run the function.
     NoBackend,
-    /// The instances did not become ready.
+    /// The replicas did not become ready.
     Provisioning,
     /// The backend could not be reached.
     Unavailable,
-    /// The instances could not be removed.
+    /// The replicas could not be removed.
     Teardown,
 }
 
@@ -272,9 +272,9 @@ pub struct ExecutionView {
     pub error: Option<Failure>,
     /// Newest failure of an earlier attempt.
     pub last_error: Option<Failure>,
-    /// The instance that ran it had just started.
+    /// The replica that ran it had just started.
     pub cold_start: bool,
-    /// How long that instance took to start.
+    /// How long that replica took to start.
     pub init_ms: Option<u32>,
     /// When it was accepted.
     pub created_ms: u64,
@@ -341,7 +341,7 @@ mod tests {
     fn who_comes_too_late_is_told_where_the_call_was() {
         for (stage, place) in [
             (Stage::Queue, "waited in the function's queue"),
-            (Stage::Instance, "no replica of the function was ready"),
+            (Stage::Replica, "no replica of the function was ready"),
             (Stage::Dispatch, "connecting to the function"),
             (Stage::Function, "the function was running"),
         ] {

@@ -43,21 +43,21 @@ pub enum Effect {
         /// Its id.
         endpoint: EndpointId,
     },
-    /// Start the instances of a function. [`crate::Input::Provisioned`] must follow.
+    /// Start the replicas of a function. [`crate::Input::Provisioned`] must follow.
     Provision {
         /// The function.
         function: FunctionKey,
         /// What was asked for.
         spec: Box<FunctionSpec>,
     },
-    /// Stop all instances of a function. [`crate::Input::TornDown`] must follow.
+    /// Stop all replicas of a function. [`crate::Input::TornDown`] must follow.
     Teardown {
         /// The function.
         function: FunctionKey,
         /// Its name.
         name: Name,
     },
-    /// Change the number of instances. [`crate::Input::Scaled`] must follow.
+    /// Change the number of replicas. [`crate::Input::Scaled`] must follow.
     Scale {
         /// The function.
         function: FunctionKey,
@@ -132,7 +132,7 @@ pub enum Note {
         latency_us: u64,
         /// From its acceptance to its end.
         e2e_us: u64,
-        /// How long the instance took to start, when it was a cold one that said so.
+        /// How long the replica took to start, when it was a cold one that said so.
         init_ms: Option<u32>,
     },
     /// A synchronous call left the queue for a slot, while the sync queue is on.
@@ -159,7 +159,7 @@ pub enum Note {
         /// The execution.
         id: ExecutionId,
     },
-    /// The instances of a function that was there before the server started cannot be started; that is tried again.
+    /// The replicas of a function that was there before the server started cannot be started; that is tried again.
     NotReconciled {
         /// Its name.
         name: Name,

@@ -21,11 +21,11 @@ use crate::{
 /// Where a function is in its own life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
-    /// Claimed; its instances are being started. Invisible.
+    /// Claimed; its replicas are being started. Invisible.
     Provisioning,
     /// Visible.
     Live,
-    /// Its instances are being removed. Invisible.
+    /// Its replicas are being removed. Invisible.
     Removing,
     /// Removed; attempts that were in flight are still coming home.
     Gone,
@@ -50,13 +50,13 @@ pub struct Counters {
     pub dispatches: u64,
     /// Executions that ended as success.
     pub successes: u64,
-    /// Executions whose instance had not just started.
+    /// Executions whose replica had not just started.
     pub warm_starts: u64,
     /// New executions that were accepted for later, once they were safe.
     pub enqueued: u64,
     /// Executions that ended as error.
     pub errors: u64,
-    /// Executions whose instance had just started.
+    /// Executions whose replica had just started.
     pub cold_starts: u64,
     /// Attempts that failed and were followed by another.
     pub retries: u64,
@@ -145,11 +145,11 @@ pub(crate) struct Function {
     pub(crate) writing: bool,
     /// It is being removed, and what waits for it ends, batch by batch.
     pub(crate) ending: bool,
-    /// It was there before the server started, and its instances are not there again.
+    /// It was there before the server started, and its replicas are not there again.
     pub(crate) reconciling: bool,
-    /// It was never seen: its registration could not be written down, and its instances are being removed.
+    /// It was never seen: its registration could not be written down, and its replicas are being removed.
     pub(crate) rolled_back: bool,
-    /// Instances are the backend's.
+    /// Replicas are the backend's.
     pub(crate) managed: bool,
     /// When those of a restored function are tried again.
     pub(crate) reconcile_timer: TimerKey,
@@ -235,13 +235,13 @@ impl Function {
     }
 
     /// Whether there is anything to send its calls to.
-    pub(crate) fn has_instance(&self) -> bool {
+    pub(crate) fn has_replica(&self) -> bool {
         self.local || self.endpoints.up() > 0
     }
 
     /// Whether an attempt could be dispatched now.
     pub(crate) fn can_dispatch(&self) -> bool {
-        self.life == Life::Live && self.in_flight < self.slots() && self.has_instance()
+        self.life == Life::Live && self.in_flight < self.slots() && self.has_replica()
     }
 
     /// Whether one more attempt that takes no place could wait again, should it not be run.

@@ -83,11 +83,11 @@ pub enum Input {
         /// How many replicas are wanted now, or why nothing changed.
         result: Result<u32, BackendFailure>,
     },
-    /// The instances of a function changed.
+    /// The replicas of a function changed.
     EndpointsChanged {
         /// The function, as named by the effect that provisioned it.
         function: FunctionKey,
-        /// Addresses of all instances that are ready now.
+        /// Addresses of all replicas that are ready now.
         endpoints: Vec<Arc<str>>,
         /// How many replicas are wanted.
         desired: u32,
@@ -408,7 +408,7 @@ pub enum Target {
     Local,
     /// One fixed address.
     Endpoint(Arc<str>),
-    /// Instances that a backend starts and reports.
+    /// Replicas that a backend starts and reports.
     Backend,
 }
 
@@ -419,27 +419,27 @@ pub struct Provisioned {
     pub document: Bytes,
     /// Where its calls go: [`Target::Backend`], or a fixed address when it was degraded.
     pub target: Target,
-    /// Addresses of the instances that are ready.
+    /// Addresses of the replicas that are ready.
     pub endpoints: Vec<Arc<str>>,
     /// How many replicas are wanted.
     pub desired: u32,
 }
 
-/// How an attempt ended, with what the answer said about the instance.
+/// How an attempt ended, with what the answer said about the replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// How it ended.
     pub outcome: Outcome,
-    /// The instance said that this was its first call.
+    /// The replica said that this was its first call.
     pub cold_start: bool,
-    /// How long the instance took to start, in milliseconds.
+    /// How long the replica took to start, in milliseconds.
     pub init_ms: Option<u32>,
     /// The answer claimed to be JSON and was not.
     pub bad_output: bool,
 }
 
 impl Report {
-    /// A report of a warm instance.
+    /// A report of a warm replica.
     pub fn warm(outcome: Outcome) -> Report {
         Report { outcome, cold_start: false, init_ms: None, bad_output: false }
     }

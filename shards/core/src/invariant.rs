@@ -238,7 +238,7 @@ fn check_writing(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     let armed = shard.timers.get(function.reconcile_timer) == Some(Due::Reconcile(key));
     expect(
         function.life != Life::Live || !function.reconciling || function.busy || armed,
-        "nothing will start the instances of a restored function again",
+        "nothing will start the replicas of a restored function again",
     )
 }
 
@@ -257,7 +257,7 @@ fn check_sync_queue(shard: &Shard, key: FunctionKey) -> Result<(), String> {
         let Some(timer) = live.sync_wait else { continue };
         waiting += 1;
         expect(
-            shard.timers.get(timer).is_some() || !function.has_instance(),
+            shard.timers.get(timer).is_some() || !function.has_replica(),
             "nothing ends the wait of a synchronous call in the sync queue",
         )?;
     }

@@ -140,9 +140,9 @@ pub struct End {
     pub dispatched_ms: u64,
     /// When it ended, in milliseconds since the Unix epoch.
     pub finished_ms: u64,
-    /// The instance said that this was its first call.
+    /// The replica said that this was its first call.
     pub cold_start: bool,
-    /// How long that instance took to start, in milliseconds.
+    /// How long that replica took to start, in milliseconds.
     pub init_ms: Option<u32>,
 }
 

@@ -28,7 +28,7 @@ pub(crate) enum Due {
     Scaling,
     /// Finished executions and keys are to be looked through.
     Sweep,
-    /// Instances that could not be started again are to be tried once more.
+    /// Replicas that could not be started again are to be tried once more.
     Reconcile(FunctionKey),
     /// An address that is down is to be tried once more.
     Endpoint(FunctionKey, EndpointId),

@@ -36,7 +36,7 @@ pub(crate) struct Functions {
     timeout_us_max: u64,
     exchanges: BTreeMap<ExchangeKey, Exchange>,
     endpoints: BTreeMap<(u16, EndpointId), Arc<str>>,
-    /// Until when an address refuses calls: its instance has ended, and is being started again.
+    /// Until when an address refuses calls: its replica has ended, and is being started again.
     down: BTreeMap<Arc<str>, u64>,
 }
 
@@ -53,7 +53,7 @@ struct Exchange {
 pub(crate) enum ExchangeStep {
     /// The connection is open, the request sent.
     Sent,
-    /// The instance ends, with everything that runs in it.
+    /// The replica ends, with everything that runs in it.
     Ends,
     /// The function answered. `again`: and the dispatcher reports it once more.
     Reported { report: Report, again: bool },
@@ -202,7 +202,7 @@ impl Functions {
             ExchangeStep::Reported { report, again } => {
                 let reported = self.exchanges.remove(&exchange)?;
                 if again {
-                    // What becomes of its instance is nothing to it any more.
+                    // What becomes of its replica is nothing to it any more.
                     self.exchanges.insert(exchange, Exchange { address: None, ..reported });
                     let step = ExchangeStep::Reported { report: report.clone(), again: false };
                     agenda.after(1, Event::Exchange { exchange, step });

@@ -118,13 +118,13 @@ pub struct FunctionFaults {
     pub reports_aborted: u32,
     /// Answers that the dispatcher reports twice.
     pub reports_twice: u32,
-    /// Answers of an instance that had just started.
+    /// Answers of a replica that had just started.
     pub cold: u32,
-    /// Calls whose attempts end the instance that runs them, every time.
+    /// Calls whose attempts end the replica that runs them, every time.
     pub poisons: u32,
     /// Attempts that end it by accident.
     pub crashes: u32,
-    /// Mean time until such an instance is back, in microseconds.
+    /// Mean time until such a replica is back, in microseconds.
     pub restart_us: u64,
 }
 
@@ -141,7 +141,7 @@ pub struct BackendFaults {
     pub fails: u32,
     /// Provisioning that ends with a fixed address instead of replicas.
     pub degrades: u32,
-    /// Reports of instances that arrive after the function was removed.
+    /// Reports of replicas that arrive after the function was removed.
     pub reports_late: u32,
     /// Managed registrations that the autoscaler decides about.
     pub scaled: u32,

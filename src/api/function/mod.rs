@@ -33,7 +33,7 @@ pub enum ExecutionMode {
     Local,
     /// A fixed endpoint.
     Pool,
-    /// Instances started by a backend.
+    /// Replicas started by a backend.
     Deployment,
     /// One job per call.
     Remote,
@@ -174,7 +174,7 @@ pub struct FunctionSpec {
     /// Calls admitted per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit_per_second: Option<u32>,
-    /// Where its calls go: as given for POOL, the first instance's for DEPLOYMENT.
+    /// Where its calls go: as given for POOL, the first replica's for DEPLOYMENT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
     /// The mode that was asked for.

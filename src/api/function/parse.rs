@@ -6,7 +6,7 @@
 //!
 //! A response can be posted again. Most of what a response has on top of a request is not read at all, so the
 //! resolved values simply come out the same. One field has two meanings, `endpointUrl`: what the user gave, or, for
-//! a DEPLOYMENT function that a backend runs, the address of its first instance. Taken as user input the latter
+//! a DEPLOYMENT function that a backend runs, the address of its first replica. Taken as user input the latter
 //! would become a fallback (degrade to POOL) that points at a process which is long gone. So: **with mode
 //! DEPLOYMENT and a `deploymentBackend` in the body, `endpointUrl` is ignored.** Only the server writes
 //! `deploymentBackend`, exactly when a backend runs the function; a degraded function has none and keeps its

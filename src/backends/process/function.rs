@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::function::{FunctionSpec, RuntimeMode},
-    backends::{BackendError, FunctionRef, Instances},
+    backends::{BackendError, FunctionRef, Replicas},
 };
 
 /// Replicas of one function.
@@ -91,7 +91,7 @@ impl ManagedFunction {
     ///
     /// # Errors
     /// What the author or operator of the function should know.
-    pub async fn provision(self: &Rc<Self>) -> Result<Instances, BackendError> {
+    pub async fn provision(self: &Rc<Self>) -> Result<Replicas, BackendError> {
         let replicas = self.spec.scaling_config.as_ref().map_or(1, |scaling| scaling.min_replicas);
         self.check_number(replicas)?;
         preflight::check(&self.spec, path_of(&self.spec).as_ref()).map_err(|reason| {
@@ -104,7 +104,7 @@ impl ManagedFunction {
         match settled.unwrap_or_else(|_| Err(self.too_slow())) {
             Ok(()) => {
                 self.state.borrow_mut().is_provisioned = true;
-                Ok(self.instances())
+                Ok(self.replicas())
             }
             Err(error) => {
                 self.dismiss_all(Stop::within(DISCARD));
@@ -165,14 +165,14 @@ impl ManagedFunction {
     /// Reports what is ready now, unless the function is still being provisioned.
     pub fn publish(&self) {
         if self.state.borrow().is_provisioned {
-            self.context.events.instances_changed(self.reference, self.instances());
+            self.context.events.replicas_changed(self.reference, self.replicas());
         }
     }
 
-    fn instances(&self) -> Instances {
+    fn replicas(&self) -> Replicas {
         let state = self.state.borrow();
         let endpoints = state.members.iter().filter_map(|member| member.endpoint.clone()).collect();
-        Instances { endpoints, desired: state.members.len() as u32 }
+        Replicas { endpoints, desired: state.members.len() as u32 }
     }
 
     fn check_number(&self, replicas: u32) -> Result<(), BackendError> {
@@ -301,7 +301,7 @@ impl ManagedFunction {
     }
 
     fn too_slow(&self) -> BackendError {
-        let Instances { endpoints, desired } = self.instances();
+        let Replicas { endpoints, desired } = self.replicas();
         let (ready, limit_ms) = (endpoints.len(), self.context.ready_timeout.as_millis());
         self.not_ready(&format!("only {ready} of {desired} replicas were ready within {limit_ms} ms"))
     }

@@ -15,7 +15,7 @@ pub(super) enum Column {
     Errors,
     Queue,
     Busy,
-    Replicas,
+    ReplicaCounts,
     Retries,
 }
 
@@ -30,7 +30,7 @@ impl Column {
         Column::Errors,
         Column::Queue,
         Column::Busy,
-        Column::Replicas,
+        Column::ReplicaCounts,
         Column::Retries,
     ];
 
@@ -44,7 +44,7 @@ impl Column {
             Column::Errors => "ERR/S",
             Column::Queue => "QUEUE",
             Column::Busy => "BUSY",
-            Column::Replicas => "REPL",
+            Column::ReplicaCounts => "REPL",
             Column::Retries => "RETRY/S",
         }
     }
@@ -59,7 +59,7 @@ impl Column {
             Column::Errors => figures::rate(row.errors),
             Column::Queue => figures::count(row.queue_depth),
             Column::Busy => figures::busy(row.in_flight, row.concurrency),
-            Column::Replicas => figures::replicas(row.replicas),
+            Column::ReplicaCounts => figures::replicas(row.replicas),
             Column::Retries => figures::rate(row.retries),
         }
     }
@@ -79,7 +79,7 @@ impl Column {
             Column::Errors => row.errors,
             Column::Queue => Some(row.queue_depth),
             Column::Busy => Some(row.in_flight),
-            Column::Replicas => row.replicas.map(|replicas| replicas.ready),
+            Column::ReplicaCounts => row.replicas.map(|replicas| replicas.ready),
             Column::Retries => row.retries,
         };
         number.unwrap_or(-1.0)

@@ -1,6 +1,6 @@
 //! Numbers in few characters, for columns.
 
-use super::scrape::Replicas;
+use super::scrape::ReplicaCounts;
 
 /// What stands for a number that is not known.
 const UNKNOWN: &str = "-";
@@ -48,7 +48,7 @@ pub(super) fn busy(in_flight: f64, concurrency: f64) -> String {
 }
 
 /// Replicas that are ready of those wanted: `2/3`.
-pub(super) fn replicas(replicas: Option<Replicas>) -> String {
+pub(super) fn replicas(replicas: Option<ReplicaCounts>) -> String {
     replicas.map_or(UNKNOWN.to_owned(), |it| format!("{}/{}", count(it.ready), count(it.desired)))
 }
 
@@ -137,6 +137,6 @@ mod tests {
             assert_eq!(bytes(value), expected);
         }
         assert_eq!((busy(3.0, 4.0), cpus(Some(1.325))), ("3/4".to_owned(), "132%".to_owned()));
-        assert_eq!(replicas(Some(Replicas { desired: 3.0, ready: 2.0 })), "2/3");
+        assert_eq!(replicas(Some(ReplicaCounts { desired: 3.0, ready: 2.0 })), "2/3");
     }
 }

@@ -67,7 +67,7 @@ fn object(picture: &Picture, rows: &[&FunctionRow]) -> Value {
             let mut function = json!({ "name": row.name, "mode": row.mode });
             if let (Some(function), Value::Object(numbers)) = (function.as_object_mut(), numbers(row)) {
                 function.extend(numbers);
-                let replicas = |it: super::scrape::Replicas| json!({ "ready": it.ready, "desired": it.desired });
+                let replicas = |it: super::scrape::ReplicaCounts| json!({ "ready": it.ready, "desired": it.desired });
                 function.insert("replicas".to_owned(), row.replicas.map_or(Value::Null, replicas));
             }
             function

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::scrape::{Answers, FunctionFigures, Process, Quantiles, Replicas, Scrape};
+use super::scrape::{Answers, FunctionFigures, Process, Quantiles, ReplicaCounts, Scrape};
 
 /// A server at a moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,7 +45,7 @@ pub(super) struct FunctionRow {
     pub(super) queue_depth: f64,
     pub(super) in_flight: f64,
     pub(super) concurrency: f64,
-    pub(super) replicas: Option<Replicas>,
+    pub(super) replicas: Option<ReplicaCounts>,
 }
 
 impl Picture {

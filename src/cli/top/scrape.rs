@@ -57,12 +57,12 @@ pub(super) struct FunctionFigures {
     pub(super) queue_depth: f64,
     pub(super) in_flight: f64,
     pub(super) concurrency: f64,
-    pub(super) replicas: Option<Replicas>,
+    pub(super) replicas: Option<ReplicaCounts>,
 }
 
 /// Replicas of a function that a backend runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Replicas {
+pub(super) struct ReplicaCounts {
     pub(super) desired: f64,
     pub(super) ready: f64,
 }
@@ -200,7 +200,7 @@ mod tests {
             replicas: None,
         };
         let other = FunctionFigures {
-            replicas: Some(Replicas { desired: 3.0, ready: 1.0 }),
+            replicas: Some(ReplicaCounts { desired: 3.0, ready: 1.0 }),
             ..FunctionFigures::default()
         };
         let process = Process {

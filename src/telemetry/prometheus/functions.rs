@@ -24,8 +24,8 @@ pub(super) static COUNTERS: [CounterRow; 16] = [
     ("function_retry_total", NONE, "Failed attempts that were followed by another.", |c| c.retries),
     ("function_timeout_total", NONE, "Callers whose deadline passed.", |c| c.timeouts),
     ("function_queue_rejected_total", NONE, "Refused because the queue was full.", |c| c.queue_rejections),
-    ("function_cold_start_total", NONE, "Executions whose instance had just started.", |c| c.cold_starts),
-    ("function_warm_start_total", NONE, "Executions whose instance had not just started.", |c| c.warm_starts),
+    ("function_cold_start_total", NONE, "Executions whose replica had just started.", |c| c.cold_starts),
+    ("function_warm_start_total", NONE, "Executions whose replica had not just started.", |c| c.warm_starts),
     ("function_orphaned_total", NONE, "Attempts that nobody reported.", |c| c.orphans),
     ("function_crashed_total", NONE, "Attempts during which the replica that ran them ended.", |c| c.crashes),
     ("function_bad_output_total", NONE, "Answers that claimed to be JSON and were not.", |c| c.bad_outputs),
@@ -99,7 +99,7 @@ pub(super) static HISTOGRAMS: [DurationRow; 5] = [
     ("function_latency_seconds", "From dispatch to end, of the last attempt.", Measure::Latency),
     ("function_queue_wait_seconds", "From queueing to dispatch, of the last attempt.", Measure::QueueWait),
     ("function_e2e_latency_seconds", "From acceptance to end, all attempts included.", Measure::EndToEnd),
-    ("function_init_duration_seconds", "Start of the instance, of cold starts that say so.", Measure::Init),
+    ("function_init_duration_seconds", "Start of the replica, of cold starts that say so.", Measure::Init),
     ("sync_queue_wait_seconds", "From queueing to dispatch, of calls in the sync queue.", Measure::SyncWait),
 ];
 
@@ -108,7 +108,7 @@ pub(super) static SUMMARIES: [DurationRow; 4] = [
     ("function_latency", "From dispatch to end", Measure::Latency),
     ("function_queue_wait", "From queueing to dispatch", Measure::QueueWait),
     ("function_e2e_latency", "From acceptance to end", Measure::EndToEnd),
-    ("function_init_duration", "Start of the instance", Measure::Init),
+    ("function_init_duration", "Start of the replica", Measure::Init),
 ];
 
 pub(super) const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];

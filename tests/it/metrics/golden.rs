@@ -112,7 +112,7 @@ fn accepted_calls(server: &Server) {
 fn replicas(server: &Server) {
     server.register(json!({ "name": "managed", "runtimeCommand": "cat", "runtimeMode": "STDIO" }));
     let series = "function_replicas{function=\"managed\",state=\"ready\"}";
-    eventually("an instance is ready", || server.metric(series) == 1.0);
+    eventually("a replica is ready", || server.metric(series) == 1.0);
 }
 
 /// The text with what varies taken out, one line per series and, for buckets, per histogram.

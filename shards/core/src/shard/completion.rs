@@ -91,7 +91,7 @@ impl Shard {
             let execution = self.executions.get(key);
             let report = Report {
                 outcome,
-                // What the promise said about the instance still holds.
+                // What the promise said about the replica still holds.
                 cold_start: execution.is_some_and(|execution| execution.cold_start),
                 init_ms: execution.and_then(|execution| execution.init_ms),
                 bad_output: false,

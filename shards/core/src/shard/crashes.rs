@@ -50,7 +50,7 @@ impl Shard {
     /// It may be back.
     pub(super) fn try_endpoint_again(&mut self, key: FunctionKey, endpoint: EndpointId) {
         let Some(function) = self.functions.get_mut(key) else { return };
-        let first = !function.has_instance();
+        let first = !function.has_replica();
         if !function.endpoints.set_down(endpoint, false) {
             return;
         }

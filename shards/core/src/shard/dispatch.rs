@@ -199,7 +199,7 @@ impl Shard {
         }
     }
 
-    /// The instances of a function changed: addresses are opened and closed accordingly.
+    /// The replicas of a function changed: addresses are opened and closed accordingly.
     pub(super) fn endpoints_changed(
         &mut self,
         key: FunctionKey,
@@ -219,7 +219,7 @@ impl Shard {
             provisioned.endpoints.clear();
             provisioned.desired = desired;
         }
-        let first = !function.has_instance();
+        let first = !function.has_replica();
         let all_stay = self.sabotaged.by(Sabotage::StaleReplicaCalled);
         let closed =
             function.endpoints.take_unless(|endpoint| all_stay || addresses.contains(&endpoint.address));

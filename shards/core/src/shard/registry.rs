@@ -155,10 +155,10 @@ impl Shard {
         function.document = provisioned.document;
         function.desired = provisioned.desired;
         function.managed = provisioned.target == Target::Backend;
-        // Also of one that is no longer managed: instances that were reported before may have set its slots.
+        // Also of one that is no longer managed: replicas that were reported before may have set its slots.
         function.follow_replicas(self.settings.autoscaler.is_some());
         function.local = provisioned.target == Target::Local;
-        // Instances may have come or gone while the answer was on its way.
+        // Replicas may have come or gone while the answer was on its way.
         let is_empty = function.endpoints.is_empty();
         // Of one that is not managed, what the backend reported meanwhile is closed.
         let managed = function.managed;
@@ -174,7 +174,7 @@ impl Shard {
                 }
             }
         }
-        if self.functions.get(key).is_some_and(|function| function.has_instance()) {
+        if self.functions.get(key).is_some_and(|function| function.has_replica()) {
             // Of a restored function, calls may have waited for this.
             self.restart_sync_waits(key);
         }
@@ -202,7 +202,7 @@ impl Shard {
         self.journal.promise(Promise::Remove(key));
     }
 
-    /// A removal is written down: what waits for the function ends, and then its instances are removed.
+    /// A removal is written down: what waits for the function ends, and then its replicas are removed.
     pub(super) fn removal_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
         function.writing = false;
@@ -234,7 +234,7 @@ impl Shard {
         self.reinstate(key, Refusal::StoreUnavailable, fx);
     }
 
-    /// The backend removed the instances, or could not: then the function is back.
+    /// The backend removed the replicas, or could not: then the function is back.
     pub(super) fn torn_down(
         &mut self,
         key: FunctionKey,
@@ -269,7 +269,7 @@ impl Shard {
         self.next_pending(key, fx);
     }
 
-    /// Asks the backend for another number of instances.
+    /// Asks the backend for another number of replicas.
     pub(super) fn scale(&mut self, ticket: Ticket, name: &Name, replicas: u32, fx: &mut Effects) {
         let key = self.names.get(name.as_str()).copied();
         let Some((key, function)) = key.and_then(|key| Some((key, self.functions.get_mut(key)?))) else {

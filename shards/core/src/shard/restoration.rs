@@ -21,7 +21,7 @@ use crate::{
     timers::Due,
 };
 
-/// Time after which instances that could not be started are tried again.
+/// Time after which replicas that could not be started are tried again.
 const RECONCILE_PAUSE_US: u64 = 5_000_000;
 
 impl Shard {
@@ -71,7 +71,7 @@ impl Shard {
         }
     }
 
-    /// A function is visible at once. Its instances are gone: its calls wait for new ones.
+    /// A function is visible at once. Its replicas are gone: its calls wait for new ones.
     fn restore_function(&mut self, spec: Box<FunctionSpec>, fx: &mut Effects) {
         if self.names.contains_key(spec.name.as_str()) {
             return;
@@ -96,7 +96,7 @@ impl Shard {
         }
     }
 
-    /// The backend has an answer about instances of a restored function.
+    /// The backend has an answer about replicas of a restored function.
     pub(super) fn reconciled(
         &mut self,
         key: FunctionKey,
@@ -119,7 +119,7 @@ impl Shard {
         self.next_pending(key, fx);
     }
 
-    /// Instances that could not be started are tried again.
+    /// Replicas that could not be started are tried again.
     pub(super) fn reconcile(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key).filter(|function| function.reconciling) else {
             return;

@@ -6,7 +6,7 @@
 //! function's queue ÷ the rate at which that drains: as observed (`drain_rate`), before there are enough samples
 //! slots ÷ mean service time. Without any history it is admitted.
 //!
-//! A call that waits for a first instance waits for no slot: neither the estimate nor the longest time in the
+//! A call that waits for a first replica waits for no slot: neither the estimate nor the longest time in the
 //! queue apply before there is one. Retries were admitted before, and are not refused. What was accepted with 202
 //! is never ended here.
 //!
@@ -61,7 +61,7 @@ impl Shard {
             function.counters.sync_rejected_depth += 1;
             return Err(rejection(function, settings, SyncQueueReason::Depth, now_us));
         }
-        let estimated = capacity.filter(|_| settings.admission_enabled && function.has_instance());
+        let estimated = capacity.filter(|_| settings.admission_enabled && function.has_replica());
         if let Some(capacity) = estimated {
             let wait_us = capacity.wait_us(u64::from(ahead));
             let plan = function.sync.as_mut().and_then(|sync| sync.plan.as_mut());
@@ -91,7 +91,7 @@ impl Shard {
         let Some(function) = self.functions.get_mut(execution.function) else { return };
         let Some(live) = execution.live.as_mut().filter(|live| live.sync_wait.is_none()) else { return };
         function.sync_waiting += 1;
-        let timer = if function.has_instance() {
+        let timer = if function.has_replica() {
             let at_us = live.queued_us.saturating_add(settings.max_queue_wait_us);
             self.timers.insert(at_us, Due::QueueWait(key))
         } else {
@@ -153,8 +153,8 @@ impl Shard {
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(live) = execution.live.as_mut() else { return };
         let Some(function) = self.functions.get_mut(execution.function) else { return };
-        if !function.has_instance() {
-            // All instances went away: it waits for one again, not for a slot.
+        if !function.has_replica() {
+            // All replicas went away: it waits for one again, not for a slot.
             live.sync_wait = live.sync_wait.map(|_| TimerKey::NONE);
             return;
         }
@@ -169,7 +169,7 @@ impl Shard {
         self.discard(key, fx);
     }
 
-    /// A function got its first instance: calls that waited for one wait for a slot from now on.
+    /// A function got its first replica: calls that waited for one wait for a slot from now on.
     pub(super) fn restart_sync_waits(&mut self, key: FunctionKey) {
         let Some(settings) = self.settings.sync_queue.as_ref() else { return };
         let Some(function) = self.functions.get(key).filter(|function| function.sync_waiting > 0) else {

@@ -60,7 +60,7 @@ impl Shard {
             (State::Running, Some(attempt)) if attempt.connecting => Stage::Dispatch,
             (State::Running | State::Success | State::Error | State::Timeout, _) => Stage::Function,
             _ => match self.functions.get(execution.function) {
-                Some(function) if !function.has_instance() => Stage::Instance,
+                Some(function) if !function.has_replica() => Stage::Replica,
                 _ => Stage::Queue,
             },
         }

@@ -115,7 +115,7 @@ impl Executions {
         }
     }
 
-    /// The dispatcher says what the report of an attempt said of the instance.
+    /// The dispatcher says what the report of an attempt said of the replica.
     pub(super) fn reported_cold(&mut self, id: ExecutionId, number: Option<u32>, report: &Report) {
         if let Some(run) = self.runs.get_mut(&id).filter(|run| number == Some(run.attempts) && run.running) {
             run.status.reported(report.cold_start, report.init_ms);

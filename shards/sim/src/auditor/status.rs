@@ -21,7 +21,7 @@ pub(super) struct Status {
     is_repeated: bool,
     /// Code of the newest failure of an earlier attempt.
     last_error: Option<Option<String>>,
-    /// What the report of the last attempt said of the instance.
+    /// What the report of the last attempt said of the replica.
     cold: Option<(bool, Option<u32>)>,
     /// Where the delivery of its result stands, once it was handed over.
     delivery: Option<DeliveryStatus>,

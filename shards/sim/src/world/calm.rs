@@ -9,7 +9,7 @@ use crate::network::Message;
 /// Longest that anything may take once faults have stopped, in microseconds: far longer than any timeout, back-off
 /// and queue of a run together.
 const DRAIN_US_MAX: u64 = 3_600_000_000;
-/// Time within which instances that could not be started after a restart are tried again and are there.
+/// Time within which replicas that could not be started after a restart are tried again and are there.
 const RECONCILE_US: u64 = 10_000_000;
 /// Time between two looks.
 const LOOK_US: u64 = 1_000_000;
@@ -66,7 +66,7 @@ impl World {
     fn forget(&mut self) -> Result<(), String> {
         let limits = &self.swarm.limits;
         let sweeps_us = 3 * limits.sweep_interval_us + 1_000_000;
-        // Limits may be shorter than the pause after which instances are tried again, which has its timer.
+        // Limits may be shorter than the pause after which replicas are tried again, which has its timer.
         self.pass(
             limits.executions_ttl_us.max(limits.accepted_ttl_us).max(limits.keys_ttl_us).max(RECONCILE_US)
                 + sweeps_us,

@@ -375,7 +375,7 @@ fn a_response_posted_again_gives_the_same_function() {
 }
 
 #[test]
-fn the_address_of_an_instance_does_not_become_a_fallback() {
+fn the_address_of_a_replica_does_not_become_a_fallback() {
     for mut spec in specimens() {
         let asked = spec.document();
         if spec.execution_mode != ExecutionMode::Deployment || spec.endpoint_url.is_some() {

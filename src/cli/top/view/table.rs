@@ -13,7 +13,7 @@ use crate::cli::top::{columns::Column, picture::FunctionRow, state::TopState};
 /// Least width of the names; columns that are less important make room for it.
 const NAME_MIN: usize = 12;
 /// Columns that can be missing, the first to go first.
-const OPTIONAL: [Column; 5] = [Column::Retries, Column::Replicas, Column::Mode, Column::P50, Column::Queue];
+const OPTIONAL: [Column; 5] = [Column::Retries, Column::ReplicaCounts, Column::Mode, Column::P50, Column::Queue];
 /// Keys to know, and what is left of them where there is no room.
 const KEYS: [&str; 2] = ["q quit  ←→ sort  / filter  p pause  ? help", "? help"];
 /// A terminal of this width has room for whole words in the mode.
@@ -113,7 +113,7 @@ fn layout(rows: &[&FunctionRow], width: u16) -> Vec<(Column, usize)> {
 /// Width of the title, or of what numbers usually need: columns should not jump.
 fn least(column: Column) -> usize {
     let usual = match column {
-        Column::P50 | Column::P99 | Column::Replicas => 5,
+        Column::P50 | Column::P99 | Column::ReplicaCounts => 5,
         Column::Busy => 7,
         _ => 0,
     };
@@ -140,7 +140,7 @@ fn tone(column: Column, row: &FunctionRow) -> Tone {
         Column::Retries if row.retries > Some(0.0) => Tone::Warning,
         Column::Queue if row.queue_depth > 0.0 => Tone::Warning,
         Column::Busy if row.concurrency > 0.0 && row.in_flight >= row.concurrency => Tone::Warning,
-        Column::Replicas if row.replicas.is_some_and(|replicas| replicas.ready < replicas.desired) => {
+        Column::ReplicaCounts if row.replicas.is_some_and(|replicas| replicas.ready < replicas.desired) => {
             Tone::Warning
         }
         Column::Name => Tone::Strong,

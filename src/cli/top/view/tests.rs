@@ -11,7 +11,7 @@ use super::*;
 use crate::cli::top::{
     keys::Action,
     picture::{AnswerRates, FunctionRow, Picture},
-    scrape::{Process, Replicas},
+    scrape::{Process, ReplicaCounts},
 };
 
 fn row(name: &str, rate: f64) -> FunctionRow {
@@ -26,7 +26,7 @@ fn row(name: &str, rate: f64) -> FunctionRow {
         queue_depth: 7.0,
         in_flight: 4.0,
         concurrency: 4.0,
-        replicas: Some(Replicas { desired: 3.0, ready: 2.0 }),
+        replicas: Some(ReplicaCounts { desired: 3.0, ready: 2.0 }),
     }
 }
 

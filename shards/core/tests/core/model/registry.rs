@@ -42,7 +42,7 @@ pub(super) struct Counts {
     /// Dead letters tried again, and given up because there were too many; not counted by the shard.
     pub(super) replays: u64,
     pub(super) dropped: u64,
-    /// Executions that a crash gave back, to run and ended; functions whose instances were asked for again because they
+    /// Executions that a crash gave back, to run and ended; functions whose replicas were asked for again because they
     /// had not started. Not counted by the shard.
     pub(super) requeued: u64,
     pub(super) recovered: u64,
@@ -77,7 +77,7 @@ impl Counts {
     }
 }
 
-/// What is done about the instances of a function that a crash gave back.
+/// What is done about the replicas of a function that a crash gave back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reconcile {
     /// Its backend was asked to start them.
@@ -96,7 +96,7 @@ pub(super) struct Replica {
     pub(super) down: Option<(u64, u64)>,
 }
 
-/// Time after which instances that could not be started are tried again.
+/// Time after which replicas that could not be started are tried again.
 const RECONCILE_MS: u64 = 5000;
 
 #[derive(Debug, Clone)]
@@ -343,7 +343,7 @@ impl Oracle {
         }
     }
 
-    /// Instances that could not be started are tried again, unless the backend is at work on the function.
+    /// Replicas that could not be started are tried again, unless the backend is at work on the function.
     pub(super) fn reconcile(&mut self, at: usize) {
         let again = Reconcile::At(self.now_ms + RECONCILE_MS, self.next_order());
         let function = &mut self.functions[at];

@@ -67,7 +67,7 @@ impl Run {
             }
             Answer::TimedOut { id, stage, limit_ms } => {
                 // On the wire both are the queue; the message tells them apart.
-                let stage = if stage == Stage::Instance { "instance" } else { stage.as_str() };
+                let stage = if stage == Stage::Replica { "replica" } else { stage.as_str() };
                 format!("timeout {} {stage} {limit_ms}", self.name_of(id))
             }
             Answer::Accepted { id } => format!("accepted {}", self.name_of(id)),

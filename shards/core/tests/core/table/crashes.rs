@@ -57,7 +57,7 @@ fn calls_wait_for_a_replica_within_their_deadlines() {
         3 c invoke f
         101 turn
         200 turn
-        300 turn -> a: timeout a instance 300
+        300 turn -> a: timeout a replica 300
         301 g get b -> g: b error attempt=0 error=EXPIRED created=0 finished=200
         400 endpoints f 1 A -> open A, dispatch c#1 to A for 603
         show totals -> functions=1 executions=3 finished=1 attempts=1 timers=3 dead=1

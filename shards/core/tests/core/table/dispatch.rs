@@ -99,7 +99,7 @@ fn calls_wait_for_the_first_endpoint() {
         6 endpoints f 0 -> close p
         7 b invoke f timeout=10
         8 answer a#1 ok -> note 5+3 of 8 ms, a: success a
-        17 turn -> b: timeout b instance 10
+        17 turn -> b: timeout b replica 10
         ",
     );
 }

@@ -173,7 +173,7 @@ fn an_attempt_that_failed_counts_after_a_crash_in_its_pause() {
 }
 
 #[test]
-fn a_function_whose_instances_could_not_be_removed_is_there_after_a_crash() {
+fn a_function_whose_replicas_could_not_be_removed_is_there_after_a_crash() {
     check(
         "
         0 r register f backend -> provision f

@@ -134,7 +134,7 @@ fn keys_of_asynchronous_calls_are_bound_again() {
 }
 
 #[test]
-fn functions_are_there_and_their_instances_are_started_again() {
+fn functions_are_there_and_their_replicas_are_started_again() {
     check(
         "
         0 r register f backend -> provision f
@@ -147,7 +147,7 @@ fn functions_are_there_and_their_instances_are_started_again() {
         1 t scale f 2
         2 provisioned f broken -> note f not reconciled: broken, scale f 2
         3 scaled f gone -> t: refused Backend gone
-        5002 turn -> b: timeout b instance 1000, provision f
+        5002 turn -> b: timeout b replica 1000, provision f
         5003 provisioned f ok q -> open q, dispatch a#2 to q for 1000
         5003 g replicas f -> g: replicas 1/1
         5004 x remove f -> teardown f
@@ -159,7 +159,7 @@ fn functions_are_there_and_their_instances_are_started_again() {
 }
 
 #[test]
-fn a_function_whose_instances_do_not_start_can_be_removed() {
+fn a_function_whose_replicas_do_not_start_can_be_removed() {
     check(
         "
         0 r register f backend -> provision f
@@ -276,7 +276,7 @@ fn a_managed_function_is_looked_at_by_the_autoscaler_again() {
 }
 
 #[test]
-fn calls_that_waited_for_the_instances_of_before_wait_for_slots_from_then_on() {
+fn calls_that_waited_for_the_replicas_of_before_wait_for_slots_from_then_on() {
     check(
         "
         0 r register f backend slots=1 timeout=9000 -> provision f

@@ -192,7 +192,7 @@ fn callers_wait_for_the_first_replica_up_to_their_deadline() {
         2 a invoke f timeout=100 -> scale f 1
         2 b invoke f timeout=200
         3 scaled f 1
-        102 turn -> a: timeout a instance 100
+        102 turn -> a: timeout a replica 100
         150 endpoints f 1 p -> open p, dispatch b#1 to p for 52
         ",
     );
@@ -271,7 +271,7 @@ fn without_the_autoscaler_nothing_moves() {
         1 provisioned f ok -> r: registered
         2 a invoke f timeout=50
         3 s scaling f -> s: scaling none slots=2
-        52 turn -> a: timeout a instance 50
+        52 turn -> a: timeout a replica 50
         60 r register g -> open G, r: registered
         60 s scaling g -> s: refused NotScalable
         60 s scaling h -> s: refused FunctionNotFound

@@ -186,7 +186,7 @@ fn what_was_accepted_waits_on_also_when_it_was_a_synchronous_call() {
 }
 
 #[test]
-fn who_waits_for_a_first_instance_waits_for_no_slot() {
+fn who_waits_for_a_first_replica_waits_for_no_slot() {
     check(
         "
         0 r register f backend slots=1 timeout=9000 -> provision f

@@ -30,8 +30,8 @@ use crate::{
     host::ShardHost,
     http::{
         body::BodyBudget,
-        connection::{ConnectionCount, ConnectionLimits, Connections, OriginPolicies, Place},
-        handlers::{Api, ApiSettings, Door},
+        connection::{ConnectionCount, ConnectionLimits, Connections, OriginPolicies},
+        handlers::{Api, ApiSettings, ListenerKind},
         listener::{Listener, Socket, bind, take_over},
         origin::OriginPolicy,
         route,
@@ -107,13 +107,6 @@ struct Server {
     deliveries: Option<Deliveries>,
     /// What is kept, if anything is.
     durable: Arc<Durable>,
-}
-
-/// The connections of each thread, kept on it.
-type Seats = Arc<Vec<Arc<AtomicUsize>>>;
-
-std::thread_local! {
-    static CONNECTIONS: std::cell::RefCell<Option<std::rc::Rc<Connections>>> = const { std::cell::RefCell::new(None) };
 }
 
 /// Serves until a signal ends it. Exit code 0 after a clean end, 1 when something was cut off.
@@ -270,7 +263,7 @@ fn start_threads(
 }
 
 impl Server {
-    /// Opens the doors: every listening thread gets its connections, one thread accepts.
+    /// Starts to listen: every listening thread gets its connections, one thread accepts.
     fn open(&self, api: Socket, internal: Option<Socket>, policies: OriginPolicies) -> Vec<JoinHandle<()>> {
         let config = &self.config;
         let settings = Arc::new(ApiSettings {
@@ -296,7 +289,7 @@ impl Server {
             header_bytes_max: usize::try_from(config.limits.header_bytes).unwrap_or(usize::MAX),
         };
         let listening: Vec<u16> = self.workers.plan().listening().collect();
-        let loads: Seats = Arc::new(listening.iter().map(|_| Arc::default()).collect());
+        let loads: Vec<Arc<AtomicUsize>> = listening.iter().map(|_| Arc::default()).collect();
         for (thread, answers) in listening.iter().zip(self.answers.of_threads()) {
             let settings = Arc::clone(&settings);
             let count = Arc::clone(&self.connections);
@@ -304,19 +297,19 @@ impl Server {
             self.workers.run_on(*thread, move |worker| {
                 let api = Api::new(worker.clone(), settings);
                 let connections = Connections::new(api, policies, limits, count, answers);
-                CONNECTIONS.set(Some(connections));
+                connections.install();
             });
         }
-        let doors = std::iter::once((api, Door::Api)).chain(internal.map(|socket| (socket, Door::Internal)));
+        let sockets = std::iter::once((api, ListenerKind::Api));
+        let sockets = sockets.chain(internal.map(|socket| (socket, ListenerKind::Internal)));
         let mut listeners = Vec::new();
-        for (socket, door) in doors {
+        for (socket, kind) in sockets {
             let listener = Listener {
-                door,
+                kind,
                 connections_max: config.limits.connections as usize,
                 count: Arc::clone(&self.connections),
                 answers: self.answers.of_accepting(),
                 threads: listening.iter().copied().zip(loads.iter().cloned()).collect(),
-                take: Arc::new(take),
             };
             let (workers, stopping) = (Arc::clone(&self.workers), self.stopping.subscribe());
             // The main thread does nothing else: a busy shard never delays accepting.
@@ -468,24 +461,8 @@ impl Server {
         for thread in self.workers.plan().listening() {
             let work = work.clone();
             self.workers.run_on(thread, move |_| {
-                CONNECTIONS.with_borrow(|connections| {
-                    if let Some(connections) = connections {
-                        work(connections);
-                    }
-                });
+                Connections::on_this_thread(|connections| work(connections));
             });
         }
     }
-}
-
-/// Gives an accepted connection to a thread.
-fn take(workers: &Workers<ShardHost>, thread: u16, stream: std::net::TcpStream, door: Door, place: Place) {
-    workers.run_on(thread, move |_| {
-        CONNECTIONS.with_borrow(|connections| match (connections, tokio::net::TcpStream::from_std(stream)) {
-            (Some(connections), Ok(stream)) => connections.serve(stream, door, place),
-            (_, Err(error)) => tracing::warn!(%error, "connection lost on its way to a thread"),
-            // Set before the first connection is accepted.
-            (None, Ok(_)) => {}
-        });
-    });
 }

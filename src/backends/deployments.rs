@@ -10,7 +10,7 @@ use shard_core::{
 };
 use shard_runtime::Inbox;
 
-use super::{Backend, BackendError, Events, FunctionRef, Replicas, Order};
+use super::{Backend, BackendError, Events, FunctionRef, Order, Replicas};
 use crate::api::function::{ExecutionMode, FunctionSpec};
 
 /// A function that a backend runs, or is about to.

@@ -1,4 +1,4 @@
-//! A door for `benches`: requests written and answers read without a connection. Nothing else may come through it.
+//! For `benches`: requests written and answers read without a connection. Nothing else may use it.
 
 use hyper::Uri;
 use shard_core::Dispatch;

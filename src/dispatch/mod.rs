@@ -1,4 +1,4 @@
-//! Outgoing HTTP that is not one of the side doors (`crates/web`): calls of functions, results to callbacks.
+//! Outgoing HTTP on the hot path: calls of functions.
 //!
 //! A [`Dispatcher`] lives on a shard's thread and sends that shard's attempts: `pool` has those of one endpoint and the
 //! tasks that make them, `origin` the connections to one host and port that are free, `request` and `response` say what goes over a `connection`, `exchange` sees one attempt through, and

@@ -28,7 +28,7 @@ use tokio::{net::TcpStream, task::AbortHandle};
 
 use super::{
     framing,
-    handlers::{Api, Door},
+    handlers::{Api, ListenerKind},
     io::{ConnectionState, Phase, SharedStream, Watched, is_closed_by_peer},
     origin::{OriginPolicy, Pass, Seen},
     respond::{self, HttpResponse},
@@ -66,22 +66,22 @@ pub struct ConnectionCount {
 
 /// A connection's place in the counts, from when it is accepted; given back when this is dropped, wherever that is.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionGuard {
     count: Arc<ConnectionCount>,
     load: Arc<AtomicUsize>,
 }
 
-impl Place {
+impl ConnectionGuard {
     /// Counts a connection: one of all, and one of those of its thread. Counting when the thread gets it would be
     /// too late: of many that come together all would go to the same thread.
-    pub fn take(count: &Arc<ConnectionCount>, load: &Arc<AtomicUsize>) -> Place {
+    pub fn take(count: &Arc<ConnectionCount>, load: &Arc<AtomicUsize>) -> ConnectionGuard {
         count.open.fetch_add(1, Ordering::Relaxed);
         load.fetch_add(1, Ordering::Relaxed);
-        Place { count: Arc::clone(count), load: Arc::clone(load) }
+        ConnectionGuard { count: Arc::clone(count), load: Arc::clone(load) }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.count.open.fetch_sub(1, Ordering::Relaxed);
         self.load.fetch_sub(1, Ordering::Relaxed);
@@ -117,7 +117,22 @@ pub struct Connections {
     draining: Cell<bool>,
 }
 
+thread_local! {
+    /// Those of this thread, when it listens.
+    static CONNECTIONS: RefCell<Option<Rc<Connections>>> = const { RefCell::new(None) };
+}
+
 impl Connections {
+    /// Makes these the connections of the calling thread.
+    pub fn install(self: Rc<Self>) {
+        CONNECTIONS.set(Some(self));
+    }
+
+    /// Does something with the connections of the calling thread. `None` when it has none.
+    pub fn on_this_thread<T>(work: impl FnOnce(&Rc<Connections>) -> T) -> Option<T> {
+        CONNECTIONS.with_borrow(|connections| connections.as_ref().map(work))
+    }
+
     /// The connections of the calling thread, swept from now on.
     pub fn new(
         api: Rc<Api>,
@@ -149,7 +164,7 @@ impl Connections {
     }
 
     /// Serves a connection until it ends.
-    pub fn serve(self: &Rc<Self>, stream: TcpStream, door: Door, place: Place) {
+    pub fn serve(self: &Rc<Self>, stream: TcpStream, kind: ListenerKind, guard: ConnectionGuard) {
         // Answers go out in one piece; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         let state = Rc::new(ConnectionState::new(Rc::clone(&self.clock)));
@@ -159,12 +174,12 @@ impl Connections {
         let task = tokio::task::spawn_local({
             let state = Rc::clone(&state);
             async move {
-                let _place = place;
+                let _place = guard;
                 let service_state = Rc::clone(&state);
                 let service_connections = Rc::clone(&connections);
                 let service = service_fn(move |request| {
                     let (connections, state) = (Rc::clone(&service_connections), Rc::clone(&service_state));
-                    async move { Ok::<_, Infallible>(connections.answer(&state, door, request).await) }
+                    async move { Ok::<_, Infallible>(connections.answer(&state, kind, request).await) }
                 });
                 let watched = Watched { stream, state: Rc::clone(&state) };
                 let refused = Rc::clone(&state);
@@ -251,16 +266,16 @@ impl Connections {
     async fn answer(
         &self,
         state: &Rc<ConnectionState>,
-        door: Door,
+        kind: ListenerKind,
         request: Request<Incoming>,
     ) -> HttpResponse {
         state.set_route(NO_ROUTE);
         state.set_phase(Phase::Busy);
         let (head, incoming) = request.into_parts();
         let seen = Seen::of(&head.headers);
-        let mut response = match self.admit(state, door, &head, &seen) {
+        let mut response = match self.admit(state, kind, &head, &seen) {
             Ok(pass) => {
-                let mut response = self.api.handle(door, state, &pass, &head, &seen.call, incoming).await;
+                let mut response = self.api.handle(kind, state, &pass, &head, &seen.call, incoming).await;
                 pass.mark(response.headers_mut());
                 response
             }
@@ -281,7 +296,7 @@ impl Connections {
     fn admit(
         &self,
         state: &ConnectionState,
-        door: Door,
+        kind: ListenerKind,
         head: &Parts,
         seen: &Seen<'_>,
     ) -> Result<Pass, Box<HttpResponse>> {
@@ -293,9 +308,9 @@ impl Connections {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return Err(Box::new(response));
         }
-        let policy = match door {
-            Door::Api => &self.policies.api,
-            Door::Internal => &self.policies.internal,
+        let policy = match kind {
+            ListenerKind::Api => &self.policies.api,
+            ListenerKind::Internal => &self.policies.internal,
         };
         policy.check(seen, head.version, &head.uri).map_err(|refusal| Box::new(respond::error(&refusal)))
     }

@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    connection::{ConnectionCount, Place},
-    handlers::Door,
+    connection::{ConnectionCount, ConnectionGuard, Connections},
+    handlers::ListenerKind,
     route::NO_ROUTE,
 };
 use crate::{
@@ -60,13 +60,10 @@ const NO_NEW_CONNECTIONS: [SockFilter; 5] = {
     ]
 };
 
-/// Takes accepted connections on a thread.
-pub type Take = Arc<dyn Fn(&Workers<ShardHost>, u16, std::net::TcpStream, Door, Place) + Send + Sync>;
-
 /// Accepts at one address.
 pub struct Listener {
     /// What comes in here may ask for.
-    pub door: Door,
+    pub kind: ListenerKind,
     /// Connections at most, over all threads and listeners.
     pub connections_max: usize,
     /// Connections of all threads.
@@ -75,8 +72,6 @@ pub struct Listener {
     pub answers: Arc<AnswerCounts>,
     /// Threads that serve, with the number of their connections.
     pub threads: Vec<(u16, Arc<AtomicUsize>)>,
-    /// Hands a connection to a thread.
-    pub take: Take,
 }
 
 /// A listening socket.
@@ -104,8 +99,8 @@ pub fn bind(address: SocketAddr) -> io::Result<Socket> {
 ///
 /// # Errors
 /// When it is no listening TCP socket.
-pub fn take_over(handed: &mut ListenFd, place: usize) -> io::Result<Option<Socket>> {
-    let Some(socket) = handed.take_tcp_listener(place)? else { return Ok(None) };
+pub fn take_over(handed: &mut ListenFd, guard: usize) -> io::Result<Option<Socket>> {
+    let Some(socket) = handed.take_tcp_listener(guard)? else { return Ok(None) };
     socket.set_nonblocking(true)?;
     Ok(Some(Socket { listener: TcpListener::from_std(socket)?, is_handed_over: true }))
 }
@@ -198,11 +193,28 @@ impl Listener {
         else {
             return;
         };
-        let place = Place::take(&self.count, load);
+        let guard = ConnectionGuard::take(&self.count, load);
         if let Ok(stream) = stream.into_std() {
-            (self.take)(workers, *thread, stream, self.door, place);
+            give(workers, *thread, stream, self.kind, guard);
         }
     }
+}
+
+/// Gives an accepted connection to a thread.
+fn give(
+    workers: &Workers<ShardHost>,
+    thread: u16,
+    stream: std::net::TcpStream,
+    kind: ListenerKind,
+    guard: ConnectionGuard,
+) {
+    workers.run_on(thread, move |_| match TcpStream::from_std(stream) {
+        // Installed before the first connection is accepted.
+        Ok(stream) => {
+            Connections::on_this_thread(|connections| connections.serve(stream, kind, guard));
+        }
+        Err(error) => tracing::warn!(%error, "connection lost on its way to a thread"),
+    });
 }
 
 /// Errors that say nothing of the next connection.

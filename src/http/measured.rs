@@ -1,4 +1,4 @@
-//! A door for `benches`: routing, from outside. Nothing else may come through it.
+//! For `benches`: routing, from outside. Nothing else may use it.
 
 use hyper::Method;
 

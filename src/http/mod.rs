@@ -2,7 +2,7 @@
 //!
 //! `listener` accepts and spreads connections, `connection` serves them on a thread (`io` watches the stream,
 //! `framing` refuses requests with two lengths, `origin` those of other sites), `route` finds the path, `handlers` do what it asks for with
-//! `request` and `respond`. `management` is the side door.
+//! `request` and `respond`.
 
 pub mod body;
 pub mod connection;

@@ -11,7 +11,7 @@ use std::{
 use nanofaas::{
     api::function::FunctionSpec,
     backends::{
-        Backend, BackendError, Events, FunctionRef, Replicas, Order,
+        Backend, BackendError, Events, FunctionRef, Order, Replicas,
         process::{ProcessBackend, ProcessOptions},
     },
 };

@@ -58,7 +58,7 @@ pub struct ApiSettings {
 
 /// Which listener a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum ListenerKind {
     /// The API listener.
     Api,
     /// The listener for callbacks only.
@@ -83,7 +83,7 @@ impl Api {
     /// Answers one request. `call` is what its head says about a call.
     pub(super) async fn handle(
         &self,
-        door: Door,
+        kind: ListenerKind,
         state: &Rc<ConnectionState>,
         pass: &Pass,
         head: &Parts,
@@ -91,7 +91,7 @@ impl Api {
         incoming: Incoming,
     ) -> HttpResponse {
         let body = RequestBody { incoming, state: Rc::clone(state), budget: &self.settings.bodies };
-        match self.route(door, pass, head, call, body).await {
+        match self.route(kind, pass, head, call, body).await {
             Ok(response) => response,
             Err(error) => respond::error(&error),
         }
@@ -99,7 +99,7 @@ impl Api {
 
     async fn route(
         &self,
-        door: Door,
+        kind: ListenerKind,
         pass: &Pass,
         head: &Parts,
         call: &CallHeaders<'_>,
@@ -107,9 +107,9 @@ impl Api {
     ) -> Result<HttpResponse, ApiError> {
         let route = Route::of(head.uri.path()).ok_or(ApiError::UnknownPath)?;
         body.state.set_route(route.number());
-        let belongs = match door {
-            Door::Api => !(route.is_internal() && self.settings.internal_listener),
-            Door::Internal => route.is_internal(),
+        let belongs = match kind {
+            ListenerKind::Api => !(route.is_internal() && self.settings.internal_listener),
+            ListenerKind::Internal => route.is_internal(),
         };
         if !belongs || (route.is_admin() && !self.settings.admin) {
             return Err(ApiError::UnknownPath);

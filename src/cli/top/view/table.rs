@@ -13,7 +13,8 @@ use crate::cli::top::{columns::Column, picture::FunctionRow, state::TopState};
 /// Least width of the names; columns that are less important make room for it.
 const NAME_MIN: usize = 12;
 /// Columns that can be missing, the first to go first.
-const OPTIONAL: [Column; 5] = [Column::Retries, Column::ReplicaCounts, Column::Mode, Column::P50, Column::Queue];
+const OPTIONAL: [Column; 5] =
+    [Column::Retries, Column::ReplicaCounts, Column::Mode, Column::P50, Column::Queue];
 /// Keys to know, and what is left of them where there is no room.
 const KEYS: [&str; 2] = ["q quit  ←→ sort  / filter  p pause  ? help", "? help"];
 /// A terminal of this width has room for whole words in the mode.

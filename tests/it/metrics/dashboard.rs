@@ -168,7 +168,7 @@ fn the_dashboard_asks_for_what_exists() {
     let dashboard: Value = serde_json::from_str(&read("deploy/grafana/nanofaas.json")).expect("JSON");
     let variables = dashboard["templating"]["list"].as_array().expect("variables");
     let names: Vec<_> = variables.iter().map(|variable| variable["name"].as_str().expect("a name")).collect();
-    assert_eq!(names, ["datasource", "replica", "function"]);
+    assert_eq!(names, ["datasource", "instance", "function"]);
     for variable in &variables[1..] {
         let query = variable["query"]["query"].as_str().expect("a query");
         let arguments = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));

@@ -66,7 +66,7 @@ pub enum Record {
         created_ms: u64,
         /// Number of its last attempt; 0 if there was none.
         attempt: u32,
-        /// What to send should it be tried again. Empty unless it is a dead letter.
+        /// What to send should it be tried again. Empty unless it is a dead letter, or one that is being given up.
         payload: Payload,
         /// Trace context, idempotency key, age limit.
         extra: Option<Box<Extra>>,

@@ -197,8 +197,10 @@ impl Recovery {
                 if kept.end.is_none() {
                     // It may have ended by a caller's deadline.
                     let last_failure = kept.last_failure.clone();
+                    // As with a purge that is taken back with another end.
+                    let payload = kept.payload.clone();
                     kept.apply(Record::Ended { id, end, dead }, count);
-                    kept.last_failure = last_failure;
+                    (kept.last_failure, kept.payload) = (last_failure, payload);
                 }
             }
             Record::Forgotten { id } => {

@@ -137,7 +137,8 @@ impl Shard {
             extra: letter.map_or_else(|| Some(Box::new(extra)), |letter| letter.extra.clone()),
             last_failure: execution.last_failure.clone(),
             end: Box::new(end),
-            dead: letter.is_some(),
+            // Behind the record that gives it up, it is none. Should that one fail, another end follows, and it is one as before.
+            dead: letter.is_some_and(|letter| !letter.is_given_up),
         };
         self.write(record, fx);
         Some(id)

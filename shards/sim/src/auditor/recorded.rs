@@ -70,7 +70,8 @@ impl Auditor {
                 self.records.accepts(shard, number, *id, enqueuer);
                 let run = self.executions.get_mut(*id)?;
                 run.on_record = false;
-                run.dead = *dead;
+                // One that is being given up is on record as none, and is one until who wanted that is told.
+                run.dead |= *dead;
                 run.ends = run.ends.max(1);
                 let known = run.ended.is_some();
                 self.executions.ended(now, *id, End::of(&end.result))?;

@@ -403,3 +403,33 @@ fn a_record_of_an_earlier_life_lets_nothing_run_in_the_next() {
         ",
     );
 }
+
+#[test]
+fn a_letter_that_gets_its_first_record_while_it_is_given_up_stays_given_up() {
+    let given_up = "
+        0 r register f attempts=1 slots=1 -> open F, r: registered
+        0 store waits
+        0 a enqueue f key=k max-age=5 -> write accepted a of f
+        5 turn -> write ended a error dead
+        6 store fails -> a: refused StoreUnavailable
+        7 x purge f a -> write purged a
+        8 b enqueue f key=k -> write kept a of f error
+        ";
+    check(&format!(
+        "{given_up}
+        9 store safe -> x: removed, b: accepted a
+        10 crash -> open F
+        show letters f -> 0
+        "
+    ));
+    check(&format!(
+        "{given_up}
+        9 store fails -> write ended a error dead, x: refused StoreUnavailable, b: refused StoreUnavailable
+        10 store safe
+        11 crash -> open F
+        show letters f -> 1
+        12 y replay f a -> write started 1, write replayed a
+        13 store safe -> y: accepted a, dispatch a#1 to F for 1000 key=k, write attempted a#1
+        "
+    ));
+}

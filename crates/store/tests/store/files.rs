@@ -12,7 +12,8 @@ use std::{
 use nanofaas_store::files::{File, Files};
 use shard_sim::random::Random;
 
-const SECTOR: usize = 512;
+/// Bytes that the disk writes as a whole.
+pub(crate) const SECTOR: usize = 512;
 
 /// What goes wrong, in thousandths.
 #[derive(Debug, Clone, Copy, Default)]

@@ -3,7 +3,8 @@
 //! callers and what they are given back after a crash; besides, each crash is followed by a look at a copy of the files that was
 //! damaged in one place.
 //!
-//! `STORE_SEEDS=1000..2000 STORE_EVENTS=20000 cargo test --release -p nanofaas-store --test store worlds` runs others than the fixed ones.
+//! `STORE_SEEDS=1000..2000 STORE_EVENTS=20000 cargo test --release -p nanofaas-store --test store worlds` runs others than the fixed ones;
+//! `STORE_STEPS=5000` shows more of the steps before a failure.
 
 mod files;
 mod storage;
@@ -20,8 +21,14 @@ const SEEDS: std::ops::Range<u64> = 1..49;
 const EVENTS: u64 = 1500;
 
 fn run(seed: u64, events: u64, planted: Option<Planted>) -> Outcome {
-    let options = Options { hashed: false, check_every: 500, ..Options::new(seed, events) };
+    let steps_shown = number("STORE_STEPS").unwrap_or(20);
+    let options = Options { hashed: false, check_every: 500, steps_shown, ..Options::new(seed, events) };
     run_on(&options, &|swarm| Box::new(RealStore::new(seed, swarm.shards, planted)))
+}
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok()?.parse().ok()
 }
 
 /// `1..5` from the environment.
@@ -33,7 +40,7 @@ fn range(text: &str) -> Option<std::ops::Range<u64>> {
 #[test]
 fn worlds_with_the_real_store_hold() {
     let seeds = env::var("STORE_SEEDS").ok().and_then(|text| range(&text)).unwrap_or(SEEDS);
-    let events = env::var("STORE_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(EVENTS);
+    let events = number("STORE_EVENTS").unwrap_or(EVENTS);
     let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
     let (steps, crashes) = thread::scope(|scope| {
         let parts: Vec<_> = (0..threads)

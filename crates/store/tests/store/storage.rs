@@ -16,7 +16,7 @@ use shard_sim::{
     storage::{Kept, Storage, Told},
 };
 
-use crate::files::{Faults, PlayedFiles};
+use crate::files::{Faults, PlayedFiles, SECTOR};
 
 /// The simulator's functions have no documents: a number stands for each, and in the log that is in its environment.
 struct Numbered;
@@ -213,14 +213,16 @@ impl RealStore {
     }
 
     /// Damages a copy of all files in one way: that is noticed, or changes nothing. The end of the newest file may be missing
-    /// where nobody can know of it.
+    /// where nobody can know of it, and so may a commit at that end in which a sector is empty as it is: who finds it broken
+    /// elsewhere cannot tell that the disk did not leave out that sector.
     fn look_for_silent_loss(&mut self, before: &[Record]) -> Result<(), String> {
         let copy = self.files.copy();
         copy.set_faults(Faults::default());
         let all = copy.all();
         let names: Vec<&String> = all.keys().filter(|name| !all[*name].is_empty()).collect();
         let Some(name) = self.random.pick(&names).map(|name| (*name).clone()) else { return Ok(()) };
-        let mut bytes = all[&name].clone();
+        let whole = &all[&name];
+        let mut bytes = whole.clone();
         let head = String::from_utf8_lossy(&all["HEAD"]).into_owned();
         let number: u64 =
             head.split([' ', '\n']).nth(1).and_then(|text| text.parse().ok()).expect("HEAD says it");
@@ -244,7 +246,7 @@ impl RealStore {
             }
         };
         let records = match Stepped::open(
-            Arc::new(copy),
+            Arc::new(copy.clone()),
             path(),
             &Numbered,
             self.shards,
@@ -254,13 +256,24 @@ impl RealStore {
             Err(_) => return Ok(()),
             Ok((_, records)) => records.into_iter().map(|record| self.original(record)).collect::<Vec<_>>(),
         };
-        let unknown = newest && is_cut && before.starts_with(&records);
+        let is_cut_off = newest && before.starts_with(&records);
+        let kept = copy.all().get(&name).map_or(0, Vec::len).min(whole.len());
+        let unknown = is_cut_off && (is_cut || has_empty_sector(whole, kept));
         // Of what a compaction replaced, the files before may be there still: they add up to the same.
         if records == before || unknown || sum(&records) == sum(before) {
             return Ok(());
         }
         Err(format!("{what}: nobody notices, and {} of {} records are there", records.len(), before.len()))
     }
+}
+
+/// Whether a sector of a file, or the part of one that stands behind a place, has nothing but zeros in it.
+fn has_empty_sector(bytes: &[u8], from: usize) -> bool {
+    let mut sectors = bytes.chunks(SECTOR).enumerate();
+    sectors.any(|(number, sector)| {
+        let part = sector.get(from.saturating_sub(number * SECTOR)..).unwrap_or_default();
+        !part.is_empty() && part.iter().all(|byte| *byte == 0)
+    })
 }
 
 /// What records add up to; an execution's place only by its neighbours.

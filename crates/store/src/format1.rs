@@ -69,12 +69,15 @@ pub(super) fn read(
                 take(at.bytes, records)?;
                 at = Mark { bytes: at.bytes + length, frames: at.frames + 1, tag: u64::from(checksum) };
             }
-            Err((what, is_partial)) => {
-                let explained =
-                    is_partial || has_empty_sector(file, at.bytes..segment.bytes).map_err(failed)?;
+            Err((what, missing)) => {
+                let explained = match missing {
+                    Missing::Nothing => false,
+                    Missing::Bytes => true,
+                    Missing::Sectors => has_empty_sector(file, at.bytes..segment.bytes).map_err(failed)?,
+                };
                 let is_torn = is_newest(segment)
                     && explained
-                    && !may_have_more(file, at.bytes + 1, at.frames + 1).map_err(failed)?;
+                    && !may_have_more(file, at.bytes, at.frames + 1).map_err(failed)?;
                 return Ok(ReadEnd::Damaged(Damage { offset: at.bytes, what, is_torn }, at));
             }
         }
@@ -87,19 +90,29 @@ pub(super) fn read(
     }
 }
 
-type Broken = (&'static str, bool);
+/// What a broken frame lacks.
+enum Missing {
+    /// Its checksum is right: all of it was written.
+    Nothing,
+    /// Bytes, for certain.
+    Bytes,
+    /// Sectors, if one of them is empty.
+    Sectors,
+}
 
-/// The records of a frame and its checksum; or what is wrong, and whether bytes of it are missing.
+type Broken = (&'static str, Missing);
+
+/// The records of a frame and its checksum; or what is wrong, and what is missing.
 fn read_frame(file: &mut impl Read, number: u64, left: u64) -> io::Result<Result<(Vec<u8>, u32), Broken>> {
     let mut head = [0; FRAME_HEADER_BYTES as usize];
     if left < FRAME_HEADER_BYTES {
-        return Ok(Err(("the header of a commit", true)));
+        return Ok(Err(("the header of a commit", Missing::Bytes)));
     }
     file.read_exact(&mut head)?;
     let [length, checksum] =
         [0, 4].map(|at| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
     if u64::from(length) > (left - FRAME_HEADER_BYTES).min(FRAME_BYTES_MAX) {
-        return Ok(Err(("the length of a commit", true)));
+        return Ok(Err(("the length of a commit", Missing::Bytes)));
     }
     let mut records = vec![0; length as usize];
     file.read_exact(&mut records)?;
@@ -108,10 +121,12 @@ fn read_frame(file: &mut impl Read, number: u64, left: u64) -> io::Result<Result
     hasher.update(&records);
     if hasher.finalize() != checksum {
         // With the number of another commit it is what was there before.
-        return Ok(Err(("the checksum of a commit", head[8..] != number.to_le_bytes())));
+        let is_another = head[8..] != number.to_le_bytes();
+        let missing = if is_another { Missing::Bytes } else { Missing::Sectors };
+        return Ok(Err(("the checksum of a commit", missing)));
     }
     if head[8..] != number.to_le_bytes() {
-        return Ok(Err(("the order of the commits", false)));
+        return Ok(Err(("the order of the commits", Missing::Nothing)));
     }
     Ok(Ok((records, checksum)))
 }

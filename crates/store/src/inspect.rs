@@ -316,8 +316,9 @@ fn rewrite(
                     }
                     Frame::Broken(_, Some(next)) => Some(next),
                     Frame::Broken(_, None) => {
-                        let behind = at.bytes + 1..segment.bytes;
-                        let found = find_header(&*file, &key, behind, at.frames).map_err(failed)?;
+                        // From here on: the one that stands here may be whole and follow another one.
+                        let rest = at.bytes..segment.bytes;
+                        let found = find_header(&*file, &key, rest, at.frames).map_err(failed)?;
                         found.map(|(bytes, found)| Mark { bytes, frames: found.number, tag: found.before })
                     }
                 };

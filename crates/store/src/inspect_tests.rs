@@ -338,6 +338,26 @@ fn a_repair_goes_on_at_the_next_header_and_keeps_each_file_it_changed() {
 }
 
 #[test]
+fn a_repair_keeps_a_commit_that_follows_another_one() {
+    let scratch = Scratch::new("inspect-misplaced");
+    let (segment, end) = write(&scratch.0, 1, Mark::default(), &[&bytes(&[registered("f")])]);
+    let mut file = fs::read(&segment.path).expect("readable");
+    let key = Key::new(file[28..44].first_chunk().expect("a key"));
+    let mut frame = vec![0; 40];
+    frame.extend(bytes(&[accepted("f", 1)]));
+    segment::seal(&mut frame, &key, &Mark { frames: 2, tag: 9, ..end });
+    file.extend(frame);
+    fs::write(&segment.path, file).expect("writable");
+    let head = Head { newest: 1, mark: end, closed: false };
+    scratch.directory().set_format(&head).expect("writable");
+    let fault = corrupt(&segment.path, end.bytes, "the order of the commits");
+    let backup = Some(segment.path.with_extension("log.broken"));
+    assert_eq!(repaired(&scratch, &[&segment.path]), [Repair { fault, dropped_bytes: 0, backup }]);
+    let found = inspected(&scratch).stats().expect("whole");
+    assert_eq!((found.functions, found.queued), (1, 1));
+}
+
+#[test]
 fn a_repair_of_format_1_drops_all_behind_the_first_fault() {
     let commits = commits();
     for (number, hit, left) in [(0, 2, [1, 3, 2, 1]), (1, 1, [2, 2, 1, 1]), (2, 1, [4, 2, 1, 0])] {

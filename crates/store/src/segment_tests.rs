@@ -332,3 +332,27 @@ fn a_frame_that_was_known_to_be_there_is_looked_for_by_its_tag() {
     let damage = Damage { offset: marks[2].bytes, what: "the end of the file", is_torn: false };
     assert_eq!(outcome(&newest(&segment, known)), (2, ReadEnd::Damaged(damage, marks[2])));
 }
+
+#[test]
+fn a_frame_that_follows_another_one_is_corrupt_although_a_sector_of_it_is_empty() {
+    let scratch = Scratch::new("misplaced");
+    let (segment, end) = write(&scratch.0, 1, Mark::default(), &[b"zero", b"one"]);
+    let bytes = std::fs::read(&segment.path).expect("readable");
+    let key = Key::new(bytes[28..44].first_chunk().expect("a key"));
+    let with = |sealed: Mark, is_whole: bool| {
+        let mut frame = vec![0; FRAME_HEADER_BYTES + 2000];
+        seal(&mut frame, &key, &sealed);
+        frame[FRAME_HEADER_BYTES] ^= u8::from(!is_whole);
+        std::fs::write(&segment.path, [&bytes[..], &frame].concat()).expect("writable");
+        outcome(&newest(&segment, end))
+    };
+    let damaged = |what, is_torn| (2, ReadEnd::Damaged(Damage { offset: end.bytes, what, is_torn }, end));
+    for sealed in [Mark { frames: 1, ..end }, Mark { frames: 3, ..end }, Mark { tag: end.tag ^ 1, ..end }] {
+        for is_whole in [true, false] {
+            let found = with(sealed, is_whole);
+            assert_eq!(found, damaged("the order of the commits", false), "{sealed:?} {is_whole}");
+        }
+    }
+    assert_eq!(with(end, false), damaged("the checksum of a commit", true), "its sectors may be missing");
+    assert!(matches!(with(end, true), (3, ReadEnd::Whole(_))));
+}

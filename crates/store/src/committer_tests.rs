@@ -399,3 +399,36 @@ fn commits_are_apart_and_a_failing_disk_is_left_alone_for_longer() {
         assert_eq!(super::pause(failing, stopping, since), pause, "{failing} {stopping} {since:?}");
     }
 }
+
+#[test]
+fn a_file_that_was_exchanged_or_cut_while_the_server_ran_is_not_compacted() {
+    let accept = |server: &mut Server, numbers: std::ops::RangeInclusive<u8>| {
+        for number in numbers {
+            server.take(0, accepted(number));
+            server.commit();
+            server.committer.log.compactor.wait();
+        }
+    };
+    let with_segments = |name: &str| {
+        let mut server = Server::new(name, 1, ROOMY);
+        server.shared.reading.store(false, Ordering::Relaxed);
+        server.committer.log.set_segment_bytes(1);
+        accept(&mut server, 1..=5);
+        server
+    };
+    // As long as it, and whole: only what comes behind it knows another end.
+    let other = with_segments("exchanged-other");
+    let name = segment::file_name(3, 3);
+    let foreign = std::fs::read(other.scratch.0.join(&name)).expect("readable");
+    for (place, bytes) in [("exchanged", &foreign[..]), ("cut", &foreign[..segment::HEADER_BYTES as usize])] {
+        let mut server = with_segments(place);
+        let path = server.scratch.0.join(&name);
+        assert_eq!(std::fs::metadata(&path).expect("it is there").len(), foreign.len() as u64);
+        std::fs::write(&path, bytes).expect("writable");
+        accept(&mut server, 6..=20);
+        let numbers: Vec<(u64, u64)> =
+            server.segments().iter().map(|(first, last, _)| (*first, *last)).collect();
+        assert_eq!(numbers, (1..=21).map(|number| (number, number)).collect::<Vec<_>>(), "{place}");
+        assert_eq!(std::fs::read(&path).expect("readable"), bytes, "{place}");
+    }
+}

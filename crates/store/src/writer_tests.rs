@@ -196,8 +196,9 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
     loop {
         match told(&reports) {
             Told::Written(through) if through >= 200 => break,
-            Told::Written(_) => {}
-            other => panic!("{other:?}"),
+            // What has gathered is a lot: the machine may take too long for it once more.
+            Told::Written(_) | Told::Failed(_) => {}
+            other @ Told::Refused(_) => panic!("{other:?}"),
         }
     }
     while writer.figures().is_failing {

@@ -67,7 +67,7 @@ impl ShardHost {
                 tracing::warn!(execution = %id, "the function has too many dead letters, its oldest is dropped");
             }
             Note::NotReconciled { name, message } => {
-                tracing::warn!(function = %name, message, "replicas could not be started again, which is tried anew");
+                tracing::warn!(function = %name, message, "replicas could not be restarted; trying again");
             }
             Note::NotRun { id, attempt } => {
                 tracing::debug!(execution = %id, attempt, "attempt not run, the call waits for a replica");

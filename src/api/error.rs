@@ -57,11 +57,11 @@ pub enum ApiError {
         setting: &'static str,
     },
     /// The target of the request is too long.
-    #[error("The request's target is longer than 65534 bytes; send what it says in a body")]
+    #[error("The request's target is longer than 65534 bytes; send its data in a body")]
     UriTooLong,
     /// The head of the request is too long.
     #[error(
-        "The request's first line and headers are longer than the server takes, or there are more than 100 headers; send less, or raise `limits.header-bytes`"
+        "The request's first line and headers are longer than the server accepts, or there are more than 100 headers; send less, or raise `limits.header-bytes`"
     )]
     HeadTooLarge,
     /// The body's type is not taken.
@@ -260,7 +260,7 @@ fn with_wait(mut context: Value, est_wait_us: Option<u64>) -> Value {
 fn refusal_message(refusal: &Refusal, name: &str) -> String {
     match refusal {
         Refusal::FunctionNotFound => {
-            format!("Function '{name}' is not registered; `nanofaas fn list` shows what is")
+            format!("Function '{name}' is not registered; `nanofaas fn list` shows all functions")
         }
         Refusal::ExecutionNotFound => {
             format!(
@@ -268,10 +268,10 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
             )
         }
         Refusal::DeadLetterNotFound => {
-            format!("Function or execution '{name}': no such dead letter; `nanofaas dlq list` shows what there is")
+            format!("Function or execution '{name}': no such dead letter; `nanofaas dlq list` shows all of them")
         }
         Refusal::StoreUnavailable => {
-            "What was asked for could not be written to disk, so nothing is promised; look at the server's log and its disk"
+            "The request could not be recorded on disk, so it is not acknowledged; look at the server's log and its disk"
                 .to_owned()
         }
         Refusal::FunctionExists => ApiError::FunctionExists(name.to_owned()).to_string(),
@@ -294,7 +294,7 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
                     "Function '{name}' has {queue_depth} calls waiting, which is sync-queue.max-depth; wait for Retry-After, or raise its concurrency"
                 ),
                 SyncQueueReason::EstimatedWait => format!(
-                    "A call of function '{name}' would wait about {seconds:.1} s behind {queue_depth} that wait and those that were told to come back; wait for Retry-After, or raise its concurrency or sync-queue.max-estimated-wait"
+                    "A call of function '{name}' would wait about {seconds:.1} s behind {queue_depth} waiting calls and those that were told to come back; wait for Retry-After, or raise its concurrency or sync-queue.max-estimated-wait"
                 ),
                 SyncQueueReason::Timeout => format!(
                     "The call waited in the queue of function '{name}' for as long as sync-queue.max-queue-wait allows; wait for Retry-After, or raise its concurrency"
@@ -302,7 +302,7 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
             }
         }
         Refusal::KeyInUse { id } => format!(
-            "Execution {id} has the idempotency key of the dead letter and goes on; replay it when that has ended"
+            "Execution {id} has the idempotency key of the dead letter and has not ended; replay the dead letter after its end"
         ),
         Refusal::KeyReused => {
             "This Idempotency-Key was used with another payload; use a new key for a new request".to_owned()
@@ -310,7 +310,7 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
         Refusal::Overloaded { what, .. } => {
             format!("The server is at its limit ({what}); retry later")
         }
-        Refusal::ShuttingDown => "The server is shutting down; retry against another instance".to_owned(),
+        Refusal::ShuttingDown => "The server is shutting down; retry against another server".to_owned(),
         Refusal::NotScalable => format!(
             "Function '{name}' does not run as a deployment: only functions whose effectiveExecutionMode is DEPLOYMENT have replicas"
         ),

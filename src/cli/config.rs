@@ -16,10 +16,10 @@ use crate::config::{Base, Loaded, Origin, keys};
 /// Arguments of `config`.
 #[derive(Args)]
 pub(super) struct Show {
-    /// Show what `nanofaas dev` would run with
+    /// Show the configuration of `nanofaas dev`
     #[arg(long)]
     dev: bool,
-    /// Ask a running server for what can be changed while it runs
+    /// Ask a running server for the settings that can change while it runs
     #[arg(long, conflicts_with_all = ["dev", "config", "set", "port", "management_port", "data_dir", "ephemeral", "workers"])]
     running: bool,
     #[command(flatten)]

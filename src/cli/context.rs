@@ -28,7 +28,7 @@ pub(super) enum ContextCommand {
     List,
     /// Choose the context that commands use from now on
     Use(Name),
-    /// Make a context, or change some of one
+    /// Create a context, or change some of its values
     Set(SetContext),
     /// Delete a context
     Delete(Name),

@@ -26,17 +26,17 @@ const MAX_AGE_MAX: Duration = Duration::from_secs(86_400);
     nanofaas enqueue report -d '{\"month\":\"2026-05\"}'\n  \
     nanofaas enqueue report -d @order.json --watch\n  \
     id=$(nanofaas enqueue report -d 1) && nanofaas exec get $id --watch\n\n\
-    Exit code: 0 when the server took the call; with --watch 1 when the function failed or timed out.")]
+    Exit code: 0 when the server accepted the call; with --watch 1 when the function failed or timed out.")]
 pub(super) struct Enqueue {
     #[command(flatten)]
     call: CallArguments,
     /// Where the server sends the result, signed (http or https)
     #[arg(long, value_name = "URL")]
     callback_url: Option<String>,
-    /// Longest time in the queue, such as 30s; an execution that is older ends as EXPIRED
+    /// Longest time in the queue, such as 30s; after that the execution ends as EXPIRED
     #[arg(long, value_name = "DURATION", value_parser = max_age)]
     max_age: Option<Duration>,
-    /// Sent along as for invoke, but nobody waits here: a server may ignore it; see --max-age
+    /// Sent as with invoke, but no caller waits here, so a server may ignore it; see --max-age
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     timeout_ms: Option<u64>,
     /// Wait for the end and show the result

@@ -83,7 +83,7 @@ struct ServerOptions {
     /// Header of every request; may be repeated
     #[arg(long, global = true, value_name = "NAME: VALUE")]
     header: Vec<String>,
-    /// Certificates (PEM) that an https server is checked with, instead of the machine's own
+    /// Certificates (PEM) to check an https server with, instead of the machine's own
     #[arg(long, global = true, value_name = "FILE")]
     cacert: Option<PathBuf>,
 }
@@ -91,7 +91,7 @@ struct ServerOptions {
 /// Options of every command whose output programs can read.
 #[derive(Args)]
 struct Printing {
-    /// Format of what is printed [default: table]
+    /// Output format [default: table]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<OutputFormat>,
 }
@@ -146,28 +146,28 @@ enum Command {
     Demo(demo::Demo),
     /// Run a program as a function; configured by its environment
     Watchdog,
-    /// Print the effective configuration and where each value comes from, or what a running server can change
+    /// Print the effective configuration with the source of each value, or what a running server can change
     Config(Asking<config::Show>),
-    /// Register, look at, scale, test and delete functions
+    /// Register, show, scale, test and delete functions
     #[command(name = "fn")]
     Function(AskingGroup<function::FunctionCommand>),
     /// Call a function and wait for its output
     Invoke(Asking<invoke::Invoke>),
-    /// Hand a call to a function and get its output later
+    /// Queue a call of a function and get its output later
     Enqueue(Asking<enqueue::Enqueue>),
-    /// Look at executions, wait for them, cancel them
+    /// Show executions, wait for them, cancel them
     #[command(name = "exec")]
     Execution(AskingGroup<execution::ExecutionCommand>),
-    /// Look at executions that failed for good, run them again, or drop them
+    /// Show executions that failed for good, run them again, or drop them
     #[command(name = "dlq")]
     DeadLetters(AskingGroup<dead_letters::DeadLetterCommand>),
-    /// Look at and change what can be changed while a server runs
+    /// Show and change the settings that can change while a server runs
     RuntimeConfig(AskingGroup<runtime_config::RuntimeConfigCommand>),
-    /// Look at and mend a data directory that no server uses
+    /// Check and repair a data directory that no server uses
     Store(TellingGroup<store::StoreCommand>),
-    /// Show live what a server is doing
+    /// Show live what a server does
     Top(Asking<top::Top>),
-    /// Name servers, and choose the one that commands talk to
+    /// Give servers names, and choose the one that commands talk to
     Context(TellingGroup<context::ContextCommand>),
     /// Print the completion script of a shell
     Completions(completions::Completions),
@@ -310,7 +310,7 @@ fn hide_environment() -> Result<(), Failure> {
 
 fn refuse_given(given: &[(&str, bool)], command: &str) -> Result<(), Failure> {
     match given.iter().find(|(_, is_given)| *is_given) {
-        Some((flag, _)) => Err(Failure::Usage(format!("{flag} means nothing to {command}"))),
+        Some((flag, _)) => Err(Failure::Usage(format!("{flag} has no effect on {command}"))),
         None => Ok(()),
     }
 }

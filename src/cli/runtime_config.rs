@@ -21,7 +21,7 @@ const PATH: &str = "/v1/admin/runtime-config";
 pub(super) enum RuntimeConfigCommand {
     /// Show the runtime configuration
     Get,
-    /// Change some of it
+    /// Change some of its settings
     Set(SetRuntimeConfig),
 }
 
@@ -34,7 +34,7 @@ pub(super) struct SetRuntimeConfig {
     /// What to change, under the names that get shows
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = change)]
     changes: Vec<(String, Value)>,
-    /// Change only this revision; without it the newest is changed
+    /// Change only this revision; by default the newest one
     #[arg(long, value_name = "N")]
     expected_revision: Option<u64>,
 }

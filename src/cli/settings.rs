@@ -25,7 +25,7 @@ pub(super) struct Settings {
     /// Port of the management listener
     #[arg(long, value_name = "PORT")]
     management_port: Option<String>,
-    /// Where durable state lives
+    /// Directory of durable state
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Keep everything in memory

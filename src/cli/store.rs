@@ -21,9 +21,9 @@ use crate::{config::Base, durable::functions::ApiFunctions};
 pub(super) enum StoreCommand {
     /// Check that everything in the store is as it was written
     Verify(StoreLocation),
-    /// Drop what is broken; a copy of every changed file is kept
+    /// Drop broken records, and keep a copy of every changed file
     Repair(StoreLocation),
-    /// Drop what is forgotten, and make one file of all
+    /// Drop forgotten records, and merge all files into one
     Compact(StoreLocation),
     /// Show what is in the store
     Stats(StoreLocation),

@@ -31,7 +31,7 @@ fn cores() -> usize {
 }
 
 settings! {
-    /// What the server is told before it starts. Fields are named after their keys: `async-queue.enabled` is
+    /// What the server knows before it starts. Fields are named after their keys: `async-queue.enabled` is
     /// `async_queue.enabled`.
     root {
         /// Threads that serve; each owns one shard.
@@ -50,7 +50,7 @@ settings! {
         host: IpAddr = LOOPBACK;
         /// Port of the API listener; 0 takes a free one.
         port: u16 = 8080, env "SERVER_PORT";
-        /// Names and addresses by which the listeners are called, besides localhost, and addresses when they are not on loopback.
+        /// Names and addresses that the listeners accept as `Host`, besides localhost and, off loopback, any address.
         allowed_hosts: Vec<AllowedHost> = Vec::new();
     }
 
@@ -80,7 +80,7 @@ settings! {
         max_per_second: u32 = 1000, in 0..=u32::MAX.into();
     }
 
-    /// What a function gets when its spec is silent.
+    /// What a function gets if its registration does not say.
     defaults: Defaults {
         /// Time for one attempt.
         timeout: Duration = seconds(30), leaf "timeout-ms", in 1..=DAY_MS;
@@ -100,7 +100,7 @@ settings! {
         response_bytes: u64 = 16 * MIB, in 1..=(1 << 30);
         /// Payloads waiting in all queues together.
         queued_bytes: u64 = 256 * MIB, in 1..=(1 << 40);
-        /// Bodies of requests that have begun to arrive and are not whole, all together.
+        /// Request bodies that are being received, all together.
         bodies_bytes: u64 = 128 * MIB, in 1..=(1 << 40);
         /// Longest spec of a function.
         spec_bytes: u64 = 64 * KIB, in 1..=(1 << 30);
@@ -110,7 +110,7 @@ settings! {
         connections: u32 = 20_000, in 1..=10_000_000;
         /// Time for a client to send a request head.
         header_timeout: Duration = seconds(10), in 1..=DAY_MS;
-        /// Time in which more of a body that is on its way has to arrive.
+        /// Time until more of a body that is being received has to arrive.
         body_timeout: Duration = seconds(30), in 1..=DAY_MS;
         /// Time a connection may stay idle between two requests.
         idle_timeout: Duration = seconds(120), in 1..=DAY_MS;
@@ -148,9 +148,9 @@ settings! {
 
     /// The sync-queue module.
     sync_queue: SyncQueue {
-        /// Refuses synchronous calls early instead of letting them wait.
+        /// Rejects synchronous calls early instead of letting them wait.
         enabled: bool = false, env "SYNC_QUEUE_ENABLED";
-        /// Refuses by estimated wait as well.
+        /// Rejects by estimated wait as well.
         admission_enabled: bool = true, env "SYNC_QUEUE_ADMISSION_ENABLED";
         /// Callers waiting per function.
         max_depth: u32 = 200, env "SYNC_QUEUE_MAX_DEPTH", in 1..=u32::MAX.into();
@@ -158,7 +158,7 @@ settings! {
         max_estimated_wait: Duration = seconds(2), env "SYNC_QUEUE_MAX_ESTIMATED_WAIT", in 1..=DAY_MS;
         /// Longest time in the queue.
         max_queue_wait: Duration = seconds(2), env "SYNC_QUEUE_MAX_QUEUE_WAIT", in 1..=DAY_MS;
-        /// The least that a refusal says in Retry-After.
+        /// Smallest Retry-After of a rejection.
         retry_after_seconds: u32 = 2, env "SYNC_QUEUE_RETRY_AFTER_SECONDS", in 1..=86_400;
         /// Window over which the drain rate is observed.
         throughput_window: Duration = seconds(30), env "SYNC_QUEUE_THROUGHPUT_WINDOW", in 1..=DAY_MS;
@@ -168,7 +168,7 @@ settings! {
 
     /// The dispatch of queued asynchronous executions.
     background_scheduler: BackgroundScheduler {
-        /// Dispatches on its own; off leaves it to `:drain-once`.
+        /// Dispatches queued executions by itself; when off, only `:drain-once` does.
         enabled: bool = true;
     }
 
@@ -188,9 +188,9 @@ settings! {
     scaling: Scaling {
         /// Time between two decisions.
         poll_interval: Duration = seconds(5), leaf "poll-interval-ms", in 1..=DAY_MS;
-        /// Time after scaling up in which it does not scale up again; from zero it neither holds nor begins.
+        /// Time after scaling up without scaling up again; scaling from zero neither waits for it nor starts it.
         upscale_cooldown: Duration = seconds(30), leaf "upscale-cooldown-ms", in 0..=DAY_MS;
-        /// Time after scaling in which it does not scale down.
+        /// Time after any scaling without scaling down.
         downscale_cooldown: Duration = seconds(60), leaf "downscale-cooldown-ms", in 0..=DAY_MS;
     }
 
@@ -210,7 +210,7 @@ settings! {
     deployment: Deployment {
         /// Backends that are on; this version has one: process.
         backends: Vec<Backend> = Vec::new();
-        /// Backend of a function that asks for none; it is on also when it is not listed.
+        /// Backend of functions that name none; it is on even if it is not listed.
         default_backend: Option<Backend> = None;
         /// Time for the first replicas of a function to become ready.
         ready_timeout: Duration = seconds(20), in 1..=DAY_MS;
@@ -220,7 +220,7 @@ settings! {
     http_client: HttpClient {
         /// Time to connect to a function.
         connect_timeout: Duration = seconds(5), leaf "connect-timeout-ms", in 1..=DAY_MS;
-        /// Time for a function to answer; unset is what is left of the attempt.
+        /// Time for a function to answer; unset means what is left of the attempt.
         read_timeout: Option<Duration> = None, leaf "read-timeout-ms", in 1..=DAY_MS;
         /// Connections to one endpoint, per worker.
         max_connections_per_endpoint: u32 = 1024, in 1..=1_000_000;
@@ -238,7 +238,7 @@ settings! {
 
     /// Delivery of results to `X-Callback-Url`.
     delivery: Delivery {
-        /// Key of the signature; unset refuses the header.
+        /// Key of the signature; without it the header is rejected.
         secret: Option<Secret> = None;
         /// Delivers to private, loopback and link-local addresses.
         allow_private: bool = false;
@@ -258,7 +258,7 @@ settings! {
 
     /// What is exported.
     metrics: Metrics {
-        /// Functions with series of their own; the rest add up under `_other`.
+        /// Functions with their own series; the rest is summed up under `_other`.
         max_functions: u32 = 10_000, in 1..=1_000_000;
     }
 }

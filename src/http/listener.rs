@@ -129,7 +129,9 @@ impl Listener {
                     let settled = tokio::time::sleep(HANDSHAKE_TIME);
                     self.accept_until(settled, &listener, &workers, &refusals).await;
                 }
-                Err(error) => tracing::debug!(%error, "who connects while the listener closes may be reset"),
+                Err(error) => {
+                    tracing::debug!(%error, "clients that connect while the listener closes may be reset")
+                }
             }
         }
         // What waits is asked of the kernel, because tokio may not know yet.

@@ -96,7 +96,7 @@ impl AnswerCounts {
         add(&self.refusals[at]);
         if at == 0 && self.notice.is_due() {
             tracing::warn!(
-                "refusing calls beyond rate.max-per-second; raise it (--set rate.max-per-second=N, \
+                "rejecting calls beyond rate.max-per-second; raise it (--set rate.max-per-second=N, \
                  NANOFAAS_RATE_MAX_PER_SECOND, rateMaxPerSecond of the runtime configuration), or set it to 0 for no limit"
             );
         }
@@ -140,12 +140,12 @@ impl AllAnswers {
         let all = || self.threads.iter().chain([&self.accepting]);
         let sum = |of: &dyn Fn(&AnswerCounts) -> u64| -> u64 { all().map(|one| of(one)).sum() };
         let name = "nanofaas_refusals_total";
-        text.family(name, Kind::Counter, "Requests that were refused, by reason.");
+        text.family(name, Kind::Counter, "Rejected requests, by reason.");
         for (at, reason) in REASONS.iter().enumerate() {
             text.sample(name, &Labels::of(&[("reason", reason)]), sum(&|one| one.refusals[at].load(Relaxed)));
         }
         let name = "nanofaas_http_responses_total";
-        text.family(name, Kind::Counter, "Answers of the API, by route and class of their status.");
+        text.family(name, Kind::Counter, "Responses of the API, by route and class of their status.");
         for (route, template) in self.routes.iter().enumerate() {
             for (at, class) in CLASSES.iter().enumerate() {
                 let labels = Labels::of(&[("route", template), ("class", class)]);

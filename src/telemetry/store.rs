@@ -8,17 +8,22 @@ use super::prometheus::{Exposition, Kind, Labels};
 pub fn render(text: &mut Exposition, figures: Figures) {
     for (name, kind, help, value) in [
         ("nanofaas_store_commits_total", Kind::Counter, "Commits that are on disk.", figures.commits),
-        ("nanofaas_store_written_bytes_total", Kind::Counter, "Bytes of these.", figures.written_bytes),
+        (
+            "nanofaas_store_written_bytes_total",
+            Kind::Counter,
+            "Bytes written with these commits.",
+            figures.written_bytes,
+        ),
         (
             "nanofaas_store_bytes",
             Kind::Gauge,
-            "Bytes of the log on disk; a compaction takes out what is forgotten.",
+            "Bytes of the log on disk; compaction removes forgotten records.",
             figures.bytes,
         ),
         (
             "nanofaas_store_refusing",
             Kind::Gauge,
-            "Whether (1) the disk takes nothing, or hangs: what has to be safe is refused.",
+            "1 while the disk rejects writes or hangs; durable operations fail with 503.",
             u64::from(figures.is_failing),
         ),
     ] {

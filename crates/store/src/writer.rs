@@ -236,7 +236,7 @@ impl Shared {
         if trouble.told.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
             trouble.told = Some(Instant::now());
             let file = path.display().to_string();
-            tracing::error!(%error, file, "the store cannot be written: enqueues and registrations are refused");
+            tracing::error!(%error, file, "the store cannot be written: enqueues and registrations are rejected");
         }
     }
 

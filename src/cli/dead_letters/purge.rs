@@ -15,8 +15,8 @@ use crate::cli::{client::Session, failure::Failure, output::note};
 /// Arguments of `dlq purge`.
 #[derive(Args)]
 #[command(
-    after_help = "What is purged is gone. Purging all of them asks first, on a terminal: in a script, where nobody \
-    can answer, it does what it was told.\n\n\
+    after_help = "A purged dead letter is gone for good. With --all the command asks first on a terminal; in a \
+    script it does not ask.\n\n\
     Examples:\n  \
     nanofaas dlq purge report 95edb891-21bc-4681-af7e-9707964bd73a\n  \
     nanofaas dlq purge report --all --yes"

@@ -12,8 +12,8 @@ use crate::cli::{client::Session, failure::Failure, output::note};
 /// Arguments of `dlq replay`.
 #[derive(Args)]
 #[command(
-    after_help = "A replayed execution keeps its id and gets all its attempts again. When the queue is full, \
-    replaying all of them waits for places in it.\n\n\
+    after_help = "A replayed execution keeps its id and gets all its attempts again. If the queue is full, \
+    --all waits for room in it.\n\n\
     Examples:\n  \
     nanofaas dlq replay report 95edb891-21bc-4681-af7e-9707964bd73a\n  \
     nanofaas dlq replay report --all"

@@ -26,7 +26,7 @@ use crate::signals::Signals;
 /// Arguments of `demo`.
 #[derive(Args)]
 pub(super) struct Demo {
-    /// End when the examples are done; exit 1 when one failed or differed
+    /// Exit when the examples are done, with code 1 if one failed or differed
     #[arg(long)]
     once: bool,
     /// Port of the API; 0 takes a free one

@@ -55,7 +55,7 @@ struct Stage<'a> {
     folder: Folder,
 }
 
-/// A directory for the files by which functions are broken and mended. Removed with everything in it.
+/// A directory for the files by which functions are broken and fixed. Removed with everything in it.
 struct Folder(PathBuf);
 
 impl Drop for Folder {
@@ -74,7 +74,7 @@ pub(super) async fn run(api: &ApiClient, examples: &[Example]) -> Result<Vec<Sto
     for (title, suffix) in [
         ("queued, result fetched later", "queued"),
         ("first attempt fails, retry succeeds", "flaky"),
-        ("dead letter, mended and replayed", "broken"),
+        ("dead letter, fixed and replayed", "broken"),
         ("asleep, woken by a call", "asleep"),
     ] {
         let function = format!("{}-{suffix}", stage.name);
@@ -146,8 +146,8 @@ impl Stage<'_> {
     }
 
     async fn broken(&self, function: &str) -> Result<StoryOutcome, Failure> {
-        let mended = self.folder.0.join("mended");
-        let command = unless_there(&mended, "true", "not mended yet", &self.command);
+        let fixed = self.folder.0.join("fixed");
+        let command = unless_there(&fixed, "true", "not fixed yet", &self.command);
         self.register(function, &command, json!({ "maxRetries": 1 })).await?;
         let id = self.enqueue(function).await?;
         let (status, _) = watch::until_end(self.api, &id).await?;
@@ -156,7 +156,7 @@ impl Stage<'_> {
         if letters[0]["executionId"] != json!(id) {
             return Err(Failure::Failed("it is not among the dead letters".to_owned()));
         }
-        std::fs::write(&mended, "").map_err(|error| Failure::Failed(format!("cannot mend it: {error}")))?;
+        std::fs::write(&fixed, "").map_err(|error| Failure::Failed(format!("cannot fix it: {error}")))?;
         let path = function_path(function, &format!("/dead-letters/{id}:replay"));
         let response = self.api.ask(Method::POST, &path).await?;
         if response.status != StatusCode::ACCEPTED {
@@ -167,7 +167,7 @@ impl Stage<'_> {
         Ok(StoryOutcome {
             execution: id,
             attempts,
-            what: "dead letter, mended, replayed, succeeded".to_owned(),
+            what: "dead letter, fixed, replayed, succeeded".to_owned(),
         })
     }
 

@@ -14,10 +14,10 @@ use crate::cli::{
 /// Arguments of `exec cancel`.
 #[derive(Args)]
 #[command(
-    after_help = "Only what still waits can be cancelled; what runs or has ended is refused (exit code 1)."
+    after_help = "Only an execution that waits can be cancelled; if it runs or has ended, the exit code is 1."
 )]
 pub(in crate::cli) struct Cancel {
-    /// Execution id, as enqueue answers it
+    /// Execution id, as enqueue prints it
     id: String,
 }
 

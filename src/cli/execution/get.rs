@@ -14,7 +14,7 @@ use crate::cli::{client::Session, failure::Failure};
     nanofaas exec get 95edb891-21bc-4681-af7e-9707964bd73a\n  \
     nanofaas exec get 95edb891-21bc-4681-af7e-9707964bd73a --watch -o json")]
 pub(in crate::cli) struct GetExecution {
-    /// Execution id, as invoke and enqueue answer it
+    /// Execution id, as invoke and enqueue print it
     id: String,
     /// Wait for the end; Ctrl-C stops the waiting, not the execution
     #[arg(short, long)]

@@ -19,7 +19,7 @@ use super::{
 pub(super) enum ExecutionCommand {
     /// Show an execution, or wait for its end
     Get(get::GetExecution),
-    /// Take an execution out of the queue
+    /// Cancel an execution that waits in a queue
     Cancel(cancel::Cancel),
 }
 

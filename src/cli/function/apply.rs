@@ -31,8 +31,8 @@ const RACES_MAX: usize = 3;
 #[command(after_help = "Examples:\n  \
     nanofaas fn apply -f function.yaml\n  \
     cat one.yaml two.yaml | nanofaas fn apply -f -\n\n\
-    A file may hold several functions, as YAML documents with --- between them. When one of them is refused, the \
-    others are applied all the same, and the exit code is 1.")]
+    A file may hold several functions, as YAML documents with --- between them. If the server rejects one of \
+    them, the others are still applied, and the exit code is 1.")]
 pub(in crate::cli) struct Apply {
     /// Function file, YAML or JSON; - is stdin
     #[arg(short, long, value_name = "FILE")]

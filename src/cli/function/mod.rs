@@ -19,7 +19,7 @@ use super::{client::Session, failure::Failure};
 /// What can be done with functions.
 #[derive(Subcommand)]
 pub(super) enum FunctionCommand {
-    /// Make a function what a file says: creates it, replaces it, or leaves it alone
+    /// Create, replace or leave alone each function, so that it is as in the file
     Apply(apply::Apply),
     /// List the functions
     List,
@@ -29,7 +29,7 @@ pub(super) enum FunctionCommand {
     Delete(delete::Delete),
     /// Set the number of replicas of a function
     Scale(scale::Scale),
-    /// Show why a function has as many replicas as it has
+    /// Show why a function has its number of replicas
     Scaling(scaling::Scaling),
     /// Call a function with payload files and compare its outputs with the expected ones
     Test(test::Test),

@@ -30,13 +30,13 @@ use super::{ServerOptions, client::Session, failure::Failure, output::Output};
 
 /// Arguments of `top`.
 #[derive(Args)]
-#[command(after_help = "Columns, of the last second but for P50 and P99:\n  \
+#[command(after_help = "Columns, for the last second except P50 and P99:\n  \
     RATE/S, ERR/S, RETRY/S  new executions; failures and missed deadlines; retries\n  \
-    P50, P99                from acceptance to end, all attempts included, of the last one to two minutes\n  \
-    QUEUE, BUSY             what waits; slots in use of those there are\n  \
-    REPL                    replicas ready of those wanted\n\n\
-    Above them, of all functions together: the same; answers of the API by class of their status; requests that were\n\
-    refused, by reason (as nanofaas_refusals_total).\n\n\
+    P50, P99                from acceptance to end, all attempts included, over the last one to two minutes\n  \
+    QUEUE, BUSY             calls that wait; slots in use / all slots\n  \
+    REPL                    replicas ready / replicas wanted\n\n\
+    Above them: the same for all functions together, responses of the API by class of their status, and rejected\n\
+    requests by reason (as nanofaas_refusals_total).\n\n\
     Keys: q quits, arrows sort and scroll, / filters by name, p pauses, ? shows all of them.\n\
     Without a terminal top prints once, as with --once.\n\n\
     Examples:\n  \
@@ -44,7 +44,7 @@ use super::{ServerOptions, client::Session, failure::Failure, output::Output};
     nanofaas top --management http://10.0.0.7:8081\n  \
     nanofaas top --once -o json | jq '.functions[] | select(.errorsPerSecond > 0)'")]
 pub(super) struct Top {
-    /// Print one table, made from two looks a second apart
+    /// Print one table, made from two scrapes a second apart, and exit
     #[arg(long)]
     once: bool,
     /// Management address of the server [default: NANOFAAS_MANAGEMENT, else the context's, else port 8081 of the

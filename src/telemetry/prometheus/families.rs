@@ -43,8 +43,7 @@ pub(super) fn of_all(functions: &[FunctionCopy]) -> String {
     durations.filter_map(|durations| durations.get(Measure::EndToEnd)).for_each(|one| all.merge(one));
     let recent = all.recent();
     let mut text = Exposition::default();
-    let help = "From acceptance to end, all functions together, percentiles over the last one to two minutes; none \
-        when nothing ended in them.";
+    let help = "Time from acceptance to end, all functions together, percentiles over the last one to two minutes; absent if nothing ended in them.";
     text.family(name, Kind::Gauge, help);
     // No summary: its count and sum would go back with every function that is removed, and its label is reserved.
     for (percentile, part) in [("50", 0.5), ("95", 0.95), ("99", 0.99)] {
@@ -165,12 +164,11 @@ impl Family {
             Family::Histogram((name, help, _)) => text.family(name, Kind::Histogram, help),
             Family::Summary((name, what, _)) => {
                 let help =
-                    "in seconds; quantiles over the last one to two minutes, NaN when nothing ended in them.";
+                    "in seconds; quantiles over the last one to two minutes, NaN if nothing ended in them.";
                 text.family(&summary(name), Kind::Summary, &format!("{what}, {help}"));
             }
             Family::Longest((name, what, _)) => {
-                let help =
-                    "the longest of the last one to two minutes, in seconds; 0 when nothing ended in them.";
+                let help = "maximum of the last one to two minutes, in seconds; 0 if nothing ended in them.";
                 text.family(&longest(name), Kind::Gauge, &format!("{what}, {help}"));
             }
         }

@@ -16,30 +16,37 @@ const NONE: Further = ("", "");
 pub(super) type CounterRow = (&'static str, Further, &'static str, fn(&Counters) -> u64);
 
 pub(super) static COUNTERS: [CounterRow; 16] = [
-    ("function_invocation_total", NONE, "New executions, without refusals and replays.", |c| c.invocations),
-    ("function_enqueue_total", NONE, "New executions that :enqueue was answered 202 for.", |c| c.enqueued),
+    (
+        "function_invocation_total",
+        NONE,
+        "New executions; not rejected calls, nor repeats of an idempotency key.",
+        |c| c.invocations,
+    ),
+    ("function_enqueue_total", NONE, "New executions that :enqueue accepted with a 202.", |c| c.enqueued),
     ("function_dispatch_total", NONE, "Attempts dispatched.", |c| c.dispatches),
     ("function_success_total", NONE, "Executions that ended as success.", |c| c.successes),
     ("function_error_total", NONE, "Executions that ended as error.", |c| c.errors),
     ("function_retry_total", NONE, "Failed attempts that were followed by another.", |c| c.retries),
     ("function_timeout_total", NONE, "Callers whose deadline passed.", |c| c.timeouts),
-    ("function_queue_rejected_total", NONE, "Refused because the queue was full.", |c| c.queue_rejections),
-    ("function_cold_start_total", NONE, "Executions whose replica had just started.", |c| c.cold_starts),
-    ("function_warm_start_total", NONE, "Executions whose replica had not just started.", |c| c.warm_starts),
-    ("function_orphaned_total", NONE, "Attempts that nobody reported.", |c| c.orphans),
+    ("function_queue_rejected_total", NONE, "Calls and retries rejected because the queue was full.", |c| {
+        c.queue_rejections
+    }),
+    ("function_cold_start_total", NONE, "Executions on a replica that had just started.", |c| c.cold_starts),
+    ("function_warm_start_total", NONE, "Executions on a replica that had started before.", |c| {
+        c.warm_starts
+    }),
+    ("function_orphaned_total", NONE, "Attempts whose promised callback never came.", |c| c.orphans),
     ("function_crashed_total", NONE, "Attempts during which the replica that ran them ended.", |c| c.crashes),
     ("function_bad_output_total", NONE, "Answers that claimed to be JSON and were not.", |c| c.bad_outputs),
     ("function_late_completion_total", NONE, "Answers and callbacks that came too late.", |c| {
         c.late_completions
     }),
     ("function_dead_letter_total", NONE, "Executions that became dead letters.", |c| c.dead_letters),
-    ("function_expired_total", NONE, "Executions that waited longer than they were allowed to.", |c| {
-        c.expired
-    }),
+    ("function_expired_total", NONE, "Executions that waited longer than X-Max-Age-Ms.", |c| c.expired),
 ];
 
 const SYNC_REJECTED: &str = "sync_queue_rejected_total";
-const SYNC_REJECTED_HELP: &str = "Calls that the sync queue refused, by reason.";
+const SYNC_REJECTED_HELP: &str = "Calls that the sync queue rejected, by reason.";
 
 /// There with the first call that passes, or does not pass, a sync queue that is on.
 pub(super) static SYNC_COUNTERS: [CounterRow; 5] = [
@@ -47,22 +54,23 @@ pub(super) static SYNC_COUNTERS: [CounterRow; 5] = [
     (SYNC_REJECTED, ("reason", "depth"), SYNC_REJECTED_HELP, |c| c.sync_rejected_depth),
     (SYNC_REJECTED, ("reason", "est_wait"), SYNC_REJECTED_HELP, |c| c.sync_rejected_wait),
     (SYNC_REJECTED, ("reason", "timeout"), SYNC_REJECTED_HELP, |c| c.sync_rejected_timeout),
-    ("sync_queue_timedout_total", NONE, "Calls whose time in the sync queue was over.", |c| c.sync_timeouts),
+    ("sync_queue_timedout_total", NONE, "Calls that waited in the sync queue for too long.", |c| {
+        c.sync_timeouts
+    }),
 ];
 
 /// As above; `None` when the function has no such thing.
 pub(super) type GaugeRow = (&'static str, Further, &'static str, fn(&FunctionCopy) -> Option<f64>);
 
 const REPLICAS: &str = "function_replicas";
-const REPLICAS_HELP: &str = "Replicas, by state, of functions that a backend runs.";
+const REPLICAS_HELP: &str = "Replicas by state, for functions that a backend runs.";
 const LOAD: &str = "gateway_service_target_load";
-const LOAD_HELP: &str =
-    "Load that one replica is to have, by what is measured, of functions that the server scales.";
+const LOAD_HELP: &str = "Target load of one replica, by kind of load, for functions that the server scales.";
 const MODE: &str = "function_concurrency_controller_mode";
-const MODE_HELP: &str = "1 for the way in which attempts in flight follow the replicas, 0 for the others.";
+const MODE_HELP: &str = "1 for the mode of the function's concurrency control, 0 for the others.";
 
 pub(super) static GAUGES: [GaugeRow; 15] = [
-    ("function_queue_depth", NONE, "Executions that wait, retries in their back-off included.", |f| {
+    ("function_queue_depth", NONE, "Executions that wait, including retries in their back-off.", |f| {
         Some(f.queue_depth.into())
     }),
     ("function_in_flight", NONE, "Attempts in flight.", |f| Some(f.in_flight.into())),
@@ -84,7 +92,7 @@ pub(super) static GAUGES: [GaugeRow; 15] = [
     (
         "function_target_inflight_per_pod",
         NONE,
-        "Attempts in flight that one replica is to have; 0 for any.",
+        "Target of attempts in flight on one replica; 0 if there is none.",
         |f| Some(f.scaling.as_ref().map_or(0, |view| view.target_per_replica).into()),
     ),
     (MODE, ("mode", "FIXED"), MODE_HELP, |f| f.mode("FIXED")),
@@ -96,19 +104,35 @@ pub(super) static GAUGES: [GaugeRow; 15] = [
 pub(super) type DurationRow = (&'static str, &'static str, Measure);
 
 pub(super) static HISTOGRAMS: [DurationRow; 5] = [
-    ("function_latency_seconds", "From dispatch to end, of the last attempt.", Measure::Latency),
-    ("function_queue_wait_seconds", "From queueing to dispatch, of the last attempt.", Measure::QueueWait),
-    ("function_e2e_latency_seconds", "From acceptance to end, all attempts included.", Measure::EndToEnd),
-    ("function_init_duration_seconds", "Start of the replica, of cold starts that say so.", Measure::Init),
-    ("sync_queue_wait_seconds", "From queueing to dispatch, of calls in the sync queue.", Measure::SyncWait),
+    ("function_latency_seconds", "Time from dispatch to end, for the last attempt.", Measure::Latency),
+    (
+        "function_queue_wait_seconds",
+        "Time from queueing to dispatch, for the last attempt.",
+        Measure::QueueWait,
+    ),
+    (
+        "function_e2e_latency_seconds",
+        "Time from acceptance to end, including all attempts.",
+        Measure::EndToEnd,
+    ),
+    (
+        "function_init_duration_seconds",
+        "Time to start the replica, for cold starts that report it.",
+        Measure::Init,
+    ),
+    (
+        "sync_queue_wait_seconds",
+        "Time from queueing to dispatch, for calls in the sync queue.",
+        Measure::SyncWait,
+    ),
 ];
 
 /// Names without `_ms_seconds`, which dashboards of the Java original look for: in seconds, whatever they say.
 pub(super) static SUMMARIES: [DurationRow; 4] = [
-    ("function_latency", "From dispatch to end", Measure::Latency),
-    ("function_queue_wait", "From queueing to dispatch", Measure::QueueWait),
-    ("function_e2e_latency", "From acceptance to end", Measure::EndToEnd),
-    ("function_init_duration", "Start of the replica", Measure::Init),
+    ("function_latency", "Time from dispatch to end", Measure::Latency),
+    ("function_queue_wait", "Time from queueing to dispatch", Measure::QueueWait),
+    ("function_e2e_latency", "Time from acceptance to end", Measure::EndToEnd),
+    ("function_init_duration", "Time to start the replica", Measure::Init),
 ];
 
 pub(super) const QUANTILES: [f64; 3] = [0.5, 0.95, 0.99];

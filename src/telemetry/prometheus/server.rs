@@ -9,17 +9,17 @@ use crate::telemetry::process::ProcessView;
 type TotalRow = (&'static str, &'static str, fn(&Totals) -> u64);
 
 const TOTALS: [TotalRow; 9] = [
-    ("nanofaas_shard_functions", "Functions, those being provisioned or removed included.", |t| {
+    ("nanofaas_shard_functions", "Functions, including those being provisioned or removed.", |t| {
         t.functions as u64
     }),
-    ("nanofaas_shard_executions", "Executions, finished ones included.", |t| t.executions as u64),
+    ("nanofaas_shard_executions", "Executions, including finished ones.", |t| t.executions as u64),
     ("nanofaas_shard_accepted_executions", "Accepted executions that have not ended.", |t| t.accepted as u64),
-    ("nanofaas_shard_dead_letters", "Dead letters, those of deleted functions included.", |t| {
+    ("nanofaas_shard_dead_letters", "Dead letters, including those of deleted functions.", |t| {
         t.dead_letters as u64
     }),
     ("nanofaas_shard_retained_bytes", "Bytes kept with finished executions.", |t| t.retained_bytes),
     ("nanofaas_shard_attempts", "Attempts in flight.", |t| t.attempts as u64),
-    ("nanofaas_shard_timers", "Deadlines being watched.", |t| t.timers as u64),
+    ("nanofaas_shard_timers", "Timers that are set.", |t| t.timers as u64),
     ("nanofaas_shard_idempotency_keys", "Idempotency keys kept.", |t| t.keys as u64),
     ("nanofaas_shard_queued_bytes", "Bytes of payloads that wait.", |t| t.queued_bytes),
 ];
@@ -78,7 +78,11 @@ pub(super) fn render(
     process: &ProcessView,
 ) {
     let name = "nanofaas_accounting_drift";
-    text.family(name, Kind::Gauge, "Executions and slots that the accounts are off by: 0, always.");
+    text.family(
+        name,
+        Kind::Gauge,
+        "Executions and slots by which the accounts are wrong; not 0 means a bug of nanofaas.",
+    );
     text.sample(name, &Labels::NONE, totals.iter().map(|totals| totals.drift).sum::<u64>());
     let numbers: Vec<String> =
         (0..totals.len().max(threads.len())).map(|number| number.to_string()).collect();

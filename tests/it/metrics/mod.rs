@@ -285,6 +285,6 @@ fn refusals_are_counted_by_reason_and_answers_by_route_and_class() {
     assert_eq!((answers("/v1/functions", "2xx"), answers("/v1/functions", "4xx")), (2.0, 1.0));
     // Which of them is told, once, and how to change it.
     server.logged(&["WARN", "rate.max-per-second", "0 for no limit"]);
-    let lines = server.log().iter().filter(|line| line.contains("refusing calls beyond")).count();
+    let lines = server.log().iter().filter(|line| line.contains("rejecting calls beyond")).count();
     assert_eq!(lines, 1);
 }

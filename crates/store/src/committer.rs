@@ -148,9 +148,8 @@ impl Committer {
             self.end_commit();
         }
         self.log.compactor.take_over();
-        let may_compact = !self.shared.reading.load(Ordering::Acquire);
         // The first time for what earlier servers left.
-        if may_compact && (is_full || !self.looked) {
+        if is_full || !self.looked {
             self.looked = true;
             self.log.compactor.start_if_worthwhile();
         }

@@ -4,14 +4,14 @@
 //! little more: what was there before, how it is, and an end. [`FileJournal`] is the log on a file system, [`Ephemeral`]
 //! keeps nothing.
 
-use std::{path::Path, sync::OnceLock};
+use std::path::Path;
 
 use shard_core::{Input, Record, Recovery};
 
 use super::{
     StoreError,
     function::Functions,
-    recovery::{self, Opened, Progress, Taken},
+    recovery::{self, Progress, Taken},
     writer::{Figures, Report, Writer},
 };
 
@@ -31,7 +31,7 @@ pub trait Journal: Send + Sync {
     /// what is there.
     fn shard(&self, shard: u16) -> Box<dyn Store>;
 
-    /// Goes on behind what is there, and reads it: what each shard takes back, in their order; no shard at all, if nothing is
+    /// Reads what is there, and goes on behind it: what each shard takes back, in their order; no shard at all, if nothing is
     /// ever kept. Waits for the disk, or whatever is in its place. Called until it succeeds or its error is not passing
     /// ([`StoreError::is_passing`]), then never again.
     ///
@@ -87,8 +87,6 @@ impl Journal for Ephemeral {
 pub struct FileJournal {
     directory: Taken,
     writer: Writer,
-    /// What is there, once its end was found and is being written behind.
-    opened: OnceLock<Opened>,
 }
 
 impl FileJournal {
@@ -104,17 +102,7 @@ impl FileJournal {
     ) -> Result<FileJournal, StoreError> {
         let directory = recovery::take(data_dir, functions)?;
         let writer = Writer::new(shards, report, functions);
-        Ok(FileJournal { directory, writer, opened: OnceLock::new() })
-    }
-
-    /// Starts writing behind what is there, unless that was done.
-    fn open(&self) -> Result<&Opened, StoreError> {
-        if let Some(opened) = self.opened.get() {
-            return Ok(opened);
-        }
-        let opened = self.directory.open()?;
-        opened.start(&self.writer)?;
-        Ok(self.opened.get_or_init(|| opened))
+        Ok(FileJournal { directory, writer })
     }
 }
 
@@ -128,8 +116,11 @@ impl Journal for FileJournal {
     }
 
     fn recover(&self, shards: u16, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
-        let recovered = self.open()?.read(shards, progress)?;
-        self.writer.log_was_read();
+        let opened = self.directory.open()?;
+        // Before anything is written: what a newer version wrote is not changed.
+        let recovered = opened.read(shards, progress)?;
+        opened.mend()?;
+        opened.start(&self.writer)?;
         Ok(recovered)
     }
 
@@ -148,13 +139,27 @@ impl Journal for FileJournal {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, mpsc::channel};
-    use std::time::Duration;
+    use std::{
+        collections::BTreeMap,
+        fs,
+        path::PathBuf,
+        sync::{Arc, mpsc::channel},
+        time::Duration,
+    };
 
     use shard_core::{ExecutionId, Name, Payload, Stored};
 
     use super::*;
-    use crate::{codec::tests::Plain, segment::tests::Scratch};
+    use crate::{
+        codec::tests::Plain,
+        directory::Directory,
+        files::OsFiles,
+        head::Head,
+        segment::{
+            Mark,
+            tests::{Scratch, write},
+        },
+    };
 
     fn accepted() -> Record {
         let function = Name::new("f").expect("a name");
@@ -197,6 +202,38 @@ mod tests {
             assert!(!Ephemeral.is_durable());
             assert_eq!(serve(&Ephemeral, || panic!("it is known at once")), 0);
             assert_eq!(Ephemeral.figures(), Figures::default());
+        }
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_refused_before_anything_is_changed() {
+        let scratch = Scratch::new("journal-newer");
+        let store = scratch.0.join("store");
+        let contents = || -> BTreeMap<PathBuf, Vec<u8>> {
+            let files = fs::read_dir(&store).expect("a directory").map(|file| file.expect("readable").path());
+            files.map(|path| (path.clone(), fs::read(&path).expect("readable"))).collect()
+        };
+        // A record of a kind that this version does not know is in the first file; the last commit of the second is whole or torn.
+        for missing_bytes in [0, 1] {
+            fs::create_dir_all(&store).expect("writable");
+            let (_, before) = write(&store, 1, Mark::default(), &[&[2, 0, 0, 0, 14, 1]]);
+            let (newest, _) = write(&store, 2, before, &[b""]);
+            let file = fs::File::options().write(true).open(&newest.path).expect("it is there");
+            file.set_len(newest.bytes - missing_bytes).expect("writable");
+            // What a compaction did not come to an end with.
+            fs::write(store.join("0000000001-0000000002.log.new"), "half").expect("writable");
+            let head = Head { newest: 2, mark: Mark::default(), closed: false };
+            let directory = Directory::of(Arc::new(OsFiles), store.clone());
+            directory.set_format(&head).expect("writable");
+            let found = contents();
+            let journal = FileJournal::take(&scratch.0, &Plain, 1, Arc::new(|_, _| {})).expect("a directory");
+            for _ in 0..2 {
+                let refused = journal.recover(1, &Progress::default());
+                assert!(matches!(refused, Err(StoreError::Newer { .. })), "{:?}", refused.err());
+            }
+            journal.close();
+            assert!(contents() == found, "{missing_bytes}: {:?}", contents().keys());
+            fs::remove_dir_all(&store).expect("writable");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! From the log to what shards take back.
 //!
-//! [`take`] takes the data directory, [`Taken::open`] cuts a torn frame off. [`Opened::read`] reads all segments: one thread reads
+//! [`take`] takes the data directory, [`Taken::open`] finds the end of the log. [`Opened::read`] reads all segments: one thread reads
 //! and checks frames, one per shard folds the records that are that shard's now, so that the number of shards may
-//! differ from the last time. To give them to the shards is the server's business.
+//! differ from the last time. Nothing is changed until all of that was read; then [`Opened::mend`] cuts a torn frame off. To give the
+//! records to the shards is the server's business.
 
 use std::{
     io::{self, BufRead, BufReader},
@@ -26,7 +27,7 @@ use super::{
     function::Functions,
     head::{self, Head},
     log::{Log, Place},
-    segment::{self, Expected, HEADER_BYTES, Header, Mark, ReadEnd, Segment},
+    segment::{self, Damage, Expected, HEADER_BYTES, Header, Mark, ReadEnd, Segment},
     unreadable::Unreadable,
     writer::Writer,
 };
@@ -107,13 +108,23 @@ pub(super) struct Taken {
     codec: Codec,
 }
 
-/// The same, with a log that ends with a whole frame.
+/// What is in it, and how it is mended. Nothing is written before that: whoever finds in it what a newer version wrote leaves it as it
+/// is.
 pub(super) struct Opened {
     directory: Arc<Directory>,
     codec: Codec,
+    /// The log up to its last whole frame.
     pub(super) segments: Vec<Segment>,
     /// Where the next one begins.
     pub(super) place: Place,
+    /// All files that stay; the newest as it was found.
+    files: Vec<Segment>,
+    /// The file in which the last commit is torn, and where.
+    torn: Option<(Segment, Damage)>,
+    /// Where the log ends.
+    end: Mark,
+    /// It is of an earlier format.
+    is_old: bool,
 }
 
 /// Takes a data directory.
@@ -127,32 +138,32 @@ pub(super) fn take(data_dir: &Path, functions: &'static dyn Functions) -> Result
 }
 
 impl Taken {
-    /// Looks whether all files of the log are there, and cuts off what was being written when the power failed.
+    /// Looks whether all files of the log are there, and for what was being written when the power failed.
     ///
     /// # Errors
-    /// When the log cannot be read, lacks a part, or does not end with a whole frame.
+    /// When the log cannot be read, lacks a part, or does not end with a whole frame or a torn one.
     pub(super) fn open(&self) -> Result<Opened, StoreError> {
-        prepare(Arc::clone(&self.directory), self.codec)
+        open(Arc::clone(&self.directory), self.codec)
     }
 }
 
 /// The same for any directory.
-pub(super) fn prepare(directory: Arc<Directory>, codec: Codec) -> Result<Opened, StoreError> {
+pub(super) fn open(directory: Arc<Directory>, codec: Codec) -> Result<Opened, StoreError> {
     let is_old = directory.format()? < directory::FORMAT;
     let (files, store) = (&*directory.files, &directory.store);
     let failed = |source| StoreError::Unwritable { data_dir: store.clone(), source };
     // A killed server may have given names that are not on disk yet. What follows from them must not be there first: what a
-    // compaction replaced is removed below.
+    // compaction replaced is removed when this is mended.
     files.sync_directory(store).map_err(failed)?;
     let head = if is_old { None } else { Some(Head::read(files, store)?) };
-    let mut segments = head::list(files, store)?;
-    head::link(files, store, &mut segments, head.as_ref())?;
-    let end = mend_end(&directory, &mut segments)?;
-    head::remove_leftovers(files, store, &segments).map_err(failed)?;
-    if is_old {
-        let newest = segments.last().map_or(0, |segment| segment.last);
-        directory.set_format(&Head { newest, mark: end, closed: true })?;
-        tracing::info!(store = %store.display(), "the store is continued in format {}", directory::FORMAT);
+    let mut found = head::list(files, store)?;
+    head::link(files, store, &mut found, head.as_ref())?;
+    let (end, torn) = look_for_end(files, &mut found)?;
+    let mut segments = found.clone();
+    if let (Some(last), Some((_, damage))) = (segments.last_mut(), &torn)
+        && damage.offset > 0
+    {
+        last.bytes = damage.offset;
     }
     let mut place = Place { before: end, reuses_number: false };
     // Starts that fail again and again must not leave a file each.
@@ -165,51 +176,59 @@ pub(super) fn prepare(directory: Arc<Directory>, codec: Codec) -> Result<Opened,
     } else if let Some(last) = segments.last_mut() {
         last.expected = Expected::Exactly(end);
     }
-    Ok(Opened { directory: Arc::clone(&directory), codec, segments, place })
+    Ok(Opened { directory: Arc::clone(&directory), codec, segments, place, files: found, torn, end, is_old })
 }
 
-/// Cuts off what was being written when the power failed. Returns where the log ends.
-fn mend_end(directory: &Directory, segments: &mut Vec<Segment>) -> Result<Mark, StoreError> {
-    let Some(last) = segments.last_mut() else { return Ok(Mark::default()) };
-    let files = &*directory.files;
-    let failed = |source| StoreError::Unwritable { data_dir: last.path.clone(), source };
+/// Where the log ends, and the file in which its last commit is torn. A file that is nothing but torn is taken out.
+fn look_for_end(
+    files: &dyn Files,
+    segments: &mut Vec<Segment>,
+) -> Result<(Mark, Option<(Segment, Damage)>), StoreError> {
+    let Some(last) = segments.last() else { return Ok((Mark::default(), None)) };
     let (damage, end) = match segment::read(files, last, |_, _| Ok(()))? {
-        ReadEnd::Whole(end) => {
-            secure(files, last, end.bytes).map_err(failed)?;
-            return Ok(end);
-        }
+        ReadEnd::Whole(end) => return Ok((end, None)),
         ReadEnd::Damaged(damage, end) => (damage, end),
     };
     if !damage.is_torn {
         return Err(damage.corrupt(last));
     }
+    let torn = last.clone();
+    if damage.offset > 0 {
+        return Ok((end, Some((torn, damage))));
+    }
+    segments.pop();
+    let end = match segments.last() {
+        None => Mark::default(),
+        Some(last) => match segment::read(files, last, |_, _| Ok(()))? {
+            ReadEnd::Whole(end) => end,
+            ReadEnd::Damaged(damage, _) => return Err(damage.corrupt(last)),
+        },
+    };
+    Ok((end, Some((torn, damage))))
+}
+
+/// Cuts off what was being written when the power failed.
+fn cut_off(directory: &Directory, torn: &Segment, damage: &Damage) -> Result<(), StoreError> {
+    let files = &*directory.files;
+    let failed = |source| StoreError::Unwritable { data_dir: torn.path.clone(), source };
     let copy = directory.store.join(TORN_FILE);
-    if let Err(error) = keep(files, &last.path, damage.offset, &copy) {
+    if let Err(error) = keep(files, &torn.path, damage.offset, &copy) {
         tracing::warn!(%error, "the torn commit could not be copied");
     }
     tracing::warn!(
-        file = %last.path.display(),
+        file = %torn.path.display(),
         offset = damage.offset,
-        bytes = last.bytes - damage.offset,
+        bytes = torn.bytes - damage.offset,
         copy = %copy.display(),
         "the last commit is torn and is cut off: bytes of it are missing, as after a power failure while it was written, \
          when nobody had been promised anything with it. Should something else have damaged the file since, calls that \
          were accepted in that moment are lost"
     );
     if damage.offset == 0 {
-        files.remove(&last.path).map_err(failed)?;
-        segments.pop();
-        let Some(last) = segments.last() else { return Ok(Mark::default()) };
-        return match segment::read(files, last, |_, _| Ok(()))? {
-            ReadEnd::Whole(end) => Ok(end),
-            ReadEnd::Damaged(damage, _) => Err(damage.corrupt(last)),
-        };
+        return files.remove(&torn.path).map_err(failed);
     }
-    let mut file = files.open(&last.path, true).map_err(failed)?;
-    file.set_len(damage.offset).and_then(|()| file.sync()).map_err(failed)?;
-    last.bytes = damage.offset;
-    secure(files, last, damage.offset).map_err(failed)?;
-    Ok(end)
+    let mut file = files.open(&torn.path, true).map_err(failed)?;
+    file.set_len(damage.offset).and_then(|()| file.sync()).map_err(failed)
 }
 
 /// Has the end of a segment on disk, up to a place.
@@ -259,7 +278,36 @@ pub(super) fn keep(files: &dyn Files, path: &Path, offset: u64, copy: &Path) -> 
 }
 
 impl Opened {
-    /// Starts writing behind what is there.
+    /// Leaves nothing but the log: cuts a torn commit off, has the rest of it on disk, and removes what is no part of it.
+    ///
+    /// # Errors
+    /// When the directory cannot be written, or the log is not what it was when it was opened.
+    pub(super) fn mend(&self) -> Result<(), StoreError> {
+        let (files, store) = (&*self.directory.files, &self.directory.store);
+        let failed = |source| StoreError::Unwritable { data_dir: store.clone(), source };
+        if let Some((torn, damage)) = &self.torn {
+            cut_off(&self.directory, torn, damage)?;
+        }
+        let is_gone = self.torn.as_ref().is_some_and(|(_, damage)| damage.offset == 0);
+        if let Some(last) = self.files.last().filter(|_| !is_gone) {
+            secure(files, last, self.end.bytes).map_err(failed)?;
+            // What was read before may have been in memory only.
+            let expected = Expected::Exactly(self.end);
+            let last = Segment { bytes: self.end.bytes, expected, ..last.clone() };
+            if let ReadEnd::Damaged(damage, _) = segment::read(files, &last, |_, _| Ok(()))? {
+                return Err(damage.corrupt(&last));
+            }
+        }
+        head::remove_leftovers(files, store, &self.files).map_err(failed)?;
+        if self.is_old {
+            let newest = self.files.last().map_or(0, |segment| segment.last);
+            self.directory.set_format(&Head { newest, mark: self.end, closed: true })?;
+            tracing::info!(store = %store.display(), "the store is continued in format {}", directory::FORMAT);
+        }
+        Ok(())
+    }
+
+    /// Starts writing behind what is there, which has been mended.
     ///
     /// # Errors
     /// When the directory cannot be written.
@@ -267,7 +315,7 @@ impl Opened {
         writer.start(Log::behind(Arc::clone(&self.directory), self.segments.clone(), self.place))
     }
 
-    /// Reads everything that was there before the writer started; one fold per shard.
+    /// Reads everything that is there; one fold per shard.
     ///
     /// # Errors
     /// When a segment cannot be read or is corrupt.
@@ -292,6 +340,7 @@ pub(super) fn read(
     progress: &Progress,
 ) -> Result<Vec<Recovery>, StoreError> {
     progress.log_bytes.store(segments.iter().map(|segment| segment.bytes).sum(), Ordering::Relaxed);
+    progress.read_bytes.store(0, Ordering::Relaxed);
     thread::scope(|scope| {
         let (lanes, folds): (Vec<_>, Vec<_>) = (0..shards.max(1))
             .map(|_| {
@@ -373,6 +422,14 @@ fn fold(codec: Codec, segments: &[Segment], runs: &Receiver<Run>) -> Result<Reco
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// A log that is mended at once.
+#[cfg(test)]
+pub(super) fn prepare(directory: Arc<Directory>, codec: Codec) -> Result<Opened, StoreError> {
+    let opened = open(directory, codec)?;
+    opened.mend()?;
+    Ok(opened)
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Stepped {
     ) -> Result<(Stepped, Vec<Record>), StoreError> {
         let codec = Codec::new(functions);
         let directory = Arc::new(Directory::of(files, store));
-        let opened = recovery::prepare(Arc::clone(&directory), codec)?;
+        let opened = recovery::open(Arc::clone(&directory), codec)?;
         let mut records = Vec::new();
         for segment in &opened.segments {
             let end = segment::read(&*directory.files, segment, |offset, frame| {
@@ -64,6 +64,7 @@ impl Stepped {
                 return Err(damage.corrupt(segment));
             }
         }
+        opened.mend()?;
         let told: Arc<Mutex<Told>> = Arc::default();
         let tells = Arc::clone(&told);
         let report = Arc::new(move |shard, input| tells.lock().push((shard, input)));

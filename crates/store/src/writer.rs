@@ -82,8 +82,6 @@ pub(super) struct Shared {
     pub(super) written_bytes: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) stopping: AtomicBool,
-    /// Nothing may be compacted yet: the log is being read.
-    pub(super) reading: AtomicBool,
     pub(super) commit: Mutex<Commit>,
     /// There has been no commit for a while.
     pub(super) rests: AtomicBool,
@@ -208,7 +206,6 @@ impl Shared {
             written_bytes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
-            reading: AtomicBool::new(true),
             commit: Mutex::default(),
             rests: AtomicBool::new(false),
             codec,
@@ -368,11 +365,6 @@ impl Writer {
     /// What is wrong with the disk, for a person.
     pub(super) fn trouble(&self) -> Option<String> {
         self.shared.trouble.lock().text.clone()
-    }
-
-    /// The log has been read: from now on it may be compacted.
-    pub(super) fn log_was_read(&self) {
-        self.shared.reading.store(false, Ordering::Release);
     }
 
     /// Writes what is pending and ends. Call it when no shard takes anything any more.

@@ -8,10 +8,8 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hyper::Uri;
-use nanofaas::{
-    api::{envelope, result},
-    dispatch::measured::{head_bytes, writer},
-};
+use nanofaas::dispatch::measured::{head_bytes, writer};
+use nanofaas_wire::{envelope, result};
 use shard_core::{AttemptKey, Destination, Dispatch, EndpointId, ExecutionId, Output, OutputKind, Payload};
 
 /// Bytes of an input: as most are, as some are, and one that is not copied behind its head any more.

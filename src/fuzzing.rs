@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use nanofaas_wire::{
+    callback, envelope,
+    error::ApiError,
+    function::{FunctionSpec, Registration},
+};
 use shard_core::Outcome;
 
 use crate::{
-    api::{
-        callback, envelope,
-        error::ApiError,
-        function::{FunctionSpec, Registration},
-    },
     config::{Base, Sources, load},
     dispatch,
     durable::functions::ApiFunctions,

@@ -4,11 +4,11 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use nanofaas_store::Store;
+use nanofaas_wire::result::detach;
 use shard_core::{Destination, Dispatch, Effect, Input, Note, Outcome, Output, OutputKind, Report, Shard};
 use shard_runtime::Host;
 
 use crate::{
-    api::result::detach,
     backends::{FunctionRef, deployments::Deployments},
     delivery::{self, Deliveries, DeliveryOrder},
     dispatch::Dispatcher,

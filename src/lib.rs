@@ -4,7 +4,6 @@
 //! decisions between threads in `shard-runtime`; what survives a crash is kept by
 //! `nanofaas-store`; what stands between the server and a program is in `nanofaas-watchdog`. Start reading at [`cli`] for what a user can do.
 
-pub mod api;
 pub mod backends;
 pub mod cli;
 pub mod config;

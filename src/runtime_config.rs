@@ -8,18 +8,19 @@ use std::{
     time::Duration,
 };
 
+use nanofaas_wire::{
+    function::Registration,
+    runtime_config::{Patch, Rejection, Snapshot},
+};
 use parking_lot::RwLock;
-use shard_core::{Input, Settings};
+use shard_core::{
+    Input, Settings,
+    settings::{Autoscaler, SyncQueue},
+};
 use shard_runtime::{Host, Workers};
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::{
-    api::{
-        function::Registration,
-        runtime_config::{Patch, Rejection, Snapshot},
-    },
-    config::Config,
-};
+use crate::config::{Config, quantity::micros};
 
 /// How long a shard may take to take a change.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,6 +36,45 @@ impl Updates {
     /// Changes that were made, and those that were refused or rolled back.
     pub fn counts(&self) -> (u64, u64) {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
+
+/// What the server starts with.
+pub fn initial(config: &Config) -> Snapshot {
+    Snapshot {
+        revision: 0,
+        rate_max_per_second: config.rate.max_per_second,
+        default_timeout_ms: u32::try_from(config.defaults.timeout.as_millis()).unwrap_or(u32::MAX),
+        default_concurrency: config.defaults.concurrency,
+        default_queue_size: config.defaults.queue_size,
+        default_max_retries: config.defaults.max_retries,
+        sync_queue_enabled: config.sync_queue.enabled,
+        sync_queue_admission_enabled: config.sync_queue.admission_enabled,
+        sync_queue_max_estimated_wait: config.sync_queue.max_estimated_wait,
+        sync_queue_max_queue_wait: config.sync_queue.max_queue_wait,
+        sync_queue_retry_after_seconds: config.sync_queue.retry_after_seconds,
+    }
+}
+
+/// What shards have to know of a snapshot, with what cannot be changed taken from `config`.
+pub fn settings(snapshot: &Snapshot, config: &Config) -> Settings {
+    Settings {
+        calls_per_second: snapshot.rate_max_per_second,
+        background_scheduler: config.background_scheduler.enabled,
+        autoscaler: config.autoscaler.enabled.then(|| Autoscaler {
+            poll_interval_us: micros(config.scaling.poll_interval),
+            upscale_cooldown_us: micros(config.scaling.upscale_cooldown),
+            downscale_cooldown_us: micros(config.scaling.downscale_cooldown),
+        }),
+        sync_queue: snapshot.sync_queue_enabled.then(|| SyncQueue {
+            admission_enabled: snapshot.sync_queue_admission_enabled,
+            max_depth: config.sync_queue.max_depth,
+            max_estimated_wait_us: micros(snapshot.sync_queue_max_estimated_wait),
+            max_queue_wait_us: micros(snapshot.sync_queue_max_queue_wait),
+            retry_after_s_min: snapshot.sync_queue_retry_after_seconds,
+            throughput_window_us: micros(config.sync_queue.throughput_window),
+            min_samples: config.sync_queue.per_function_min_samples,
+        }),
     }
 }
 
@@ -55,7 +95,7 @@ impl<H: Host> RuntimeConfig<H> {
     pub fn new(workers: &Arc<Workers<H>>, config: Config, image_optional: bool) -> RuntimeConfig<H> {
         RuntimeConfig {
             workers: Arc::clone(workers),
-            snapshot: RwLock::new(Arc::new(Snapshot::of(&config))),
+            snapshot: RwLock::new(Arc::new(initial(&config))),
             config,
             image_optional,
             changing: tokio::sync::Mutex::default(),
@@ -97,7 +137,7 @@ impl<H: Host> RuntimeConfig<H> {
         let rollback = Rollback { config: self, current: &current };
         // At any time one of the two limits holds, so no second admits more than the higher one.
         self.workers.set_calls_per_second(merged.rate_max_per_second);
-        self.configure(&merged.settings(&self.config)).await.map_err(|shard| {
+        self.configure(&settings(&merged, &self.config)).await.map_err(|shard| {
             tracing::error!(shard, "a shard did not take the runtime configuration in time");
             Rejection::RolledBack { shard }
         })?;
@@ -148,7 +188,7 @@ impl<H: Host> Drop for Rollback<'_, H> {
         // before this one is done: a shard that is late takes the change and then this, and ends with what held
         // before. Nobody needs to wait for it.
         for shard in 0..workers.shards() {
-            workers.post(shard, Input::Configure(self.current.settings(config)));
+            workers.post(shard, Input::Configure(settings(self.current, config)));
         }
         updates.failed.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(revision = self.current.revision, "runtime configuration rolled back");

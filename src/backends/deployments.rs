@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
 use parking_lot::Mutex;
 use shard_core::{
     Input, Target,
@@ -11,7 +12,6 @@ use shard_core::{
 use shard_runtime::Inbox;
 
 use super::{Backend, BackendError, Events, FunctionRef, Order, Replicas};
-use crate::api::function::{ExecutionMode, FunctionSpec};
 
 /// A function that a backend runs, or is about to.
 struct Deployed {

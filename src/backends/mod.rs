@@ -7,9 +7,8 @@ pub mod deployments;
 
 use std::sync::Arc;
 
+use nanofaas_wire::function::FunctionSpec;
 use shard_core::FunctionKey;
-
-use crate::api::function::FunctionSpec;
 
 pub mod process;
 

@@ -5,10 +5,12 @@
 
 use std::{collections::BTreeMap, collections::HashSet, fmt};
 
+use nanofaas_wire::suggest;
+
 use super::{
     Config, Key,
     check::{WITHOUT_EFFECT, check},
-    file, keys, state_dir, suggest,
+    file, keys, state_dir,
 };
 
 /// Prefix of our environment names.

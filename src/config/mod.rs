@@ -13,7 +13,6 @@ mod file;
 mod key;
 mod load;
 pub(crate) mod quantity;
-pub(crate) mod suggest;
 mod table;
 mod value;
 

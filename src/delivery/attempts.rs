@@ -8,6 +8,10 @@ use hyper::{
     HeaderMap, StatusCode,
     header::{CONTENT_TYPE, HeaderValue, InvalidHeaderValue, USER_AGENT},
 };
+use nanofaas_wire::{
+    headers::{DELIVERY, EXECUTION_ID, SIGNATURE},
+    result,
+};
 use shard_core::{Delivery, DeliveryStatus, Input};
 use shard_runtime::Inbox;
 use tokio::{
@@ -21,11 +25,7 @@ use super::{
     signature::Signer,
     target::CallbackTarget,
 };
-use crate::{
-    api::headers::{DELIVERY, EXECUTION_ID, SIGNATURE},
-    api::result,
-    delivery::post::{Post, PostError, post},
-};
+use crate::delivery::post::{Post, PostError, post};
 
 /// What all deliveries share.
 pub(super) struct DeliveryContext {

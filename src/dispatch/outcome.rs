@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
+use nanofaas_wire::{media_type::MediaType, result::is_json};
 use serde::Deserialize;
 use shard_core::{
     Failure, Media, Outcome, Output, OutputKind, Report,
@@ -9,7 +10,6 @@ use shard_core::{
 };
 
 use super::response::{Head, WatchdogVerdict};
-use crate::api::{media_type::MediaType, result::is_json};
 
 /// The function could not be reached, or left before it had answered.
 pub const UNREACHABLE: &str = "FUNCTION_UNREACHABLE";

@@ -4,12 +4,11 @@
 //! Both are taken apart member by member: one that the API gets does not compile until it is said here how it is kept.
 
 use nanofaas_store::function as disk;
-use shard_core::Name;
-
-use crate::api::function::{
+use nanofaas_wire::function::{
     ConcurrencyControl, ConcurrencyMode, ExecutionMode, FunctionSpec, Resources, RuntimeMode, ScalingConfig,
     ScalingMetric, ScalingStrategy,
 };
+use shard_core::Name;
 
 /// What this server's functions are on disk.
 pub struct ApiFunctions;
@@ -258,8 +257,8 @@ fn control_from_disk(control: disk::InFlight) -> ConcurrencyControl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::function::Registration;
     use disk::Functions as _;
+    use nanofaas_wire::function::Registration;
 
     const REGISTRATION: Registration = Registration {
         default_timeout_ms: 30_000,

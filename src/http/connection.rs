@@ -24,6 +24,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use nanofaas_web::refusal::Worded;
+use nanofaas_wire::error::ApiError;
 use tokio::{net::TcpStream, task::AbortHandle};
 
 use super::{
@@ -34,7 +35,7 @@ use super::{
     respond::{self, HttpResponse},
     route::NO_ROUTE,
 };
-use crate::{api::error::ApiError, telemetry::answers::AnswerCounts};
+use crate::telemetry::answers::AnswerCounts;
 
 /// Time between two sweeps, and the unit of their clock.
 const TICK: Duration = Duration::from_millis(500);

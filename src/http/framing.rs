@@ -8,8 +8,7 @@
 //! everybody else gets is put in its place ([`nanofaas_web::refusal`]).
 
 use hyper::{Method, StatusCode};
-
-use crate::api::error::ApiError;
+use nanofaas_wire::error::ApiError;
 
 /// Most headers looked at; hyper takes no more than 100.
 const HEADERS_MAX: usize = 128;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
+use nanofaas_wire::error::ApiError;
 use shard_runtime::Workers;
 use socket2::{SockFilter, SockRef};
 use tokio::{
@@ -26,7 +27,6 @@ use super::{
     route::NO_ROUTE,
 };
 use crate::{
-    api::error::ApiError,
     host::ShardHost,
     telemetry::answers::{AnswerCounts, Refused},
 };

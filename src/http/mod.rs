@@ -13,6 +13,7 @@ mod list;
 pub mod listener;
 #[doc(hidden)]
 pub mod measured;
+pub mod openapi;
 pub mod origin;
 mod query;
 mod request;

@@ -21,12 +21,10 @@ use hyper::{
     },
 };
 use nanofaas_web::host::{self, BadHost, Named, SEC_FETCH_SITE};
+use nanofaas_wire::error::ApiError;
 
 use super::request::CallHeaders;
-use crate::{
-    api::error::ApiError,
-    config::{AllowedHost, AllowedOrigin, is_loopback},
-};
+use crate::config::{AllowedHost, AllowedOrigin, is_loopback};
 
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");

@@ -3,8 +3,9 @@
 use std::{borrow::Cow, time::Duration};
 
 use hyper::Uri;
+use nanofaas_wire::error::ApiError;
 
-use crate::{api::error::ApiError, config::quantity::parse_duration};
+use crate::config::quantity::parse_duration;
 
 /// See the module.
 #[derive(Debug, Clone, Copy)]

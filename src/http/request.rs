@@ -8,6 +8,13 @@ use hyper::{
     body::Incoming,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
+use nanofaas_wire::{
+    error::ApiError,
+    headers::{
+        CALLBACK_URL, DISPATCH_ATTEMPT, IDEMPOTENCY_KEY, MAX_AGE_MS, TIMEOUT_MS, TRACE_ID, TRACEPARENT,
+    },
+    media_type::MediaType,
+};
 use sha2::{Digest, Sha256};
 use shard_core::input::{Extra, Idempotency};
 
@@ -15,16 +22,7 @@ use super::{
     body::{BodyBudget, ReadError, read_whole},
     io::{ConnectionState, Phase},
 };
-use crate::{
-    api::{
-        error::ApiError,
-        headers::{
-            CALLBACK_URL, DISPATCH_ATTEMPT, IDEMPOTENCY_KEY, MAX_AGE_MS, TIMEOUT_MS, TRACE_ID, TRACEPARENT,
-        },
-        media_type::MediaType,
-    },
-    delivery::{address::Permit, target::CallbackTarget},
-};
+use crate::delivery::{address::Permit, target::CallbackTarget};
 
 /// Longest deadline, or age, that a caller may ask for: one day.
 const TIMEOUT_MS_MAX: u32 = 86_400_000;

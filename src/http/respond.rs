@@ -4,16 +4,14 @@ use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
 };
+use nanofaas_wire::{
+    error::ApiError,
+    headers::{EXECUTION_ERROR, EXECUTION_ID, EXECUTION_STATUS},
+};
 use shard_core::{ExecutionId, State};
 
 use super::list::AnswerBody;
-use crate::{
-    api::{
-        error::ApiError,
-        headers::{EXECUTION_ERROR, EXECUTION_ID, EXECUTION_STATUS},
-    },
-    telemetry::answers::Refused,
-};
+use crate::telemetry::answers::Refused;
 
 /// What every handler answers with.
 pub(super) type HttpResponse = Response<AnswerBody>;

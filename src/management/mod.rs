@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
 use nanofaas_web::server::{Answer, Call, Drain, answer, answer_in_chunks, no_content, serve};
+use nanofaas_wire::{about, error::ApiError};
 use shard_runtime::Workers;
 use tokio::net::TcpListener;
 
@@ -24,7 +25,6 @@ use crate::http::{
     origin::{OriginPolicy, Pass, Seen},
 };
 use crate::{
-    api::{about, error::ApiError},
     durable::Durable,
     host::ShardHost,
     runtime_config::RuntimeConfig,

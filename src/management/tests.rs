@@ -9,11 +9,11 @@ use shard_runtime::{Placement, Shape, Threads, plan::plan};
 
 use super::*;
 use crate::{
-    api::runtime_config::Snapshot,
     backends::deployments::Deployments,
     config::Config,
     dispatch::{DispatchOptions, Dispatcher},
     http::route::TEMPLATES,
+    runtime_config,
 };
 
 /// More than the time between two turns of an idle loop.
@@ -32,7 +32,7 @@ impl Rig {
         let workers: Arc<Workers<ShardHost>> = Workers::new(Shape {
             plan: plan(1, Placement::Colocated),
             limits,
-            settings: Snapshot::of(&config).settings(&config),
+            settings: runtime_config::settings(&runtime_config::initial(&config), &config),
             queued_bytes_max: 1 << 20,
             mailbox_max: 16,
             callers_max: 16,

@@ -27,7 +27,7 @@ impl Rig {
         let workers: Arc<Workers<Idle>> = Workers::new(Shape {
             plan: plan(2, Placement::Colocated),
             limits: Limits::default(),
-            settings: Snapshot::of(&config).settings(&config),
+            settings: settings(&initial(&config), &config),
             queued_bytes_max: 1 << 20,
             mailbox_max: 16,
             callers_max: 16,
@@ -57,7 +57,7 @@ impl Rig {
 
     /// The settings that the snapshot stands for.
     fn expected(&self) -> Settings {
-        self.config.snapshot().settings(&self.config.config)
+        settings(&self.config.snapshot(), &self.config.config)
     }
 }
 

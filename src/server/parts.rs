@@ -10,7 +10,6 @@ use shard_runtime::{Placement, Plan, Shape, plan::plan};
 
 use super::ServeError;
 use crate::{
-    api::runtime_config::Snapshot,
     backends::{
         Backend, Events,
         deployments::Deployments,
@@ -18,6 +17,7 @@ use crate::{
     },
     config::{self, Config, quantity::micros},
     http::origin::OriginPolicy,
+    runtime_config,
 };
 
 /// New work that may wait in one thread's mailbox.
@@ -52,7 +52,7 @@ pub(super) fn shape(config: &Config) -> Shape {
             keys_ttl_us: micros(config.idempotency.ttl),
             ..Limits::default()
         },
-        settings: Snapshot::of(config).settings(config),
+        settings: runtime_config::settings(&runtime_config::initial(config), config),
         queued_bytes_max: config.limits.queued_bytes,
         mailbox_max: MAILBOX_MAX,
         callers_max: CALLERS_MAX,

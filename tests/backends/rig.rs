@@ -8,13 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nanofaas::{
-    api::function::FunctionSpec,
-    backends::{
-        Backend, BackendError, Events, FunctionRef, Order, Replicas,
-        process::{ProcessBackend, ProcessOptions},
-    },
+use nanofaas::backends::{
+    Backend, BackendError, Events, FunctionRef, Order, Replicas,
+    process::{ProcessBackend, ProcessOptions},
 };
+use nanofaas_wire::function::FunctionSpec;
 use serde_json::{Value, json};
 use shard_core::{Effect, Effects, FunctionKey, Input, Limits, Name, Now, Policy, Shard, Target, Ticket};
 

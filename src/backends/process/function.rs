@@ -6,6 +6,7 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
+use nanofaas_wire::function::{FunctionSpec, RuntimeMode};
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout_at},
@@ -18,10 +19,7 @@ use super::{
     replica::{Replica, ReplicaReport},
     stop::Stop,
 };
-use crate::{
-    api::function::{FunctionSpec, RuntimeMode},
-    backends::{BackendError, FunctionRef, Replicas},
-};
+use crate::backends::{BackendError, FunctionRef, Replicas};
 
 /// Replicas of one function.
 const REPLICAS_MAX: u32 = 1000;

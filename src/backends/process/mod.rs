@@ -13,6 +13,7 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -28,7 +29,6 @@ pub mod thread;
 pub mod watchdog;
 
 use super::{Backend, Events, Order};
-use crate::api::function::{ExecutionMode, FunctionSpec};
 use binary::Binary;
 use ports::Ports;
 use thread::ThreadMessage;

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use crate::api::function::FunctionSpec;
+use nanofaas_wire::function::FunctionSpec;
 
 /// Where programs are sought when the environment does not say, as `execvp` does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

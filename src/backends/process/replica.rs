@@ -9,6 +9,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
 use nanofaas_web::client::{Bounds, Client};
+use nanofaas_wire::function::FunctionSpec;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
@@ -20,7 +21,6 @@ use super::{
     stop::Stop,
     watchdog::{Reason, Watchdog},
 };
-use crate::api::function::FunctionSpec;
 
 /// Between two health checks.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);

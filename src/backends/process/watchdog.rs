@@ -17,6 +17,7 @@ use nanofaas_watchdog::{
     function_log::{self, Wrote},
     output::{self, Tail, read_lines},
 };
+use nanofaas_wire::function::{FunctionSpec, RuntimeMode};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -32,7 +33,6 @@ use super::{
     ports::Port,
     stop::Stop,
 };
-use crate::api::function::{FunctionSpec, RuntimeMode};
 
 /// What the watchdog prints before its address.
 const ANNOUNCEMENT: &str = "listening on ";

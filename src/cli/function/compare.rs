@@ -200,7 +200,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::api::function::KNOWN;
+    use nanofaas_wire::function::KNOWN;
 
     fn object(value: Value) -> Map<String, Value> {
         value.as_object().cloned().expect("an object")

@@ -10,10 +10,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use nanofaas_wire::result;
 use shard_core::DeliveryStatus::{Delivered, Failed, Pending};
 
 use super::{DeliveryOptions, signature::Signer};
-use crate::api::result;
 use support::{KEY, PATIENCE, Receiver, Rig, answer, id, options, view};
 
 #[test]

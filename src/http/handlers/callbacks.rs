@@ -1,15 +1,13 @@
 //! Functions report results.
 
 use hyper::HeaderMap;
+use nanofaas_wire::{callback, error::ApiError};
 use shard_core::{Answer, ExecutionId, Input, Refusal};
 
 use super::{Api, unexpected};
-use crate::{
-    api::{callback, error::ApiError},
-    http::{
-        request::{self, RequestBody},
-        respond::{self, HttpResponse},
-    },
+use crate::http::{
+    request::{self, RequestBody},
+    respond::{self, HttpResponse},
 };
 
 impl Api {

@@ -1,15 +1,13 @@
 //! Dead letters, and draining by hand.
 
 use hyper::StatusCode;
+use nanofaas_wire::{error::ApiError, result};
 use shard_core::{Answer, ExecutionId, Input, Name, Refusal, Ticket};
 
 use super::{Api, functions::refused, invoke::accepted};
-use crate::{
-    api::{error::ApiError, result},
-    http::{
-        query::Query,
-        respond::{self, HttpResponse},
-    },
+use crate::http::{
+    query::Query,
+    respond::{self, HttpResponse},
 };
 
 /// Dead letters of one listing, unless it says otherwise.

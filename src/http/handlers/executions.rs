@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
+use nanofaas_wire::{error::ApiError, result};
 use shard_core::{Answer, ExecutionId, Input, Refusal, Ticket};
 
 use super::{Api, unexpected};
-use crate::{
-    api::{error::ApiError, result},
-    http::{
-        query::Query,
-        respond::{self, HttpResponse},
-    },
+use crate::http::{
+    query::Query,
+    respond::{self, HttpResponse},
 };
 
 /// Longest wait of one read.

@@ -7,21 +7,19 @@ use hyper::{
     HeaderMap, StatusCode,
     header::{HeaderValue, LOCATION},
 };
+use nanofaas_wire::{
+    error::ApiError,
+    function::{self, FunctionSpec, parse::SpecError},
+    replicas, scaling,
+};
 use shard_core::{Answer, Input, Name, Refusal, Shard, Ticket, answer::BackendFailureKind};
 
 use super::{Api, internal, unexpected};
-use crate::{
-    api::{
-        error::ApiError,
-        function::{self, FunctionSpec, parse::SpecError},
-        replicas, scaling,
-    },
-    http::{
-        list::{AnswerBody, List, ListPlace},
-        query::Query,
-        request::{self, RequestBody},
-        respond::{self, HttpResponse},
-    },
+use crate::http::{
+    list::{AnswerBody, List, ListPlace},
+    query::Query,
+    request::{self, RequestBody},
+    respond::{self, HttpResponse},
 };
 
 /// How long a listing waits for all shards.

@@ -7,19 +7,17 @@ use hyper::{
     Response, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION},
 };
+use nanofaas_wire::{envelope, error::ApiError, result};
 use shard_core::{
     Answer, ExecutionId, Failure, Input, Invoke, Name, Output, OutputKind, Payload, Refusal, State,
     payload::code,
 };
 
 use super::{Api, unexpected};
-use crate::{
-    api::{envelope, error::ApiError, result},
-    http::{
-        list::AnswerBody,
-        request::{self, CallHeaders, RequestBody},
-        respond::{self, HttpResponse},
-    },
+use crate::http::{
+    list::AnswerBody,
+    request::{self, CallHeaders, RequestBody},
+    respond::{self, HttpResponse},
 };
 
 /// A call, read and checked.

@@ -15,6 +15,7 @@ use std::{
 };
 
 use hyper::{Method, body::Incoming, http::request::Parts};
+use nanofaas_wire::error::ApiError;
 use shard_core::{Answer, ExecutionId, Input, Ticket};
 use shard_runtime::Worker;
 
@@ -27,10 +28,7 @@ use super::{
     respond::{self, HttpResponse},
     route::Route,
 };
-use crate::{
-    api::error::ApiError, delivery::address::Permit, host::ShardHost, ids::IdSource,
-    runtime_config::RuntimeConfig,
-};
+use crate::{delivery::address::Permit, host::ShardHost, ids::IdSource, runtime_config::RuntimeConfig};
 
 /// Settings that handlers need.
 pub struct ApiSettings {

@@ -5,14 +5,13 @@ use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
 };
+use nanofaas_wire::about;
 
 use super::Api;
-use crate::{
-    api::{about, openapi},
-    http::{
-        list::AnswerBody,
-        respond::{self, HttpResponse},
-    },
+use crate::http::{
+    list::AnswerBody,
+    openapi,
+    respond::{self, HttpResponse},
 };
 
 impl Api {

@@ -1,17 +1,15 @@
 //! The admin API: what can be changed while the server runs.
 
 use hyper::{HeaderMap, StatusCode};
+use nanofaas_wire::{
+    error::ApiError,
+    runtime_config::{self, Patch},
+};
 
 use super::Api;
-use crate::{
-    api::{
-        error::ApiError,
-        runtime_config::{self, Patch, Rejection},
-    },
-    http::{
-        request::{self, RequestBody},
-        respond::{self, HttpResponse},
-    },
+use crate::http::{
+    request::{self, RequestBody},
+    respond::{self, HttpResponse},
 };
 
 impl Api {
@@ -52,11 +50,5 @@ impl Api {
     async fn read_patch(&self, headers: &HeaderMap, body: RequestBody<'_>) -> Result<Patch, ApiError> {
         request::require_declared_json(headers)?;
         Patch::parse(&self.read_json(headers, body).await?)
-    }
-}
-
-impl From<Rejection> for ApiError {
-    fn from(rejection: Rejection) -> ApiError {
-        ApiError::RuntimeConfig(rejection)
     }
 }

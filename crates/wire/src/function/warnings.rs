@@ -13,10 +13,10 @@ use super::{
     fields::{Violations, quote},
     parse::Registration,
 };
-use crate::config::suggest;
+use crate::suggest;
 
 /// Fields of a function, those of its parts with the path to them.
-pub(crate) const KNOWN: &[&str] = &[
+pub const KNOWN: &[&str] = &[
     "name",
     "image",
     "command",
@@ -225,7 +225,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::function::FunctionSpec;
+    use crate::function::FunctionSpec;
 
     const SERVER: Registration = Registration {
         default_timeout_ms: 30_000,
@@ -323,7 +323,7 @@ mod tests {
         let body = json!({"name": "f", "runtimeCommand": "x", "maxRetry": 1, "concurrency": 0});
         let parse = |strict| FunctionSpec::parse_with_warnings(body.to_string().as_bytes(), &SERVER, strict);
         let details = |strict| match parse(strict) {
-            Err(crate::api::function::SpecError::Invalid(details)) => details,
+            Err(crate::function::SpecError::Invalid(details)) => details,
             other => panic!("{other:?}"),
         };
         assert_eq!(details(false), ["concurrency: must be greater than or equal to 1"]);

@@ -5,10 +5,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use shard_core::{
-    Settings,
-    settings::{Autoscaler, SyncQueue},
-};
 
 use super::{
     envelope::malformed,
@@ -16,7 +12,7 @@ use super::{
     function::{QUEUE_SIZE_MAX, Registration},
     result::to_json,
 };
-use crate::config::{Config, quantity::micros, suggest::nearest};
+use crate::suggest::nearest;
 
 /// Longest duration and timeout, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
@@ -108,45 +104,6 @@ const FIELDS: [&str; 10] = [
 const SYNC_QUEUE_FIELDS: &[&str] = FIELDS.split_at(6).1;
 
 impl Snapshot {
-    /// What the server starts with.
-    pub fn of(config: &Config) -> Snapshot {
-        Snapshot {
-            revision: 0,
-            rate_max_per_second: config.rate.max_per_second,
-            default_timeout_ms: u32::try_from(config.defaults.timeout.as_millis()).unwrap_or(u32::MAX),
-            default_concurrency: config.defaults.concurrency,
-            default_queue_size: config.defaults.queue_size,
-            default_max_retries: config.defaults.max_retries,
-            sync_queue_enabled: config.sync_queue.enabled,
-            sync_queue_admission_enabled: config.sync_queue.admission_enabled,
-            sync_queue_max_estimated_wait: config.sync_queue.max_estimated_wait,
-            sync_queue_max_queue_wait: config.sync_queue.max_queue_wait,
-            sync_queue_retry_after_seconds: config.sync_queue.retry_after_seconds,
-        }
-    }
-
-    /// What shards have to know, with what cannot be changed taken from `config`.
-    pub fn settings(&self, config: &Config) -> Settings {
-        Settings {
-            calls_per_second: self.rate_max_per_second,
-            background_scheduler: config.background_scheduler.enabled,
-            autoscaler: config.autoscaler.enabled.then(|| Autoscaler {
-                poll_interval_us: micros(config.scaling.poll_interval),
-                upscale_cooldown_us: micros(config.scaling.upscale_cooldown),
-                downscale_cooldown_us: micros(config.scaling.downscale_cooldown),
-            }),
-            sync_queue: self.sync_queue_enabled.then(|| SyncQueue {
-                admission_enabled: self.sync_queue_admission_enabled,
-                max_depth: config.sync_queue.max_depth,
-                max_estimated_wait_us: micros(self.sync_queue_max_estimated_wait),
-                max_queue_wait_us: micros(self.sync_queue_max_queue_wait),
-                retry_after_s_min: self.sync_queue_retry_after_seconds,
-                throughput_window_us: micros(config.sync_queue.throughput_window),
-                min_samples: config.sync_queue.per_function_min_samples,
-            }),
-        }
-    }
-
     /// What registrations are resolved against.
     pub fn registration(&self, image_optional: bool) -> Registration {
         Registration {
@@ -332,7 +289,19 @@ mod tests {
     use super::*;
 
     fn merged(body: &str) -> String {
-        let current = Snapshot { revision: 7, ..Snapshot::of(&Config::default()) };
+        let current = Snapshot {
+            revision: 7,
+            rate_max_per_second: 1000,
+            default_timeout_ms: 30_000,
+            default_concurrency: 4,
+            default_queue_size: 100,
+            default_max_retries: 3,
+            sync_queue_enabled: true,
+            sync_queue_admission_enabled: true,
+            sync_queue_max_estimated_wait: Duration::from_secs(2),
+            sync_queue_max_queue_wait: Duration::from_secs(2),
+            sync_queue_retry_after_seconds: 2,
+        };
         let patch = match Patch::parse(body.as_bytes()) {
             Ok(patch) => patch,
             Err(error) => return format!("{error}"),

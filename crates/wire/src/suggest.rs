@@ -1,7 +1,7 @@
 //! "Did you mean": the known name that a mistyped one is nearest to.
 
 /// The nearest of `known`, when it is near enough that a typing mistake explains the difference.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let allowed = (name.len() / 4).max(2);
     let by_distance = known.clone().map(|candidate| (distance(name, candidate), candidate));
     match by_distance.min_by_key(|(distance, _)| *distance) {
@@ -11,7 +11,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clo
 }
 
 /// The only known name with the same last part, when the group is what went wrong.
-pub(crate) fn only_with_leaf<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn only_with_leaf<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let leaf = |name: &str| name.rsplit('.').next().unwrap_or_default().replace('_', "-");
     let wanted = leaf(name);
     let mut matching = known.filter(|candidate| leaf(candidate) == wanted);
@@ -20,7 +20,7 @@ pub(crate) fn only_with_leaf<'a>(name: &str, known: impl Iterator<Item = &'a str
 }
 
 /// Levenshtein distance: insertions, deletions and replacements of characters.
-pub(crate) fn distance(from: &str, to: &str) -> usize {
+pub fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (above, a) in from.chars().enumerate() {

@@ -17,9 +17,7 @@ mod scaling;
 mod warnings;
 
 pub use parse::{QUEUE_SIZE_MAX, Registration, SpecError};
-#[cfg(test)]
-pub(crate) use warnings::KNOWN;
-pub use warnings::with_warnings;
+pub use warnings::{KNOWN, with_warnings};
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Names of our own headers.
 
-use hyper::header::HeaderName;
+use http::header::HeaderName;
 
 /// Id of the execution that a request or response belongs to.
 pub const EXECUTION_ID: HeaderName = HeaderName::from_static("x-execution-id");

@@ -12,7 +12,7 @@ mod tests {
     use serde_json::Value;
 
     use super::DOCUMENT;
-    use crate::api::function::{FunctionSpec, Registration};
+    use nanofaas_wire::function::{FunctionSpec, Registration};
 
     fn document() -> Value {
         serde_saphyr::from_str(DOCUMENT).unwrap()

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use hyper::{
+use http::{
     HeaderMap, StatusCode,
     header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER},
 };
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use shard_core::{Refusal, SyncQueueReason, answer::BackendFailureKind};
 
 use super::runtime_config::Rejection;
-use crate::api::headers::{EXECUTION_ID, EXECUTION_STATUS, REJECT_REASON};
+use crate::headers::{EXECUTION_ID, EXECUTION_STATUS, REJECT_REASON};
 
 /// Everything that a request can be refused for.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -318,5 +318,11 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
             format!("Execution '{name}' is {}; only queued executions can be cancelled", state.as_str())
         }
         Refusal::Backend(failure) => failure.message.to_string(),
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> ApiError {
+        ApiError::RuntimeConfig(rejection)
     }
 }

@@ -1,4 +1,4 @@
-//! Wire types: what clients send and read. The only place that serialises.
+//! What goes over the wire: what clients send and read. The only place that serialises types of the core.
 
 pub mod about;
 pub mod callback;
@@ -7,8 +7,8 @@ pub mod error;
 pub mod function;
 pub mod headers;
 pub mod media_type;
-pub mod openapi;
 pub mod replicas;
 pub mod result;
 pub mod runtime_config;
 pub mod scaling;
+pub mod suggest;

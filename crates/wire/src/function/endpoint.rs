@@ -4,7 +4,7 @@
 //! clients read back where calls go; documents of older versions hold what the user wrote, so it is done again when
 //! calls are about to go there. Whether anybody listens is not a question for here.
 
-use hyper::Uri;
+use http::Uri;
 
 /// Why `text` cannot be called; `None` when it can.
 pub(super) fn violation(text: &str) -> Option<&'static str> {

@@ -2,7 +2,7 @@
 
 pub mod functions;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, iter, sync::Arc, time::Duration};
 
 use nanofaas_store::{Ephemeral, FileJournal, Journal, Progress, StoreError};
 use shard_core::{Input, Recovery, Stored};
@@ -111,20 +111,15 @@ async fn give_back(workers: &Arc<Workers<ShardHost>>, recovered: Vec<Recovery>, 
         let (workers, progress) = (Arc::clone(workers), Arc::clone(progress));
         tasks.push(tokio::task::spawn_local(async move {
             let thread = workers.plan().thread_of(shard);
-            let mut stored = recovery.into_stored();
-            loop {
-                let batch: Vec<Stored> = stored.by_ref().take(BATCH).collect();
-                let count = batch.len();
+            for batch in batches(recovery) {
+                let count = batch.iter().filter(|input| is_counted(input)).count();
                 let (done, is_done) = oneshot::channel();
                 workers.run_on(thread, move |worker| {
-                    batch.into_iter().for_each(|stored| worker.submit(Input::Restore(stored)));
-                    if count == 0 {
-                        worker.submit(Input::Restored);
-                    }
+                    batch.into_iter().for_each(|input| worker.submit(input));
                     let _ = done.send(());
                 });
                 // Without an answer the thread is gone, and the server with it.
-                if is_done.await.is_err() || count == 0 {
+                if is_done.await.is_err() {
                     break;
                 }
                 progress.has_restored(count as u64);
@@ -135,4 +130,69 @@ async fn give_back(workers: &Arc<Workers<ShardHost>>, recovered: Vec<Recovery>, 
         let _ = task.await;
     }
     progress.end();
+}
+
+/// What a shard is told, a batch at a time: everything that was kept of it, and then that this was all. It goes on with what it has
+/// when it hears that.
+fn batches(recovery: Recovery) -> impl Iterator<Item = Vec<Input>> {
+    let mut inputs = recovery.into_stored().map(Input::Restore).chain(iter::once(Input::Restored));
+    iter::from_fn(move || {
+        let batch: Vec<Input> = inputs.by_ref().take(BATCH).collect();
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+/// Whether people are told of it as one of the things that are given back.
+fn is_counted(input: &Input) -> bool {
+    matches!(input, Input::Restore(Stored::Function(_) | Stored::Execution(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use shard_core::{ExecutionId, Name, Payload, Record};
+
+    use super::*;
+
+    fn id(number: usize) -> ExecutionId {
+        ExecutionId::new((number as u128).to_le_bytes(), function().owner_hash())
+    }
+
+    fn function() -> Name {
+        Name::new("f").expect("a name")
+    }
+
+    /// So many executions of one function.
+    fn kept(executions: usize) -> Recovery {
+        let mut recovery = Recovery::default();
+        for number in 0..executions {
+            recovery.apply(Record::Accepted {
+                id: id(number),
+                function: function(),
+                created_ms: 1,
+                payload: Payload::json("1"),
+                extra: None,
+                callback_url: None,
+            });
+        }
+        recovery
+    }
+
+    #[test]
+    fn a_shard_is_told_that_this_was_all_once_and_last_however_much_there_is() {
+        // Something that is no execution comes first, and `Restored` last.
+        for executions in [0, 1, BATCH - 3, BATCH - 2, BATCH - 1, BATCH, 2 * BATCH - 2, 3 * BATCH + 7] {
+            let batches: Vec<Vec<Input>> = batches(kept(executions)).collect();
+            assert_eq!(batches.len(), (executions + 2).div_ceil(BATCH), "{executions}");
+            assert!(batches.iter().all(|batch| batch.len() <= BATCH), "{executions}");
+            let mut inputs: Vec<Input> = batches.into_iter().flatten().collect();
+            assert!(matches!(inputs.pop(), Some(Input::Restored)), "{executions}");
+            assert!(inputs.iter().all(|input| matches!(input, Input::Restore(_))), "{executions}");
+            assert_eq!(inputs.iter().filter(|input| is_counted(input)).count(), executions);
+            let ids = inputs.iter().filter_map(|input| match input {
+                Input::Restore(Stored::Execution(execution)) => Some(execution.id),
+                _ => None,
+            });
+            assert!(ids.eq((0..executions).map(id)), "{executions}");
+        }
+    }
 }

@@ -296,7 +296,7 @@ mod tests {
             default_concurrency: 4,
             default_queue_size: 100,
             default_max_retries: 3,
-            sync_queue_enabled: true,
+            sync_queue_enabled: false,
             sync_queue_admission_enabled: true,
             sync_queue_max_estimated_wait: Duration::from_secs(2),
             sync_queue_max_queue_wait: Duration::from_secs(2),

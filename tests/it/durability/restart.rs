@@ -181,6 +181,25 @@ fn the_number_of_shards_may_change() {
 }
 
 #[test]
+fn much_that_waited_runs_in_its_order() {
+    let data = DataDir::new();
+    let gate = Gate::closed();
+    let (function, calls) = recording(&gate);
+    let server = Server::durable(&data, &[ON, "workers=1"]);
+    server.pool("f", &function, json!({ "concurrency": 1, "queueSize": 1000 }));
+    // More than a shard is handed at a time.
+    let ids: Vec<String> = (0..300).map(|number| enqueue(&server, "f", json!(number))).collect();
+    server.kill();
+    gate.open();
+    let server = Server::durable(&data, &[ON, "workers=1"]);
+    assert_eq!(server.ended(&ids[299])["status"], "success");
+    let mut sent: Vec<String> = attempts_of(&calls).into_iter().map(|(id, _)| id).collect();
+    // The one that was interrupted is sent twice.
+    sent.dedup();
+    assert_eq!(sent, ids);
+}
+
+#[test]
 fn a_server_that_is_asked_to_end_leaves_what_waits_for_the_next() {
     let data = DataDir::new();
     let gate = Gate::closed();

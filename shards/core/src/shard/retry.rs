@@ -80,11 +80,14 @@ impl Shard {
             self.wake(function_key, fx);
         } else if must_be_safe {
             self.wake(function_key, fx);
-        } else if at_once {
-            self.dispatch(key, fx);
-        } else {
+        } else if !at_once {
             self.enqueue(key);
             self.wake(function_key, fx);
+        } else if self.would_risk_the_last(key) {
+            // An earlier attempt ended a replica, and this one failed otherwise.
+            self.wait_for_another(key);
+        } else {
+            self.dispatch(key, fx);
         }
     }
 }

@@ -177,10 +177,12 @@ impl Oracle {
         } else if accepted {
             // When the record of the attempt is safe, after everything else that this step causes.
             self.recorded.push(ticket);
-        } else if at_once {
-            self.dispatch(ticket);
-        } else {
+        } else if !at_once {
             self.enqueue(at, ticket);
+        } else if self.would_risk_the_last(ticket) {
+            self.wait_for_another(ticket);
+        } else {
+            self.dispatch(ticket);
         }
     }
 

@@ -172,6 +172,24 @@ fn nor_when_it_has_waited_for_the_record_of_that() {
 }
 
 #[test]
+fn nor_when_another_failure_is_tried_again_at_once() {
+    check(
+        "
+        0 r register f backend attempts=9 slots=2 timeout=10000 -> provision f
+        0 provisioned f ok A B -> open A, open B, r: registered
+        0 a invoke f -> dispatch a#1 to B for 10000
+        1 answer a#1 crash -> note retry a#1 FUNCTION_CRASHED
+        1001 turn -> dispatch a#2 to A for 8999
+        1002 endpoints f 2 A -> close B
+        1003 answer a#2 fail -> note retry a#2 FAILED
+        1004 b invoke f -> dispatch b#1 to A for 10000
+        2002 endpoints f 2 A B -> open B
+        2003 turn -> dispatch a#3 to B for 7997
+        ",
+    );
+}
+
+#[test]
 fn it_goes_there_all_the_same_when_no_other_one_starts() {
     check(
         "

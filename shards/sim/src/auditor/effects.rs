@@ -18,7 +18,7 @@ impl Auditor {
                 Effect::Dispatch(dispatch) => self.dispatched(shard, now, dispatch)?,
                 Effect::Abort { attempt } => {
                     self.stats.aborted += 1;
-                    self.slots.end((shard, *attempt));
+                    self.slots.aborted((shard, *attempt), now.mono_us);
                 }
                 Effect::Journal { number, record } => {
                     self.records.written(shard, *number)?;

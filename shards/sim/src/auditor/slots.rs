@@ -167,6 +167,21 @@ impl Slots {
         }
     }
 
+    /// An attempt is given up. When its time is not over, and a callback of this step can mean it, that has decided it:
+    /// the same callback says nothing of the attempt that follows at once.
+    pub(super) fn aborted(&mut self, attempt: ExchangeKey, now_us: u64) {
+        let of_callback = |slot: &Slot| {
+            let means = |(id, number): (ExecutionId, Option<u32>)| {
+                id == slot.id && number.is_none_or(|number| number == slot.number)
+            };
+            slot.until_us > now_us && self.callback.is_some_and(means)
+        };
+        if self.attempts.get(&attempt).is_some_and(of_callback) {
+            self.callback = None;
+        }
+        self.end(attempt);
+    }
+
     /// Nothing comes of an attempt any more.
     pub(super) fn end(&mut self, attempt: ExchangeKey) {
         let Some(slot) = self.attempts.remove(&attempt) else { return };

@@ -5,9 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
 use parking_lot::Mutex;
 use shard_core::{
-    Input, Target,
+    Input, Provisioned, Target,
     answer::{BackendFailure, BackendFailureKind},
-    input::Provisioned,
 };
 use shard_runtime::Inbox;
 

@@ -121,10 +121,7 @@ fn number(head: &mut Vec<u8>, mut number: u64) {
 
 #[cfg(test)]
 mod tests {
-    use shard_core::{
-        Destination, EndpointId, ExecutionId, Payload,
-        input::{Extra, Idempotency},
-    };
+    use shard_core::{Destination, EndpointId, ExecutionId, Extra, Idempotency, Payload};
 
     use super::*;
 

@@ -16,7 +16,7 @@ use nanofaas_wire::{
     media_type::MediaType,
 };
 use sha2::{Digest, Sha256};
-use shard_core::input::{Extra, Idempotency};
+use shard_core::{Extra, Idempotency};
 
 use super::{
     body::{BodyBudget, ReadError, read_whole},

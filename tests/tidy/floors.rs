@@ -148,3 +148,27 @@ fn the_store_knows_no_wire() {
     let named = wires.into_iter().filter(|wire| found.contains(wire)).map(str::to_owned);
     assert_none("the store depends on a wire", named);
 }
+
+/// What stands beside `shards/core/src/shard` and knows the shard all the same, with the reason.
+const ABOVE_THE_SHARD: [(&str, &str); 3] = [
+    ("lib", "hands it to other crates"),
+    ("invariant", "audits all of its state"),
+    ("sabotage", "breaks it, for the simulator to notice"),
+];
+
+#[test]
+fn the_ground_floor_of_the_core_does_not_know_the_shard() {
+    let sources = sources();
+    let knows_shard = |code: &str| {
+        imports(code).contains("shard") || code.contains("mod shard;") || code.contains("crate::Shard")
+    };
+    let beside = sources.iter().filter(|source| source.is_program()).filter_map(|source| {
+        let module = source.path.strip_prefix("shards/core/src/")?;
+        (!module.starts_with("shard/")).then_some((module.trim_end_matches(".rs"), code(source)))
+    });
+    let found: BTreeSet<&str> =
+        beside.clone().filter(|(_, code)| knows_shard(code)).map(|(module, _)| module).collect();
+    let allowed = BTreeSet::from(ABOVE_THE_SHARD.map(|(module, _)| module));
+    assert_eq!(found, allowed, "modules beside shard/ that import from it");
+    assert!(beside.count() > 20, "the modules of the core were looked through");
+}

@@ -13,10 +13,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use shard_core::{
-    Delivery, DeliveryStatus, ExecutionId, Failure, FunctionSpec, Media, Name, Output, OutputKind, Payload,
-    Record,
+    Delivery, DeliveryStatus, ExecutionId, Extra, Failure, FunctionSpec, Idempotency, Media, Name, Output,
+    OutputKind, Payload, Record,
     answer::Stage,
-    input::{Extra, Idempotency},
     journal::{End, EndResult},
 };
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{input::Extra, limits::Limits, name::Name, payload::Payload, shard::ExecutionKey};
+use crate::{call::Extra, keys::ExecutionKey, limits::Limits, name::Name, payload::Payload};
 
 /// What a dead letter needs to be tried again.
 #[derive(Debug)]

@@ -4,12 +4,13 @@ use std::{borrow::Cow, sync::Arc};
 
 use crate::{
     answer::{Answer, ExecutionView},
+    call::{Extra, Ticket},
     id::ExecutionId,
-    input::{Extra, FunctionSpec, Ticket},
     journal::Record,
+    keys::{AttemptKey, EndpointId, FunctionKey},
     name::Name,
     payload::Payload,
-    shard::{AttemptKey, EndpointId, FunctionKey},
+    spec::FunctionSpec,
 };
 
 /// One thing to do.

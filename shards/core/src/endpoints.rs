@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::shard::EndpointId;
+use crate::keys::EndpointId;
 
 /// One address of a function.
 #[derive(Debug)]

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::{
     answer::{Answer, Delivery, ExecutionView, Stage, State},
+    call::{Extra, Ticket},
     dead_letters::DeadLetter,
     id::ExecutionId,
     id_table::TableNumber,
-    input::{Extra, Policy, Ticket},
+    keys::{AttemptKey, FunctionKey},
     payload::{Failure, Output, Payload, code},
-    shard::{AttemptKey, FunctionKey},
+    spec::Policy,
     timers::TimerKey,
 };
 

@@ -8,13 +8,15 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    call::Ticket,
     endpoints::Endpoints,
-    input::{FunctionSpec, Policy, Provisioned, Ticket},
+    keys::ExecutionKey,
     name::Name,
     queue::WaitQueue,
     rate::RateWindow,
-    scaling::ScalingView,
-    shard::{ExecutionKey, ScalingState, SyncHistory},
+    scaling::{ScalingState, ScalingView},
+    spec::{FunctionSpec, Policy, Provisioned},
+    sync_history::SyncHistory,
     timers::TimerKey,
 };
 
@@ -295,6 +297,22 @@ pub struct FunctionView<'a> {
 }
 
 impl Function {
+    /// How it is scaled, for metrics.
+    pub(crate) fn scaling_view(&self) -> Option<ScalingView> {
+        self.scaling.as_ref().filter(|_| self.managed).map(|state| state.view())
+    }
+
+    /// Lets the number of attempts in flight follow the replicas that are there.
+    pub(crate) fn follow_replicas(&mut self, autoscaler_on: bool) {
+        let (replicas, configured) = (self.endpoints.len() as u32, self.policy.concurrency);
+        let Some(state) = self.scaling.as_mut() else { return };
+        state.effective = if autoscaler_on && self.managed {
+            state.per_replica.effective(&state.scaling.control, replicas, configured)
+        } else {
+            configured
+        };
+    }
+
     pub(crate) fn view(&self) -> FunctionView<'_> {
         FunctionView {
             name: &self.label,

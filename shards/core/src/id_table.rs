@@ -14,7 +14,7 @@ use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
 };
 
-use crate::{id::ExecutionId, shard::ExecutionKey};
+use crate::{id::ExecutionId, keys::ExecutionKey};
 
 /// Ids of one table: what a hash table of 8192 places takes before it grows.
 const TABLE_MAX: usize = 7168;
@@ -149,7 +149,7 @@ mod tests {
     use std::hash::BuildHasher;
 
     use super::*;
-    use crate::{shard::ExecutionTag, slab::Slab};
+    use crate::{keys::ExecutionTag, slab::Slab};
 
     fn id(number: u64) -> ExecutionId {
         let mut random = [0; 16];

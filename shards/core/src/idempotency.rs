@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{input::Idempotency, shard::ExecutionKey};
+use crate::{call::Idempotency, keys::ExecutionKey};
 
 /// What a key stands for.
 #[derive(Debug, Clone, Copy)]

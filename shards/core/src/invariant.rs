@@ -5,7 +5,8 @@ use crate::{
     execution::Execution,
     function::Life,
     journal::Promise,
-    shard::{FunctionKey, Shard, chores::Chore},
+    keys::FunctionKey,
+    shard::{Shard, chores::Chore},
     timers::{Due, TimerKey},
 };
 

@@ -16,11 +16,12 @@ use std::collections::VecDeque;
 
 use crate::{
     answer::{Delivery, Stage, State},
+    call::{Extra, Ticket},
     id::ExecutionId,
-    input::{Extra, FunctionSpec, Ticket},
+    keys::{ExecutionKey, FunctionKey},
     name::Name,
     payload::{Failure, Output, Payload},
-    shard::{ExecutionKey, FunctionKey},
+    spec::FunctionSpec,
 };
 
 /// One thing to remember.

@@ -4,8 +4,8 @@
 //! [`Shard::handle`]: one closed [`Input`] in, any number of closed [`Effect`]s out. The same inputs at the
 //! same times give the same effects, byte for byte: time, ids and randomness are given to it.
 //!
-//! Reading order: [`input`] (what can happen), [`effect`] and [`answer`] (what it causes), then `shard/`, one
-//! file per stage of an execution's life: `registry`, `admission`, `journaling`, `dispatch`, `completion`,
+//! Reading order: [`input`] (what can happen; `keys`, `call`, `spec` and `report` have its parts), [`effect`] and
+//! [`answer`] (what it causes), then `shard/`, one file per stage of an execution's life: `registry`, `admission`, `journaling`, `dispatch`, `completion`,
 //! `retry`, `timing`, `retention`, `sync_queue`; and what is done to executions from outside: `watching`, `dead_letters`,
 //! `drain_once`, `delivery`. [`recovery`] makes one thing per function and execution of all records, and
 //! `shard/restoration` takes them back. [`invariant::check`] says what holds after every step.
@@ -16,6 +16,7 @@
 #![warn(clippy::iter_over_hash_type)]
 
 pub mod answer;
+mod call;
 mod dead_letters;
 mod drain_rate;
 pub mod effect;
@@ -28,31 +29,41 @@ mod idempotency;
 pub mod input;
 pub mod invariant;
 pub mod journal;
+mod keys;
 pub mod limits;
 pub mod name;
 pub mod payload;
 mod queue;
 mod rate;
 pub mod recovery;
+mod report;
 mod retry_plan;
 pub mod sabotage;
 pub mod scaling;
 pub mod settings;
 mod shard;
 mod slab;
+mod spec;
+mod sync_history;
+mod time;
 mod timers;
 
 pub use answer::{Answer, Delivery, DeliveryStatus, ExecutionView, Refusal, State, SyncQueueReason};
+pub use call::{Extra, Idempotency, Invoke, Ticket};
 pub use effect::{Destination, Dispatch, Effect, Effects, Note};
 pub use function::{Counters, FunctionView};
 pub use id::ExecutionId;
-pub use input::{FunctionSpec, Input, Invoke, Now, Outcome, Policy, Report, Target, Ticket};
+pub use input::Input;
 pub use journal::Record;
+pub use keys::{AttemptKey, EndpointId, FunctionKey};
 pub use limits::Limits;
 pub use name::Name;
 pub use payload::{Failure, Media, Output, OutputKind, Payload};
 pub use recovery::{Recovery, Stored, StoredExecution};
+pub use report::{Outcome, Report};
 pub use scaling::{Scaling, ScalingView};
 pub use settings::Settings;
-pub use shard::{AttemptKey, EndpointId, FunctionKey, Readiness, Shard, Totals};
+pub use shard::{Readiness, Shard, Totals};
 pub use slab::Key;
+pub use spec::{FunctionSpec, Policy, Provisioned, Target};
+pub use time::Now;

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::shard::ExecutionKey;
+use crate::keys::ExecutionKey;
 
 /// Stale entries that may stay, whatever the length.
 const STALE_MIN: usize = 32;
@@ -110,7 +110,7 @@ impl WaitQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{shard::ExecutionTag, slab::Slab};
+    use crate::{keys::ExecutionTag, slab::Slab};
 
     fn keys(count: usize) -> Vec<ExecutionKey> {
         let mut slab: Slab<(), ExecutionTag> = Slab::new();

@@ -16,11 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     answer::Delivery,
+    call::Extra,
     id::ExecutionId,
-    input::{Extra, FunctionSpec},
     journal::{End, EndResult, Record},
     name::Name,
     payload::{Failure, Payload, code},
+    spec::FunctionSpec,
 };
 
 /// One thing that was kept.

@@ -3,8 +3,8 @@
 //! three million entries at 100 000 calls per second.)
 
 use crate::{
-    input::Ticket,
-    shard::{AttemptKey, EndpointId, ExecutionKey, FunctionKey},
+    call::Ticket,
+    keys::{AttemptKey, EndpointId, ExecutionKey, FunctionKey},
     slab::{Key, Slab},
 };
 

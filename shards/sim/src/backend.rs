@@ -4,9 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use shard_core::{
-    FunctionKey, FunctionSpec, Input, Target,
+    FunctionKey, FunctionSpec, Input, Provisioned, Target,
     answer::{BackendFailure, BackendFailureKind},
-    input::Provisioned,
 };
 
 use crate::{

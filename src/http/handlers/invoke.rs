@@ -26,7 +26,7 @@ struct Call {
     id: ExecutionId,
     payload: Payload,
     timeout_ms: Option<u32>,
-    extra: Option<Box<shard_core::input::Extra>>,
+    extra: Option<Box<shard_core::Extra>>,
 }
 
 impl Api {

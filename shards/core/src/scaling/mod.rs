@@ -1,11 +1,13 @@
 //! How a function is scaled: what its registration asks for. `decision` says how many replicas there should be,
-//! `concurrency` how many attempts may be in flight; both are pure. The shard takes the readings and acts.
+//! `concurrency` how many attempts may be in flight; both are pure. `state` remembers. The shard takes the readings and acts.
 
 mod concurrency;
 mod decision;
+mod state;
 
 pub(crate) use concurrency::{Load, PerReplica};
 pub use decision::{Cooldowns, Decision, Reading, Readings, Rule, decide};
+pub(crate) use state::ScalingState;
 
 /// Scaling of a function whose replicas the shard decides about.
 #[derive(Debug, Clone, PartialEq)]

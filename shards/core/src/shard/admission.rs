@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use crate::{
     answer::{Answer, Refusal, State},
+    call::{Idempotency, Invoke, Ticket},
     effect::Effects,
     execution::{Ending, Execution, Live, ResultDelivery, Waiter, Watcher},
     function::Function,
     id::ExecutionId,
     id_table::TableNumber,
-    input::{Idempotency, Invoke, Ticket},
+    keys::{ExecutionKey, FunctionKey},
     limits::Limits,
     payload::{Failure, code},
     sabotage::Sabotage,
-    shard::{ExecutionKey, FunctionKey, Shard, chores::Chore},
+    shard::{Shard, chores::Chore},
     timers::{Due, TimerKey},
 };
 

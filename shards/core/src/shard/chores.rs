@@ -5,9 +5,10 @@ use crate::{
     answer::{Answer, Refusal, State},
     effect::Effects,
     execution::{Ending, Execution, Watcher},
+    keys::{ExecutionKey, FunctionKey},
     payload::{Failure, code},
     sabotage::Sabotage,
-    shard::{ExecutionKey, FunctionKey, Shard},
+    shard::Shard,
     timers::TimerKey,
 };
 

@@ -6,15 +6,17 @@
 
 use crate::{
     answer::{Answer, Refusal, Stage, State},
+    call::Ticket,
     effect::{Effect, Effects, Note},
     execution::{Ending, Execution},
     function::{Function, Life},
     id::ExecutionId,
-    input::{Outcome, Report, Ticket},
     journal::{End, EndResult, Record},
+    keys::{AttemptKey, ExecutionKey, FunctionKey},
     payload::{Failure, Output, code},
+    report::{Outcome, Report},
     sabotage::Sabotage,
-    shard::{AttemptKey, ExecutionKey, FunctionKey, Shard},
+    shard::Shard,
 };
 
 impl Shard {

@@ -15,10 +15,11 @@ use crate::{
     answer::State,
     effect::{Effect, Effects, Note},
     function::Life,
-    input::Outcome,
+    keys::{EndpointId, ExecutionKey, FunctionKey},
     payload::{Failure, code},
+    report::Outcome,
     sabotage::Sabotage,
-    shard::{EndpointId, ExecutionKey, FunctionKey, Shard},
+    shard::Shard,
     timers::Due,
 };
 

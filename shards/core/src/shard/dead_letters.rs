@@ -2,18 +2,19 @@
 
 use crate::{
     answer::{Answer, DeadLetterView, DeliveryStatus, Refusal, State},
+    call::{Extra, Ticket},
     dead_letters::DeadLetter,
     effect::{Effect, Effects, Note},
     execution::{Death, Ending, Execution, Live},
     function::Accounting,
     id::ExecutionId,
-    input::{Extra, Ticket},
     journal::{Promise, Record},
+    keys::{ExecutionKey, FunctionKey},
     limits::Limits,
     name::Name,
     payload::{Failure, Payload, code},
     sabotage::Sabotage,
-    shard::{ExecutionKey, Shard},
+    shard::Shard,
 };
 
 impl Shard {
@@ -232,7 +233,7 @@ impl Shard {
     }
 
     /// The function may have been registered again since: the execution counts with the one that runs it.
-    fn move_accounts(&mut self, from: super::FunctionKey, to: super::FunctionKey) {
+    fn move_accounts(&mut self, from: FunctionKey, to: FunctionKey) {
         if from != to
             && let Some(function) = self.functions.get_mut(from)
         {

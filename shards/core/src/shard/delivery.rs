@@ -3,13 +3,14 @@
 
 use crate::{
     answer::{Delivery, DeliveryStatus},
+    call::Ticket,
     effect::{Effect, Effects},
     execution::ResultDelivery,
     id::ExecutionId,
-    input::Ticket,
     journal::Record,
+    keys::ExecutionKey,
     sabotage::Sabotage,
-    shard::{ExecutionKey, Shard},
+    shard::Shard,
 };
 
 impl ResultDelivery {

@@ -9,8 +9,9 @@ use crate::{
     execution::Execution,
     function::{Function, Life},
     journal::Record,
+    keys::{AttemptKey, EndpointId, ExecutionKey, FunctionKey},
     sabotage::Sabotage,
-    shard::{Attempt, AttemptKey, EndpointId, ExecutionKey, FunctionKey, Shard},
+    shard::{Attempt, Shard},
     timers::{Due, TimerKey},
 };
 

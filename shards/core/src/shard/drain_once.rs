@@ -3,12 +3,13 @@
 
 use crate::{
     answer::{Answer, Refusal, State},
+    call::Ticket,
     effect::Effects,
-    input::Ticket,
     journal::Promise,
+    keys::AttemptKey,
     name::Name,
     settings::Settings,
-    shard::{AttemptKey, Shard},
+    shard::Shard,
 };
 
 impl Shard {

@@ -12,9 +12,10 @@ use crate::{
     effect::Effects,
     execution::{Ending, Execution},
     journal::{Promise, Record},
+    keys::ExecutionKey,
     payload::code,
     sabotage::Sabotage,
-    shard::{ExecutionKey, Shard},
+    shard::Shard,
     timers::TimerKey,
 };
 

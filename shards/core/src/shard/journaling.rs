@@ -4,15 +4,16 @@ use bytes::Bytes;
 
 use crate::{
     answer::{Answer, Refusal, State},
+    call::{Extra, Idempotency, Ticket},
     effect::{Effect, Effects},
     execution::Execution,
     id::ExecutionId,
-    input::{Extra, Idempotency, Ticket},
     journal::{Promise, Record},
+    keys::ExecutionKey,
     name::Name,
     payload::{Failure, Payload, code},
     sabotage::Sabotage,
-    shard::{ExecutionKey, Shard},
+    shard::Shard,
 };
 
 impl Shard {

@@ -29,7 +29,6 @@ mod watching;
 
 pub use progress::Readiness;
 pub(crate) use retention::Retained;
-pub(crate) use sync_queue::SyncHistory;
 
 use std::{
     collections::VecDeque,
@@ -39,6 +38,7 @@ use std::{
 
 use crate::{
     answer::{Answer, Refusal},
+    call::Ticket,
     dead_letters::DeadLetters,
     effect::{Effect, Effects},
     execution::Execution,
@@ -46,39 +46,18 @@ use crate::{
     id::ExecutionId,
     id_table::IdTable,
     idempotency::Keys,
-    input::{Input, Now, Ticket},
+    input::Input,
     journal::Journal,
+    keys::{AttemptTag, EndpointId, EndpointTag, ExecutionKey, ExecutionTag, FunctionKey, FunctionTag},
     limits::Limits,
     name::Name,
     rate::CallLease,
     sabotage::Sabotaged,
     settings::Settings,
-    slab::{Key, Slab},
+    slab::Slab,
+    time::Now,
     timers::{TimerKey, Timers},
 };
-
-pub(crate) use scaling::ScalingState;
-
-/// Tag of [`FunctionKey`].
-#[derive(Debug)]
-pub enum FunctionTag {}
-/// Tag of [`AttemptKey`].
-#[derive(Debug)]
-pub enum AttemptTag {}
-/// Tag of [`ExecutionKey`].
-#[derive(Debug)]
-pub(crate) enum ExecutionTag {}
-/// Tag of [`EndpointId`].
-#[derive(Debug)]
-pub enum EndpointTag {}
-/// Names an address of a function, from [`Effect::OpenEndpoint`] until [`Effect::CloseEndpoint`].
-pub type EndpointId = Key<EndpointTag>;
-/// Names a registered function within its shard. Another registration of the same name has another key.
-pub type FunctionKey = Key<FunctionTag>;
-/// Names an attempt within its shard.
-pub type AttemptKey = Key<AttemptTag>;
-/// Names an execution within its shard.
-pub(crate) type ExecutionKey = Key<ExecutionTag>;
 
 /// SipHash with a fixed key: nothing here may depend on a seed that differs from run to run.
 #[expect(

@@ -3,10 +3,7 @@
 //! Read from the queues and slots themselves, not from the ring of functions that the shard believes to be ready: a
 //! function that fell out of it is what is to be found.
 
-use crate::{
-    function::Life,
-    shard::{FunctionKey, Shard},
-};
+use crate::{function::Life, keys::FunctionKey, shard::Shard};
 
 /// Whether a function has work that could be dispatched now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

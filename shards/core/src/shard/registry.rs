@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use crate::{
     answer::{Answer, BackendFailure, Refusal},
+    call::Ticket,
     effect::{Effect, Effects, Note},
     function::{Function, Life, Pending},
-    input::{FunctionSpec, Provisioned, Target, Ticket},
     journal::{Promise, Record},
+    keys::FunctionKey,
     name::Name,
     queue::WaitQueue,
     sabotage::Sabotage,
-    shard::{FunctionKey, Shard, chores::Chore},
+    shard::{Shard, chores::Chore},
+    spec::{FunctionSpec, Provisioned, Target},
 };
 
 impl Shard {

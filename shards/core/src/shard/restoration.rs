@@ -12,12 +12,13 @@ use crate::{
     execution::{Ending, Execution, Live, ResultDelivery},
     function::Function,
     id_table::TableNumber,
-    input::{FunctionSpec, Provisioned, Target},
     journal::{End, EndResult, Promise, Record},
+    keys::{ExecutionKey, FunctionKey},
     payload::{Failure, code},
     recovery::{Stored, StoredExecution},
     sabotage::Sabotage,
-    shard::{ExecutionKey, FunctionKey, Shard},
+    shard::Shard,
+    spec::{FunctionSpec, Provisioned, Target},
     timers::Due,
 };
 

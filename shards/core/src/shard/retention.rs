@@ -11,8 +11,9 @@ use crate::{
     effect::Effects,
     execution::{Ending, Execution},
     journal::Record,
+    keys::ExecutionKey,
     sabotage::Sabotage,
-    shard::{ExecutionKey, Shard},
+    shard::Shard,
     timers::Due,
 };
 

@@ -6,9 +6,10 @@ use crate::{
     execution::Ending,
     function::Function,
     journal::{Promise, Record},
+    keys::ExecutionKey,
     payload::{Failure, code},
     sabotage::Sabotage,
-    shard::{ExecutionKey, Shard, crashes::CRASH_WAIT_US},
+    shard::{Shard, crashes::CRASH_WAIT_US},
     timers::Due,
 };
 

@@ -3,98 +3,19 @@
 
 use crate::{
     answer::{Answer, Refusal},
+    call::Ticket,
     effect::{Effect, Effects},
     function::{Function, Life},
-    input::Ticket,
+    keys::FunctionKey,
     name::Name,
-    scaling::{
-        ConcurrencyControl, Cooldowns, Decision, Load, PerReplica, Readings, Rule, Scaling, ScalingReport,
-        ScalingView, decide,
-    },
+    scaling::{ConcurrencyControl, Readings, ScalingReport},
     settings::Autoscaler,
-    shard::{FunctionKey, Shard},
+    shard::Shard,
     timers::Due,
 };
 
 /// Time between two batches of decisions.
 const BATCH_PAUSE_US: u64 = 1000;
-
-/// How a function's replicas are doing. Times are monotonic.
-#[derive(Debug)]
-pub(crate) struct ScalingState {
-    pub(crate) scaling: Scaling,
-    per_replica: PerReplica,
-    /// Dispatches at the last reading, and when that was.
-    dispatches: u64,
-    read_us: Option<u64>,
-    up_us: Option<u64>,
-    /// When their number was last changed, by a decision or by a person.
-    changed_us: Option<u64>,
-    decision: Option<(Decision, u64)>,
-    /// The rule behind an order that the backend has not answered yet, and when it was given.
-    ordered: Option<(Rule, u64)>,
-    failure: Option<Box<str>>,
-    /// Attempts that may be in flight now.
-    pub(crate) effective: u32,
-}
-
-impl ScalingState {
-    pub(crate) fn new(scaling: Scaling, configured: u32) -> ScalingState {
-        ScalingState {
-            per_replica: PerReplica::new(&scaling.control),
-            scaling,
-            dispatches: 0,
-            read_us: None,
-            up_us: None,
-            changed_us: None,
-            decision: None,
-            ordered: None,
-            failure: None,
-            effective: configured,
-        }
-    }
-
-    /// The backend took note of a number, or could not; a decision had asked for it, or a person.
-    pub(crate) fn scaled(&mut self, failure: Option<&str>, now_us: u64) {
-        let ordered = self.ordered.take();
-        match (failure, ordered) {
-            (None, Some((rule, at_us))) => {
-                self.changed_us = Some(at_us);
-                // What wakes a function says nothing about how much follows: more may be added at once.
-                if rule == Rule::ScaleUp {
-                    self.up_us = Some(at_us);
-                }
-            }
-            // What a person set is not taken back at once.
-            (None, None) => self.changed_us = Some(now_us),
-            // Nothing changed, so no cooldown begins: the next decision tries again.
-            (Some(failure), Some(_)) => self.failure = Some(failure.into()),
-            (Some(_), None) => {}
-        }
-    }
-
-    fn view(&self) -> ScalingView {
-        ScalingView { scaling: self.scaling.clone(), target_per_replica: self.per_replica.target }
-    }
-}
-
-impl Function {
-    /// How it is scaled, for metrics.
-    pub(crate) fn scaling_view(&self) -> Option<ScalingView> {
-        self.scaling.as_ref().filter(|_| self.managed).map(|state| state.view())
-    }
-
-    /// Lets the number of attempts in flight follow the replicas that are there.
-    pub(crate) fn follow_replicas(&mut self, autoscaler_on: bool) {
-        let (replicas, configured) = (self.endpoints.len() as u32, self.policy.concurrency);
-        let Some(state) = self.scaling.as_mut() else { return };
-        state.effective = if autoscaler_on && self.managed {
-            state.per_replica.effective(&state.scaling.control, replicas, configured)
-        } else {
-            configured
-        };
-    }
-}
 
 impl Shard {
     /// Decides about the functions whose turn it is, one batch.
@@ -163,35 +84,10 @@ impl Shard {
             rps: 0.0,
             replicas: function.desired,
         };
-        let dispatches = function.counters.dispatches;
         let Some(state) = function.scaling.as_mut() else { return };
-        let elapsed_us = state.read_us.map_or(0, |read_us| now.mono_us - read_us);
-        let new_dispatches = dispatches - state.dispatches;
-        let rps = if elapsed_us == 0 { 0.0 } else { new_dispatches as f64 * 1e6 / elapsed_us as f64 };
-        (state.dispatches, state.read_us) = (dispatches, Some(now.mono_us));
-        let since = |at_us: Option<u64>| at_us.map(|at_us| now.mono_us - at_us);
-        let cooldowns = Cooldowns {
-            since_up_us: since(state.up_us),
-            since_change_us: since(state.changed_us),
-            up_us: autoscaler.upscale_cooldown_us,
-            down_us: autoscaler.downscale_cooldown_us,
-        };
-        let decision = decide(&state.scaling, &Readings { rps, ..readings }, &cooldowns);
-        let load = Load {
-            now_us: now.mono_us,
-            ratio: decision.load,
-            idle: !readings.has_work() && new_dispatches == 0,
-            at_max: decision.before >= state.scaling.max_replicas,
-            shrinking: decision.wanted < decision.before,
-        };
-        state.per_replica.adapt(&state.scaling.control, &load);
-        let (rule, replicas) = (decision.rule, decision.result);
-        let change = replicas != decision.before;
-        state.failure = None;
-        state.ordered = change.then_some((rule, now.mono_us));
-        state.decision = Some((decision, now.unix_ms));
+        let replicas = state.decide(readings, function.counters.dispatches, autoscaler, now);
         function.follow_replicas(true);
-        if change {
+        if let Some(replicas) = replicas {
             function.busy = true;
             fx.push(Effect::Scale { function: key, name: function.name, replicas });
         }

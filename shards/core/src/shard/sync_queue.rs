@@ -15,33 +15,19 @@
 
 use crate::{
     answer::{Answer, Refusal, State, SyncQueueReason},
-    drain_rate::DrainRate,
     effect::{Effect, Effects, Note},
     function::Function,
+    keys::{ExecutionKey, FunctionKey},
     limits::Limits,
     retry_plan::{Capacity, RetryPlan},
     settings::SyncQueue,
-    shard::{ExecutionKey, FunctionKey, Shard},
+    shard::Shard,
+    sync_history::SyncHistory,
     timers::{Due, TimerKey},
 };
 
 /// Furthest that refused callers are spread, in microseconds.
 const SPREAD_US_MAX: u64 = 3_600_000_000;
-
-/// What is known of a function's queue while the sync queue is on.
-#[derive(Debug)]
-pub(crate) struct SyncHistory {
-    rate: DrainRate,
-    plan: Option<RetryPlan>,
-    /// When the last caller that was refused without a plan is expected to find a place.
-    spread_us: u64,
-}
-
-impl SyncHistory {
-    fn new(settings: &SyncQueue) -> SyncHistory {
-        SyncHistory { rate: DrainRate::new(settings.throughput_window_us), plan: None, spread_us: 0 }
-    }
-}
 
 impl Shard {
     /// Whether a synchronous call may join its function's queue.
@@ -264,9 +250,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        input::{FunctionSpec, Policy, Target},
         name::Name,
         settings::Settings,
+        spec::{FunctionSpec, Policy, Target},
     };
 
     const SECOND_US: u64 = 1_000_000;

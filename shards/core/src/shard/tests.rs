@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    input::{FunctionSpec, Policy, Provisioned, Target},
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
     settings::Autoscaler,
+    spec::{FunctionSpec, Policy, Provisioned, Target},
 };
 
 fn shard() -> Shard {

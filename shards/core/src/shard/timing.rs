@@ -2,12 +2,13 @@
 
 use crate::{
     answer::{Answer, Stage, State},
+    call::{Extra, Ticket},
     effect::Effects,
     execution::Ending,
-    input::{Extra, Ticket},
+    keys::ExecutionKey,
     payload::{Failure, code},
     sabotage::Sabotage,
-    shard::{ExecutionKey, Shard},
+    shard::Shard,
     timers::Due,
 };
 

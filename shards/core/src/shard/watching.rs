@@ -2,12 +2,13 @@
 
 use crate::{
     answer::{Answer, Refusal},
+    call::Ticket,
     effect::Effects,
     execution::Watcher,
     id::ExecutionId,
-    input::Ticket,
+    keys::ExecutionKey,
     sabotage::Sabotage,
-    shard::{ExecutionKey, Shard, chores::Chore},
+    shard::{Shard, chores::Chore},
     timers::Due,
 };
 

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use shard_core::{
     AttemptKey, Effect, Effects, ExecutionId, FunctionKey, FunctionSpec, Input, Invoke, Limits, Name, Now,
-    Outcome, Output, Payload, Policy, Report, Scaling, Settings, Shard, Target, Ticket,
-    input::Provisioned,
+    Outcome, Output, Payload, Policy, Provisioned, Report, Scaling, Settings, Shard, Target, Ticket,
     invariant,
     scaling::{ConcurrencyControl, Metric, MetricTarget},
     settings::Autoscaler,

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use shard_core::{
-    ExecutionId, FunctionSpec, Input, Invoke, Name, Payload, Policy, Scaling, Target, Ticket,
-    input::{Extra, Idempotency},
+    ExecutionId, Extra, FunctionSpec, Idempotency, Input, Invoke, Name, Payload, Policy, Scaling, Target,
+    Ticket,
     scaling::{ConcurrencyControl, Metric, MetricTarget},
 };
 

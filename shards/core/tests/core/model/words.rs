@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shard_core::{
-    Answer, ExecutionId, Failure, Invoke, Name, Outcome, Output, Payload, Refusal, Target, Ticket,
+    Answer, ExecutionId, Extra, Failure, Idempotency, Invoke, Name, Outcome, Output, Payload, Provisioned,
+    Refusal, Target, Ticket,
     answer::{BackendFailure, BackendFailureKind},
-    input::{Extra, Idempotency, Provisioned},
 };
 
 use super::{

@@ -4,10 +4,9 @@ use std::{str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use shard_core::{
-    Delivery, DeliveryStatus, Failure, FunctionSpec, Input, Invoke, Limits, Name, Outcome, Output,
-    OutputKind, Payload, Policy, Report, Settings, Target,
+    Delivery, DeliveryStatus, Extra, Failure, FunctionSpec, Idempotency, Input, Invoke, Limits, Name,
+    Outcome, Output, OutputKind, Payload, Policy, Provisioned, Report, Settings, Target,
     answer::{BackendFailure, BackendFailureKind},
-    input::{Extra, Idempotency, Provisioned},
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
     settings::{Autoscaler, SyncQueue},
 };

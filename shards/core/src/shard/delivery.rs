@@ -36,10 +36,14 @@ fn pending() -> Delivery {
 }
 
 impl Shard {
-    /// Has the result of an execution that just ended delivered, when somebody asked for that.
+    /// Has the result of an execution that has ended delivered, when somebody asked for that. An address that is not on
+    /// record yet has to wait: whoever brought it may still be refused.
     pub(super) fn deliver(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(delivery) = execution.delivery.as_mut() else { return };
+        let Some(delivery) = execution.delivery.as_mut().filter(|delivery| delivery.brought_by.is_none())
+        else {
+            return;
+        };
         delivery.starts_anew();
         let url = match self.sabotaged.by(Sabotage::DeliveredElsewhere) {
             true => Box::from("elsewhere"),
@@ -50,16 +54,23 @@ impl Shard {
         fx.push(Effect::Deliver { id, number, url, view });
     }
 
-    /// The address that somebody brought is on record.
-    pub(super) fn address_is_safe(&mut self, id: ExecutionId, ticket: Ticket) {
-        if let Some(delivery) = self.address_by(id, ticket) {
-            delivery.brought_by = None;
+    /// The address that somebody brought is on record. What has ended in the meantime goes there now.
+    pub(super) fn address_is_safe(&mut self, id: ExecutionId, ticket: Ticket, fx: &mut Effects) {
+        let Some(delivery) = self.address_by(id, ticket) else { return };
+        delivery.brought_by = None;
+        let ended =
+            |key: &ExecutionKey| self.executions.get(*key).is_some_and(|execution| execution.live.is_none());
+        if let Some(key) = self.find_key(id).filter(ended) {
+            self.deliver(key, fx);
         }
     }
 
     /// The address that somebody brought is on no record, and that caller is refused: whoever brings one next gives it.
     pub(super) fn take_address_back(&mut self, id: ExecutionId, ticket: Ticket) {
         if self.sabotaged.by(Sabotage::RefusedAddressStays) {
+            if let Some(delivery) = self.address_by(id, ticket) {
+                delivery.brought_by = None;
+            }
             return;
         }
         let is_brought = self.address_by(id, ticket).is_some();
@@ -69,10 +80,10 @@ impl Shard {
         }
     }
 
-    /// What this caller brought to an execution whose result was not handed over yet.
+    /// What this caller brought to an execution, and is not on record yet: no result was handed over for it.
     fn address_by(&mut self, id: ExecutionId, ticket: Ticket) -> Option<&mut ResultDelivery> {
         let key = self.find_key(id)?;
-        let execution = self.executions.get_mut(key).filter(|execution| execution.live.is_some())?;
+        let execution = self.executions.get_mut(key)?;
         execution.delivery.as_deref_mut().filter(|delivery| delivery.brought_by == Some(ticket))
     }
 

@@ -182,7 +182,6 @@ impl Shard {
                     }
                 }
                 Promise::Answer(id, ticket) | Promise::Address(id, ticket) => {
-                    self.address_is_safe(id, ticket);
                     // Its own record may have failed since.
                     let answer = match self.find(id) {
                         Some(execution) if execution.unwritten => Answer::Refused(Refusal::StoreUnavailable),
@@ -190,6 +189,10 @@ impl Shard {
                         // It was pushed out in the meantime.
                         None => Answer::Refused(Refusal::ExecutionNotFound),
                     };
+                    match answer {
+                        Answer::Accepted { .. } => self.address_is_safe(id, ticket, fx),
+                        _ => self.take_address_back(id, ticket),
+                    }
                     fx.reply(ticket, answer);
                 }
                 Promise::Register(key) => self.registration_is_safe(key, fx),

@@ -66,6 +66,40 @@ fn a_delivery_of_the_result_before_says_nothing_of_one_that_is_not_shown_yet() {
 }
 
 #[test]
+fn no_result_goes_to_an_address_before_it_is_on_record() {
+    // The replay is buried again while the address that somebody brought to it is being written.
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 scheduler off
+        2 store waits
+        2 x replay f a -> write replayed a
+        3 b enqueue f key=k url=u -> write accepted a of f
+        4 store fails but 1 -> x: refused StoreUnavailable, write ended a error dead
+        5 store fails -> b: refused StoreUnavailable
+        6 y replay f a -> write kept a of f error dead, write replayed a
+        7 store fails -> y: refused StoreUnavailable, write ended a error dead
+        ",
+    );
+    check(
+        "
+        0 r register f attempts=1 -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 answer a#1 fail -> note 0+1 of 1 ms
+        2 scheduler off
+        2 store waits
+        2 x replay f a -> write replayed a
+        3 b enqueue f key=k url=u -> write accepted a of f
+        4 store fails but 1 -> x: refused StoreUnavailable, write ended a error dead
+        5 store safe -> b: refused StoreUnavailable
+        6 crash -> open F, deliver a error to u
+        ",
+    );
+}
+
+#[test]
 fn what_is_tried_again_reads_as_not_delivered_also_after_a_crash() {
     check(
         "

@@ -172,3 +172,24 @@ fn the_ground_floor_of_the_core_does_not_know_the_shard() {
     assert_eq!(found, allowed, "modules beside shard/ that import from it");
     assert!(beside.count() > 20, "the modules of the core were looked through");
 }
+
+/// States are types: what a shard and its functions are is not spread over fields that allow what cannot be.
+#[test]
+fn the_shard_and_its_functions_have_few_fields_and_booleans() {
+    let sources = sources();
+    let fields = |path: &str, name: &str| {
+        let source = sources.iter().find(|source| source.path == path).unwrap_or_else(|| panic!("{path}"));
+        let lines = source.text.lines().skip_while(|line| !line.contains(&format!("struct {name} {{")));
+        let body = lines.skip(1).take_while(|line| *line != "}");
+        let fields = body.filter(|line| line.contains(": ") && !line.trim_start().starts_with("//"));
+        fields.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let shard = fields("shards/core/src/shard/mod.rs", "Shard");
+    assert!((10..=22).contains(&shard.len()), "fields of the shard: {}", shard.len());
+    let phase = fields("shards/core/src/shard/state.rs", "Phase");
+    let function = fields("shards/core/src/function.rs", "Function");
+    assert!((10..=28).contains(&function.len()), "fields of a function: {}", function.len());
+    let all = shard.iter().chain(&phase).chain(&function);
+    let booleans: Vec<&String> = all.filter(|field| field.ends_with(": bool,")).collect();
+    assert!((1..=5).contains(&booleans.len()), "booleans: {booleans:#?}");
+}

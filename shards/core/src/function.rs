@@ -20,17 +20,60 @@ use crate::{
     timers::TimerKey,
 };
 
-/// Where a function is in its own life.
+/// Where a function is in its own life. While a backend or the store works on it, requests about it wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
     /// Claimed; its replicas are being started. Invisible.
     Provisioning,
-    /// Visible.
+    /// Its registration is being written down. Invisible.
+    Registering,
+    /// Visible, and nothing is being done about it.
     Live,
-    /// Its replicas are being removed. Invisible.
+    /// Visible; its backend is working on it.
+    Ordered,
+    /// Its removal is being written down. Invisible from here on.
     Removing,
+    /// It is removed, and what waits for it ends, batch by batch.
+    Ending,
+    /// Its replicas are being removed.
+    TearingDown,
+    /// The same of one that was never seen: its registration could not be written down.
+    RollingBack,
     /// Removed; attempts that were in flight are still coming home.
     Gone,
+}
+
+impl Life {
+    /// Whether it is visible.
+    pub(crate) fn is_live(self) -> bool {
+        matches!(self, Life::Live | Life::Ordered)
+    }
+
+    /// Whether it was not visible yet.
+    pub(crate) fn is_claimed(self) -> bool {
+        matches!(self, Life::Provisioning | Life::Registering)
+    }
+
+    /// Whether a removal of it has begun.
+    pub(crate) fn is_being_removed(self) -> bool {
+        matches!(self, Life::Removing | Life::Ending | Life::TearingDown | Life::RollingBack)
+    }
+
+    /// Whether a backend or the store is working on it.
+    pub(crate) fn is_busy(self) -> bool {
+        self != Life::Live
+    }
+}
+
+/// What runs a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// A fixed address, or nothing yet.
+    Address,
+    /// The server itself answers its calls.
+    Local,
+    /// Replicas, which are the backend's.
+    Backend,
 }
 
 /// A request about a function that waits for a slow one to end.
@@ -117,8 +160,7 @@ impl Accounting {
 pub(crate) struct Function {
     pub(crate) queue: WaitQueue,
     pub(crate) life: Life,
-    /// Calls are answered by the server itself.
-    pub(crate) local: bool,
+    pub(crate) runner: Runner,
     /// It is in the ring of functions that may have something to dispatch.
     pub(crate) ringed: bool,
     /// Slots taken.
@@ -141,20 +183,9 @@ pub(crate) struct Function {
     pub(crate) document: Bytes,
     /// What was asked for.
     pub(crate) spec: Box<FunctionSpec>,
-    /// A backend or the store is working on it.
-    pub(crate) busy: bool,
-    /// It is the store that does: its registration or its removal is being written down.
-    pub(crate) writing: bool,
-    /// It is being removed, and what waits for it ends, batch by batch.
-    pub(crate) ending: bool,
-    /// It was there before the server started, and its replicas are not there again.
-    pub(crate) reconciling: bool,
-    /// It was never seen: its registration could not be written down, and its replicas are being removed.
-    pub(crate) rolled_back: bool,
-    /// Replicas are the backend's.
-    pub(crate) managed: bool,
-    /// When those of a restored function are tried again.
-    pub(crate) reconcile_timer: TimerKey,
+    /// It was there before the server started, and its replicas are not there again: when they are tried again, unless
+    /// they are being tried.
+    pub(crate) reconciling: Option<TimerKey>,
     /// How it will run, while it is being registered.
     pub(crate) provisioned: Option<Box<Provisioned>>,
     /// Who waits for that backend.
@@ -184,19 +215,13 @@ impl Function {
             policy: spec.policy.clone(),
             document: spec.document.clone(),
             life: Life::Live,
-            busy: false,
-            writing: false,
-            ending: false,
-            reconciling: false,
-            reconcile_timer: TimerKey::NONE,
+            reconciling: None,
             spec: Box::new(spec.clone()),
-            rolled_back: false,
             provisioned: None,
             restored: 0,
             waiting: None,
             pending: VecDeque::new(),
-            managed: false,
-            local: false,
+            runner: Runner::Address,
             desired: 0,
             endpoints: Endpoints::default(),
             queue: WaitQueue::default(),
@@ -216,6 +241,11 @@ impl Function {
             sync_waiting: 0,
             sync: None,
         }
+    }
+
+    /// Whether its replicas are the backend's.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.runner == Runner::Backend
     }
 
     /// Executions that wait, retries in their back-off included.
@@ -238,18 +268,18 @@ impl Function {
 
     /// Whether there is anything to send its calls to.
     pub(crate) fn has_replica(&self) -> bool {
-        self.local || self.endpoints.up() > 0
+        self.runner == Runner::Local || self.endpoints.up() > 0
     }
 
     /// Whether an attempt could be dispatched now.
     pub(crate) fn can_dispatch(&self) -> bool {
-        self.life == Life::Live && self.in_flight < self.slots() && self.has_replica()
+        self.life.is_live() && self.in_flight < self.slots() && self.has_replica()
     }
 
     /// Whether one more attempt that takes no place could wait again, should it not be run.
     pub(crate) fn has_room_to_come_back(&self) -> bool {
         let admitted = self.places() + self.policy.concurrency;
-        !self.managed || self.waiting_count() + self.in_flight < admitted
+        !self.is_managed() || self.waiting_count() + self.in_flight < admitted
     }
 
     /// Takes note of how long an attempt took. Weight of the newest: one eighth.
@@ -299,14 +329,15 @@ pub struct FunctionView<'a> {
 impl Function {
     /// How it is scaled, for metrics.
     pub(crate) fn scaling_view(&self) -> Option<ScalingView> {
-        self.scaling.as_ref().filter(|_| self.managed).map(|state| state.view())
+        self.scaling.as_ref().filter(|_| self.is_managed()).map(|state| state.view())
     }
 
     /// Lets the number of attempts in flight follow the replicas that are there.
     pub(crate) fn follow_replicas(&mut self, autoscaler_on: bool) {
         let (replicas, configured) = (self.endpoints.len() as u32, self.policy.concurrency);
+        let follows = autoscaler_on && self.is_managed();
         let Some(state) = self.scaling.as_mut() else { return };
-        state.effective = if autoscaler_on && self.managed {
+        state.effective = if follows {
             state.per_replica.effective(&state.scaling.control, replicas, configured)
         } else {
             configured
@@ -321,7 +352,7 @@ impl Function {
             queue_depth: self.waiting_count(),
             in_flight: self.in_flight,
             concurrency: self.slots(),
-            replicas: self.managed.then_some((self.desired, self.endpoints.len() as u32)),
+            replicas: self.is_managed().then_some((self.desired, self.endpoints.len() as u32)),
             sync_queue_depth: self.sync_waiting,
             dead_letters: 0,
             scaling: self.scaling_view(),

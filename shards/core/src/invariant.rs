@@ -20,11 +20,11 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         check_function(shard, key).map_err(|what| format!("{}: {what}", function.name))?;
     }
     let specs: u64 = shard.functions.iter().map(|(_, function)| function.spec.bytes()).sum();
-    expect(specs == shard.specs_bytes, "specs_bytes is not what functions hold")?;
+    expect(specs == shard.bytes.specs, "specs_bytes is not what functions hold")?;
     let kept = |execution: &Execution| {
         execution.state.is_terminal() && execution.dead.is_none() && execution.shown.is_none()
     };
-    for (retained, accepted) in shard.retained.iter().zip([false, true]) {
+    for (retained, accepted) in shard.retention.kinds.iter().zip([false, true]) {
         let executions = shard.executions.iter().map(|(_, execution)| execution);
         let of_kind = executions.filter(|execution| kept(execution) && execution.accepted == accepted);
         let (count, bytes) =
@@ -38,7 +38,7 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         .filter_map(|(_, execution)| execution.live.as_ref())
         .map(|live| live.queued_bytes)
         .sum();
-    expect(queued == shard.queued_bytes, "queued_bytes is not what waiting executions hold")?;
+    expect(queued == shard.bytes.queued, "queued_bytes is not what waiting executions hold")?;
     for (_, execution) in shard.executions.iter() {
         let id = execution.id;
         let known = shard.find(id).is_some_and(|found| found.id == id);
@@ -66,10 +66,10 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         expect(shard.timers.get(attempt.timer).is_some(), "an attempt has no timeout")?;
     }
     let named = shard.functions.iter().filter(|(_, function)| function.life != Life::Gone).count();
-    expect(named == shard.names.len(), "a name is kept for no function")?;
+    expect(named == shard.index.names.len(), "a name is kept for no function")?;
     check_accepted(shard)?;
     check_scaling(shard)?;
-    expect(shard.keys.is_bounded(), "stale idempotency keys pile up")?;
+    expect(shard.index.keys.is_bounded(), "stale idempotency keys pile up")?;
     expect(shard.timers.is_sound(), "the timers are out of order")
 }
 
@@ -77,19 +77,19 @@ fn check_accepted(shard: &Shard) -> Result<(), String> {
     let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
     let alive = |execution: &&Execution| execution.accepted && !execution.state.is_terminal();
     let all = || shard.executions.iter().map(|(_, execution)| execution);
-    expect(all().filter(alive).count() == shard.accepted_count, "the account of accepted is off")?;
+    expect(all().filter(alive).count() == shard.retention.accepted, "the account of accepted is off")?;
     let dead = || shard.executions.iter().filter_map(|(_, execution)| execution.dead.as_ref());
     expect(dead().count() == shard.dead_letters.len(), "the account of dead letters is off")?;
     let concealed = || shard.executions.iter().filter(|(_, execution)| execution.shown.is_some());
     let bytes: u64 = concealed().map(|(_, execution)| execution.retained_bytes()).sum();
-    expect(bytes == shard.concealed_bytes, "the account of what ended and is not shown is off")?;
+    expect(bytes == shard.bytes.concealed, "the account of what ended and is not shown is off")?;
     for (key, execution) in concealed() {
         let shown_later =
             shard.journal.promises().any(|promise| matches!(promise, Promise::End(of) if *of == key));
         expect(execution.accepted && shown_later, "nothing will show how an execution ended")?;
     }
     expect(
-        !shard.starting
+        !shard.phase.start.is_being_written()
             || shard.is_restoring()
             || shard.journal.promises().any(|promise| matches!(promise, Promise::Start)),
         "nothing will let go what was there before the server started",
@@ -133,15 +133,15 @@ fn check_accepted(shard: &Shard) -> Result<(), String> {
 fn check_scaling(shard: &Shard) -> Result<(), String> {
     let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
     let on = shard.settings.autoscaler.is_some();
-    let armed = shard.scaling_timer.is_some_and(|timer| shard.timers.get(timer) == Some(Due::Scaling));
-    expect(armed == shard.scaling_timer.is_some() && (on || !armed), "the timer of scaling is another one")?;
+    let armed = shard.scaling.timer.is_some_and(|timer| shard.timers.get(timer) == Some(Due::Scaling));
+    expect(armed == shard.scaling.timer.is_some() && (on || !armed), "the timer of scaling is another one")?;
     for (_, function) in shard.functions.iter() {
         let Some(state) = &function.scaling else { continue };
         let configured = function.policy.concurrency;
         expect((1..=configured).contains(&function.slots()), "slots are beyond their bounds")?;
-        let follows = on && function.managed;
+        let follows = on && function.is_managed();
         expect(follows || state.effective == configured, "slots follow replicas that nobody scales")?;
-        expect(!follows || armed || function.life != Life::Live, "nobody will decide about a function")?;
+        expect(!follows || armed || !function.life.is_live(), "nobody will decide about a function")?;
     }
     Ok(())
 }
@@ -149,7 +149,7 @@ fn check_scaling(shard: &Shard) -> Result<(), String> {
 fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
     let Some(function) = shard.functions.get(key) else { return Ok(()) };
-    let found = shard.names.get(function.name.as_str()) == Some(&key);
+    let found = shard.index.names.get(function.name.as_str()) == Some(&key);
     expect(
         found != (function.life == Life::Gone),
         "it cannot be found by its name, or still is when it is gone",
@@ -182,7 +182,7 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     expect(function.in_flight <= function.policy.concurrency, "more in flight than slots")?;
     expect(
         // What was not run has its place again, whoever took it meanwhile.
-        waiting <= u64::from(function.places()) || shard.is_restoring() || function.managed,
+        waiting <= u64::from(function.places()) || shard.is_restoring() || function.is_managed(),
         "more waits than the queue holds",
     )?;
     let admitted = u64::from(function.places()) + u64::from(function.policy.concurrency);
@@ -221,24 +221,23 @@ fn check_writing(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     let registers = count(|promise| if let Promise::Register(key) = promise { Some(*key) } else { None });
     let removes = count(|promise| if let Promise::Remove(key) = promise { Some(*key) } else { None });
     let (registering, removing) = match function.life {
-        Life::Provisioning => (usize::from(function.writing), 0),
-        Life::Removing => (0, usize::from(function.writing)),
-        Life::Live | Life::Gone => (0, 0),
+        Life::Registering => (1, 0),
+        Life::Removing => (0, 1),
+        _ => (0, 0),
     };
     expect(
         (registers, removes) == (registering, removing),
         "a function waits for a record that nobody reports, or the other way round",
     )?;
     let chore = shard.chores.contains(&Chore::Removal(key));
-    expect(chore == function.ending, "nothing will end what waits for a removed function")?;
-    expect(!function.writing || function.busy, "a function is being written down and takes orders")?;
+    expect(chore == (function.life == Life::Ending), "nothing will end what waits for a removed function")?;
     expect(
-        function.writing && function.life == Life::Provisioning || function.provisioned.is_none(),
-        "a function that is not being registered will be provisioned",
+        (function.life == Life::Registering) == function.provisioned.is_some(),
+        "a function is being registered that nothing says how to run, or the other way round",
     )?;
-    let armed = shard.timers.get(function.reconcile_timer) == Some(Due::Reconcile(key));
+    let armed = |timer| shard.timers.get(timer) == Some(Due::Reconcile(key));
     expect(
-        function.life != Life::Live || !function.reconciling || function.busy || armed,
+        function.life != Life::Live || function.reconciling.is_none_or(armed),
         "nothing will start the replicas of a restored function again",
     )
 }

@@ -16,7 +16,7 @@ use crate::{
     limits::Limits,
     payload::{Failure, code},
     sabotage::Sabotage,
-    shard::{Shard, chores::Chore},
+    shard::{Shard, chores::Chore, state::Drain},
     timers::{Due, TimerKey},
 };
 
@@ -56,7 +56,7 @@ impl Shard {
     }
 
     fn admit(&mut self, mut call: Invoke, accepted: bool) -> Result<Admission, Refusal> {
-        if self.draining {
+        if self.phase.drain != Drain::Open {
             return Err(Refusal::ShuttingDown);
         }
         let second = self.now.second();
@@ -110,7 +110,7 @@ impl Shard {
                 }
                 return Err(refusal);
             }
-            if self.queued_bytes + call.payload.bytes() > self.granted_bytes {
+            if self.bytes.queued + call.payload.bytes() > self.bytes.granted {
                 let retry_after_s = Limits::retry_after_s(function.estimated_wait_us(1));
                 return Err(Refusal::Overloaded { what: "limits.queued-bytes", retry_after_s });
             }
@@ -135,7 +135,7 @@ impl Shard {
         sent: &Idempotency,
         callback_url: &Option<Box<str>>,
     ) -> Result<Option<Admission>, Refusal> {
-        let claim = self.keys.get(label, &sent.key).copied();
+        let claim = self.index.keys.get(label, &sent.key).copied();
         let claim = claim.filter(|_| !self.sabotaged.by(Sabotage::KeyForgotten));
         let Some(claim) = claim else { return Ok(None) };
         let Some(execution) = self.executions.get_mut(claim.execution) else { return Ok(None) };
@@ -160,7 +160,7 @@ impl Shard {
                 let brought = |url| ResultDelivery::brought(url, call.ticket);
                 execution.delivery = callback_url.clone().map(brought);
             }
-            self.accepted_count += usize::from(!execution.accepted);
+            self.retention.accepted += usize::from(!execution.accepted);
             return Ok(Some(match addressed && execution.accepted && !execution.unwritten {
                 true => Admission::Addressed(claim.execution, execution.id),
                 false => Admission::Accepted(claim.execution, execution.id),
@@ -180,7 +180,7 @@ impl Shard {
         let timer = self.timers.insert(deadline_us, Due::Waiter(claim.execution, call.ticket));
         live.joined.push(Waiter { ticket: call.ticket, timer, limit_ms, gone: false });
         live.deadline_us = live.deadline_us.max(deadline_us);
-        self.joined.insert(call.ticket, claim.execution);
+        self.index.joined.insert(call.ticket, claim.execution);
         Ok(Some(Admission::Joined))
     }
 
@@ -238,7 +238,7 @@ impl Shard {
             gone: false,
         });
         let expires_us = if accepted { self.expiry_of(call.extra.as_deref()) } else { 0 };
-        self.accepted_count += usize::from(accepted);
+        self.retention.accepted += usize::from(accepted);
         let live = Live { waiter, deadline_us, ..Live::new(call.payload, call.extra, now.mono_us) };
         if let Some(execution) = self.executions.get_mut(key) {
             execution.live = Some(Box::new(live));
@@ -246,11 +246,11 @@ impl Shard {
         self.arm_expiry(key, expires_us);
         self.index_id(key);
         if let Some(idempotency) = idempotency {
-            self.keys.put(&label, &idempotency, key, now.mono_us);
+            self.index.keys.put(&label, &idempotency, key, now.mono_us);
             self.expire_keys(KEYS_PER_CLAIM);
             // Keys of executions that still run are passed over, which counts as nothing to do.
             let mut left = KEYS_PER_CLAIM;
-            while left > 0 && self.keys.len() > self.limits.keys_max {
+            while left > 0 && self.index.keys.len() > self.limits.keys_max {
                 self.expire_keys(1);
                 left -= 1;
             }
@@ -282,7 +282,7 @@ impl Shard {
     /// A caller is gone. Its place in the queue is free at once, unless others wait for the same execution. What
     /// runs goes on, at most to the deadline that the caller would have had.
     pub(super) fn abandon(&mut self, ticket: Ticket, id: Option<ExecutionId>, fx: &mut Effects) {
-        let joined = self.joined.remove(&ticket);
+        let joined = self.index.joined.remove(&ticket);
         let Some(key) = joined.or_else(|| self.find_key(id?)) else { return };
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(live) = execution.live.as_mut() else { return };
@@ -344,11 +344,11 @@ impl Shard {
 
     /// Refuses what comes, and with `finally` what still waits for a caller.
     pub(super) fn drain(&mut self, finally: bool, fx: &mut Effects) {
-        self.draining = true;
+        let drain = if finally { Drain::GivenUp } else { Drain::Draining };
+        self.phase.drain = self.phase.drain.max(drain);
         if !finally {
             return;
         }
-        self.given_up = true;
         self.begin(Chore::Callers(0), fx);
     }
 
@@ -358,7 +358,7 @@ impl Shard {
         let mut tickets = Vec::new();
         for waiter in live.into_iter().flat_map(|live| live.take_waiters()) {
             self.timers.remove(waiter.timer);
-            self.joined.remove(&waiter.ticket);
+            self.index.joined.remove(&waiter.ticket);
             if !waiter.gone {
                 tickets.push(waiter.ticket);
             }

@@ -16,7 +16,7 @@ use crate::{
     payload::{Failure, Output, code},
     report::{Outcome, Report},
     sabotage::Sabotage,
-    shard::Shard,
+    shard::{Shard, state::Drain},
 };
 
 impl Shard {
@@ -141,7 +141,7 @@ impl Shard {
             return;
         }
         let limit_ms = function.policy.timeout_ms;
-        let last = function.life != Life::Live
+        let last = !function.life.is_live()
             || self
                 .executions
                 .get(execution)
@@ -264,11 +264,12 @@ impl Shard {
             Outcome::Failure { failure, retryable, retry_after_ms } => {
                 // A batch of deadlines may still be on its way: what is past its own is not sent again.
                 let deadline_us = execution.live.as_ref().map_or(0, |live| live.deadline_us);
-                let wanted = execution.accepted || (deadline_us > self.now.mono_us && !self.given_up);
+                let wanted = execution.accepted
+                    || (deadline_us > self.now.mono_us && self.phase.drain != Drain::GivenUp);
                 let again = retryable
                     && wanted
                     && function.is_some_and(|function| {
-                        function.life == Life::Live
+                        function.life.is_live()
                             && execution.attempts_made() < execution.attempts_of(&function.policy)
                     });
                 let expires_us = execution.live.as_ref().map_or(0, |live| live.expires_us);
@@ -329,7 +330,7 @@ impl Shard {
         execution.finished_us = now.mono_us;
         self.timers.remove(live.expiry);
         let (dispatched_us, queued_us, accepted_us) = (live.dispatched_us, live.queued_us, live.accepted_us);
-        self.accepted_count -= usize::from(execution.accepted);
+        self.retention.accepted -= usize::from(execution.accepted);
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.accounting.finished += 1;
             count_ending(function, execution, ran);
@@ -382,7 +383,7 @@ impl Shard {
             backoff = live.backoff.take();
             in_backlog = live.in_backlog;
             sync_wait = live.sync_wait.take();
-            self.queued_bytes -= std::mem::take(&mut live.queued_bytes);
+            self.bytes.queued -= std::mem::take(&mut live.queued_bytes);
         }
         for timer in backoff.into_iter().chain(sync_wait) {
             self.timers.remove(timer);

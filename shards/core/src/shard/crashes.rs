@@ -14,12 +14,11 @@
 use crate::{
     answer::State,
     effect::{Effect, Effects, Note},
-    function::Life,
     keys::{EndpointId, ExecutionKey, FunctionKey},
     payload::{Failure, code},
     report::Outcome,
     sabotage::Sabotage,
-    shard::Shard,
+    shard::{Shard, state::Drain},
     timers::Due,
 };
 
@@ -38,7 +37,9 @@ impl Shard {
         let Some(endpoint) = endpoint.filter(|_| !self.sabotaged.by(Sabotage::DownEndpointUsed)) else {
             return;
         };
-        let Some(function) = self.functions.get_mut(key).filter(|function| function.managed) else { return };
+        let Some(function) = self.functions.get_mut(key).filter(|function| function.is_managed()) else {
+            return;
+        };
         if !function.endpoints.set_down(endpoint, true) {
             return;
         }
@@ -80,7 +81,7 @@ impl Shard {
             Outcome::Crashed(failure) => {
                 let execution = self.executions.get_mut(key)?;
                 let function = self.functions.get_mut(execution.function);
-                let managed = function.as_ref().is_some_and(|function| function.managed);
+                let managed = function.as_ref().is_some_and(|function| function.is_managed());
                 if !managed && failure.code != code::FUNCTION_CRASHED {
                     // A fixed address broke off. Why is not known.
                     return Some(failed(failure, true));
@@ -107,9 +108,10 @@ impl Shard {
         let Some(execution) = self.executions.get(key) else { return false };
         let Some(function) = self.functions.get(execution.function) else { return false };
         let Some(live) = execution.live.as_ref() else { return false };
-        let awaited = execution.accepted || (live.deadline_us > self.now.mono_us && !self.given_up);
+        let awaited =
+            execution.accepted || (live.deadline_us > self.now.mono_us && self.phase.drain != Drain::GivenUp);
         let counts = self.sabotaged.by(Sabotage::NotRunCounts);
-        function.managed && function.life == Life::Live && awaited && !counts
+        function.is_managed() && function.life.is_live() && awaited && !counts
     }
 
     /// A call that was not run waits again, before all that came after it, as if it had not been sent.
@@ -163,8 +165,9 @@ impl Shard {
             return false;
         }
         let function = self.functions.get(execution.function);
-        function
-            .is_some_and(|function| function.managed && function.endpoints.up() == 1 && function.desired > 1)
+        function.is_some_and(|function| {
+            function.is_managed() && function.endpoints.up() == 1 && function.desired > 1
+        })
     }
 
     /// It is looked at again after a while. Others have their turn.

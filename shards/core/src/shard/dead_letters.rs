@@ -14,7 +14,7 @@ use crate::{
     name::Name,
     payload::{Failure, Payload, code},
     sabotage::Sabotage,
-    shard::Shard,
+    shard::{Shard, state::Drain},
 };
 
 impl Shard {
@@ -52,7 +52,7 @@ impl Shard {
             return;
         };
         let of_removal = letter.of_removal;
-        if of_removal && self.restoring {
+        if of_removal && self.phase.restoring {
             self.dead_letters.expect_restored(name);
         }
         letter.order = self.dead_letters.push(name, key, of_removal, letter.bytes);
@@ -145,7 +145,7 @@ impl Shard {
 
     /// Checks what a new call would be checked for, then brings a dead letter back to life.
     fn revive(&mut self, name: &Name, id: ExecutionId, fx: &mut Effects) -> Result<ExecutionKey, Refusal> {
-        if self.draining {
+        if self.phase.drain != Drain::Open {
             return Err(Refusal::ShuttingDown);
         }
         let key = self.dead_letter(name, id)?;
@@ -162,7 +162,7 @@ impl Shard {
             .get(key)
             .and_then(|execution| execution.dead.as_ref())
             .map_or(0, |letter| letter.payload.bytes());
-        if self.queued_bytes + payload_bytes > self.granted_bytes {
+        if self.bytes.queued + payload_bytes > self.bytes.granted {
             let retry_after_s = Limits::retry_after_s(function.estimated_wait_us(1));
             return Err(Refusal::Overloaded { what: "limits.queued-bytes", retry_after_s });
         }
@@ -199,7 +199,7 @@ impl Shard {
             ..Live::new(letter.payload, letter.extra, self.now.mono_us)
         };
         execution.live = Some(Box::new(live));
-        self.accepted_count += 1;
+        self.retention.accepted += 1;
         if let Some(function) = self.functions.get_mut(function_key) {
             function.queue.forget_stale(key);
             function.backlog.forget_stale(key);
@@ -215,7 +215,7 @@ impl Shard {
         let Some(execution) = self.executions.get(key) else { return Ok(()) };
         let extra = execution.dead.as_ref().and_then(|letter| letter.extra.as_ref());
         let Some(idempotency) = extra.and_then(|extra| extra.idempotency.as_ref()) else { return Ok(()) };
-        let claim = self.keys.get(&execution.label, &idempotency.key);
+        let claim = self.index.keys.get(&execution.label, &idempotency.key);
         let holder = claim.filter(|claim| claim.execution != key);
         let holder = holder.and_then(|claim| self.executions.get(claim.execution));
         if let Some(holder) = holder.filter(|holder| holder.live.is_some())
@@ -227,7 +227,7 @@ impl Shard {
             return Ok(());
         }
         let label = execution.label.clone();
-        self.keys.put(&label, idempotency, key, self.now.mono_us);
+        self.index.keys.put(&label, idempotency, key, self.now.mono_us);
         self.arm_sweep();
         Ok(())
     }

@@ -96,7 +96,7 @@ impl Shard {
         let any_counts = self.sabotaged.by(Sabotage::OldDeliveryCounts);
         if let Some(delivery) = delivery.filter(|delivery| delivery.number == number || any_counts) {
             // What a server that goes away gave up is tried again by the next one.
-            let given_up = self.watches_ended && state.status == DeliveryStatus::Failed;
+            let given_up = self.phase.watches_ended && state.status == DeliveryStatus::Failed;
             let is_over = state.status != DeliveryStatus::Pending && !given_up;
             delivery.state = state.clone();
             if is_over {

@@ -7,7 +7,7 @@ use crate::{
     effect::{Destination, Dispatch, Effect, Effects},
     endpoints::Endpoint,
     execution::Execution,
-    function::{Function, Life},
+    function::{Function, Life, Runner},
     journal::Record,
     keys::{AttemptKey, EndpointId, ExecutionKey, FunctionKey},
     sabotage::Sabotage,
@@ -46,7 +46,7 @@ impl Shard {
         live.queued_us = self.now.mono_us;
         if live.queued_bytes == 0 {
             live.queued_bytes = live.payload.bytes();
-            self.queued_bytes += live.queued_bytes;
+            self.bytes.queued += live.queued_bytes;
         }
         Some(execution.function)
     }
@@ -62,7 +62,7 @@ impl Shard {
 
     /// Gives ready functions their turns, at most one batch.
     pub(super) fn serve(&mut self, fx: &mut Effects) {
-        if self.restoring {
+        if self.phase.restoring {
             return;
         }
         let mut left = self.limits.batch_max;
@@ -124,7 +124,8 @@ impl Shard {
 
     /// Whether an execution waits to be drained when it waits.
     pub(super) fn is_backlogged(&self, execution: &Execution) -> bool {
-        execution.accepted && (self.held || self.starting || !self.settings.background_scheduler)
+        execution.accepted
+            && (self.phase.held || self.phase.start.is_being_written() || !self.settings.background_scheduler)
     }
 
     /// Takes a slot and sends the next attempt of a queued execution.
@@ -144,7 +145,7 @@ impl Shard {
 
         let queued_bytes = std::mem::take(&mut live.queued_bytes);
         if !self.sabotaged.by(Sabotage::BytesKept) {
-            self.queued_bytes -= queued_bytes;
+            self.bytes.queued -= queued_bytes;
         }
         live.dispatched_us = now.mono_us;
         let remaining_us = if execution.accepted {
@@ -210,7 +211,7 @@ impl Shard {
     ) {
         // Of a removed function nothing would close them again, and a fixed address is not the backend's.
         let Some(function) = self.functions.get_mut(key).filter(|function| {
-            function.life != Life::Gone && (function.managed || function.life == Life::Provisioning)
+            function.life != Life::Gone && (function.is_managed() || function.life.is_claimed())
         }) else {
             return;
         };
@@ -267,7 +268,7 @@ impl Shard {
 
 /// Where a function's next attempt goes. Call it only when there is somewhere.
 fn choose_destination(function: &mut Function, random: u64) -> Destination {
-    if function.local {
+    if function.runner == Runner::Local {
         return Destination::Local;
     }
     function.endpoints.choose(random).map_or(Destination::Local, |endpoint| {

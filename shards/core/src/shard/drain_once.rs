@@ -19,7 +19,8 @@ impl Shard {
             fx.reply(ticket, Answer::Refused(Refusal::FunctionNotFound));
             return;
         };
-        let attempt = if self.starting { None } else { self.dispatch_from_backlog(key, fx) };
+        let attempt =
+            if self.phase.start.is_being_written() { None } else { self.dispatch_from_backlog(key, fx) };
         match attempt.and_then(|attempt| self.attempts.get_mut(attempt)) {
             Some(attempt) => attempt.drainer = Some(ticket),
             None => fx.reply(ticket, Answer::Drained { dispatched: false }),
@@ -44,7 +45,7 @@ impl Shard {
 
     /// Accepted executions wait from now on without being dispatched.
     pub(super) fn hold(&mut self) {
-        self.held = true;
+        self.phase.held = true;
         let executions = &mut self.executions;
         let functions: Vec<_> = self.functions.iter().map(|(key, _)| key).collect();
         for key in functions {
@@ -70,7 +71,7 @@ impl Shard {
         let before = std::mem::replace(&mut self.settings, settings);
         self.reconfigure_sync_queue(before.sync_queue);
         self.reconfigure_scaling(before.autoscaler.as_ref());
-        if released && !self.starting {
+        if released && !self.phase.start.is_being_written() {
             self.release_backlogs();
         }
     }

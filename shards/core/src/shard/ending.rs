@@ -25,7 +25,7 @@ impl Shard {
         let Some(number) = self.write_ended(key, fx) else { return };
         let Some(execution) = self.executions.get_mut(key) else { return };
         execution.shown = Some(before);
-        self.concealed_bytes += execution.retained_bytes();
+        self.bytes.concealed += execution.retained_bytes();
         if let Some(live) = execution.live.as_mut() {
             live.record = number;
         }
@@ -68,7 +68,7 @@ impl Shard {
         let Some(execution) = self.executions.get_mut(key) else { return };
         let Some(live) = execution.live.take() else { return };
         if execution.shown.take().is_some() {
-            self.concealed_bytes -= execution.retained_bytes();
+            self.bytes.concealed -= execution.retained_bytes();
         }
         let lost = self.sabotaged.by(Sabotage::RemovalDropsCalls) && execution.ending.is_of_removal();
         let dead = execution.accepted && execution.ending.is_for_another_try() && !lost;
@@ -76,7 +76,7 @@ impl Shard {
             // The first caller takes the answer itself; those that joined, if any, a copy.
             for waiter in live.joined {
                 self.timers.remove(waiter.timer);
-                self.joined.remove(&waiter.ticket);
+                self.index.joined.remove(&waiter.ticket);
                 if !waiter.gone {
                     fx.reply(waiter.ticket, answer.clone());
                 }
@@ -120,7 +120,7 @@ impl Shard {
 
     /// Keeps what is concealed while the disk fails within its bound.
     pub(super) fn show_delayed_ends(&mut self, fx: &mut Effects) {
-        while self.concealed_bytes > self.limits.concealed_bytes_max {
+        while self.bytes.concealed > self.limits.concealed_bytes_max {
             let Some((number, key)) = self.journal.pop_delayed_end() else { break };
             self.end_is_safe(key, number, fx);
         }

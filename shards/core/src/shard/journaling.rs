@@ -19,7 +19,9 @@ use crate::{
 impl Shard {
     /// Has something written down. Returns the record's number.
     pub(super) fn write(&mut self, record: Record, fx: &mut Effects) -> u64 {
-        if self.is_successor && matches!(record, Record::Accepted { .. } | Record::Replayed { .. }) {
+        if self.phase.servers_before.is_some()
+            && matches!(record, Record::Accepted { .. } | Record::Replayed { .. })
+        {
             // Also when nothing was given back to this shard: it may share a log with others, and what waits from now on has to
             // come behind this start, not before theirs.
             self.note_start(fx);
@@ -236,7 +238,7 @@ impl Shard {
                 && execution.state == State::Queued
             {
                 execution.accepted = false;
-                self.accepted_count -= 1;
+                self.retention.accepted -= 1;
             }
             match promise {
                 // A fact that a store had no room for: it will never be written, and nothing more can be waited for.

@@ -21,6 +21,7 @@ mod restoration;
 mod retention;
 mod retry;
 mod scaling;
+mod state;
 mod sync_queue;
 #[cfg(test)]
 mod tests;
@@ -28,27 +29,21 @@ mod timing;
 mod watching;
 
 pub use progress::Readiness;
-pub(crate) use retention::Retained;
+pub(crate) use retention::Retention;
+pub(crate) use state::{Attempt, ByteAccounts, Index, Phase, ScalingRound};
 
-use std::{
-    collections::VecDeque,
-    hash::{BuildHasherDefault, DefaultHasher},
-    sync::Arc,
-};
+use std::collections::VecDeque;
 
 use crate::{
     answer::{Answer, Refusal},
-    call::Ticket,
     dead_letters::DeadLetters,
     effect::{Effect, Effects},
     execution::Execution,
-    function::{Function, FunctionView, Life},
+    function::{Function, FunctionView},
     id::ExecutionId,
-    id_table::IdTable,
-    idempotency::Keys,
     input::Input,
     journal::Journal,
-    keys::{AttemptTag, EndpointId, EndpointTag, ExecutionKey, ExecutionTag, FunctionKey, FunctionTag},
+    keys::{AttemptTag, EndpointTag, ExecutionKey, ExecutionTag, FunctionKey, FunctionTag},
     limits::Limits,
     name::Name,
     rate::CallLease,
@@ -58,34 +53,6 @@ use crate::{
     time::Now,
     timers::{TimerKey, Timers},
 };
-
-/// SipHash with a fixed key: nothing here may depend on a seed that differs from run to run.
-#[expect(
-    clippy::disallowed_types,
-    reason = "the seed is fixed; clippy.toml forbids what would show an order"
-)]
-type FixedMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
-
-/// An attempt: one slot of its function from dispatch until it is settled.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    pub(crate) execution: ExecutionKey,
-    pub(crate) id: ExecutionId,
-    pub(crate) function: FunctionKey,
-    pub(crate) endpoint: Option<EndpointId>,
-    pub(crate) timer: TimerKey,
-    pub(crate) dispatched_us: u64,
-    /// Its slot was given back.
-    pub(crate) settled: bool,
-    /// It was decided by callback while its HTTP exchange goes on.
-    pub(crate) lingers: bool,
-    /// The dispatcher is done with it; a callback was promised.
-    pub(crate) exchange_over: bool,
-    /// The request is not sent yet.
-    pub(crate) connecting: bool,
-    /// Who is to be told when it has been recorded.
-    pub(crate) drainer: Option<Ticket>,
-}
 
 /// Numbers of a whole shard, for metrics.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -114,72 +81,35 @@ pub struct Totals {
     pub drift: u64,
 }
 
-/// One shard. See the crate.
+/// One shard. See the crate. The files of this folder are pages of one book: each has access to all of it.
 #[derive(Debug)]
 pub struct Shard {
     pub(crate) limits: Limits,
+    pub(crate) settings: Settings,
+    pub(crate) phase: Phase,
     /// Time of the input being handled.
     pub(crate) now: Now,
     pub(crate) functions: Slab<Function, FunctionTag>,
-    /// Bytes of the specs of all of them.
-    pub(crate) specs_bytes: u64,
-    /// Functions by their labels, which are in use anyway with every call.
-    pub(crate) names: FixedMap<Arc<str>, FunctionKey>,
     pub(crate) executions: Slab<Execution, ExecutionTag>,
-    pub(crate) ids: IdTable,
     pub(crate) attempts: Slab<Attempt, AttemptTag>,
+    /// Open addresses, each with the timer that tries it again while it is down.
+    pub(crate) endpoints: Slab<TimerKey, EndpointTag>,
+    pub(crate) index: Index,
     pub(crate) timers: Timers,
-    pub(crate) keys: Keys,
     pub(crate) journal: Journal,
     pub(crate) dead_letters: DeadLetters,
-    /// Callers that joined an execution started by another, for the case that they leave.
-    joined: FixedMap<Ticket, ExecutionKey>,
+    pub(crate) retention: Retention,
     /// What is left to do about everything that waits.
     pub(crate) chores: VecDeque<chores::Chore>,
     /// Functions that may have something to dispatch, in turn.
     pub(crate) ring: VecDeque<FunctionKey>,
+    pub(crate) scaling: ScalingRound,
     calls: CallLease,
-    pub(crate) settings: Settings,
-    pub(crate) queued_bytes: u64,
-    granted_bytes: u64,
-    /// Of these, bytes beyond the server's budget.
-    lent_bytes: u64,
-    /// Finished executions: synchronous ones, then those that were accepted for later.
-    pub(crate) retained: [Retained; 2],
-    /// Those of them whose output is to be dropped earlier.
-    payloads: VecDeque<ExecutionKey>,
-    /// Accepted executions that have not ended.
-    pub(crate) accepted_count: usize,
-    /// Bytes of what ended and is not shown yet.
-    pub(crate) concealed_bytes: u64,
-    sweep: Option<TimerKey>,
-    /// The next decisions about replicas, and the functions whose turn has yet to come in this round.
-    pub(crate) scaling_timer: Option<TimerKey>,
-    scaling_turn: VecDeque<FunctionKey>,
-    /// Open addresses, each with the timer that tries it again while it is down.
-    pub(crate) endpoints: Slab<TimerKey, EndpointTag>,
+    pub(crate) bytes: ByteAccounts,
     /// Executions that were given a place in the order of their function.
     ordered: u64,
     random: u64,
     pub(crate) sabotaged: Sabotaged,
-    /// What was there before is still being taken back: nothing is dispatched.
-    restoring: bool,
-    /// That this server has started is being written down: what was accepted by another one does not run before.
-    pub(crate) starting: bool,
-    /// It was written down, or is being.
-    has_started: bool,
-    /// There may have been a server before this one.
-    is_successor: bool,
-    /// How many servers have started.
-    starts: u64,
-    /// Nobody waits for the end of an execution to read it any more.
-    watches_ended: bool,
-    /// Accepted executions wait for another server.
-    held: bool,
-    /// New work is refused.
-    draining: bool,
-    /// Synchronous callers are no longer kept waiting for a slot.
-    given_up: bool,
 }
 
 impl Shard {
@@ -187,45 +117,26 @@ impl Shard {
     pub fn new(limits: Limits, seed: u64, settings: Settings) -> Shard {
         Shard {
             limits,
+            settings,
+            phase: Phase::default(),
             now: Now::default(),
             functions: Slab::new(),
-            specs_bytes: 0,
-            names: FixedMap::default(),
             executions: Slab::new(),
-            ids: IdTable::new(),
             attempts: Slab::new(),
+            endpoints: Slab::new(),
+            index: Index::default(),
             timers: Timers::new(),
-            keys: Keys::default(),
             journal: Journal::default(),
             dead_letters: DeadLetters::default(),
-            joined: FixedMap::default(),
+            retention: Retention::default(),
             chores: VecDeque::new(),
             ring: VecDeque::new(),
+            scaling: ScalingRound::default(),
             calls: CallLease::default(),
-            settings,
-            queued_bytes: 0,
-            granted_bytes: 0,
-            lent_bytes: 0,
-            retained: Default::default(),
-            payloads: VecDeque::new(),
-            accepted_count: 0,
-            concealed_bytes: 0,
-            sweep: None,
-            scaling_timer: None,
-            scaling_turn: VecDeque::new(),
-            endpoints: Slab::new(),
+            bytes: ByteAccounts::default(),
             ordered: 0,
             random: seed,
             sabotaged: Sabotaged::default(),
-            restoring: false,
-            starting: false,
-            has_started: false,
-            is_successor: false,
-            starts: 0,
-            watches_ended: false,
-            held: false,
-            draining: false,
-            given_up: false,
         }
     }
 
@@ -285,10 +196,10 @@ impl Shard {
                 self.endpoints_changed(function, endpoints, desired, fx);
             }
             Input::GrantCalls { second, calls } => self.calls.grant(second, calls),
-            Input::GrantBytes(bytes) => self.granted_bytes = self.granted_bytes.saturating_add(bytes),
+            Input::GrantBytes(bytes) => self.bytes.granted = self.bytes.granted.saturating_add(bytes),
             Input::LendBytes(bytes) => {
-                self.granted_bytes = self.granted_bytes.saturating_add(bytes);
-                self.lent_bytes = self.lent_bytes.saturating_add(bytes);
+                self.bytes.granted = self.bytes.granted.saturating_add(bytes);
+                self.bytes.lent = self.bytes.lent.saturating_add(bytes);
             }
             Input::Configure(settings) => self.configure(settings),
             Input::Delivered { id, number, delivery } => self.delivered(id, number, delivery, fx),
@@ -303,7 +214,7 @@ impl Shard {
 
     /// Whether what was there before is still being taken back.
     pub(crate) fn is_restoring(&self) -> bool {
-        self.restoring
+        self.phase.restoring
     }
 
     /// What holds now.
@@ -318,7 +229,7 @@ impl Shard {
 
     /// Whether work is left over that another [`Input::Turn`] would take up.
     pub fn has_ready(&self) -> bool {
-        !self.chores.is_empty() || (!self.ring.is_empty() && !self.restoring)
+        !self.chores.is_empty() || (!self.ring.is_empty() && !self.phase.restoring)
     }
 
     /// Whether a call in this second needs an [`Input::GrantCalls`] first.
@@ -328,17 +239,17 @@ impl Shard {
 
     /// Bytes that an [`Input::GrantBytes`] should bring before a payload of this size is offered; 0 for none.
     pub fn wanted_bytes(&self, payload_bytes: u64) -> u64 {
-        let need = self.queued_bytes + payload_bytes;
-        if need <= self.granted_bytes {
+        let need = self.bytes.queued + payload_bytes;
+        if need <= self.bytes.granted {
             0
         } else {
-            (need - self.granted_bytes).max(self.limits.queued_bytes_chunk)
+            (need - self.bytes.granted).max(self.limits.queued_bytes_chunk)
         }
     }
 
     /// Bytes that wait beyond those that were granted: of retries, and of what was given back after a crash.
     pub fn owed_bytes(&self) -> u64 {
-        self.queued_bytes.saturating_sub(self.granted_bytes)
+        self.bytes.queued.saturating_sub(self.bytes.granted)
     }
 
     /// Bytes that must be granted for this input, unless it is to be refused.
@@ -360,7 +271,7 @@ impl Shard {
 
     /// Visible functions whose position is at least this, by position: for readers that come back for the rest.
     pub fn functions_from(&self, from: usize) -> impl Iterator<Item = (FunctionKey, FunctionView<'_>)> {
-        let live = self.functions.iter_from(from).filter(|(_, function)| function.life == Life::Live);
+        let live = self.functions.iter_from(from).filter(|(_, function)| function.life.is_live());
         live.map(|(key, function)| {
             let dead_letters = self.dead_letters.count_of(&function.name) as u32;
             (key, FunctionView { dead_letters, ..function.view() })
@@ -373,13 +284,13 @@ impl Shard {
             functions: self.functions.len(),
             executions: self.executions.len(),
             finished: self.finished_count(),
-            accepted: self.accepted_count,
+            accepted: self.retention.accepted,
             dead_letters: self.dead_letters.len(),
             retained_bytes: self.retained_bytes(),
             attempts: self.attempts.len(),
             timers: self.timers.len(),
-            keys: self.keys.len(),
-            queued_bytes: self.queued_bytes,
+            keys: self.index.keys.len(),
+            queued_bytes: self.bytes.queued,
             drift: self.drift(),
         }
     }
@@ -397,25 +308,25 @@ impl Shard {
     }
 
     fn live_function(&self, name: &Name) -> Option<(FunctionKey, &Function)> {
-        let key = *self.names.get(name.as_str())?;
-        self.functions.get(key).filter(|function| function.life == Life::Live).map(|function| (key, function))
+        let key = *self.index.names.get(name.as_str())?;
+        self.functions.get(key).filter(|function| function.life.is_live()).map(|function| (key, function))
     }
 
     pub(crate) fn find(&self, id: ExecutionId) -> Option<&Execution> {
-        self.executions.get(self.ids.get(id)?)
+        self.executions.get(self.index.ids.get(id)?)
     }
 
     fn find_key(&self, id: ExecutionId) -> Option<ExecutionKey> {
-        self.ids.get(id).filter(|key| self.executions.get(*key).is_some())
+        self.index.ids.get(id).filter(|key| self.executions.get(*key).is_some())
     }
 
     /// Makes an execution known by its id.
     fn index_id(&mut self, key: ExecutionKey) {
         let Some(execution) = self.executions.get_mut(key) else { return };
-        execution.id_table = self.ids.insert(execution.id, key);
-        for key in self.ids.take_overdue().into_iter().flatten() {
+        execution.id_table = self.index.ids.insert(execution.id, key);
+        for key in self.index.ids.take_overdue().into_iter().flatten() {
             if let Some(execution) = self.executions.get_mut(key) {
-                execution.id_table = self.ids.insert(execution.id, key);
+                execution.id_table = self.index.ids.insert(execution.id, key);
             }
         }
     }
@@ -433,14 +344,14 @@ impl Shard {
     /// passes: a shard that falls idle would keep what others need.
     fn return_bytes(&mut self, fx: &mut Effects) {
         let chunk = self.limits.queued_bytes_chunk;
-        let spare = self.granted_bytes.saturating_sub(self.queued_bytes);
+        let spare = self.bytes.granted.saturating_sub(self.bytes.queued);
         // What was lent is not for new calls: with every retry more would wait than may.
-        let repaid = spare.min(self.lent_bytes);
+        let repaid = spare.min(self.bytes.lent);
         let idle = (spare - repaid).saturating_sub(chunk);
         let returned = repaid + if idle >= chunk { idle } else { 0 };
         if returned > 0 {
-            self.lent_bytes -= repaid;
-            self.granted_bytes -= returned;
+            self.bytes.lent -= repaid;
+            self.bytes.granted -= returned;
             fx.push(Effect::ReturnBytes(returned));
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     answer::{Answer, BackendFailure, Refusal},
     call::Ticket,
     effect::{Effect, Effects, Note},
-    function::{Function, Life, Pending},
+    function::{Function, Life, Pending, Runner},
     journal::{Promise, Record},
     keys::FunctionKey,
     name::Name,
@@ -19,9 +19,9 @@ use crate::{
 impl Shard {
     /// Claims the name; provisions if a backend is to run the function, else makes it visible.
     pub(super) fn register(&mut self, ticket: Ticket, spec: Box<FunctionSpec>, fx: &mut Effects) {
-        let holder = self.names.get(spec.name.as_str()).copied();
+        let holder = self.index.names.get(spec.name.as_str()).copied();
         if let Some(holder) = holder.and_then(|holder| self.functions.get_mut(holder)) {
-            if holder.life == Life::Removing {
+            if holder.life.is_being_removed() {
                 push_pending(holder, Pending::Register { ticket, spec }, self.limits.pending_max, fx);
             } else {
                 fx.reply(ticket, Answer::Refused(Refusal::FunctionExists));
@@ -33,14 +33,13 @@ impl Shard {
             fx.reply(ticket, Answer::Refused(Refusal::Overloaded { what, retry_after_s: 1 }));
             return;
         }
-        if self.specs_bytes + spec.bytes() > self.limits.specs_bytes_max {
+        if self.bytes.specs + spec.bytes() > self.limits.specs_bytes_max {
             let what = "specs of all functions, limits.specs-bytes";
             fx.reply(ticket, Answer::Refused(Refusal::Overloaded { what, retry_after_s: 1 }));
             return;
         }
         let mut function = Function::new(&spec);
         function.life = Life::Provisioning;
-        function.busy = true;
         function.waiting = Some(ticket);
         let key = self.add_function(function);
         if spec.target == Target::Backend {
@@ -60,10 +59,10 @@ impl Shard {
     pub(super) fn add_function(&mut self, function: Function) -> FunctionKey {
         let label = Arc::clone(&function.label);
         if !self.sabotaged.by(Sabotage::SpecsUncounted) {
-            self.specs_bytes += function.spec.bytes();
+            self.bytes.specs += function.spec.bytes();
         }
         let key = self.functions.insert(function);
-        self.names.insert(label, key);
+        self.index.names.insert(label, key);
         key
     }
 
@@ -72,7 +71,7 @@ impl Shard {
         if let Some(function) = self.functions.remove(key)
             && !self.sabotaged.by(Sabotage::SpecsKept)
         {
-            self.specs_bytes = self.specs_bytes.saturating_sub(function.spec.bytes());
+            self.bytes.specs = self.bytes.specs.saturating_sub(function.spec.bytes());
         }
     }
 
@@ -80,7 +79,7 @@ impl Shard {
     fn write_registered(&mut self, key: FunctionKey, provisioned: Provisioned, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
         function.provisioned = Some(Box::new(provisioned));
-        function.writing = true;
+        function.life = Life::Registering;
         let spec = function.spec.clone();
         self.write(Record::Registered { spec }, fx);
         self.journal.promise(Promise::Register(key));
@@ -90,8 +89,6 @@ impl Shard {
     pub(super) fn registration_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
         let Some(provisioned) = function.provisioned.take() else { return };
-        function.writing = false;
-        function.busy = false;
         function.life = Life::Live;
         let waiting = function.waiting.take();
         let document = provisioned.document.clone();
@@ -105,7 +102,6 @@ impl Shard {
         let Some(function) = self.functions.get_mut(key) else { return };
         let Some(provisioned) = function.provisioned.take() else { return };
         let name = function.name;
-        function.writing = false;
         let waiting = function.waiting.take();
         answer(waiting, Answer::Refused(Refusal::StoreUnavailable), fx);
         self.write(Record::Removed { name }, fx);
@@ -115,8 +111,7 @@ impl Shard {
         }
         if let Some(function) = self.functions.get_mut(key) {
             // Nobody waits for it any more: what comes of it is the same either way.
-            function.life = Life::Removing;
-            function.rolled_back = true;
+            function.life = Life::RollingBack;
         }
         fx.push(Effect::Teardown { function: key, name });
     }
@@ -129,11 +124,11 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let Some(function) = self.functions.get_mut(key) else { return };
-        if function.reconciling {
+        if function.reconciling.is_some() {
             self.reconciled(key, result, fx);
             return;
         }
-        if function.life != Life::Provisioning || function.writing {
+        if function.life != Life::Provisioning {
             return;
         }
         match result {
@@ -156,14 +151,17 @@ impl Shard {
         let Some(function) = self.functions.get_mut(key) else { return };
         function.document = provisioned.document;
         function.desired = provisioned.desired;
-        function.managed = provisioned.target == Target::Backend;
+        function.runner = match provisioned.target {
+            Target::Local => Runner::Local,
+            Target::Endpoint(_) => Runner::Address,
+            Target::Backend => Runner::Backend,
+        };
         // Also of one that is no longer managed: replicas that were reported before may have set its slots.
         function.follow_replicas(self.settings.autoscaler.is_some());
-        function.local = provisioned.target == Target::Local;
         // Replicas may have come or gone while the answer was on its way.
         let is_empty = function.endpoints.is_empty();
         // Of one that is not managed, what the backend reported meanwhile is closed.
-        let managed = function.managed;
+        let managed = function.is_managed();
         for endpoint in function.endpoints.take_unless(|_| managed) {
             self.close_endpoint(endpoint.id, fx);
         }
@@ -187,18 +185,16 @@ impl Shard {
 
     /// Makes a function invisible and has that written down.
     pub(super) fn remove(&mut self, ticket: Ticket, name: &Name, fx: &mut Effects) {
-        let key = self.names.get(name.as_str()).copied();
+        let key = self.index.names.get(name.as_str()).copied();
         let Some((key, function)) = key.and_then(|key| Some((key, self.functions.get_mut(key)?))) else {
             fx.reply(ticket, Answer::Refused(Refusal::FunctionNotFound));
             return;
         };
-        if function.busy {
+        if function.life.is_busy() {
             push_pending(function, Pending::Remove { ticket }, self.limits.pending_max, fx);
             return;
         }
         function.life = Life::Removing;
-        function.busy = true;
-        function.writing = true;
         function.waiting = Some(ticket);
         self.write(Record::Removed { name: *name }, fx);
         self.journal.promise(Promise::Remove(key));
@@ -207,8 +203,7 @@ impl Shard {
     /// A removal is written down: what waits for the function ends, and then its replicas are removed.
     pub(super) fn removal_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
-        function.writing = false;
-        function.ending = true;
+        function.life = Life::Ending;
         let (name, waiting) = (function.name, function.waiting_count());
         self.dead_letters.make_room(name, waiting as usize);
         self.begin(Chore::Removal(key), fx);
@@ -217,8 +212,10 @@ impl Shard {
     /// Nothing waits for a removed function any more.
     pub(super) fn queue_has_ended(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
-        function.ending = false;
-        let (managed, name) = (function.managed, function.name);
+        let (managed, name) = (function.is_managed(), function.name);
+        if managed {
+            function.life = Life::TearingDown;
+        }
         self.dead_letters.tidy(&name);
         if managed {
             fx.push(Effect::Teardown { function: key, name });
@@ -231,8 +228,6 @@ impl Shard {
 
     /// A removal cannot be written down: the function is back, and so is what waits for it.
     pub(super) fn removal_failed(&mut self, key: FunctionKey, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key) else { return };
-        function.writing = false;
         self.reinstate(key, Refusal::StoreUnavailable, fx);
     }
 
@@ -243,12 +238,13 @@ impl Shard {
         result: Result<(), BackendFailure>,
         fx: &mut Effects,
     ) {
-        let being_torn_down = |function: &&mut Function| {
-            function.life == Life::Removing && !function.writing && !function.ending
-        };
+        let being_torn_down =
+            |function: &&mut Function| matches!(function.life, Life::TearingDown | Life::RollingBack);
         let Some(function) = self.functions.get_mut(key).filter(being_torn_down) else { return };
         match result {
-            Err(failure) if !function.rolled_back => self.reinstate(key, Refusal::Backend(failure), fx),
+            Err(failure) if function.life == Life::TearingDown => {
+                self.reinstate(key, Refusal::Backend(failure), fx)
+            }
             // Of a registration that failed nobody knows.
             _ => {
                 let waiting = function.waiting.take();
@@ -262,7 +258,6 @@ impl Shard {
     fn reinstate(&mut self, key: FunctionKey, refusal: Refusal, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
         function.life = Life::Live;
-        function.busy = false;
         let waiting = function.waiting.take();
         let spec = function.spec.clone();
         self.write(Record::Reinstated { spec }, fx);
@@ -273,17 +268,17 @@ impl Shard {
 
     /// Asks the backend for another number of replicas.
     pub(super) fn scale(&mut self, ticket: Ticket, name: &Name, replicas: u32, fx: &mut Effects) {
-        let key = self.names.get(name.as_str()).copied();
+        let key = self.index.names.get(name.as_str()).copied();
         let Some((key, function)) = key.and_then(|key| Some((key, self.functions.get_mut(key)?))) else {
             fx.reply(ticket, Answer::Refused(Refusal::FunctionNotFound));
             return;
         };
-        if function.busy {
+        if function.life.is_busy() {
             push_pending(function, Pending::Scale { ticket, replicas }, self.limits.pending_max, fx);
-        } else if !function.managed {
+        } else if !function.is_managed() {
             fx.reply(ticket, Answer::Refused(Refusal::NotScalable));
         } else {
-            function.busy = true;
+            function.life = Life::Ordered;
             function.waiting = Some(ticket);
             fx.push(Effect::Scale { function: key, name: *name, replicas });
         }
@@ -292,12 +287,11 @@ impl Shard {
     /// The backend took note of the number, or could not.
     pub(super) fn scaled(&mut self, key: FunctionKey, result: Result<u32, BackendFailure>, fx: &mut Effects) {
         // Provisioning and removing end with answers of their own.
-        let Some(function) =
-            self.functions.get_mut(key).filter(|function| function.life == Life::Live && function.busy)
+        let Some(function) = self.functions.get_mut(key).filter(|function| function.life == Life::Ordered)
         else {
             return;
         };
-        function.busy = false;
+        function.life = Life::Live;
         let waiting = function.waiting.take();
         if let Some(state) = function.scaling.as_mut() {
             state.scaled(result.as_ref().err().map(|failure| &*failure.message), self.now.mono_us);
@@ -321,7 +315,7 @@ impl Shard {
     pub(super) fn get_replicas(&self, ticket: Ticket, name: &Name, fx: &mut Effects) {
         let told = match self.live_function(name) {
             None => Answer::Refused(Refusal::FunctionNotFound),
-            Some((_, function)) if !function.managed => Answer::Refused(Refusal::NotScalable),
+            Some((_, function)) if !function.is_managed() => Answer::Refused(Refusal::NotScalable),
             Some((_, function)) => {
                 Answer::Replicas { desired: function.desired, ready: function.endpoints.len() as u32 }
             }
@@ -331,7 +325,7 @@ impl Shard {
 
     /// Starts the next request that waited for this function's backend.
     pub(super) fn next_pending(&mut self, key: FunctionKey, fx: &mut Effects) {
-        while let Some(function) = self.functions.get_mut(key).filter(|function| !function.busy) {
+        while let Some(function) = self.functions.get_mut(key).filter(|function| !function.life.is_busy()) {
             let name = function.name;
             let Some(request) = function.pending.pop_front() else { break };
             self.start(request, &name, fx);
@@ -342,9 +336,8 @@ impl Shard {
     /// waited for it find the name free, and are served in the order in which they came.
     fn drop_function(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return };
-        let was_visible = function.life != Life::Provisioning && !function.rolled_back;
-        function.reconciling = false;
-        self.timers.remove(std::mem::take(&mut function.reconcile_timer));
+        let was_visible = !function.life.is_claimed() && function.life != Life::RollingBack;
+        self.timers.remove(function.reconciling.take().unwrap_or_default());
         function.life = Life::Gone;
         let name = function.name;
         let endpoints = function.endpoints.take_unless(|_| false);
@@ -353,7 +346,7 @@ impl Shard {
         // What waited has ended. Should one of them be tried again under another registration, it does not wait here.
         function.queue = WaitQueue::default();
         function.backlog = WaitQueue::default();
-        self.names.remove(name.as_str());
+        self.index.names.remove(name.as_str());
         for endpoint in endpoints {
             self.close_endpoint(endpoint.id, fx);
         }
@@ -365,9 +358,13 @@ impl Shard {
         }
         while let Some(request) = pending.pop_front() {
             self.start(request, &name, fx);
-            let holder =
-                self.names.get(name.as_str()).copied().and_then(|holder| self.functions.get_mut(holder));
-            if let Some(holder) = holder.filter(|holder| holder.busy) {
+            let holder = self
+                .index
+                .names
+                .get(name.as_str())
+                .copied()
+                .and_then(|holder| self.functions.get_mut(holder));
+            if let Some(holder) = holder.filter(|holder| holder.life.is_busy()) {
                 // Else a registration behind a removal would be answered before that removal.
                 holder.pending = pending;
                 return;

@@ -10,16 +10,16 @@ use crate::{
     dead_letters::DeadLetter,
     effect::{Effect, Effects, Note},
     execution::{Ending, Execution, Live, ResultDelivery},
-    function::Function,
+    function::{Function, Life, Runner},
     id_table::TableNumber,
     journal::{End, EndResult, Promise, Record},
     keys::{ExecutionKey, FunctionKey},
     payload::{Failure, code},
     recovery::{Stored, StoredExecution},
     sabotage::Sabotage,
-    shard::Shard,
+    shard::{Shard, state::Start},
     spec::{FunctionSpec, Provisioned, Target},
-    timers::Due,
+    timers::{Due, TimerKey},
 };
 
 /// Time after which replicas that could not be started are tried again.
@@ -28,11 +28,10 @@ const RECONCILE_PAUSE_US: u64 = 5_000_000;
 impl Shard {
     /// Takes one thing back.
     pub(super) fn restore(&mut self, stored: Stored, fx: &mut Effects) {
-        self.restoring = true;
+        self.phase.restoring = true;
         match stored {
             Stored::Start(starts) => {
-                self.starts = starts;
-                self.is_successor = true;
+                self.phase.servers_before = Some(starts);
             }
             Stored::Function(spec) => self.restore_function(spec, fx),
             Stored::Execution(execution) => self.restore_execution(*execution, fx),
@@ -41,7 +40,7 @@ impl Shard {
 
     /// Everything is back: what waits may run.
     pub(super) fn restored(&mut self) {
-        self.restoring = false;
+        self.phase.restoring = false;
         let functions: Vec<FunctionKey> = self.functions.iter().map(|(key, _)| key).collect();
         for key in functions {
             if let Some(function) = self.functions.get_mut(key) {
@@ -56,35 +55,35 @@ impl Shard {
     /// which attempts it may have made. That record comes before all others about what is given back, which say by it
     /// which numbers were left out.
     pub(super) fn note_start(&mut self, fx: &mut Effects) {
-        if self.has_started {
+        if self.phase.start != Start::Unwritten {
             return;
         }
-        (self.has_started, self.starting) = (true, true);
-        self.write(Record::Started { start: self.starts + 1 }, fx);
+        self.phase.start = Start::BeingWritten;
+        self.write(Record::Started { start: self.phase.servers_before.unwrap_or_default() + 1 }, fx);
         self.journal.promise(Promise::Start);
     }
 
     /// It is written down that there is another server.
     pub(super) fn release_restored(&mut self) {
-        self.starting = false;
-        if self.settings.background_scheduler && !self.held {
+        self.phase.start = Start::Written;
+        if self.settings.background_scheduler && !self.phase.held {
             self.release_backlogs();
         }
     }
 
     /// A function is visible at once. Its replicas are gone: its calls wait for new ones.
     fn restore_function(&mut self, spec: Box<FunctionSpec>, fx: &mut Effects) {
-        if self.names.contains_key(spec.name.as_str()) {
+        if self.index.names.contains_key(spec.name.as_str()) {
             return;
         }
         let mut function = Function::new(&spec);
         match &spec.target {
-            Target::Local => function.local = true,
+            Target::Local => function.runner = Runner::Local,
             Target::Endpoint(_) => {}
             Target::Backend => {
-                function.managed = true;
-                function.reconciling = true;
-                function.busy = true;
+                function.runner = Runner::Backend;
+                function.reconciling = Some(TimerKey::NONE);
+                function.life = Life::Ordered;
             }
         }
         let key = self.add_function(function);
@@ -104,11 +103,12 @@ impl Shard {
         result: Result<Provisioned, BackendFailure>,
         fx: &mut Effects,
     ) {
-        let Some(function) = self.functions.get_mut(key).filter(|function| function.busy) else { return };
-        function.busy = false;
+        let ordered = |function: &&mut Function| function.life == Life::Ordered;
+        let Some(function) = self.functions.get_mut(key).filter(ordered) else { return };
+        function.life = Life::Live;
         match result {
             Ok(provisioned) => {
-                function.reconciling = false;
+                self.timers.remove(function.reconciling.take().unwrap_or_default());
                 self.settle_provisioned(key, provisioned, fx);
             }
             Err(failure) => {
@@ -122,21 +122,22 @@ impl Shard {
 
     /// Replicas that could not be started are tried again.
     pub(super) fn reconcile(&mut self, key: FunctionKey, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key).filter(|function| function.reconciling) else {
+        let Some(function) = self.functions.get_mut(key).filter(|function| function.reconciling.is_some())
+        else {
             return;
         };
-        if function.busy {
+        if function.life.is_busy() {
             self.reconcile_later(key);
             return;
         }
-        function.busy = true;
+        function.life = Life::Ordered;
         fx.push(Effect::Provision { function: key, spec: function.spec.clone() });
     }
 
     fn reconcile_later(&mut self, key: FunctionKey) {
         let timer = self.timers.insert(self.now.mono_us + RECONCILE_PAUSE_US, Due::Reconcile(key));
         if let Some(function) = self.functions.get_mut(key) {
-            function.reconcile_timer = timer;
+            function.reconciling = Some(timer);
         }
     }
 
@@ -219,7 +220,7 @@ impl Shard {
         let idempotency = stored.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
         let label = self.executions.get(key).map(|execution| Arc::clone(&execution.label));
         if let (Some(idempotency), Some(label)) = (idempotency, label) {
-            self.keys.put(&label, idempotency, key, written_us);
+            self.index.keys.put(&label, idempotency, key, written_us);
         }
     }
 
@@ -245,7 +246,7 @@ impl Shard {
         if let Some(execution) = self.executions.get_mut(key) {
             execution.live = Some(Box::new(live));
         }
-        self.accepted_count += 1;
+        self.retention.accepted += 1;
         self.arm_expiry(key, expires_us);
         self.enqueue(key);
     }

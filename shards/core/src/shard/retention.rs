@@ -14,7 +14,7 @@ use crate::{
     keys::ExecutionKey,
     sabotage::Sabotage,
     shard::Shard,
-    timers::Due,
+    timers::{Due, TimerKey},
 };
 
 /// Old records that one ending takes along: more than one, so that retention catches up under load.
@@ -32,6 +32,18 @@ pub(crate) struct Retained {
     pub(crate) bytes: u64,
 }
 
+/// Executions that are kept, and those that are to be.
+#[derive(Debug, Default)]
+pub(crate) struct Retention {
+    /// Finished executions: synchronous ones, then those that were accepted for later.
+    pub(crate) kinds: [Retained; 2],
+    /// Those of them whose output is to be dropped earlier.
+    payloads: VecDeque<ExecutionKey>,
+    /// Accepted executions that have not ended.
+    pub(crate) accepted: usize,
+    sweep: Option<TimerKey>,
+}
+
 /// An entry stood for nothing.
 struct Stale;
 
@@ -46,17 +58,17 @@ impl Retained {
 impl Shard {
     /// Finished executions of a kind: accepted for later, or synchronous.
     fn retained_mut(&mut self, accepted: bool) -> &mut Retained {
-        &mut self.retained[usize::from(accepted)]
+        &mut self.retention.kinds[usize::from(accepted)]
     }
 
     /// Finished executions kept.
     pub(crate) fn finished_count(&self) -> usize {
-        self.retained.iter().map(|retained| retained.count).sum()
+        self.retention.kinds.iter().map(|retained| retained.count).sum()
     }
 
     /// Bytes kept with them.
     pub(crate) fn retained_bytes(&self) -> u64 {
-        self.retained.iter().map(|retained| retained.bytes).sum()
+        self.retention.kinds.iter().map(|retained| retained.bytes).sum()
     }
 
     /// Starts the retention of an execution that just ended.
@@ -72,7 +84,7 @@ impl Shard {
             Ending::None | Ending::TimedOut { .. } => false,
         };
         if has_payload && !stays {
-            self.payloads.push_back(key);
+            self.retention.payloads.push_back(key);
         }
         let retained = self.retained_mut(accepted);
         retained.bytes += bytes;
@@ -111,7 +123,7 @@ impl Shard {
     /// Looks through finished executions and keys, one batch; more follows soon when there is more, but not within
     /// the same step.
     pub(super) fn sweep(&mut self, fx: &mut Effects) {
-        self.sweep = None;
+        self.retention.sweep = None;
         let batch = self.limits.batch_max * 16;
         let more = (0..batch).all(|_| {
             let released = self.release_one();
@@ -121,7 +133,7 @@ impl Shard {
         let more = self.expire_keys(batch) || more;
         if more {
             let at_us = self.now.mono_us + SWEEP_PAUSE_US;
-            self.sweep = Some(self.timers.insert(at_us, Due::Sweep));
+            self.retention.sweep = Some(self.timers.insert(at_us, Due::Sweep));
         } else {
             self.arm_sweep();
         }
@@ -129,10 +141,10 @@ impl Shard {
 
     /// Makes sure that a sweep comes while there is something to sweep.
     pub(super) fn arm_sweep(&mut self) {
-        let retains = self.retained.iter().any(|retained| !retained.order.is_empty());
-        if self.sweep.is_none() && (retains || self.keys.len() > 0) {
+        let retains = self.retention.kinds.iter().any(|retained| !retained.order.is_empty());
+        if self.retention.sweep.is_none() && (retains || self.index.keys.len() > 0) {
             let at_us = self.now.mono_us + self.limits.sweep_interval_us;
-            self.sweep = Some(self.timers.insert(at_us, Due::Sweep));
+            self.retention.sweep = Some(self.timers.insert(at_us, Due::Sweep));
         }
     }
 
@@ -141,12 +153,12 @@ impl Shard {
         let (ttl_us, keys_max) = (self.limits.keys_ttl_us, self.limits.keys_max);
         let executions = &self.executions;
         let unfinished = |key| executions.get(key).is_some_and(|execution| !execution.state.is_terminal());
-        (0..batch).all(|_| self.keys.expire_one(self.now.mono_us, ttl_us, keys_max, unfinished))
+        (0..batch).all(|_| self.index.keys.expire_one(self.now.mono_us, ttl_us, keys_max, unfinished))
     }
 
     /// Drops the oldest output that was kept long enough.
     fn release_one(&mut self) -> bool {
-        let Some(&key) = self.payloads.front() else { return false };
+        let Some(&key) = self.retention.payloads.front() else { return false };
         let ttl_us = self.limits.payload_ttl_us;
         let now_us = self.now.mono_us;
         if let Some(execution) = self.executions.get_mut(key) {
@@ -161,7 +173,7 @@ impl Shard {
             let accepted = execution.accepted;
             self.retained_mut(accepted).bytes -= output.map_or(0, |output| output.bytes());
         }
-        self.payloads.pop_front();
+        self.retention.payloads.pop_front();
         true
     }
 
@@ -185,12 +197,12 @@ impl Shard {
         let mut oldest_us = [None; 2];
         for accepted in [false, true] {
             let kind = usize::from(accepted);
-            let Some(&key) = self.retained[kind].order.front() else { continue };
+            let Some(&key) = self.retention.kinds[kind].order.front() else { continue };
             let stays = |execution: &&Execution| {
                 execution.state.is_terminal() && execution.dead.is_none() && execution.accepted == accepted
             };
             let Some(execution) = self.executions.get(key).filter(stays) else {
-                self.retained[kind].order.pop_front();
+                self.retention.kinds[kind].order.pop_front();
                 return Err(Stale);
             };
             oldest_us[kind] = Some(execution.finished_us);
@@ -206,8 +218,8 @@ impl Shard {
         if executions_max.is_none() && bytes_max.is_none() {
             return None;
         }
-        let [synchronous, accepted] =
-            [false, true].map(|kind| self.retained[usize::from(kind)].gives_way(executions_max, bytes_max));
+        let [synchronous, accepted] = [false, true]
+            .map(|kind| self.retention.kinds[usize::from(kind)].gives_way(executions_max, bytes_max));
         Some(match synchronous == accepted {
             false => accepted,
             true => match oldest_us {
@@ -236,13 +248,13 @@ impl Shard {
             live.extra.as_ref().and_then(|extra| Some(extra.idempotency.as_ref()?.key.clone()));
         let watchers = std::mem::take(&mut live.watchers);
         self.timers.remove(live.expiry);
-        self.accepted_count -= usize::from(execution.accepted);
+        self.retention.accepted -= usize::from(execution.accepted);
         self.take_waiters(key);
         self.leave_queue(key, State::Error);
         self.forget(key, false, fx);
         self.tell(key, watchers, fx);
         if let Some(idempotency_key) = idempotency_key {
-            self.keys.remove(&label, &idempotency_key);
+            self.index.keys.remove(&label, &idempotency_key);
         }
     }
 
@@ -251,7 +263,7 @@ impl Shard {
         if execution.accepted {
             self.write(Record::Forgotten { id: execution.id }, fx);
         }
-        self.ids.release(execution.id_table);
+        self.index.ids.release(execution.id_table);
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.accounting.finished -= u64::from(finished);
             function.accounting.evicted += 1;

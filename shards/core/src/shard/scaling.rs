@@ -20,26 +20,26 @@ const BATCH_PAUSE_US: u64 = 1000;
 impl Shard {
     /// Decides about the functions whose turn it is, one batch.
     pub(super) fn scale_some(&mut self, fx: &mut Effects) {
-        self.scaling_timer = None;
+        self.scaling.timer = None;
         let Some(autoscaler) = self.settings.autoscaler.clone() else { return };
-        if self.scaling_turn.is_empty() {
+        if self.scaling.turn.is_empty() {
             let scaled = self.functions.iter().filter(|(_, function)| function.scaling.is_some());
-            self.scaling_turn = scaled.map(|(key, _)| key).collect();
+            self.scaling.turn = scaled.map(|(key, _)| key).collect();
         }
         for _ in 0..self.limits.batch_max {
-            let Some(key) = self.scaling_turn.pop_front() else { break };
+            let Some(key) = self.scaling.turn.pop_front() else { break };
             self.scale_one(key, &autoscaler, fx);
         }
         let pause_us =
-            if self.scaling_turn.is_empty() { autoscaler.poll_interval_us } else { BATCH_PAUSE_US };
+            if self.scaling.turn.is_empty() { autoscaler.poll_interval_us } else { BATCH_PAUSE_US };
         self.arm_scaling(pause_us);
     }
 
     /// Makes sure that decisions come while there is a function to decide about.
     pub(super) fn arm_scaling(&mut self, pause_us: u64) {
         let any = || self.functions.iter().any(|(_, function)| function.scaling.is_some());
-        if self.settings.autoscaler.is_some() && self.scaling_timer.is_none() && any() {
-            self.scaling_timer = Some(self.timers.insert(self.now.mono_us + pause_us, Due::Scaling));
+        if self.settings.autoscaler.is_some() && self.scaling.timer.is_none() && any() {
+            self.scaling.timer = Some(self.timers.insert(self.now.mono_us + pause_us, Due::Scaling));
         }
     }
 
@@ -48,10 +48,10 @@ impl Shard {
         if before == self.settings.autoscaler.as_ref() {
             return;
         }
-        if let Some(timer) = self.scaling_timer.take() {
+        if let Some(timer) = self.scaling.timer.take() {
             self.timers.remove(timer);
         }
-        self.scaling_turn.clear();
+        self.scaling.turn.clear();
         let on = self.settings.autoscaler.is_some();
         let scaled = self.functions.iter().filter(|(_, function)| function.scaling.is_some());
         for key in scaled.map(|(key, _)| key).collect::<Vec<_>>() {
@@ -66,7 +66,7 @@ impl Shard {
     /// A call waits for a function without replicas: it is not kept waiting for the next round.
     pub(super) fn wake(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get(key) else { return };
-        let asleep = function.managed && function.desired == 0 && function.waiting_count() > 0;
+        let asleep = function.is_managed() && function.desired == 0 && function.waiting_count() > 0;
         if asleep && let Some(autoscaler) = self.settings.autoscaler.clone() {
             self.scale_one(key, &autoscaler, fx);
         }
@@ -75,8 +75,7 @@ impl Shard {
     fn scale_one(&mut self, key: FunctionKey, autoscaler: &Autoscaler, fx: &mut Effects) {
         let now = self.now;
         // What a backend is working on is decided about when it is done.
-        let idle =
-            |function: &&mut Function| function.managed && !function.busy && function.life == Life::Live;
+        let idle = |function: &&mut Function| function.is_managed() && function.life == Life::Live;
         let Some(function) = self.functions.get_mut(key).filter(idle) else { return };
         let readings = Readings {
             queue_depth: function.waiting_count(),
@@ -88,7 +87,7 @@ impl Shard {
         let replicas = state.decide(readings, function.counters.dispatches, autoscaler, now);
         function.follow_replicas(true);
         if let Some(replicas) = replicas {
-            function.busy = true;
+            function.life = Life::Ordered;
             fx.push(Effect::Scale { function: key, name: function.name, replicas });
         }
         self.ring(key);
@@ -98,7 +97,7 @@ impl Shard {
     pub(super) fn get_scaling(&self, ticket: Ticket, name: &Name, fx: &mut Effects) {
         let told = match self.live_function(name) {
             None => Answer::Refused(Refusal::FunctionNotFound),
-            Some((_, function)) if !function.managed => Answer::Refused(Refusal::NotScalable),
+            Some((_, function)) if !function.is_managed() => Answer::Refused(Refusal::NotScalable),
             Some((_, function)) => Answer::Scaling(Box::new(self.report(function))),
         };
         fx.reply(ticket, told);
@@ -106,7 +105,7 @@ impl Shard {
 
     pub(super) fn report(&self, function: &Function) -> ScalingReport {
         let state = function.scaling.as_deref();
-        let next_us = self.scaling_timer.and_then(|timer| self.timers.due_us(timer));
+        let next_us = self.scaling.timer.and_then(|timer| self.timers.due_us(timer));
         ScalingReport {
             scaling: state.map(|state| state.scaling.clone()),
             enabled: self.settings.autoscaler.is_some(),

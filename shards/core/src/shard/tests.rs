@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
+    call::Ticket,
+    function::Runner,
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
     settings::Autoscaler,
     spec::{FunctionSpec, Policy, Provisioned, Target},
@@ -83,12 +85,13 @@ fn how_a_function_is_scaled_is_seen_and_when_that_is_decided_again() {
         let result = Ok(Provisioned { document, target, endpoints: vec!["a".into()], desired: 1 });
         handle(&mut shard, 0, Input::Provisioned { function, result });
         let function = shard.functions.get_mut(function).expect("it was registered");
-        function.managed = function.scaling.is_some();
+        let is_scaled = function.scaling.is_some();
+        function.runner = if is_scaled { Runner::Backend } else { Runner::Address };
     }
     handle(&mut shard, 0, Input::Configure(Settings { autoscaler: Some(autoscaler), ..Settings::default() }));
     // It decides at once, and again after its interval.
     handle(&mut shard, 1, Input::Turn);
-    let due_us = shard.scaling_timer.and_then(|timer| shard.timers.due_us(timer)).expect("it decides");
+    let due_us = shard.scaling.timer.and_then(|timer| shard.timers.due_us(timer)).expect("it decides");
     shard.now = at(2000);
     let seen = |name: &str| {
         let name = Name::new(name).expect("valid");

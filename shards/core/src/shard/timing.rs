@@ -35,7 +35,7 @@ impl Shard {
     /// A caller's deadline: it gets its answer. The execution ends with its last caller, unless it was accepted
     /// for later; an attempt in flight keeps its slot until it comes home.
     fn wait_is_over(&mut self, key: ExecutionKey, ticket: Ticket, fx: &mut Effects) {
-        self.joined.remove(&ticket);
+        self.index.joined.remove(&ticket);
         let stage = self.stage_of(key);
         let Some(execution) = self.executions.get_mut(key) else { return };
         let id = execution.id;

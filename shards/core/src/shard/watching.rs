@@ -21,7 +21,7 @@ impl Shard {
         };
         let Some(execution) = self.executions.get_mut(key) else { return };
         match execution.live.as_mut() {
-            Some(live) if wait_ms > 0 && !self.watches_ended => {
+            Some(live) if wait_ms > 0 && !self.phase.watches_ended => {
                 if live.watchers.len() >= self.limits.waiters_max {
                     let what = "readers that wait for one execution";
                     fx.reply(ticket, Answer::Refused(Refusal::Overloaded { what, retry_after_s: 1 }));
@@ -59,7 +59,7 @@ impl Shard {
 
     /// Answers all readers now, and later ones at once: a server that goes away does not keep them.
     pub(super) fn end_watches(&mut self, fx: &mut Effects) {
-        self.watches_ended = true;
+        self.phase.watches_ended = true;
         self.begin(Chore::Watches(0), fx);
     }
 }

@@ -222,6 +222,15 @@ mod tests {
     }
 
     #[test]
+    fn what_functions_inherit_stays() {
+        // What the server does not have after its start, it cannot pass on.
+        let inherited = nanofaas_backends::process::environment::INHERITED;
+        for name in inherited.into_iter().chain(["LC_ALL"]) {
+            assert!(is_harmless(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_written_down_is_read_again() {
         let text = |text: &[u8]| OsString::from_vec(text.to_vec());
         let variables = [

@@ -3,14 +3,15 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use nanofaas_backends::FunctionRef;
 use nanofaas_store::Store;
 use nanofaas_wire::result::detach;
 use shard_core::{Destination, Dispatch, Effect, Input, Note, Outcome, Output, OutputKind, Report, Shard};
 use shard_runtime::Host;
 
 use crate::{
-    backends::{FunctionRef, deployments::Deployments},
     delivery::{self, Deliveries, DeliveryOrder},
+    deployments::Deployments,
     dispatch::Dispatcher,
     telemetry::shard::{Finished, Measure, ShardMetrics, Slice},
 };

@@ -14,6 +14,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
+use nanofaas_backends::process::ProcessBackendError;
 use nanofaas_store::StoreError;
 use nanofaas_web::server::Drain;
 use shard_core::Input;
@@ -21,9 +22,9 @@ use shard_runtime::{Worker, Workers};
 use tokio::{net::TcpListener, signal::unix::SignalKind, sync::watch, task::JoinHandle};
 
 use crate::{
-    backends::{deployments::Deployments, process::ProcessBackendError},
     config::{self, Config},
     delivery::{Deliveries, address},
+    deployments::Deployments,
     descriptors,
     dispatch::{DispatchOptions, Dispatcher},
     durable::Durable,

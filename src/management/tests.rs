@@ -9,8 +9,8 @@ use shard_runtime::{Placement, Shape, Threads, plan::plan};
 
 use super::*;
 use crate::{
-    backends::deployments::Deployments,
     config::Config,
+    deployments::Deployments,
     dispatch::{DispatchOptions, Dispatcher},
     http::route::TEMPLATES,
     runtime_config,

@@ -5,17 +5,18 @@ use std::{
     sync::Arc,
 };
 
+use nanofaas_backends::{
+    Backend, Events,
+    process::{ProcessBackend, ProcessOptions},
+};
 use shard_core::Limits;
 use shard_runtime::{Placement, Plan, Shape, plan::plan};
 
 use super::ServeError;
 use crate::{
-    backends::{
-        Backend, Events,
-        deployments::Deployments,
-        process::{ProcessBackend, ProcessOptions},
-    },
     config::{self, Config, quantity::micros},
+    deployments::Deployments,
+    environment,
     http::origin::OriginPolicy,
     runtime_config,
 };
@@ -82,6 +83,7 @@ pub(super) fn backends(
                 ProcessOptions {
                     ready_timeout: config.deployment.ready_timeout,
                     callback_url: Some(callback_url(callback)),
+                    path: environment::var_os("PATH"),
                     ..ProcessOptions::default()
                 },
                 Arc::clone(&events),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nanofaas::backends::{Backend, BackendError, Order};
+use nanofaas_backends::{Backend, BackendError, Order};
 use serde_json::{Value, json};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nanofaas::backends::Backend;
+use nanofaas_backends::Backend;
 use serde_json::{Value, json};
 
 use crate::{

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nanofaas::backends::{
+use nanofaas_backends::{
     Backend, BackendError, Events, FunctionRef, Order, Replicas,
     process::{ProcessBackend, ProcessOptions},
 };
@@ -135,6 +135,7 @@ impl Rig {
             small_binary: None,
             ready_timeout,
             callback_url: Some("http://127.0.0.1:1/v1/internal/executions".to_owned()),
+            path: std::env::var_os("PATH"),
         };
         let recorder = Arc::new(Recorder::default());
         let events: Arc<dyn Events> = Arc::<Recorder>::clone(&recorder);

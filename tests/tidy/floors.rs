@@ -9,7 +9,7 @@ use crate::{Source, assert_none, dependencies, manifest, sources};
 const FLOORS: [&[&str]; 8] = [
     &["environment", "descriptors", "signals", "ids"],
     &["config", "telemetry"],
-    &["backends", "delivery", "dispatch", "runtime_config"],
+    &["delivery", "deployments", "dispatch", "runtime_config"],
     &["host"],
     &["durable", "http"],
     &["management"],
@@ -95,6 +95,7 @@ fn crates_depend_one_way() {
     let ours = BTreeSet::from([
         "loadtest",
         "nanofaas",
+        "nanofaas-backends",
         "nanofaas-store",
         "nanofaas-watchdog",
         "nanofaas-web",
@@ -105,6 +106,7 @@ fn crates_depend_one_way() {
     ]);
     for (path, expected) in [
         ("shards/core/Cargo.toml", &[][..]),
+        ("crates/backends/Cargo.toml", &["nanofaas-watchdog", "nanofaas-web", "nanofaas-wire", "shard-core"]),
         ("crates/store/Cargo.toml", &["shard-core"]),
         ("crates/web/Cargo.toml", &[]),
         ("crates/watchdog/Cargo.toml", &["nanofaas-web"]),
@@ -115,6 +117,7 @@ fn crates_depend_one_way() {
         (
             "Cargo.toml",
             &[
+                "nanofaas-backends",
                 "nanofaas-store",
                 "nanofaas-watchdog",
                 "nanofaas-web",

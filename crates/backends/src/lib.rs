@@ -3,8 +3,6 @@
 //! A backend takes [`Order`]s without ever blocking the caller, does the slow work on threads of its own, and
 //! reports through [`Events`]. It never touches a shard: events become inputs of the owner.
 
-pub mod deployments;
-
 use std::sync::Arc;
 
 use nanofaas_wire::function::FunctionSpec;

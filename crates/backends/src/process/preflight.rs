@@ -61,7 +61,7 @@ fn is_executable(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backends::process::test_spec;
+    use crate::process::test_spec;
 
     #[test]
     fn what_is_wrong_is_named() {

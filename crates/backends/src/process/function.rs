@@ -19,7 +19,7 @@ use super::{
     replica::{Replica, ReplicaReport},
     stop::Stop,
 };
-use crate::backends::{BackendError, FunctionRef, Replicas};
+use crate::{BackendError, FunctionRef, Replicas};
 
 /// Replicas of one function.
 const REPLICAS_MAX: u32 = 1000;
@@ -92,7 +92,8 @@ impl ManagedFunction {
     pub async fn provision(self: &Rc<Self>) -> Result<Replicas, BackendError> {
         let replicas = self.spec.scaling_config.as_ref().map_or(1, |scaling| scaling.min_replicas);
         self.check_number(replicas)?;
-        preflight::check(&self.spec, path_of(&self.spec).as_ref()).map_err(|reason| {
+        let path = path_of(&self.spec, self.context.path.as_ref());
+        preflight::check(&self.spec, path.as_ref()).map_err(|reason| {
             BackendError::Provisioning(format!("function '{}' cannot be started: {reason}", self.spec.name))
         })?;
         self.resize(replicas);

@@ -10,7 +10,7 @@ use shard_core::{
 };
 use shard_runtime::Inbox;
 
-use super::{Backend, BackendError, Events, FunctionRef, Order, Replicas};
+use nanofaas_backends::{Backend, BackendError, Events, FunctionRef, Order, Replicas};
 
 /// A function that a backend runs, or is about to.
 struct Deployed {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{ReplicaContext, function::ManagedFunction, stop::Stop};
-use crate::backends::{BackendError, Events, FunctionRef, Order};
+use crate::{BackendError, Events, FunctionRef, Order};
 
 /// Grace when the backend was dropped without being shut down.
 const GRACE_DROPPED: Duration = Duration::from_secs(1);

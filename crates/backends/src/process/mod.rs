@@ -11,7 +11,7 @@
 //! watchdog. No isolation either: programs run as the server's user, which is why this backend is for the
 //! machine of a developer or for functions that are trusted.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
 
 use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ pub mod stop;
 pub mod thread;
 pub mod watchdog;
 
-use super::{Backend, Events, Order};
+use crate::{Backend, Events, Order};
 use binary::Binary;
 use ports::Ports;
 use thread::ThreadMessage;
@@ -44,6 +44,8 @@ pub struct ProcessOptions {
     pub ready_timeout: Duration,
     /// Where programs report results, such as `http://127.0.0.1:8080/v1/internal/executions`.
     pub callback_url: Option<String>,
+    /// The server's `PATH`, in which programs are sought whose function has none of its own.
+    pub path: Option<OsString>,
 }
 
 impl Default for ProcessOptions {
@@ -55,6 +57,7 @@ impl Default for ProcessOptions {
             small_binary: std::env::current_exe().ok().map(|own| own.with_file_name("nanofaas-watchdog")),
             ready_timeout: Duration::from_secs(20),
             callback_url: None,
+            path: None,
         }
     }
 }
@@ -83,6 +86,8 @@ pub struct ReplicaContext {
     pub ready_timeout: Duration,
     /// See [`ProcessOptions`].
     pub callback_url: Option<String>,
+    /// See [`ProcessOptions`].
+    pub path: Option<OsString>,
     /// Where to report.
     pub events: Arc<dyn Events>,
     /// Ports in use.
@@ -127,6 +132,7 @@ impl ProcessBackend {
                     binary,
                     ready_timeout: options.ready_timeout,
                     callback_url: options.callback_url,
+                    path: options.path,
                     events: thread_events,
                     ports: Ports::default(),
                 };

@@ -28,6 +28,8 @@ pub(super) struct OnRecord {
     pub(super) delivery: Option<DeliveryStatus>,
     /// Its place among those that go on: by what put it at the tail last.
     order: usize,
+    /// Since when it waits, on the clock that people read: since its acceptance, or its last replay that is on record.
+    pub(super) queued_ms: u64,
     /// Its time was over.
     pub(super) forgotten: bool,
 }
@@ -112,7 +114,7 @@ impl Ledger {
                 self.functions.remove(name);
             }
             Record::Started { .. } => {}
-            Record::Accepted { id, function, callback_url, .. } => {
+            Record::Accepted { id, function, created_ms, callback_url, .. } => {
                 let on_record = self.executions.entry(*id).or_default();
                 if std::mem::take(&mut on_record.forgotten) {
                     *on_record = OnRecord::default();
@@ -125,7 +127,7 @@ impl Ledger {
                     on_record.replicas_ended = early.replicas_ended;
                 }
                 if on_record.function.is_none() {
-                    on_record.order = self.count;
+                    (on_record.order, on_record.queued_ms) = (self.count, *created_ms);
                 }
                 on_record.function = Some(*function);
                 if callback_url.is_some() {
@@ -193,10 +195,10 @@ impl OnRecord {
                 self.dead = *dead;
                 self.interrupted = false;
             }
-            Record::Replayed { .. } if self.end.is_some() => {
+            Record::Replayed { at_ms, .. } if self.end.is_some() => {
                 self.end = None;
                 self.dead = false;
-                self.order = order;
+                (self.order, self.queued_ms) = (order, *at_ms);
                 self.uncounted = self.attempts;
                 self.replicas_ended = 0;
             }

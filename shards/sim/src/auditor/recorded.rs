@@ -80,10 +80,13 @@ impl Auditor {
                 }
                 Ok(())
             }
-            Record::Replayed { id, .. } => {
+            Record::Replayed { id, at_ms } => {
                 let Cause::Replay(asker) = self.cause else {
                     return Err(format!("{id} is replayed, and nobody asked for that"));
                 };
+                if *at_ms != now.unix_ms {
+                    return Err(format!("{id} is replayed at {} ms, and {at_ms} is on record", now.unix_ms));
+                }
                 self.records.replays(shard, number, asker);
                 self.stats.replayed += 1;
                 let name = self.executions.get_mut(*id)?.name;

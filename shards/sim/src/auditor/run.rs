@@ -237,6 +237,8 @@ impl Run {
         self.running = false;
         self.withdrawn = false;
         self.muddy = false;
+        // A crash may undo the last replay and leave the one before: its age counts from what is on record.
+        self.queued_ms = kept.queued_ms;
         // The pause is not kept, and its age goes on when it is given back.
         (self.pause, self.not_before_us, self.expires_us) = (None, 0, None);
         self.recovered = true;

@@ -87,7 +87,7 @@ impl Auditor {
                 if *at_ms != now.unix_ms {
                     return Err(format!("{id} is replayed at {} ms, and {at_ms} is on record", now.unix_ms));
                 }
-                self.records.replays(shard, number, asker);
+                self.records.replays(shard, number, *id, asker);
                 self.stats.replayed += 1;
                 let name = self.executions.get_mut(*id)?.name;
                 let Some(to) = self.registrations.current(&name) else {

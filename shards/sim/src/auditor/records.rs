@@ -1,6 +1,6 @@
 //! Records: numbered without a gap, and nothing is promised with one before it is safe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shard_core::{ExecutionId, Ticket, name::owner_of};
 
@@ -17,7 +17,10 @@ pub(super) struct Records {
     own: BTreeMap<Ticket, (u16, u64)>,
     /// The one that says that a dead letter is tried again, by who asked for that: an execution may die again, and be tried again,
     /// before the first of them is told.
-    replays: BTreeMap<Ticket, (u16, u64)>,
+    replays: BTreeMap<Ticket, (ExecutionId, (u16, u64))>,
+    /// Executions whose replay has failed since their acceptance was last written: that may have failed with it, and what was
+    /// written while nobody knew of the failure may fail as well.
+    replays_failed: BTreeSet<ExecutionId>,
     /// The newest one that says how an execution ended, unless it has been safe since a crash.
     ends: BTreeMap<ExecutionId, (u16, u64)>,
     /// The newest one that says that another attempt follows.
@@ -46,6 +49,7 @@ impl Records {
             acceptances: BTreeMap::new(),
             own: BTreeMap::new(),
             replays: BTreeMap::new(),
+            replays_failed: BTreeSet::new(),
             ends: BTreeMap::new(),
             requeues: BTreeMap::new(),
             purges: BTreeMap::new(),
@@ -65,6 +69,7 @@ impl Records {
     /// It says that an execution is accepted, as this caller wants it.
     pub(super) fn accepts(&mut self, shard: u16, number: u64, id: ExecutionId, asker: Option<Ticket>) {
         self.acceptances.entry(id).or_default().push((shard, number));
+        self.replays_failed.remove(&id);
         if let Some(asker) = asker {
             self.own.insert(asker, (shard, number));
         }
@@ -73,11 +78,12 @@ impl Records {
     /// It says that an execution is not there, nor was accepted.
     pub(super) fn forgets(&mut self, id: ExecutionId) {
         self.acceptances.remove(&id);
+        self.replays_failed.remove(&id);
     }
 
     /// It says that a dead letter is tried again, as this caller wants it.
-    pub(super) fn replays(&mut self, shard: u16, number: u64, ticket: Ticket) {
-        self.replays.insert(ticket, (shard, number));
+    pub(super) fn replays(&mut self, shard: u16, number: u64, id: ExecutionId, ticket: Ticket) {
+        self.replays.insert(ticket, (id, (shard, number)));
     }
 
     /// A disk is done with some of them.
@@ -90,11 +96,20 @@ impl Records {
                 numbers.facts = numbers.facts.max(through);
             }
             Told::Failed(through) => {
-                numbers.failed.push((numbers.decided + 1, through));
+                let from = numbers.decided + 1;
                 numbers.decided = numbers.decided.max(through);
+                self.failed(shard, from, through);
             }
-            Told::Refused(number) => numbers.failed.push((number, number)),
+            Told::Refused(number) => self.failed(shard, number, number),
         }
+    }
+
+    /// A shard is told that these records could not be written.
+    fn failed(&mut self, shard: u16, from: u64, to: u64) {
+        self.shards[usize::from(shard)].failed.push((from, to));
+        let is_among = |(of, number): (u16, u64)| of == shard && (from..=to).contains(&number);
+        let replays = self.replays.values().filter(|(_, record)| is_among(*record));
+        self.replays_failed.extend(replays.map(|(id, _)| *id));
     }
 
     /// Shards begin anew: what they are given back is safe.
@@ -105,6 +120,7 @@ impl Records {
         self.acceptances = given_back.map(safe).collect();
         self.own.clear();
         self.replays.clear();
+        self.replays_failed.clear();
         self.ends.clear();
         self.requeues.clear();
         self.purges.clear();
@@ -160,12 +176,13 @@ impl Records {
     }
 
     /// Whether its acceptance may be written down once more: nobody knows what became of the record before, or of a later one
-    /// that a caller waited for.
+    /// that a caller waited for. That of a replay may be an earlier one: somebody brought an address before it had failed.
     pub(super) fn is_doubtful(&self, id: ExecutionId) -> bool {
         let newest = self.acceptances.get(&id).and_then(|records| records.last());
-        newest.is_none_or(|(shard, number)| {
+        let has_failed = newest.is_none_or(|(shard, number)| {
             self.shards[usize::from(*shard)].failed.iter().any(|(_, to)| to >= number)
-        })
+        });
+        has_failed || self.replays_failed.contains(&id)
     }
 
     /// Whether its acceptance could not be written: nobody was told of it.
@@ -180,7 +197,7 @@ impl Records {
 
     /// Whether the replay that this caller asked for came to nothing.
     pub(super) fn replay_has_failed(&self, asker: Ticket) -> bool {
-        self.replays.get(&asker).is_some_and(|record| self.has_record_failed(*record))
+        self.replays.get(&asker).is_some_and(|(_, record)| self.has_record_failed(*record))
     }
 
     /// Whether a shard was told that something could not be written.
@@ -202,7 +219,7 @@ impl Records {
 
     /// Checks that the replay that this caller asked for does.
     pub(super) fn is_replayed(&self, id: ExecutionId, ticket: Ticket) -> Verdict {
-        self.is_safe(id, self.replays.get(&ticket))
+        self.is_safe(id, self.replays.get(&ticket).map(|(_, record)| record))
     }
 
     fn is_safe(&self, id: ExecutionId, record: Option<&(u16, u64)>) -> Verdict {

@@ -425,6 +425,28 @@ fn a_dead_letter_whose_record_failed_with_its_replay_gets_another_one() {
 }
 
 #[test]
+fn a_letter_whose_replay_fails_does_not_rely_on_an_address_that_may_fail_as_well() {
+    check(
+        "
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 s invoke f key=k -> dispatch s#1 to F for 1000 key=k
+        1 store waits
+        1 a enqueue f key=k -> write attempted s#1, write accepted s of f
+        2 store fails -> a: refused StoreUnavailable
+        3 answer s#1 fail -> note 0+3 of 3 ms, write ended s error dead, s: error s FAILED
+        4 x replay f s -> write kept s of f error dead, write replayed s
+        5 b enqueue f key=k url=u -> write accepted s of f
+        6 store fails but 1 -> x: refused StoreUnavailable, write ended s error dead
+        7 y replay f s -> write kept s of f error dead, write replayed s
+        8 store fails but 2 -> b: refused StoreUnavailable
+        9 store safe -> y: accepted s, dispatch s#2 to F for 1000, write attempted s#2
+        10 crash -> open F, write started 1
+        11 store safe -> dispatch s#3 to F for 1000, write attempted s#3
+        ",
+    );
+}
+
+#[test]
 fn who_enqueues_what_is_pushed_out_meanwhile_is_told_that_it_is_gone() {
     check(
         "

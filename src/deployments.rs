@@ -1,21 +1,30 @@
 //! Which backend runs which function: orders go out from here, events come back as inputs of the owner shard.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
+use nanofaas_backends::{Backend, Events, Labels, Order, Version, Workload};
 use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
-use parking_lot::Mutex;
 use shard_core::{
-    Input, Provisioned, Target,
+    FunctionKey, Input, Provisioned, Target,
     answer::{BackendFailure, BackendFailureKind},
 };
 use shard_runtime::Inbox;
 
-use nanofaas_backends::{Backend, BackendError, Events, FunctionRef, Order, Replicas};
+mod endpoints;
+mod events;
 
-/// A function that a backend runs, or is about to.
-struct Deployed {
-    spec: FunctionSpec,
-    backend: Arc<dyn Backend>,
+use events::ShardEvents;
+
+/// What backends attach to what they make: it is ours.
+const MANAGED_BY: (&str, &str) = ("managed-by", "nanofaas");
+
+/// Names a function of this process: a shard and a key there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FunctionRef {
+    /// Its owner.
+    pub shard: u16,
+    /// Its key there.
+    pub key: FunctionKey,
 }
 
 /// See the module.
@@ -23,19 +32,35 @@ pub struct Deployments {
     backends: Vec<Arc<dyn Backend>>,
     /// The backend to use when several could, and the only one to use when it is named.
     default_backend: Option<String>,
-    deployed: Arc<Mutex<BTreeMap<FunctionRef, Deployed>>>,
+    events: Arc<ShardEvents>,
+}
+
+impl Drop for Deployments {
+    fn drop(&mut self) {
+        // Not waited for: its thread may be the one that drops this.
+        self.events.close();
+    }
 }
 
 impl Deployments {
     /// Backends and the name of the preferred one. `make_backends` is given where they report.
-    pub fn new<E>(
+    ///
+    /// # Errors
+    /// That of `make_backends`, or the system has no thread.
+    pub fn new<E: From<io::Error>>(
         inbox: Inbox,
         default_backend: Option<String>,
         make_backends: impl FnOnce(Arc<dyn Events>) -> Result<Vec<Arc<dyn Backend>>, E>,
     ) -> Result<Deployments, E> {
-        let deployed = Arc::new(Mutex::new(BTreeMap::new()));
-        let events = Arc::new(ShardEvents { inbox, deployed: Arc::clone(&deployed) });
-        Ok(Deployments { backends: make_backends(events)?, default_backend, deployed })
+        let events = Arc::new(ShardEvents::new(inbox));
+        let backends = make_backends(Arc::<ShardEvents>::clone(&events))?;
+        // Without backends nobody reports.
+        if !backends.is_empty() {
+            let reporting = Arc::clone(&events);
+            let thread = std::thread::Builder::new().name("replicas".to_owned());
+            thread.spawn(move || reporting.post_lists())?;
+        }
+        Ok(Deployments { backends, default_backend, events })
     }
 
     /// Starts the function of a [`FunctionSpec::document`], or says at once what becomes of it.
@@ -52,9 +77,8 @@ impl Deployments {
         };
         match self.choose(&spec) {
             Ok(backend) => {
-                let order = Order::Provision { function, spec: Arc::new(spec.clone()) };
-                let deployed = Deployed { spec, backend: Arc::clone(&backend) };
-                self.deployed.lock().insert(function, deployed);
+                let order = ensure(&spec);
+                self.events.add(function, spec, Arc::clone(&backend));
                 backend.submit(order);
                 None
             }
@@ -64,8 +88,8 @@ impl Deployments {
 
     /// Stops a function.
     pub fn tear_down(&self, function: FunctionRef) -> Option<Input> {
-        match self.backend_of(function) {
-            Some(backend) => {
+        match self.events.find(function) {
+            Some((function, backend)) => {
                 backend.submit(Order::Teardown { function });
                 None
             }
@@ -75,8 +99,8 @@ impl Deployments {
 
     /// Changes the number of replicas.
     pub fn scale(&self, function: FunctionRef, replicas: u32) -> Option<Input> {
-        match self.backend_of(function) {
-            Some(backend) => {
+        match self.events.find(function) {
+            Some((function, backend)) => {
                 backend.submit(Order::Scale { function, replicas });
                 None
             }
@@ -93,17 +117,13 @@ impl Deployments {
         self.backends.iter().map(|backend| backend.id()).collect()
     }
 
-    /// Stops every replica of every backend.
+    /// Ends every backend; replicas that cannot outlive the server are stopped.
     pub fn shut_down(&self, grace: Duration) {
         std::thread::scope(|scope| {
             for backend in &self.backends {
-                scope.spawn(|| backend.shut_down(grace));
+                scope.spawn(|| backend.detach(grace));
             }
         });
-    }
-
-    fn backend_of(&self, function: FunctionRef) -> Option<Arc<dyn Backend>> {
-        self.deployed.lock().get(&function).map(|deployed| Arc::clone(&deployed.backend))
     }
 
     fn choose(&self, spec: &FunctionSpec) -> Result<Arc<dyn Backend>, String> {
@@ -144,6 +164,19 @@ impl Deployments {
     }
 }
 
+/// What a backend is told to run.
+fn ensure(spec: &FunctionSpec) -> Order {
+    let replicas = spec.scaling_config.as_ref().map_or(1, |scaling| scaling.min_replicas);
+    let (label, value) = MANAGED_BY;
+    let workload = Workload {
+        name: spec.name.as_str().into(),
+        labels: Labels::from([(label.into(), value.into())]),
+        version: Version::of(spec),
+        spec: Arc::new(spec.clone()),
+    };
+    Order::Ensure { workload: Arc::new(workload), replicas }
+}
+
 /// Without a usable backend a function with an address of its own becomes a POOL function.
 fn degrade(mut spec: FunctionSpec, reason: String) -> Result<Provisioned, BackendFailure> {
     let address = spec.endpoint_url.as_deref().filter(|_| spec.execution_mode == ExecutionMode::Deployment);
@@ -159,85 +192,14 @@ fn failure(kind: BackendFailureKind, message: String) -> BackendFailure {
     BackendFailure { kind, message: message.into() }
 }
 
-fn failure_of(error: BackendError) -> BackendFailure {
-    let kind = match &error {
-        BackendError::Provisioning(_) => BackendFailureKind::Provisioning,
-        BackendError::Unavailable(_) => BackendFailureKind::Unavailable,
-        BackendError::Teardown(_) => BackendFailureKind::Teardown,
-    };
-    failure(kind, error.to_string())
-}
-
-/// Turns what backends report into inputs.
-struct ShardEvents {
-    inbox: Inbox,
-    deployed: Arc<Mutex<BTreeMap<FunctionRef, Deployed>>>,
-}
-
-impl ShardEvents {
-    fn post(&self, function: FunctionRef, input: Input) {
-        self.inbox.post(function.shard, input);
-    }
-}
-
-impl Events for ShardEvents {
-    fn provisioned(&self, function: FunctionRef, result: Result<Replicas, BackendError>) {
-        let result = match result {
-            Ok(replicas) => self.deployed.lock().get_mut(&function).map_or_else(
-                || Err(failure(BackendFailureKind::Unavailable, "The registration was given up".into())),
-                |deployed| {
-                    let spec = &mut deployed.spec;
-                    spec.deployment_backend = Some(deployed.backend.id().to_owned());
-                    spec.effective_execution_mode = spec.execution_mode;
-                    spec.endpoint_url = replicas.endpoints.first().map(|address| address.to_string());
-                    Ok(Provisioned {
-                        document: spec.document(),
-                        target: Target::Backend,
-                        endpoints: replicas.endpoints,
-                        desired: replicas.desired,
-                    })
-                },
-            ),
-            Err(error) => {
-                self.deployed.lock().remove(&function);
-                Err(failure_of(error))
-            }
-        };
-        self.post(function, Input::Provisioned { function: function.key, result });
-    }
-
-    fn scaled(&self, function: FunctionRef, result: Result<u32, BackendError>) {
-        let result = result.map_err(failure_of);
-        self.post(function, Input::Scaled { function: function.key, result });
-    }
-
-    fn torn_down(&self, function: FunctionRef, result: Result<(), BackendError>) {
-        if result.is_ok() {
-            self.deployed.lock().remove(&function);
-        }
-        let result = result.map_err(failure_of);
-        self.post(function, Input::TornDown { function: function.key, result });
-    }
-
-    fn replicas_changed(&self, function: FunctionRef, replicas: Replicas) {
-        let Replicas { endpoints, desired } = replicas;
-        self.post(function, Input::EndpointsChanged { function: function.key, endpoints, desired });
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use shard_core::FunctionKey;
-
     use super::*;
 
     #[test]
     fn a_document_that_cannot_be_read_ends_the_provisioning() {
         let inbox = Inbox::new(|_, input| panic!("{input:?}"));
-        let deployments = Deployments::new(inbox, None, |_| Ok::<_, Infallible>(Vec::new()));
-        let deployments = deployments.unwrap_or_else(|never| match never {});
+        let deployments = Deployments::new(inbox, None, |_| Ok::<_, io::Error>(Vec::new())).unwrap();
         let function = FunctionRef { shard: 0, key: FunctionKey::default() };
         let Some(Input::Provisioned { result: Err(failure), .. }) = deployments.provision(function, b"{")
         else {

@@ -3,7 +3,6 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use nanofaas_backends::FunctionRef;
 use nanofaas_store::Store;
 use nanofaas_wire::result::detach;
 use shard_core::{Destination, Dispatch, Effect, Input, Note, Outcome, Output, OutputKind, Report, Shard};
@@ -11,7 +10,7 @@ use shard_runtime::Host;
 
 use crate::{
     delivery::{self, Deliveries, DeliveryOrder},
-    deployments::Deployments,
+    deployments::{Deployments, FunctionRef},
     dispatch::Dispatcher,
     telemetry::shard::{Finished, Measure, ShardMetrics, Slice},
 };

@@ -1,6 +1,6 @@
 //! Liveness, on a real worker whose shard is wedged in one way or the other.
 
-use std::{convert::Infallible, sync::mpsc, time::Instant};
+use std::{io, sync::mpsc, time::Instant};
 
 use hyper::HeaderMap;
 use nanofaas_store::Ephemeral;
@@ -38,8 +38,8 @@ impl Rig {
             callers_max: 16,
             seed: 1,
         });
-        let deployments = Deployments::new(workers.inbox(), None, |_| Ok::<_, Infallible>(Vec::new()));
-        let deployments = Arc::new(deployments.expect("infallible"));
+        let deployments = Deployments::new(workers.inbox(), None, |_| Ok::<_, io::Error>(Vec::new()));
+        let deployments = Arc::new(deployments.expect("no thread is needed"));
         let options = DispatchOptions {
             connect_timeout: PATIENCE,
             read_timeout: None,

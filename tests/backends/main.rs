@@ -1,12 +1,18 @@
-//! Backends from outside: orders in, events and real processes out.
+//! Backends from outside: orders in, events and real replicas out.
 //!
-//! [`conformance`] is what every backend must do; [`process`] is what only local processes show.
+//! [`conformance`] is what every backend must do, run with each; [`adoption`] is what those do whose replicas outlive the
+//! server, and [`process`] what only local processes show. [`memory`] is a second backend: its replicas are small HTTP
+//! servers of the test, which stay when the backend is gone.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its tools fail")]
 
+mod adoption;
 mod conformance;
+mod memory;
 mod process;
+mod recorder;
 mod rig;
+mod server;
 #[allow(dead_code, reason = "shared with the tests of the watchdog")]
 #[path = "../../crates/watchdog/tests/watchdog/suite/support.rs"]
 mod support;

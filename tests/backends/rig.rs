@@ -1,22 +1,25 @@
-//! A backend, a recorder of what it reports, and a look at the processes of a function.
+//! A backend under test, what it reports, and a look at what runs for a function.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex},
-    time::{Duration, Instant},
+    sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use nanofaas_backends::{
-    Backend, BackendError, Events, FunctionRef, Order, Replicas,
+    Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, Labels, Order, ReplicaChange,
+    Version, Workload,
     process::{ProcessBackend, ProcessOptions},
 };
 use nanofaas_wire::function::FunctionSpec;
 use serde_json::{Value, json};
-use shard_core::{Effect, Effects, FunctionKey, Input, Limits, Name, Now, Policy, Shard, Target, Ticket};
 
-use crate::support::{self, Folder, PATIENCE, eventually};
+use crate::{
+    memory::{Cluster, MemoryBackend},
+    recorder::{Recorder, View},
+    support::{self, Folder, PATIENCE, eventually, kill},
+};
 
 /// A program of mode HTTP. `{"sleep": s}` takes a while, `"die"` ends it; a file `slow` delays its start.
 const SERVER: &str = r#"
@@ -46,86 +49,25 @@ if os.path.exists("slow"):
 http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
 
-/// Everything a backend has reported.
-#[derive(Default)]
-pub(crate) struct Recorder {
-    seen: Mutex<Seen>,
-    more: Condvar,
-}
-
-#[derive(Default)]
-struct Seen {
-    provisioned: BTreeMap<FunctionRef, Result<Replicas, BackendError>>,
-    scaled: BTreeMap<FunctionRef, Result<u32, BackendError>>,
-    torn_down: BTreeMap<FunctionRef, Result<(), BackendError>>,
-    /// What the shard would know.
-    table: BTreeMap<FunctionRef, Replicas>,
-    changes: BTreeMap<FunctionRef, usize>,
-}
-
-impl Recorder {
-    fn record(&self, change: impl FnOnce(&mut Seen)) {
-        change(&mut self.seen.lock().unwrap());
-        self.more.notify_all();
-    }
-
-    fn wait<T>(&self, what: &str, mut look: impl FnMut(&mut Seen) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        let mut seen = self.seen.lock().unwrap();
-        loop {
-            if let Some(found) = look(&mut seen) {
-                return found;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{what}: not within {PATIENCE:?}, table {:?}", seen.table);
-            seen = self.more.wait_timeout(seen, left).unwrap().0;
-        }
-    }
-}
-
-impl Events for Recorder {
-    fn provisioned(&self, function: FunctionRef, result: Result<Replicas, BackendError>) {
-        self.record(|seen| {
-            if let Ok(replicas) = &result {
-                seen.table.insert(function, replicas.clone());
-            }
-            assert!(seen.provisioned.insert(function, result).is_none(), "provisioned twice");
-        });
-    }
-    fn scaled(&self, function: FunctionRef, result: Result<u32, BackendError>) {
-        self.record(|seen| drop(seen.scaled.insert(function, result)));
-    }
-    fn torn_down(&self, function: FunctionRef, result: Result<(), BackendError>) {
-        self.record(|seen| drop(seen.torn_down.insert(function, result)));
-    }
-    fn replicas_changed(&self, function: FunctionRef, replicas: Replicas) {
-        self.record(|seen| {
-            *seen.changes.entry(function).or_default() += 1;
-            let old = seen.table.insert(function, replicas);
-            // Caught when a test next looks: the lock is poisoned.
-            assert!(old.is_some(), "a change before provisioned");
-        });
-    }
-}
-
 /// A backend under test.
 pub(crate) struct Rig {
-    pub(crate) backend: ProcessBackend,
+    pub(crate) backend: Box<dyn Backend>,
     pub(crate) folder: Folder,
-    recorder: Arc<Recorder>,
+    pub(crate) recorder: Arc<Recorder>,
+    /// Where replicas are that are no processes.
+    cluster: Option<Cluster>,
     name: String,
 }
 
 /// A function of a rig.
 #[derive(Clone)]
 pub(crate) struct Function {
-    pub(crate) reference: FunctionRef,
-    pub(crate) name: String,
+    pub(crate) name: FunctionName,
 }
 
 impl Rig {
-    /// `name` is that of the test.
-    pub(crate) fn new(name: &str) -> Rig {
+    /// Local processes. `name` is that of the test.
+    pub(crate) fn process(name: &str) -> Rig {
         Rig::with_ready_timeout(name, Duration::from_secs(20))
     }
 
@@ -137,24 +79,39 @@ impl Rig {
             callback_url: Some("http://127.0.0.1:1/v1/internal/executions".to_owned()),
             path: std::env::var_os("PATH"),
         };
+        let make = |events| Box::new(ProcessBackend::new(options, events).unwrap()) as Box<dyn Backend>;
+        Rig::new(&format!("process-{name}"), None, make)
+    }
+
+    /// Replicas in a cluster, which may have some already.
+    pub(crate) fn memory(name: &str, cluster: Cluster) -> Rig {
+        let kept = Some(cluster.clone());
+        Rig::new(&format!("memory-{name}"), kept, |events| Box::new(MemoryBackend::new(cluster, events)))
+    }
+
+    fn new(
+        name: &str,
+        cluster: Option<Cluster>,
+        make: impl FnOnce(Arc<dyn Events>) -> Box<dyn Backend>,
+    ) -> Rig {
         let recorder = Arc::new(Recorder::default());
-        let events: Arc<dyn Events> = Arc::<Recorder>::clone(&recorder);
         let folder = Folder::new(&format!("backends-{name}"));
         std::fs::write(folder.path("server.py"), SERVER).unwrap();
-        let backend = ProcessBackend::new(options, events).unwrap();
-        Rig { backend, folder, recorder, name: format!("{name}-{}", std::process::id()) }
+        let backend = make(Arc::<Recorder>::clone(&recorder));
+        // Names of functions have a limit, those of tests have none.
+        let name = format!("{}-{}", name.get(..40).unwrap_or(name), std::process::id());
+        Rig { backend, folder, recorder, cluster, name }
     }
 
     /// A function; `number` tells those of one rig apart.
     pub(crate) fn function(&self, number: u16) -> Function {
-        let reference = FunctionRef { shard: number, key: key() };
-        Function { reference, name: format!("{}-{number}", self.name) }
+        Function { name: format!("{}-{number}", self.name).as_str().into() }
     }
 
     /// The description of a function that serves HTTP in the rig's folder, with some fields replaced.
     pub(crate) fn spec(&self, function: &Function, changes: Value) -> FunctionSpec {
         let mut spec = json!({
-            "name": function.name,
+            "name": function.name.as_str(),
             "timeoutMs": 10_000, "concurrency": 4, "queueSize": 100, "maxRetries": 3, "retryBackoffMs": 0,
             "executionMode": "DEPLOYMENT",
             "requestedExecutionMode": "DEPLOYMENT",
@@ -168,51 +125,97 @@ impl Rig {
         serde_json::from_value(spec).unwrap()
     }
 
-    pub(crate) fn submit_provision(&self, function: &Function, changes: Value) {
-        let spec = Arc::new(self.spec(function, changes));
-        self.backend.submit(Order::Provision { function: function.reference, spec });
+    pub(crate) fn submit_ensure(&self, function: &Function, changes: Value, replicas: u32) {
+        let spec = self.spec(function, changes);
+        let workload = Workload {
+            name: function.name.clone(),
+            labels: labels(),
+            version: Version::of(&spec),
+            spec: Arc::new(spec),
+        };
+        self.backend.submit(Order::Ensure { workload: Arc::new(workload), replicas });
     }
 
-    pub(crate) fn provision(&self, function: &Function, changes: Value) -> Result<Replicas, BackendError> {
-        self.submit_provision(function, changes);
-        self.provisioned(function)
+    pub(crate) fn ensure(
+        &self,
+        function: &Function,
+        changes: Value,
+        replicas: u32,
+    ) -> Result<View, BackendError> {
+        self.submit_ensure(function, changes, replicas);
+        self.ensured(function)
     }
 
-    pub(crate) fn provisioned(&self, function: &Function) -> Result<Replicas, BackendError> {
-        self.recorder.wait("provisioned", |seen| seen.provisioned.get(&function.reference).cloned())
+    pub(crate) fn ensured(&self, function: &Function) -> Result<View, BackendError> {
+        let ensured = self.recorder.wait("ensured", |seen| seen.ensured.remove(&function.name));
+        ensured.map(|Ensured { replicas, desired }| View { replicas, desired })
     }
 
     pub(crate) fn scale(&self, function: &Function, replicas: u32) -> Result<u32, BackendError> {
-        self.backend.submit(Order::Scale { function: function.reference, replicas });
-        self.recorder.wait("scaled", |seen| seen.scaled.remove(&function.reference))
+        self.backend.submit(Order::Scale { function: function.name.clone(), replicas });
+        self.recorder.wait("scaled", |seen| seen.scaled.remove(&function.name))
     }
 
     pub(crate) fn tear_down(&self, function: &Function) -> Result<(), BackendError> {
-        self.backend.submit(Order::Teardown { function: function.reference });
-        self.recorder.wait("torn down", |seen| seen.torn_down.remove(&function.reference))
+        self.backend.submit(Order::Teardown { function: function.name.clone() });
+        self.recorder.wait("torn down", |seen| seen.torn_down.remove(&function.name))
     }
 
-    /// Waits until the table has so many endpoints, and gives them.
+    pub(crate) fn list(&self) -> Result<Vec<FoundFunction>, BackendError> {
+        let (sender, receiver) = mpsc::channel();
+        self.backend.list(Box::new(move |found| sender.send(found).unwrap()));
+        receiver.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Waits until so many replicas are ready, and gives their endpoints.
     pub(crate) fn endpoints(&self, function: &Function, count: usize) -> Vec<Arc<str>> {
-        self.table(function, |endpoints| endpoints.len() == count)
+        self.view(function, |view| view.endpoints().len() == count).endpoints()
     }
 
-    /// Waits until the table is as wanted.
-    pub(crate) fn table(&self, function: &Function, wanted: impl Fn(&[Arc<str>]) -> bool) -> Vec<Arc<str>> {
-        self.recorder.wait("the table is as wanted", |seen| {
-            let replicas = seen.table.get(&function.reference)?;
-            wanted(&replicas.endpoints).then(|| replicas.endpoints.clone())
+    /// Waits until the replicas are as wanted.
+    pub(crate) fn view(&self, function: &Function, wanted: impl Fn(&View) -> bool) -> View {
+        self.recorder.wait("the replicas are as wanted", |seen| {
+            seen.views.get(&function.name).filter(|view| wanted(view)).cloned()
         })
     }
 
     pub(crate) fn desired(&self, function: &Function) -> Option<u32> {
-        Some(self.recorder.seen.lock().unwrap().table.get(&function.reference)?.desired)
+        self.recorder.look(|seen| Some(seen.views.get(&function.name)?.desired))
     }
 
-    /// How often the replicas changed.
-    pub(crate) fn changes(&self, function: &Function) -> usize {
-        self.recorder.seen.lock().unwrap().changes.get(&function.reference).copied().unwrap_or_default()
+    /// What was reported of its replicas since it was ensured.
+    pub(crate) fn changes(&self, function: &Function) -> Vec<ReplicaChange> {
+        self.recorder.look(|seen| {
+            let changes = seen.changes.iter().filter(|(name, _)| *name == function.name);
+            changes.map(|(_, change)| change.clone()).collect()
+        })
     }
+
+    /// How much of a function runs: processes, or servers.
+    pub(crate) fn running(&self, function: &Function) -> usize {
+        match &self.cluster {
+            Some(cluster) => cluster.count(&function.name),
+            None => function.processes().len(),
+        }
+    }
+
+    /// Waits until nothing of a function runs.
+    pub(crate) fn gone(&self, function: &Function) {
+        eventually("nothing runs", || (self.running(function) == 0).then_some(()));
+    }
+
+    /// Ends one replica.
+    pub(crate) fn crash(&self, function: &Function) {
+        match &self.cluster {
+            Some(cluster) => cluster.crash(&function.name),
+            None => kill(function.guards()[0], "KILL"),
+        }
+    }
+}
+
+/// What is attached to every function of a rig.
+pub(crate) fn labels() -> Labels {
+    Labels::from([("managed-by".into(), "tests".into())])
 }
 
 impl Function {
@@ -234,11 +237,6 @@ impl Function {
             status.contains(&format!("\nPPid:\t{}\n", std::process::id()))
         };
         self.processes().into_iter().filter(is_ours).collect()
-    }
-
-    /// Waits until nothing is left.
-    pub(crate) fn gone(&self) {
-        eventually("no process is left", || self.processes().is_empty().then_some(()));
     }
 }
 
@@ -272,24 +270,4 @@ pub(crate) fn output(endpoint: &str, input: &Value) -> Value {
     let answer = call(endpoint, input);
     assert_eq!(answer.status, 200, "{}", answer.text());
     serde_json::from_slice(&answer.body).unwrap()
-}
-
-/// Only a shard makes keys.
-fn key() -> FunctionKey {
-    let mut shard = Shard::new(Limits::default(), 1, shard_core::Settings::default());
-    let mut effects = Effects::default();
-    let spec = shard_core::FunctionSpec {
-        name: Name::new("echo").unwrap(),
-        policy: Policy::default(),
-        target: Target::Backend,
-        scaling: None,
-        document: "{}".into(),
-    };
-    let register = Input::Register { ticket: Ticket(1), spec: Box::new(spec) };
-    shard.handle(Now::default(), register, &mut effects);
-    let key = effects.drain().find_map(|effect| match effect {
-        Effect::Provision { function, .. } => Some(function),
-        _ => None,
-    });
-    key.expect("a function of a backend is provisioned")
 }

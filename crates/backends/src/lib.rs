@@ -1,46 +1,44 @@
-//! What runs the replicas of DEPLOYMENT functions.
+//! What runs the replicas of DEPLOYMENT functions: the language between the server and its backends.
 //!
-//! A backend takes [`Order`]s without ever blocking the caller, does the slow work on threads of its own, and
-//! reports through [`Events`]. It never touches a shard: events become inputs of the owner.
+//! A [`Backend`] takes [`Order`]s without ever blocking the caller, does the slow work on threads of its own, and
+//! reports through [`Events`]. It knows functions by their names, and replicas by ids that it gives them itself; it
+//! knows nothing of shards. [`process`] runs local programs. How to write another one is in
+//! `docs/internals/backends.md`.
 
-use std::sync::Arc;
-
-use nanofaas_wire::function::FunctionSpec;
-use shard_core::FunctionKey;
-
+mod function;
 pub mod process;
+mod replica;
 
-/// Names a function towards a backend, from its provisioning to its teardown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FunctionRef {
-    /// Its owner.
-    pub shard: u16,
-    /// Its key there.
-    pub key: FunctionKey,
-}
+use std::{sync::Arc, time::Duration};
+
+pub use function::{FoundFunction, FunctionName, Labels, Version, Workload};
+use nanofaas_wire::function::FunctionSpec;
+pub use replica::{Ensured, ReplicaChange, ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus};
 
 /// Something to do for a function. Orders of one function come one after the other: the next one only after
 /// the event that ends the one before.
 #[derive(Debug, Clone)]
 pub enum Order {
-    /// Start the first replicas. Ends with [`Events::provisioned`].
-    Provision {
-        /// The function.
-        function: FunctionRef,
+    /// Have the function run as described. What runs already in this version is adopted, what runs in another is
+    /// replaced, what is missing is started. Ends with [`Events::ensured`] when `replicas` of them are ready.
+    Ensure {
         /// What to run.
-        spec: Arc<FunctionSpec>,
+        workload: Arc<Workload>,
+        /// How many at least: a function that had more before the server started keeps them.
+        replicas: u32,
     },
     /// Have this many replicas. Ends with [`Events::scaled`], which does not wait for them to be ready.
     Scale {
         /// The function.
-        function: FunctionRef,
+        function: FunctionName,
         /// How many.
         replicas: u32,
     },
-    /// Stop all replicas: calls in flight may finish, within their timeout. Ends with [`Events::torn_down`].
+    /// Stop all replicas and remove what belongs to the function: calls in flight may finish, within their timeout.
+    /// Ends with [`Events::torn_down`]. Of a function that is not there, nothing is to do, and that is a success.
     Teardown {
         /// The function.
-        function: FunctionRef,
+        function: FunctionName,
     },
 }
 
@@ -58,26 +56,22 @@ pub enum BackendError {
     Teardown(String),
 }
 
-/// Replicas of a function that are up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replicas {
-    /// Addresses to which calls are sent, such as `http://127.0.0.1:40001/invoke`.
-    pub endpoints: Vec<Arc<str>>,
-    /// How many replicas are wanted.
-    pub desired: u32,
+/// Where a backend reports. Cheap, never blocks, called from any thread; of one function, one call after the other.
+pub trait Events: Send + Sync {
+    /// Ends [`Order::Ensure`], with every replica that counts from now on: others that were known have been replaced, and
+    /// end without another word. After a failure nothing of the function is left behind.
+    fn ensured(&self, function: &FunctionName, result: Result<Ensured, BackendError>);
+    /// Ends [`Order::Scale`], with the wanted number.
+    fn scaled(&self, function: &FunctionName, result: Result<u32, BackendError>);
+    /// Ends [`Order::Teardown`].
+    fn torn_down(&self, function: &FunctionName, result: Result<(), BackendError>);
+    /// What is different since the last report. Never before the first `ensured` of a function, which is what the
+    /// first changes are made to. What changed together comes together.
+    fn replicas_changed(&self, function: &FunctionName, changes: ReplicaChanges);
 }
 
-/// Where a backend reports. Cheap, never blocks, called from any thread.
-pub trait Events: Send + Sync {
-    /// Ends [`Order::Provision`]. After a failure nothing of the function is left behind.
-    fn provisioned(&self, function: FunctionRef, result: Result<Replicas, BackendError>);
-    /// Ends [`Order::Scale`], with the wanted number.
-    fn scaled(&self, function: FunctionRef, result: Result<u32, BackendError>);
-    /// Ends [`Order::Teardown`].
-    fn torn_down(&self, function: FunctionRef, result: Result<(), BackendError>);
-    /// A replica became ready, died, or was asked to go. Never before `provisioned`.
-    fn replicas_changed(&self, function: FunctionRef, replicas: Replicas);
-}
+/// Takes the answer of [`Backend::list`]. Called once, from any thread.
+pub type ListReply = Box<dyn FnOnce(Result<Vec<FoundFunction>, BackendError>) + Send>;
 
 /// Runs replicas.
 pub trait Backend: Send + Sync {
@@ -90,6 +84,13 @@ pub trait Backend: Send + Sync {
     fn supports(&self, spec: &FunctionSpec) -> Result<(), String>;
     /// Takes an order. Never blocks.
     fn submit(&self, order: Order);
-    /// Stops every replica and waits for it, at most `grace`. Orders that come later are refused.
-    fn shut_down(&self, grace: std::time::Duration);
+    /// Lists every function that exists at the backend, also those that this server never ordered: after a crash,
+    /// those that are left over can be told by their names and torn down. Never blocks.
+    fn list(&self, reply: ListReply);
+    /// Ends the backend and leaves replicas running, for the next server to adopt with [`Order::Ensure`]. A backend
+    /// whose replicas cannot outlive the server does what [`Backend::shut_down`] does. Orders that come later are
+    /// refused.
+    fn detach(&self, grace: Duration);
+    /// Ends the backend, stops every replica and waits for it, at most `grace`. Orders that come later are refused.
+    fn shut_down(&self, grace: Duration);
 }

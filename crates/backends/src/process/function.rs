@@ -6,7 +6,7 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use nanofaas_wire::function::{FunctionSpec, RuntimeMode};
+use nanofaas_wire::function::RuntimeMode;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout_at},
@@ -19,7 +19,10 @@ use super::{
     replica::{Replica, ReplicaReport},
     stop::Stop,
 };
-use crate::{BackendError, FunctionRef, Replicas};
+use crate::{
+    BackendError, Ensured, FoundFunction, FunctionName, ReplicaChange, ReplicaChanges, ReplicaId,
+    ReplicaState, ReplicaStatus, Version, Workload,
+};
 
 /// Replicas of one function.
 const REPLICAS_MAX: u32 = 1000;
@@ -39,8 +42,7 @@ const VANISH: Duration = Duration::from_secs(8);
 
 /// A function and its replicas.
 pub struct ManagedFunction {
-    reference: FunctionRef,
-    spec: Arc<FunctionSpec>,
+    workload: Arc<Workload>,
     context: Rc<ReplicaContext>,
     state: RefCell<FunctionState>,
     starts: Rc<Semaphore>,
@@ -50,77 +52,91 @@ pub struct ManagedFunction {
 
 #[derive(Default)]
 struct FunctionState {
-    /// `provisioned` has been reported: changes may be too.
-    is_provisioned: bool,
-    /// Why provisioning cannot succeed any more, as long as it has not.
+    /// `ensured` has been reported: changes may be too.
+    is_ensured: bool,
+    /// It was asked to go, and will have no replica again.
+    is_over: bool,
+    /// Why no [`ManagedFunction::ensure`] that is under way can succeed any more.
     failure: Option<BackendError>,
-    next_id: u64,
     /// Replicas that are wanted, oldest first.
     members: Vec<Member>,
     /// Replicas that were asked to go.
-    leaving: Vec<Leaving>,
+    leaving: Vec<Member>,
 }
 
 struct Member {
-    id: u64,
-    /// Its address while it is ready.
-    endpoint: Option<Arc<str>>,
-    stop: watch::Sender<Option<Stop>>,
-}
-
-struct Leaving {
-    id: u64,
+    status: ReplicaStatus,
     stop: watch::Sender<Option<Stop>>,
 }
 
 impl ManagedFunction {
     /// A function without replicas.
-    pub fn new(
-        reference: FunctionRef,
-        spec: Arc<FunctionSpec>,
-        context: Rc<ReplicaContext>,
-    ) -> Rc<ManagedFunction> {
+    pub fn new(workload: Arc<Workload>, context: Rc<ReplicaContext>) -> Rc<ManagedFunction> {
         let (state, changes) = (RefCell::default(), watch::Sender::new(()));
         let starts = Rc::new(Semaphore::new(STARTS_MAX));
-        Rc::new(ManagedFunction { reference, spec, context, state, starts, changes })
+        Rc::new(ManagedFunction { workload, context, state, starts, changes })
     }
 
-    /// Starts the first replicas and waits until all are ready. After an error nothing is left.
+    /// Its name.
+    pub fn name(&self) -> &FunctionName {
+        &self.workload.name
+    }
+
+    /// Whether its replicas are what is wanted, and stay.
+    pub fn runs(&self, version: &Version) -> bool {
+        self.workload.version == *version && !self.state.borrow().is_over
+    }
+
+    /// Another [`ManagedFunction::ensure`] is about to begin: what failed before does not count for it.
+    pub fn renew(&self) {
+        self.state.borrow_mut().failure = None;
+    }
+
+    /// Starts what is missing and waits until all replicas are ready. After an error nothing is left.
     ///
     /// # Errors
     /// What the author or operator of the function should know.
-    pub async fn provision(self: &Rc<Self>) -> Result<Replicas, BackendError> {
-        let replicas = self.spec.scaling_config.as_ref().map_or(1, |scaling| scaling.min_replicas);
-        self.check_number(replicas)?;
-        let path = path_of(&self.spec, self.context.path.as_ref());
-        preflight::check(&self.spec, path.as_ref()).map_err(|reason| {
-            BackendError::Provisioning(format!("function '{}' cannot be started: {reason}", self.spec.name))
-        })?;
-        self.resize(replicas);
-        // A replica gives up by itself, with better words; this is for too many, or one that is ready now and then.
-        let limit = Instant::now() + self.context.ready_timeout + GIVE_UP;
-        let settled = timeout_at(limit, self.settled()).await;
-        match settled.unwrap_or_else(|_| Err(self.too_slow())) {
-            Ok(()) => {
-                self.state.borrow_mut().is_provisioned = true;
-                Ok(self.replicas())
-            }
-            Err(error) => {
-                self.dismiss_all(Stop::within(DISCARD));
-                self.gone().await;
-                Err(error)
-            }
+    pub async fn ensure(self: &Rc<Self>, replicas: u32) -> Result<Ensured, BackendError> {
+        let result = self.try_ensure(replicas).await;
+        if result.is_err() {
+            let changes = self.dismiss_all(Stop::within(DISCARD));
+            self.publish(changes);
+            self.gone().await;
         }
+        result
     }
 
-    /// Changes the number of replicas. Does not wait, and leaves publishing to the caller.
+    async fn try_ensure(self: &Rc<Self>, replicas: u32) -> Result<Ensured, BackendError> {
+        self.check_running()?;
+        self.check_number(replicas)?;
+        let path = path_of(&self.workload.spec, self.context.path.as_ref());
+        preflight::check(&self.workload.spec, path.as_ref()).map_err(|reason| {
+            BackendError::Provisioning(format!("function '{}' cannot be started: {reason}", self.name()))
+        })?;
+        let changes = self.resize(replicas);
+        self.publish(changes);
+        // A replica gives up by itself, with better words; this is for too many, or one that is ready now and then.
+        let limit = Instant::now() + self.context.ready_timeout + GIVE_UP;
+        timeout_at(limit, self.settled()).await.unwrap_or_else(|_| Err(self.too_slow()))?;
+        self.state.borrow_mut().is_ensured = true;
+        Ok(Ensured { replicas: self.replicas(), desired: self.desired() })
+    }
+
+    /// The server may have begun to end, before an order had its turn.
+    fn check_running(&self) -> Result<(), BackendError> {
+        let state = self.state.borrow();
+        state.failure.clone().filter(|_| state.is_over).map_or(Ok(()), Err)
+    }
+
+    /// Changes the number of replicas. Does not wait, and leaves it to the caller to publish what changed.
     ///
     /// # Errors
-    /// There are too many, or the server shuts down.
-    pub fn scale(self: &Rc<Self>, replicas: u32) -> Result<u32, BackendError> {
+    /// There are too many.
+    pub fn scale(self: &Rc<Self>, replicas: u32) -> Result<Vec<ReplicaChange>, BackendError> {
         self.check_number(replicas)?;
-        self.resize(replicas);
-        Ok(replicas)
+        // One that could not be torn down is back.
+        self.state.borrow_mut().is_over = false;
+        Ok(self.resize(replicas))
     }
 
     /// Stops all replicas and waits for their end; calls in flight may finish. May be tried again.
@@ -129,12 +145,12 @@ impl ManagedFunction {
     /// Something survived even being killed.
     pub async fn tear_down(&self) -> Result<(), BackendError> {
         let stop = self.draining();
-        self.dismiss_all(stop);
-        self.publish();
+        let changes = self.dismiss_all(stop);
+        self.publish(changes);
         if timeout_at(stop.kill_at + VANISH, self.gone()).await.is_ok() {
             return Ok(());
         }
-        let (number, name) = (self.state.borrow().leaving.len(), &self.spec.name);
+        let (number, name) = (self.state.borrow().leaving.len(), self.name());
         Err(BackendError::Teardown(format!(
             "{number} replicas of function '{name}' do not end, not even when killed; look for processes with \
              FUNCTION_NAME={name} and delete the function again"
@@ -152,8 +168,15 @@ impl ManagedFunction {
                 earlier
             });
         }
-        self.dismiss_all(stop);
-        self.publish();
+        let changes = self.dismiss_all(stop);
+        self.publish(changes);
+    }
+
+    /// Stops all replicas, because others take their place. Those are reported from now on.
+    pub fn retire(&self) {
+        let changes = self.dismiss_all(self.draining());
+        self.publish(changes);
+        self.state.borrow_mut().is_ensured = false;
     }
 
     /// Waits until no replica is left that was asked to go.
@@ -161,17 +184,33 @@ impl ManagedFunction {
         self.until(|state| state.leaving.is_empty().then_some(())).await;
     }
 
-    /// Reports what is ready now, unless the function is still being provisioned.
-    pub fn publish(&self) {
-        if self.state.borrow().is_provisioned {
-            self.context.events.replicas_changed(self.reference, self.replicas());
+    /// Reports changes, unless the function is being ensured for the first time.
+    pub fn publish(&self, changes: Vec<ReplicaChange>) {
+        if self.state.borrow().is_ensured {
+            let changes = ReplicaChanges { changes, desired: self.desired() };
+            self.context.events.replicas_changed(self.name(), changes);
         }
     }
 
-    fn replicas(&self) -> Replicas {
+    /// What there is, for a list of everything.
+    pub fn found(&self) -> FoundFunction {
+        FoundFunction {
+            name: self.name().clone(),
+            labels: self.workload.labels.clone(),
+            desired: self.desired(),
+            replicas: self.replicas(),
+        }
+    }
+
+    /// Every replica, those that leave last.
+    fn replicas(&self) -> Vec<ReplicaStatus> {
         let state = self.state.borrow();
-        let endpoints = state.members.iter().filter_map(|member| member.endpoint.clone()).collect();
-        Replicas { endpoints, desired: state.members.len() as u32 }
+        state.members.iter().chain(&state.leaving).map(|member| member.status.clone()).collect()
+    }
+
+    /// How many replicas are wanted.
+    pub fn desired(&self) -> u32 {
+        self.state.borrow().members.len() as u32
     }
 
     fn check_number(&self, replicas: u32) -> Result<(), BackendError> {
@@ -180,109 +219,115 @@ impl ManagedFunction {
         }
         Err(BackendError::Unavailable(format!(
             "function '{}' cannot have {replicas} replicas: the process backend runs at most {REPLICAS_MAX}",
-            self.spec.name
+            self.name()
         )))
     }
 
     /// Starts what is missing, asks what is too much to go, newest first.
-    fn resize(self: &Rc<Self>, replicas: u32) {
+    fn resize(self: &Rc<Self>, replicas: u32) -> Vec<ReplicaChange> {
         let count = self.state.borrow().members.len();
+        let mut changes = Vec::new();
         for _ in count..replicas as usize {
             let member = self.start();
+            changes.push(ReplicaChange::Now(member.status.clone()));
             self.state.borrow_mut().members.push(member);
         }
-        self.dismiss(replicas as usize, self.draining());
+        changes.extend(self.dismiss(replicas as usize, self.draining()));
+        changes
     }
 
     fn start(self: &Rc<Self>) -> Member {
-        let id = {
-            let mut state = self.state.borrow_mut();
-            state.next_id += 1;
-            state.next_id
-        };
+        let id = self.context.next_id(self.name());
         let (sender, stop) = watch::channel(None);
         let function = Rc::clone(self);
         let replica = Replica {
-            spec: Arc::clone(&self.spec),
+            spec: Arc::clone(&self.workload.spec),
             context: Rc::clone(&self.context),
             starts: Rc::clone(&self.starts),
             stop,
-            report: move |report| function.note(id, report),
+            report: {
+                let id = id.clone();
+                move |report| function.note(&id, report)
+            },
         };
-        let farewell = Farewell { function: Rc::clone(self), id };
+        let farewell = Farewell { function: Rc::clone(self), id: id.clone() };
         tokio::task::spawn_local(async move {
             replica.keep().await;
             drop(farewell);
         });
-        Member { id, endpoint: None, stop: sender }
+        Member { status: ReplicaStatus::starting(id, self.workload.version.clone()), stop: sender }
     }
 
     fn draining(&self) -> Stop {
-        Stop::draining(Duration::from_millis(self.spec.timeout_ms.into()))
+        Stop::draining(Duration::from_millis(self.workload.spec.timeout_ms.into()))
     }
 
-    fn dismiss_all(&self, stop: Stop) {
-        self.state.borrow_mut().failure.get_or_insert_with(|| {
-            BackendError::Unavailable(format!(
-                "function '{}' was stopped before it was ready",
-                self.spec.name
-            ))
+    fn dismiss_all(&self, stop: Stop) -> Vec<ReplicaChange> {
+        let mut state = self.state.borrow_mut();
+        state.is_over = true;
+        state.failure.get_or_insert_with(|| {
+            let name = self.name();
+            BackendError::Unavailable(format!("function '{name}' was stopped before it was ready"))
         });
-        self.dismiss(0, stop);
+        drop(state);
+        self.dismiss(0, stop)
     }
 
     /// Takes all members but the `kept` oldest out of the table and asks them to go.
-    fn dismiss(&self, kept: usize, stop: Stop) {
+    fn dismiss(&self, kept: usize, stop: Stop) -> Vec<ReplicaChange> {
         let mut state = self.state.borrow_mut();
         let kept = kept.min(state.members.len());
         let dismissed = state.members.split_off(kept);
-        for Member { id, stop: sender, .. } in dismissed.into_iter().rev() {
-            sender.send_replace(Some(stop));
-            state.leaving.push(Leaving { id, stop: sender });
+        let mut changes = Vec::new();
+        for mut member in dismissed.into_iter().rev() {
+            member.stop.send_replace(Some(stop));
+            changes.extend(member.status.change_to(ReplicaState::Draining));
+            state.leaving.push(member);
         }
         drop(state);
         self.changes.send_replace(());
+        changes
     }
 
     /// Takes a report of a replica.
-    fn note(&self, id: u64, report: ReplicaReport) {
+    fn note(&self, id: &ReplicaId, report: ReplicaReport) {
         let mut state = self.state.borrow_mut();
         // One that was asked to go is out of the table for good.
-        let Some(member) = state.members.iter_mut().find(|member| member.id == id) else { return };
-        let endpoint = match &report {
-            ReplicaReport::Ready(endpoint) => Some(Arc::clone(endpoint)),
-            ReplicaReport::Unready | ReplicaReport::Died(_) => None,
+        let Some(member) = state.members.iter_mut().find(|member| member.status.id == *id) else {
+            return;
         };
-        let is_changed = member.endpoint != endpoint;
-        member.endpoint = endpoint;
+        let change = member.status.change_to(match &report {
+            ReplicaReport::Ready(endpoint) => ReplicaState::Ready(Arc::clone(endpoint)),
+            ReplicaReport::Unready => ReplicaState::Starting,
+            ReplicaReport::Died(reason) => ReplicaState::Failed(reason.as_str().into()),
+        });
         if let ReplicaReport::Died(reason) = report {
             state.failure.get_or_insert_with(|| self.not_ready(&reason));
         }
         drop(state);
         self.changes.send_replace(());
-        if is_changed {
-            self.publish();
+        if let Some(change) = change {
+            self.publish(vec![change]);
         }
     }
 
     /// A replica's task is over.
-    fn forget(&self, id: u64) {
+    fn forget(&self, id: &ReplicaId) {
         let mut state = self.state.borrow_mut();
-        state.leaving.retain(|leaving| leaving.id != id);
+        state.leaving.retain(|leaving| leaving.status.id != *id);
         // Still wanted means that its task broke off: better one replica less than a dead one in the table.
-        let broke_off: Vec<Member> = state.members.extract_if(.., |member| member.id == id).collect();
+        state.members.retain(|member| member.status.id != *id);
         drop(state);
+        // Before those who wait for its end report that.
+        self.publish(vec![ReplicaChange::Gone(id.clone())]);
         self.changes.send_replace(());
-        if !broke_off.is_empty() {
-            self.publish();
-        }
     }
 
     /// Waits until all members are ready.
     async fn settled(&self) -> Result<(), BackendError> {
         self.until(|state| match &state.failure {
             Some(failure) => Some(Err(failure.clone())),
-            None => state.members.iter().all(|member| member.endpoint.is_some()).then_some(Ok(())),
+            None => state.members.iter().all(|member| member.status.endpoint().is_some()).then_some(Ok(())),
         })
         .await
     }
@@ -300,23 +345,24 @@ impl ManagedFunction {
     }
 
     fn too_slow(&self) -> BackendError {
-        let Replicas { endpoints, desired } = self.replicas();
-        let (ready, limit_ms) = (endpoints.len(), self.context.ready_timeout.as_millis());
+        let ready = self.replicas().iter().filter(|replica| replica.endpoint().is_some()).count();
+        let (desired, limit_ms) = (self.desired(), self.context.ready_timeout.as_millis());
         self.not_ready(&format!("only {ready} of {desired} replicas were ready within {limit_ms} ms"))
     }
 
     fn not_ready(&self, reason: &str) -> BackendError {
-        let command = self.spec.runtime_command.as_deref().unwrap_or_default();
-        let expected = match self.spec.runtime_mode {
+        let spec = &self.workload.spec;
+        let command = spec.runtime_command.as_deref().unwrap_or_default();
+        let expected = match spec.runtime_mode {
             RuntimeMode::Http => {
                 " listens on 127.0.0.1:$PORT and answers GET /health with status 200 in time"
             }
             RuntimeMode::Stdio | RuntimeMode::File => " can be run",
         };
-        let directory = self.spec.working_dir.as_deref().map(|directory| format!(" in {directory}"));
+        let directory = spec.working_dir.as_deref().map(|directory| format!(" in {directory}"));
         BackendError::Provisioning(format!(
             "function '{}' did not become ready: {reason}; check that `{command}`{}{expected}",
-            self.spec.name,
+            spec.name,
             directory.unwrap_or_default()
         ))
     }
@@ -325,11 +371,11 @@ impl ManagedFunction {
 /// Tells the function that a replica's task is over, however it ended.
 struct Farewell {
     function: Rc<ManagedFunction>,
-    id: u64,
+    id: ReplicaId,
 }
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        self.function.forget(self.id);
+        self.function.forget(&self.id);
     }
 }

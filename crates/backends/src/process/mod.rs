@@ -11,7 +11,14 @@
 //! watchdog. No isolation either: programs run as the server's user, which is why this backend is for the
 //! machine of a developer or for functions that are trusted.
 
-use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    ffi::OsString,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
 use parking_lot::Mutex;
@@ -28,7 +35,7 @@ pub mod stop;
 pub mod thread;
 pub mod watchdog;
 
-use crate::{Backend, Events, Order};
+use crate::{Backend, Events, FunctionName, ListReply, Order, ReplicaId};
 use binary::Binary;
 use ports::Ports;
 use thread::ThreadMessage;
@@ -92,6 +99,19 @@ pub struct ReplicaContext {
     pub events: Arc<dyn Events>,
     /// Ports in use.
     pub ports: Ports,
+    /// When the backend was started, in nanoseconds since 1970: what tells its replicas from those of another.
+    pub started: u128,
+    /// Replicas so far.
+    pub replicas: Cell<u64>,
+}
+
+impl ReplicaContext {
+    /// An id that no other replica had.
+    fn next_id(&self, function: &FunctionName) -> ReplicaId {
+        let number = self.replicas.get() + 1;
+        self.replicas.set(number);
+        format!("{function}-{:x}-{number}", self.started).into()
+    }
 }
 
 /// Runs functions as processes of this machine.
@@ -135,6 +155,8 @@ impl ProcessBackend {
                     path: options.path,
                     events: thread_events,
                     ports: Ports::default(),
+                    started: UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos()),
+                    replicas: Cell::default(),
                 };
                 thread::run(context, receiver).await;
             });
@@ -169,6 +191,19 @@ impl Backend for ProcessBackend {
         {
             thread::refuse(&self.events, order);
         }
+    }
+
+    fn list(&self, reply: ListReply) {
+        if let Err(mpsc::error::SendError(ThreadMessage::List(reply))) =
+            self.commands.send(ThreadMessage::List(reply))
+        {
+            reply(Err(thread::too_late()));
+        }
+    }
+
+    /// Processes end with the server that started them, so nothing is left running.
+    fn detach(&self, grace: Duration) {
+        self.shut_down(grace);
     }
 
     /// Must not be called by [`Events`]: the thread that reports is the one that is waited for.

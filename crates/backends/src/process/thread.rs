@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{ReplicaContext, function::ManagedFunction, stop::Stop};
-use crate::{BackendError, Events, FunctionRef, Order};
+use crate::{BackendError, Events, FunctionName, ListReply, Order, Workload};
 
 /// Grace when the backend was dropped without being shut down.
 const GRACE_DROPPED: Duration = Duration::from_secs(1);
@@ -17,6 +17,8 @@ const GRACE_DROPPED: Duration = Duration::from_secs(1);
 pub enum ThreadMessage {
     /// See [`Order`].
     Order(Order),
+    /// See [`crate::Backend::list`].
+    List(ListReply),
     /// Stop everything within this time.
     ShutDown(Duration),
 }
@@ -24,13 +26,20 @@ pub enum ThreadMessage {
 /// Owner of all functions. The tasks give back the functions that are gone.
 struct Owner {
     context: Rc<ReplicaContext>,
-    functions: BTreeMap<FunctionRef, Rc<ManagedFunction>>,
-    tasks: JoinSet<Option<FunctionRef>>,
+    functions: BTreeMap<FunctionName, Rc<ManagedFunction>>,
+    /// Of another version than what runs under their names now, until they have ended.
+    retired: Vec<Rc<ManagedFunction>>,
+    tasks: JoinSet<Option<Rc<ManagedFunction>>>,
 }
 
 /// Takes orders until told to shut down, then stops every replica.
 pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<ThreadMessage>) {
-    let mut owner = Owner { context: Rc::new(context), functions: BTreeMap::new(), tasks: JoinSet::new() };
+    let mut owner = Owner {
+        context: Rc::new(context),
+        functions: BTreeMap::new(),
+        retired: Vec::new(),
+        tasks: JoinSet::new(),
+    };
     let grace = loop {
         tokio::select! {
             // First what is over: the next order of a function may rely on it.
@@ -38,6 +47,9 @@ pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<
             Some(done) = owner.tasks.join_next() => owner.finish(done.ok().flatten()),
             command = commands.recv() => match command {
                 Some(ThreadMessage::Order(order)) => owner.take(order),
+                Some(ThreadMessage::List(reply)) => {
+                    reply(Ok(owner.functions.values().map(|function| function.found()).collect()));
+                }
                 Some(ThreadMessage::ShutDown(grace)) => break grace,
                 None => break GRACE_DROPPED,
             },
@@ -45,10 +57,12 @@ pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<
     };
     commands.close();
     let stop = Stop::within(grace);
-    owner.functions.values().for_each(|function| function.shut_down(stop));
+    owner.functions.values().chain(&owner.retired).for_each(|function| function.shut_down(stop));
     while let Some(command) = commands.recv().await {
-        if let ThreadMessage::Order(order) = command {
-            refuse(&owner.context.events, order);
+        match command {
+            ThreadMessage::Order(order) => refuse(&owner.context.events, order),
+            ThreadMessage::List(reply) => reply(Err(too_late())),
+            ThreadMessage::ShutDown(_) => {}
         }
     }
     while owner.tasks.join_next().await.is_some() {}
@@ -59,54 +73,88 @@ pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<
 
 /// Answers an order that comes too late.
 pub fn refuse(events: &Arc<dyn Events>, order: Order) {
-    let unavailable = || BackendError::Unavailable("the process backend is shutting down".to_owned());
     match order {
-        Order::Provision { function, .. } => events.provisioned(function, Err(unavailable())),
-        Order::Scale { function, .. } => events.scaled(function, Err(unavailable())),
-        Order::Teardown { function } => events.torn_down(function, Err(unavailable())),
+        Order::Ensure { workload, .. } => events.ensured(&workload.name, Err(too_late())),
+        Order::Scale { function, .. } => events.scaled(&function, Err(too_late())),
+        Order::Teardown { function } => events.torn_down(&function, Err(too_late())),
     }
+}
+
+/// What those hear who come too late.
+pub fn too_late() -> BackendError {
+    BackendError::Unavailable("the process backend is shutting down".to_owned())
 }
 
 impl Owner {
     fn take(&mut self, order: Order) {
         let events = Arc::clone(&self.context.events);
         match order {
-            Order::Provision { function: reference, spec } => {
-                let function = ManagedFunction::new(reference, spec, Rc::clone(&self.context));
-                self.functions.insert(reference, Rc::clone(&function));
+            Order::Ensure { workload, replicas } => {
+                let (function, had) = self.function(workload);
+                let replicas = replicas.max(had);
                 self.tasks.spawn_local(async move {
-                    let result = function.provision().await;
-                    let failed = result.is_err().then_some(reference);
+                    let result = function.ensure(replicas).await;
+                    let failed = result.is_err().then(|| Rc::clone(&function));
                     // Nothing is awaited in between, so no change can be reported before this.
-                    events.provisioned(reference, result);
+                    events.ensured(function.name(), result);
                     failed
                 });
             }
-            Order::Scale { function: reference, replicas } => match self.functions.get(&reference) {
-                Some(function) => {
-                    events.scaled(reference, function.scale(replicas));
-                    function.publish();
-                }
-                None => events.scaled(reference, Err(unknown())),
+            Order::Scale { function: name, replicas } => match self.functions.get(&name) {
+                Some(function) => match function.scale(replicas) {
+                    Ok(changes) => {
+                        events.scaled(&name, Ok(replicas));
+                        function.publish(changes);
+                    }
+                    Err(error) => events.scaled(&name, Err(error)),
+                },
+                None => events.scaled(&name, Err(unknown())),
             },
-            Order::Teardown { function: reference } => match self.functions.get(&reference).cloned() {
+            Order::Teardown { function: name } => match self.functions.get(&name).cloned() {
                 Some(function) => {
+                    let retired = self.retired.iter().filter(|old| *old.name() == name).cloned();
+                    let retired: Vec<_> = retired.collect();
                     self.tasks.spawn_local(async move {
-                        let result = function.tear_down().await;
-                        let gone = result.is_ok().then_some(reference);
-                        events.torn_down(reference, result);
+                        let mut result = function.tear_down().await;
+                        for old in retired {
+                            result = result.and(old.tear_down().await);
+                        }
+                        let gone = result.is_ok().then_some(function);
+                        events.torn_down(&name, result);
                         gone
                     });
                 }
                 // Nothing is there, as wanted.
-                None => events.torn_down(reference, Ok(())),
+                None => events.torn_down(&name, Ok(())),
             },
         }
     }
 
-    fn finish(&mut self, gone: Option<FunctionRef>) {
-        if let Some(reference) = gone {
-            self.functions.remove(&reference);
+    /// The function as it runs, or a new one in place of what runs in another version; and how many replicas it had.
+    fn function(&mut self, workload: Arc<Workload>) -> (Rc<ManagedFunction>, u32) {
+        if let Some(function) = self.functions.get(&workload.name).filter(|old| old.runs(&workload.version)) {
+            function.renew();
+            return (Rc::clone(function), function.desired());
+        }
+        let function = ManagedFunction::new(workload, Rc::clone(&self.context));
+        let mut had = 0;
+        if let Some(old) = self.functions.insert(function.name().clone(), Rc::clone(&function)) {
+            had = old.desired();
+            old.retire();
+            self.retired.push(Rc::clone(&old));
+            self.tasks.spawn_local(async move {
+                old.gone().await;
+                Some(old)
+            });
+        }
+        (function, had)
+    }
+
+    fn finish(&mut self, gone: Option<Rc<ManagedFunction>>) {
+        let Some(gone) = gone else { return };
+        self.retired.retain(|function| !Rc::ptr_eq(function, &gone));
+        if self.functions.get(gone.name()).is_some_and(|function| Rc::ptr_eq(function, &gone)) {
+            self.functions.remove(gone.name());
         }
     }
 }

@@ -1,0 +1,61 @@
+//! What a backend does whose replicas outlive the server: the next server goes on with them.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::{conformance::pids, memory::Cluster, rig::Rig};
+
+/// Time for a backend to end that leaves everything as it is.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[test]
+fn the_next_server_adopts_what_the_last_one_left() {
+    let cluster = Cluster::default();
+    let first = Rig::memory("adoption", cluster.clone());
+    let function = first.function(1);
+    first.ensure(&function, json!({}), 1).unwrap();
+    first.scale(&function, 3).unwrap();
+    let before = first.view(&function, |view| view.endpoints().len() == 3);
+    let running = pids(&before.endpoints());
+    first.backend.detach(GRACE);
+    assert_eq!(pids(&before.endpoints()), running, "calls are answered while there is no server");
+
+    let second = Rig::memory("adoption", cluster);
+    assert_eq!(second.list().unwrap()[0].replicas, before.replicas);
+    let after = second.ensure(&function, json!({}), 1).unwrap();
+    assert_eq!(
+        (after.desired, after.replicas),
+        (3, before.replicas.clone()),
+        "as they were, since when they were"
+    );
+    assert_eq!(pids(&second.endpoints(&function, 3)), running);
+    assert_eq!(second.changes(&function), []);
+    second.crash(&function);
+    let is_replaced = |endpoints: &[_]| endpoints.len() == 3 && endpoints != before.endpoints();
+    let replaced = second.view(&function, |view| is_replaced(&view.endpoints()));
+    assert_eq!(pids(&replaced.endpoints()).intersection(&running).count(), 2);
+    second.tear_down(&function).unwrap();
+    assert_eq!(second.running(&function), 0);
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_found_and_removed() {
+    let cluster = Cluster::default();
+    let first = Rig::memory("orphans", cluster.clone());
+    let (wanted, orphan) = (first.function(1), first.function(2));
+    for function in [&wanted, &orphan] {
+        first.ensure(function, json!({}), 2).unwrap();
+    }
+    // As after a crash.
+    drop(first);
+    let second = Rig::memory("orphans", cluster);
+    let names: Vec<_> = second.list().unwrap().into_iter().map(|found| found.name).collect();
+    assert_eq!(names, [wanted.name.clone(), orphan.name.clone()]);
+    assert_eq!(second.tear_down(&orphan), Ok(()));
+    assert_eq!(second.running(&orphan), 0);
+    assert_eq!(second.running(&wanted), 2);
+    assert_eq!(second.list().unwrap().len(), 1);
+    second.backend.shut_down(GRACE);
+    assert_eq!(second.running(&wanted), 0);
+}

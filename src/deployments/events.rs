@@ -213,7 +213,8 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use nanofaas_backends::{
-        ListReply, Order, ReplicaChange, ReplicaId, ReplicaState, ReplicaStatus, Version,
+        ListReply, LogRequest, LogStream, Order, ReplicaChange, ReplicaId, ReplicaState, ReplicaStatus,
+        Version,
     };
     use shard_core::FunctionKey;
 
@@ -234,6 +235,9 @@ mod tests {
         }
         fn submit(&self, _: Order) {}
         fn list(&self, _: ListReply) {}
+        fn logs(&self, _: LogRequest) -> LogStream {
+            LogStream::new().1
+        }
         fn detach(&self, _: Duration) {}
         fn shut_down(&self, _: Duration) {}
     }

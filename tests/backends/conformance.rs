@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nanofaas_backends::{BackendError, Order, ReplicaChange, ReplicaId, ReplicaState, Version};
+use nanofaas_backends::{BackendError, LogRequest, Order, ReplicaChange, ReplicaId, ReplicaState, Version};
 use serde_json::{Value, json};
 
 use crate::{
@@ -39,6 +39,7 @@ every_backend!(
     replicas_have_names_of_their_own_and_say_how_they_are,
     what_runs_already_is_adopted_and_another_version_replaced,
     what_exists_is_listed,
+    what_replicas_write_can_be_read,
     shutting_down_ends_everything_and_refuses_the_rest,
     the_grace_of_shutting_down_is_a_limit,
 );
@@ -219,6 +220,37 @@ fn what_exists_is_listed(rig: &Rig) {
     rig.tear_down(&one).unwrap();
     rig.tear_down(&two).unwrap();
     assert_eq!(rig.list().unwrap(), []);
+}
+
+fn what_replicas_write_can_be_read(rig: &Rig) {
+    let function = rig.function(1);
+    let view = rig.ensure(&function, json!({}), 2).unwrap();
+    let endpoints = view.endpoints();
+    for (endpoint, text) in endpoints.iter().zip(["one", "two"]) {
+        output(endpoint, &json!({ "print": text }));
+    }
+    let request = |replica: Option<usize>, follow| LogRequest {
+        function: function.name.clone(),
+        replica: replica.map(|index| view.replicas[index].id.clone()),
+        tail: 100,
+        follow,
+    };
+    // A program writes when it pleases.
+    let mut both = rig.backend.logs(request(None, true));
+    let mut texts = BTreeSet::new();
+    while !["one", "two"].iter().all(|text| texts.contains(*text)) {
+        texts.insert(both.wait().expect("it goes on").text.to_string());
+    }
+    let mut first = rig.backend.logs(request(Some(0), false));
+    let lines: Vec<_> = std::iter::from_fn(|| first.wait()).collect();
+    assert!(lines.iter().all(|line| line.replica == view.replicas[0].id), "{lines:?}");
+    assert!(lines.iter().any(|line| &*line.text == "one"), "{lines:?}");
+
+    output(&endpoints[1], &json!({ "print": "three" }));
+    while &*both.wait().expect("it goes on").text != "three" {}
+    rig.tear_down(&function).unwrap();
+    while both.wait().is_some() {}
+    assert_eq!(rig.backend.logs(request(None, true)).wait(), None, "nothing is there that could write");
 }
 
 fn shutting_down_ends_everything_and_refuses_the_rest(rig: &Rig) {

@@ -11,8 +11,8 @@ use std::{
 };
 
 use nanofaas_backends::{
-    Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, ListReply, Order, ReplicaChange,
-    ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus, Workload,
+    Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, ListReply, LogRequest, LogSender,
+    LogStream, Order, ReplicaChange, ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus, Workload,
 };
 use nanofaas_wire::function::FunctionSpec;
 
@@ -48,6 +48,7 @@ struct Pod {
 enum Message {
     Order(Order),
     List(ListReply),
+    Logs(LogRequest, LogSender),
     Died(FunctionName, ReplicaId),
     Drained(FunctionName, ReplicaId),
     /// With the grace of those that are to go, and none when they stay.
@@ -127,6 +128,11 @@ impl Backend for MemoryBackend {
             reply(Err(too_late()));
         }
     }
+    fn logs(&self, request: LogRequest) -> LogStream {
+        let (sender, stream) = LogStream::new();
+        let _ = self.messages.send(Message::Logs(request, sender));
+        stream
+    }
     fn detach(&self, _: Duration) {
         self.end(None);
     }
@@ -153,6 +159,13 @@ impl Owner {
                 Message::Order(Order::Scale { function, replicas }) => self.scale(&function, replicas),
                 Message::Order(Order::Teardown { function }) => self.tear_down(&function),
                 Message::List(reply) => reply(Ok(self.list())),
+                Message::Logs(request, sender) => {
+                    let state = self.cluster.0.lock().unwrap();
+                    let running = state.functions.get(&request.function);
+                    let pods = running.into_iter().flat_map(|running| &running.replicas);
+                    pods.filter(|pod| request.wants(&pod.status.id))
+                        .for_each(|pod| pod.server.read(&pod.status.id, &request, &sender));
+                }
                 Message::Died(function, id) => self.replace(&function, &id),
                 Message::Drained(function, id) => self.forget(&function, &id),
                 Message::End(grace) => {

@@ -21,9 +21,9 @@ use crate::{
     support::{self, Folder, PATIENCE, eventually, kill},
 };
 
-/// A program of mode HTTP. `{"sleep": s}` takes a while, `"die"` ends it; a file `slow` delays its start.
+/// A program of mode HTTP. `{"sleep": s}` takes a while, `{"print": text}` writes, `"die"` ends it; a file `slow` delays its start.
 const SERVER: &str = r#"
-import http.server, json, os, time
+import http.server, json, os, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
@@ -32,6 +32,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         input = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
         if input == "die":
             os._exit(1)
+        if input and "print" in input:
+            print(input["print"], file=sys.stderr, flush=True)
         if input and "sleep" in input:
             time.sleep(input["sleep"])
         self.reply({"pid": os.getpid(), "cwd": os.getcwd(), "env": dict(os.environ)})

@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
+use nanofaas_backends::{LogLine, LogRequest, LogSender, ReplicaId};
 use serde_json::{Value, json};
 
 /// Numbers of servers, which stand for process ids.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
-/// Listens until it is killed. `{"sleep": s}` takes a while.
+/// Listens until it is killed. `{"sleep": s}` takes a while, `{"print": text}` writes.
 #[derive(Clone)]
 pub(crate) struct Server(Arc<Shared>);
 
@@ -29,6 +30,8 @@ struct Shared {
 #[derive(Default)]
 struct Load {
     in_flight: usize,
+    lines: Vec<Arc<str>>,
+    followers: Vec<(ReplicaId, LogSender)>,
     is_killed: bool,
 }
 
@@ -68,10 +71,24 @@ impl Server {
 
     /// Ends at once, in the middle of calls.
     pub(crate) fn kill(&self) {
-        self.0.state.lock().unwrap().is_killed = true;
+        let mut state = self.0.state.lock().unwrap();
+        state.is_killed = true;
+        state.followers.clear();
+        drop(state);
         self.0.changed.notify_all();
         // Wakes the one that accepts.
         drop(TcpStream::connect(self.0.address));
+    }
+
+    /// Sends what it wrote as this replica, and what it will write.
+    pub(crate) fn read(&self, replica: &ReplicaId, request: &LogRequest, sender: &LogSender) {
+        let mut state = self.0.state.lock().unwrap();
+        for text in state.lines.iter().skip(state.lines.len().saturating_sub(request.tail)) {
+            sender.send(LogLine { replica: replica.clone(), text: Arc::clone(text) });
+        }
+        if request.follow {
+            state.followers.push((replica.clone(), sender.clone()));
+        }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -98,6 +115,12 @@ impl Server {
             let takes = call["input"]["sleep"].as_f64().unwrap_or_default();
             let mut state = self.0.state.lock().unwrap();
             state.in_flight += 1;
+            if let Some(text) = call["input"]["print"].as_str().map(Arc::<str>::from) {
+                for (replica, follower) in &state.followers {
+                    follower.send(LogLine { replica: replica.clone(), text: Arc::clone(&text) });
+                }
+                state.lines.push(text);
+            }
             let takes = Duration::from_secs_f64(takes);
             let mut state =
                 self.0.changed.wait_timeout_while(state, takes, |state| !state.is_killed).unwrap().0;

@@ -6,12 +6,14 @@
 //! `docs/internals/backends.md`.
 
 mod function;
+mod logs;
 pub mod process;
 mod replica;
 
 use std::{sync::Arc, time::Duration};
 
 pub use function::{FoundFunction, FunctionName, Labels, Version, Workload};
+pub use logs::{LogLine, LogRequest, LogSender, LogStream};
 use nanofaas_wire::function::FunctionSpec;
 pub use replica::{Ensured, ReplicaChange, ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus};
 
@@ -87,6 +89,8 @@ pub trait Backend: Send + Sync {
     /// Lists every function that exists at the backend, also those that this server never ordered: after a crash,
     /// those that are left over can be told by their names and torn down. Never blocks.
     fn list(&self, reply: ListReply);
+    /// What replicas write. Of a function that is not there the stream is empty. Never blocks.
+    fn logs(&self, request: LogRequest) -> LogStream;
     /// Ends the backend and leaves replicas running, for the next server to adopt with [`Order::Ensure`]. A backend
     /// whose replicas cannot outlive the server does what [`Backend::shut_down`] does. Orders that come later are
     /// refused.

@@ -15,13 +15,14 @@ use tokio::{
 use super::{
     ReplicaContext,
     environment::path_of,
+    log::ReplicaLog,
     preflight,
     replica::{Replica, ReplicaReport},
     stop::Stop,
 };
 use crate::{
-    BackendError, Ensured, FoundFunction, FunctionName, ReplicaChange, ReplicaChanges, ReplicaId,
-    ReplicaState, ReplicaStatus, Version, Workload,
+    BackendError, Ensured, FoundFunction, FunctionName, LogRequest, LogSender, ReplicaChange, ReplicaChanges,
+    ReplicaId, ReplicaState, ReplicaStatus, Version, Workload,
 };
 
 /// Replicas of one function.
@@ -66,6 +67,7 @@ struct FunctionState {
 
 struct Member {
     status: ReplicaStatus,
+    log: Rc<ReplicaLog>,
     stop: watch::Sender<Option<Stop>>,
 }
 
@@ -202,6 +204,13 @@ impl ManagedFunction {
         }
     }
 
+    /// What replicas wrote, and will write.
+    pub fn read_logs(&self, request: &LogRequest, sender: &LogSender) {
+        let state = self.state.borrow();
+        let members = state.members.iter().chain(&state.leaving);
+        members.for_each(|member| member.log.read(request, sender));
+    }
+
     /// Every replica, those that leave last.
     fn replicas(&self) -> Vec<ReplicaStatus> {
         let state = self.state.borrow();
@@ -239,11 +248,13 @@ impl ManagedFunction {
     fn start(self: &Rc<Self>) -> Member {
         let id = self.context.next_id(self.name());
         let (sender, stop) = watch::channel(None);
+        let log = Rc::new(ReplicaLog::new(id.clone()));
         let function = Rc::clone(self);
         let replica = Replica {
             spec: Arc::clone(&self.workload.spec),
             context: Rc::clone(&self.context),
             starts: Rc::clone(&self.starts),
+            log: Rc::clone(&log),
             stop,
             report: {
                 let id = id.clone();
@@ -255,7 +266,8 @@ impl ManagedFunction {
             replica.keep().await;
             drop(farewell);
         });
-        Member { status: ReplicaStatus::starting(id, self.workload.version.clone()), stop: sender }
+        let status = ReplicaStatus::starting(id, self.workload.version.clone());
+        Member { status, log, stop: sender }
     }
 
     fn draining(&self) -> Stop {

@@ -3,7 +3,8 @@
 //! From the outside in:
 //!
 //! - here the [`Backend`] and its thread; [`thread`] takes the orders
-//! - [`function`] how many replicas there are; [`replica`] keeps one running; [`watchdog`] one process of it
+//! - [`function`] how many replicas there are; [`replica`] keeps one running; [`watchdog`] one process of it;
+//!   [`log`] what it wrote
 //! - [`binary`] what such a process is started from
 //! - pure or nearly so: [`environment`], [`preflight`], [`backoff`], [`stop`], [`ports`]
 //!
@@ -28,6 +29,7 @@ pub mod backoff;
 pub mod binary;
 pub mod environment;
 pub mod function;
+pub mod log;
 pub mod ports;
 pub mod preflight;
 pub mod replica;
@@ -35,7 +37,7 @@ pub mod stop;
 pub mod thread;
 pub mod watchdog;
 
-use crate::{Backend, Events, FunctionName, ListReply, Order, ReplicaId};
+use crate::{Backend, Events, FunctionName, ListReply, LogRequest, LogStream, Order, ReplicaId};
 use binary::Binary;
 use ports::Ports;
 use thread::ThreadMessage;
@@ -199,6 +201,13 @@ impl Backend for ProcessBackend {
         {
             reply(Err(thread::too_late()));
         }
+    }
+
+    fn logs(&self, request: LogRequest) -> LogStream {
+        let (sender, stream) = LogStream::new();
+        // Without a thread nothing is left that could write: the stream ends.
+        let _ = self.commands.send(ThreadMessage::Logs(request, sender));
+        stream
     }
 
     /// Processes end with the server that started them, so nothing is left running.

@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     ReplicaContext,
     backoff::Backoff,
+    log::ReplicaLog,
     stop::Stop,
     watchdog::{Reason, Watchdog},
 };
@@ -54,6 +55,8 @@ pub struct Replica<R> {
     pub spec: Arc<FunctionSpec>,
     /// What all replicas share.
     pub context: Rc<ReplicaContext>,
+    /// Keeps what it writes.
+    pub log: Rc<ReplicaLog>,
     /// Turns of those that start, so that a hundred at once do not all take too long.
     pub starts: Rc<Semaphore>,
     /// Set when the replica is to go; may then change to an earlier end.
@@ -138,8 +141,8 @@ impl<R: Fn(ReplicaReport)> Replica<R> {
     }
 
     async fn start_process(&mut self, deadline: Instant) -> Result<(Watchdog, SocketAddr), NotReady> {
-        let mut watchdog =
-            Watchdog::start(&self.spec, &self.context).map_err(|reason| NotReady::Failed(reason.into()))?;
+        let mut watchdog = Watchdog::start(&self.spec, &self.context, &self.log)
+            .map_err(|reason| NotReady::Failed(reason.into()))?;
         let announced = tokio::select! {
             announced = timeout_at(deadline, watchdog.announced()) => announced,
             () = stopped(&mut self.stop) => {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{ReplicaContext, function::ManagedFunction, stop::Stop};
-use crate::{BackendError, Events, FunctionName, ListReply, Order, Workload};
+use crate::{BackendError, Events, FunctionName, ListReply, LogRequest, LogSender, Order, Workload};
 
 /// Grace when the backend was dropped without being shut down.
 const GRACE_DROPPED: Duration = Duration::from_secs(1);
@@ -19,6 +19,8 @@ pub enum ThreadMessage {
     Order(Order),
     /// See [`crate::Backend::list`].
     List(ListReply),
+    /// See [`crate::Backend::logs`].
+    Logs(LogRequest, LogSender),
     /// Stop everything within this time.
     ShutDown(Duration),
 }
@@ -50,6 +52,11 @@ pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<
                 Some(ThreadMessage::List(reply)) => {
                     reply(Ok(owner.functions.values().map(|function| function.found()).collect()));
                 }
+                Some(ThreadMessage::Logs(request, sender)) => {
+                    if let Some(function) = owner.functions.get(&request.function) {
+                        function.read_logs(&request, &sender);
+                    }
+                }
                 Some(ThreadMessage::ShutDown(grace)) => break grace,
                 None => break GRACE_DROPPED,
             },
@@ -62,7 +69,7 @@ pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<
         match command {
             ThreadMessage::Order(order) => refuse(&owner.context.events, order),
             ThreadMessage::List(reply) => reply(Err(too_late())),
-            ThreadMessage::ShutDown(_) => {}
+            ThreadMessage::Logs(..) | ThreadMessage::ShutDown(_) => {}
         }
     }
     while owner.tasks.join_next().await.is_some() {}

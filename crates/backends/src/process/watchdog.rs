@@ -30,6 +30,7 @@ use tokio::{
 use super::{
     ReplicaContext,
     environment::{Injected, environment},
+    log::ReplicaLog,
     ports::Port,
     stop::Stop,
 };
@@ -93,7 +94,11 @@ impl Watchdog {
     ///
     /// # Errors
     /// What the system lacks, for a person.
-    pub fn start(spec: &FunctionSpec, context: &ReplicaContext) -> Result<Watchdog, String> {
+    pub fn start(
+        spec: &FunctionSpec,
+        context: &ReplicaContext,
+        replica_log: &Rc<ReplicaLog>,
+    ) -> Result<Watchdog, String> {
         let is_http = spec.runtime_mode == RuntimeMode::Http;
         let port = is_http.then(|| context.ports.reserve()).transpose();
         let port = port.map_err(|error| format!("there is no free port for the program: {error}"))?;
@@ -113,13 +118,14 @@ impl Watchdog {
         let last_words = Rc::new(RefCell::new(Tail::default()));
         let (stderr, name) = (child.stderr.take(), spec.name.clone());
         let (events, others) = (Rc::clone(&tail), Rc::clone(&last_words));
-        let replica = group.as_raw_pid();
+        let (replica, lines) = (group.as_raw_pid(), Rc::clone(replica_log));
         let reader = tokio::task::spawn_local(async move {
             let log = |line: &str| {
                 let (kept, text) = match function_log::wrote(&name, replica, line) {
                     Wrote::Event(text) => (&events, text),
                     Wrote::LastWords(text) => (&others, text),
                 };
+                lines.push(&text);
                 let mut kept = kept.borrow_mut();
                 kept.push(text.as_bytes());
                 kept.push(b"\n");

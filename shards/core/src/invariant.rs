@@ -16,6 +16,9 @@ use crate::{
 /// The first thing that does not hold, in words.
 pub fn check(shard: &Shard) -> Result<(), String> {
     let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+    if let Some(place) = shard.impossible.first {
+        return Err(format!("something was missing that cannot be, at {place}"));
+    }
     for (key, function) in shard.functions.iter() {
         check_function(shard, key).map_err(|what| format!("{}: {what}", function.name))?;
     }

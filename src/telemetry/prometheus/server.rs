@@ -84,6 +84,13 @@ pub(super) fn render(
         "Executions and slots by which the accounts are wrong; not 0 means a bug of nanofaas.",
     );
     text.sample(name, &Labels::NONE, totals.iter().map(|totals| totals.drift).sum::<u64>());
+    let name = "nanofaas_impossible_steps_total";
+    text.family(
+        name,
+        Kind::Counter,
+        "Steps that found missing what has to be there; not 0 means a bug of nanofaas.",
+    );
+    text.sample(name, &Labels::NONE, totals.iter().map(|totals| totals.impossible).sum::<u64>());
     let numbers: Vec<String> =
         (0..totals.len().max(threads.len())).map(|number| number.to_string()).collect();
     for (name, help, read) in TOTALS {

@@ -202,16 +202,19 @@ impl Server {
         line.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
-    /// What the accounts of executions are off by, as the server says; `None` when it has ended, or does not
+    /// What the accounts of executions are off by, and the steps that cannot be, as the server says; `None` when it has ended, or does not
     /// answer because the test stopped it.
-    fn drift(&self) -> Option<String> {
+    fn drift(&self) -> Option<[String; 2]> {
         let stream = TcpStream::connect(self.management).ok()?;
         stream.set_read_timeout(Some(PATIENCE / 4)).ok()?;
         let mut client = Client { stream: BufReader::new(stream) };
         client.stream.get_mut().write_all(&encode("GET", "/actuator/prometheus", &[], b"")).ok()?;
         let text = client.read().ok()?.text();
-        let drift = text.lines().find_map(|line| line.strip_prefix("nanofaas_accounting_drift "));
-        Some(drift.unwrap_or("missing").to_owned())
+        let value_of = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or("missing").to_owned()
+        };
+        Some(["nanofaas_accounting_drift", "nanofaas_impossible_steps_total"].map(value_of))
     }
 
     /// Sends a signal by name. A server that is asked to end will not tell its accounts when it is dropped: it does now.
@@ -219,7 +222,11 @@ impl Server {
         if ["TERM", "INT"].contains(&signal)
             && let Some(drift) = self.drift()
         {
-            assert_eq!(drift, "0", "executions that the accounts are off by, before SIG{signal}");
+            assert_eq!(
+                drift,
+                ["0", "0"],
+                "accounts that are off and steps that cannot be, before SIG{signal}"
+            );
         }
         let killed = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
         assert!(killed.is_ok_and(|status| status.success()), "kill -{signal}");
@@ -281,7 +288,7 @@ impl Drop for Server {
         let _ = self.child.wait();
         // No test may leave the accounts unbalanced.
         if let Some(drift) = drift {
-            assert_eq!(drift, "0", "executions that the accounts are off by");
+            assert_eq!(drift, ["0", "0"], "accounts that are off and steps that cannot be");
         }
     }
 }

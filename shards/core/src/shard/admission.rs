@@ -261,7 +261,7 @@ impl Shard {
 
     /// Sends what was just admitted when a slot is free, without a detour through the queue.
     pub(super) fn dispatch_or_enqueue(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get(key) else { return };
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
         let function = self.functions.get(execution.function).filter(|_| !self.is_backlogged(execution));
         if function.is_some_and(|function| function.can_dispatch() && function.queue.is_empty()) {
             if self.would_risk_the_last(key) {

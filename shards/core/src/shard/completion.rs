@@ -111,7 +111,7 @@ impl Shard {
     /// The attempt's time is over.
     pub(super) fn attempt_timed_out(&mut self, key: AttemptKey, fx: &mut Effects) {
         let drainer = self.take_drainer(key);
-        let Some(attempt) = self.attempts.get(key) else { return };
+        let Some(attempt) = self.attempts.get(key) else { return self.impossible() };
         let (execution, function, promised) = (attempt.execution, attempt.function, attempt.exchange_over);
         let current = self.is_current(execution, key);
         if !promised {
@@ -135,7 +135,7 @@ impl Shard {
         current: bool,
         fx: &mut Effects,
     ) {
-        let Some(function) = self.functions.get_mut(function) else { return };
+        let Some(function) = self.functions.get_mut(function) else { return self.impossible() };
         function.counters.orphans += u64::from(promised);
         if !current {
             return;
@@ -178,7 +178,10 @@ impl Shard {
         };
         attempt.settled = true;
         let function_key = attempt.function;
-        let Some(function) = self.functions.get_mut(function_key) else { return true };
+        let Some(function) = self.functions.get_mut(function_key) else {
+            self.impossible();
+            return true;
+        };
         function.in_flight -= 1;
         if self.sabotaged.by(Sabotage::SlotReleasedTwice) {
             function.in_flight = function.in_flight.saturating_sub(1);
@@ -210,12 +213,12 @@ impl Shard {
     /// as many exchanges as there are slots may go on like this: a function that calls back and never answers
     /// would collect connections at the rate of its calls.
     fn let_exchange_end(&mut self, key: AttemptKey, fx: &mut Effects) {
-        let Some(attempt) = self.attempts.get_mut(key) else { return };
+        let Some(attempt) = self.attempts.get_mut(key) else { return self.impossible() };
         if attempt.exchange_over {
             self.forget_attempt(key);
             return;
         }
-        let Some(function) = self.functions.get_mut(attempt.function) else { return };
+        let Some(function) = self.functions.get_mut(attempt.function) else { return self.impossible() };
         attempt.lingers = true;
         function.lingering += 1;
         if function.lingering > function.policy.concurrency {
@@ -226,7 +229,7 @@ impl Shard {
 
     /// Nothing can come from the dispatcher for this attempt any more.
     fn forget_attempt(&mut self, key: AttemptKey) {
-        let Some(attempt) = self.attempts.remove(key) else { return };
+        let Some(attempt) = self.attempts.remove(key) else { return self.impossible() };
         self.timers.remove(attempt.timer);
         if attempt.lingers
             && let Some(function) = self.functions.get_mut(attempt.function)
@@ -250,7 +253,7 @@ impl Shard {
     /// A settled attempt of a running execution: the execution ends, or another attempt follows.
     fn conclude(&mut self, key: ExecutionKey, report: Report, fx: &mut Effects) {
         let Some(outcome) = self.outcome_of(key, report.outcome, fx) else { return };
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let function = self.functions.get_mut(execution.function);
         execution.cold_start = report.cold_start;
         execution.init_ms = report.init_ms.filter(|_| report.cold_start);

@@ -51,7 +51,7 @@ impl Shard {
 
     /// It may be back.
     pub(super) fn try_endpoint_again(&mut self, key: FunctionKey, endpoint: EndpointId) {
-        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         let first = !function.has_replica();
         if !function.endpoints.set_down(endpoint, false) {
             return;
@@ -116,14 +116,14 @@ impl Shard {
 
     /// A call that was not run waits again, before all that came after it, as if it had not been sent.
     fn give_back(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get(key) else { return };
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
         let expires_us = execution.live.as_ref().map_or(0, |live| live.expires_us);
         if expires_us != 0 && expires_us <= self.now.mono_us {
             self.expire(key, fx);
             return;
         }
         let backlogged = self.is_backlogged(execution);
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let (id, attempt, function_key) = (execution.id, execution.attempt, execution.function);
         execution.state = State::Queued;
         // Nobody has seen this number, and the next attempt has it.
@@ -131,7 +131,7 @@ impl Shard {
         execution.dispatched_ms = 0;
         execution.cold_start = false;
         execution.init_ms = None;
-        let Some(live) = execution.live.as_mut() else { return };
+        let Some(live) = execution.live.as_mut() else { return self.impossible() };
         // It may have gone out without a wait, with its payload in the read buffer.
         live.payload.detach();
         live.in_backlog = backlogged;

@@ -26,7 +26,7 @@ impl Shard {
         extra: Option<Box<Extra>>,
         fx: &mut Effects,
     ) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let bytes = payload.bytes() + execution.retained_bytes();
         let dead_ms = execution.finished_ms;
         let of_removal = execution.ending.is_of_removal();
@@ -47,7 +47,7 @@ impl Shard {
 
     /// Puts a dead letter on its function's list, behind the others, and keeps that within its bounds.
     pub(super) fn list_dead_letter(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let (Some(letter), Some(name)) = (execution.dead.as_mut(), Name::new(&execution.label)) else {
             return;
         };
@@ -174,7 +174,10 @@ impl Shard {
         let (_, letter) = self.exhume(key).ok_or(Refusal::DeadLetterNotFound)?;
         // It may wait as long again.
         let expires_us = self.expiry_of(letter.extra.as_deref());
-        let Some(execution) = self.executions.get_mut(key) else { return Err(Refusal::DeadLetterNotFound) };
+        let Some(execution) = self.executions.get_mut(key) else {
+            self.impossible();
+            return Err(Refusal::DeadLetterNotFound);
+        };
         let died = Death {
             state: std::mem::replace(&mut execution.state, State::Queued),
             ending: std::mem::replace(&mut execution.ending, Ending::None),
@@ -212,7 +215,10 @@ impl Shard {
     /// Binds the idempotency key of a dead letter to it again: whoever repeats it joins the replay. What it is bound to now
     /// must not run: two executions of one key never run together.
     fn claim_key_again(&mut self, key: ExecutionKey) -> Result<(), Refusal> {
-        let Some(execution) = self.executions.get(key) else { return Ok(()) };
+        let Some(execution) = self.executions.get(key) else {
+            self.impossible();
+            return Ok(());
+        };
         let extra = execution.dead.as_ref().and_then(|letter| letter.extra.as_ref());
         let Some(idempotency) = extra.and_then(|extra| extra.idempotency.as_ref()) else { return Ok(()) };
         let claim = self.index.keys.get(&execution.label, &idempotency.key);

@@ -18,7 +18,7 @@ use crate::{
 impl Shard {
     /// Puts an execution at the tail of its function's queue.
     pub(super) fn enqueue(&mut self, key: ExecutionKey) {
-        let Some(function_key) = self.start_waiting(key) else { return };
+        let Some(function_key) = self.start_waiting(key) else { return self.impossible() };
         let in_backlog = self.executions.get(key).is_some_and(|execution| self.is_backlogged(execution));
         let order = self.next_order();
         if let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) {
@@ -133,9 +133,9 @@ impl Shard {
         let now = self.now;
         let random = self.next_random();
         self.note_sync_dispatch(key, fx);
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(live) = execution.live.as_mut() else { return };
-        let Some(function) = self.functions.get_mut(execution.function) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
+        let Some(live) = execution.live.as_mut() else { return self.impossible() };
+        let Some(function) = self.functions.get_mut(execution.function) else { return self.impossible() };
         let destination = choose_destination(function, random);
         let timeout_us = u64::from(function.policy.timeout_ms) * 1000;
         function.in_flight += 1;
@@ -249,7 +249,7 @@ impl Shard {
 
     pub(super) fn open_endpoint(&mut self, key: FunctionKey, address: Arc<str>, fx: &mut Effects) {
         let id = self.endpoints.insert(TimerKey::NONE);
-        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         fx.push(Effect::OpenEndpoint {
             endpoint: id,
             address: Arc::clone(&address),

@@ -22,8 +22,8 @@ use crate::{
 impl Shard {
     /// Writes down how an accepted execution ended. It is shown as what it was `before` until that is safe.
     pub(super) fn conceal_end(&mut self, key: ExecutionKey, before: State, fx: &mut Effects) {
-        let Some(number) = self.write_ended(key, fx) else { return };
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(number) = self.write_ended(key, fx) else { return self.impossible() };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         execution.shown = Some(before);
         self.bytes.concealed += execution.retained_bytes();
         if let Some(live) = execution.live.as_mut() {
@@ -65,8 +65,8 @@ impl Shard {
 
     /// Everybody who waits for an execution is told how it ended.
     pub(super) fn show_end(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(live) = execution.live.take() else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
+        let Some(live) = execution.live.take() else { return self.impossible() };
         if execution.shown.take().is_some() {
             self.bytes.concealed -= execution.retained_bytes();
         }
@@ -106,8 +106,8 @@ impl Shard {
         if !self.is_concealed_for(key, number) {
             return;
         }
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(live) = execution.live.as_mut() else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
+        let Some(live) = execution.live.as_mut() else { return self.impossible() };
         let is_unwritten = execution.unwritten;
         for watcher in live.watchers.extract_if(.., |watcher| watcher.timer == TimerKey::NONE) {
             fx.reply(watcher.ticket, Answer::Refused(Refusal::StoreUnavailable));

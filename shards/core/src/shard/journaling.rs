@@ -64,7 +64,7 @@ impl Shard {
         ticket: Ticket,
         fx: &mut Effects,
     ) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         if execution.accepted && !execution.unwritten {
             if !self.journal.join(key, id, ticket) {
                 fx.reply(ticket, Answer::Accepted { id });
@@ -148,9 +148,9 @@ impl Shard {
     }
 
     fn write_accepted(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get(key) else { return };
-        let Some(function) = self.functions.get(execution.function) else { return };
-        let Some(live) = execution.live.as_ref() else { return };
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
+        let Some(function) = self.functions.get(execution.function) else { return self.impossible() };
+        let Some(live) = execution.live.as_ref() else { return self.impossible() };
         let record = Record::Accepted {
             id: execution.id,
             function: function.name,
@@ -304,7 +304,7 @@ impl Shard {
 
     /// An execution that was not accepted after all leaves nothing behind; whoever joined it is told.
     fn refuse_parked(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         if execution.state != State::Queued {
             // It was cancelled in the meantime. Who repeats its key must not be told that there is a record.
             execution.unwritten = !self.journal.rely_on_addresses(execution.id);
@@ -323,7 +323,7 @@ impl Shard {
 
     /// Puts an execution beside its queue: it waits, but not for a slot.
     pub(super) fn park(&mut self, key: ExecutionKey) {
-        let Some(function) = self.start_waiting(key) else { return };
+        let Some(function) = self.start_waiting(key) else { return self.impossible() };
         if let Some(function) = self.functions.get_mut(function) {
             function.parked.insert(key);
         }

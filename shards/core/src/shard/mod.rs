@@ -30,9 +30,9 @@ mod watching;
 
 pub use progress::Readiness;
 pub(crate) use retention::Retention;
-pub(crate) use state::{Attempt, ByteAccounts, Index, Phase, ScalingRound};
+pub(crate) use state::{Attempt, ByteAccounts, Impossible, Index, Phase, ScalingRound};
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, panic::Location};
 
 use crate::{
     answer::{Answer, Refusal},
@@ -79,6 +79,8 @@ pub struct Totals {
     pub queued_bytes: u64,
     /// Sum of what the accounts of all functions, of executions and of slots, are off by: 0, always.
     pub drift: u64,
+    /// Steps that found something missing that cannot be: 0, always.
+    pub impossible: u64,
 }
 
 /// One shard. See the crate. The files of this folder are pages of one book: each has access to all of it.
@@ -109,6 +111,7 @@ pub struct Shard {
     /// Executions that were given a place in the order of their function.
     ordered: u64,
     random: u64,
+    pub(crate) impossible: Impossible,
     pub(crate) sabotaged: Sabotaged,
 }
 
@@ -136,6 +139,7 @@ impl Shard {
             bytes: ByteAccounts::default(),
             ordered: 0,
             random: seed,
+            impossible: Impossible::default(),
             sabotaged: Sabotaged::default(),
         }
     }
@@ -292,6 +296,7 @@ impl Shard {
             keys: self.index.keys.len(),
             queued_bytes: self.bytes.queued,
             drift: self.drift(),
+            impossible: self.impossible.count,
         }
     }
 
@@ -305,6 +310,16 @@ impl Shard {
         });
         let holding = self.attempts.iter().filter(|(_, attempt)| !attempt.settled).count() as u64;
         executions + slots.abs_diff(holding)
+    }
+
+    /// Counts a step that found missing what its shard says is there, and goes no further. A key that may be stale is
+    /// another thing: whoever looks it up returns without a word.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn impossible(&mut self) {
+        self.impossible.count += 1;
+        self.impossible.first.get_or_insert(Location::caller());
     }
 
     fn live_function(&self, name: &Name) -> Option<(FunctionKey, &Function)> {

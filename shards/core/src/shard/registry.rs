@@ -77,7 +77,7 @@ impl Shard {
 
     /// Has a registration written down. Until that is safe the function is not seen.
     fn write_registered(&mut self, key: FunctionKey, provisioned: Provisioned, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         function.provisioned = Some(Box::new(provisioned));
         function.life = Life::Registering;
         let spec = function.spec.clone();
@@ -87,8 +87,8 @@ impl Shard {
 
     /// A registration is written down: the function becomes visible.
     pub(super) fn registration_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key) else { return };
-        let Some(provisioned) = function.provisioned.take() else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
+        let Some(provisioned) = function.provisioned.take() else { return self.impossible() };
         function.life = Life::Live;
         let waiting = function.waiting.take();
         let document = provisioned.document.clone();
@@ -99,8 +99,8 @@ impl Shard {
 
     /// A registration cannot be written down: nothing is left of it, neither here nor at its backend.
     pub(super) fn registration_failed(&mut self, key: FunctionKey, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key) else { return };
-        let Some(provisioned) = function.provisioned.take() else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
+        let Some(provisioned) = function.provisioned.take() else { return self.impossible() };
         let name = function.name;
         let waiting = function.waiting.take();
         answer(waiting, Answer::Refused(Refusal::StoreUnavailable), fx);
@@ -148,7 +148,7 @@ impl Shard {
         provisioned: Provisioned,
         fx: &mut Effects,
     ) {
-        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         function.document = provisioned.document;
         function.desired = provisioned.desired;
         function.runner = match provisioned.target {
@@ -202,7 +202,7 @@ impl Shard {
 
     /// A removal is written down: what waits for the function ends, and then its replicas are removed.
     pub(super) fn removal_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         function.life = Life::Ending;
         let (name, waiting) = (function.name, function.waiting_count());
         self.dead_letters.make_room(name, waiting as usize);
@@ -211,7 +211,7 @@ impl Shard {
 
     /// Nothing waits for a removed function any more.
     pub(super) fn queue_has_ended(&mut self, key: FunctionKey, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         let (managed, name) = (function.is_managed(), function.name);
         if managed {
             function.life = Life::TearingDown;
@@ -256,7 +256,7 @@ impl Shard {
 
     /// A removal came to nothing.
     fn reinstate(&mut self, key: FunctionKey, refusal: Refusal, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         function.life = Life::Live;
         let waiting = function.waiting.take();
         let spec = function.spec.clone();
@@ -335,7 +335,7 @@ impl Shard {
     /// Forgets a function; its entry stays until the attempts that are in flight have come home. Requests that
     /// waited for it find the name free, and are served in the order in which they came.
     fn drop_function(&mut self, key: FunctionKey, fx: &mut Effects) {
-        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         let was_visible = !function.life.is_claimed() && function.life != Life::RollingBack;
         self.timers.remove(function.reconciling.take().unwrap_or_default());
         function.life = Life::Gone;

@@ -269,7 +269,7 @@ impl Shard {
         finished_us: u64,
         fx: &mut Effects,
     ) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         execution.finished_us = finished_us;
         execution.ending = match end.result {
             EndResult::Output(output) => Ending::Output(Some(output)),

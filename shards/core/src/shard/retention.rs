@@ -73,7 +73,7 @@ impl Shard {
 
     /// Starts the retention of an execution that just ended.
     pub(super) fn retain(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get(key) else { return };
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
         let (accepted, bytes) = (execution.accepted, execution.retained_bytes());
         // The output of a keyed execution answers whoever repeats the key: it stays as long as the record. That of an
         // accepted one is what its caller has yet to fetch.
@@ -241,9 +241,9 @@ impl Shard {
 
     /// Forgets an execution that ends without a record: its only caller left before anything was done.
     pub(super) fn discard(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let label = execution.label.clone();
-        let Some(live) = execution.live.as_mut() else { return };
+        let Some(live) = execution.live.as_mut() else { return self.impossible() };
         let idempotency_key =
             live.extra.as_ref().and_then(|extra| Some(extra.idempotency.as_ref()?.key.clone()));
         let watchers = std::mem::take(&mut live.watchers);

@@ -23,13 +23,13 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let random = self.next_random();
-        let Some(execution) = self.executions.get(key) else { return };
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
         let (id, number, function_key) = (execution.id, execution.attempt, execution.function);
         let (made, accepted) = (execution.attempts_made(), execution.accepted);
         let backlogged = self.is_backlogged(execution);
         // The slot that the failure gave back is for the head of the queue, which may make a place free.
         self.dispatch_next(function_key, fx);
-        let Some(function) = self.functions.get_mut(function_key) else { return };
+        let Some(function) = self.functions.get_mut(function_key) else { return self.impossible() };
         let retry_after_ms = retry_after_ms.filter(|_| !self.sabotaged.by(Sabotage::PauseIgnored));
         let wait_us = retry_wait_us(function, made, retry_after_ms, self.limits.retry_wait_us_max, random);
         let wait_us =
@@ -55,7 +55,7 @@ impl Shard {
             // The next number is used when it is certain that no other server uses it once more.
             self.write(Record::Requeued { id, failure: failure.clone() }, fx);
         }
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         execution.state = State::Queued;
         if !self.sabotaged.by(Sabotage::TimesKept) {
             execution.dispatched_ms = 0;

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     hash::{BuildHasherDefault, DefaultHasher},
+    panic::Location,
     sync::Arc,
 };
 
@@ -78,6 +79,13 @@ pub(crate) struct ByteAccounts {
     pub(super) lent: u64,
     /// Of what ended and is not shown yet.
     pub(crate) concealed: u64,
+}
+
+/// Steps that found something missing that cannot be, and where the first one was.
+#[derive(Debug, Default)]
+pub(crate) struct Impossible {
+    pub(crate) count: u64,
+    pub(crate) first: Option<&'static Location<'static>>,
 }
 
 /// Decisions about replicas.

@@ -34,7 +34,10 @@ impl Shard {
     pub(super) fn admit_to_sync_queue(&mut self, key: FunctionKey) -> Result<(), Refusal> {
         let now_us = self.now.mono_us;
         let Some(settings) = self.settings.sync_queue.as_ref() else { return Ok(()) };
-        let Some(function) = self.functions.get_mut(key) else { return Ok(()) };
+        let Some(function) = self.functions.get_mut(key) else {
+            self.impossible();
+            return Ok(());
+        };
         let capacity = capacity(function, settings, now_us);
         let ahead = function.queue.len() as u32;
         if let Some(sync) = function.sync.as_mut() {
@@ -74,7 +77,7 @@ impl Shard {
         if execution.accepted || execution.attempt > 0 || execution.state != State::Queued {
             return;
         }
-        let Some(function) = self.functions.get_mut(execution.function) else { return };
+        let Some(function) = self.functions.get_mut(execution.function) else { return self.impossible() };
         let Some(live) = execution.live.as_mut().filter(|live| live.sync_wait.is_none()) else { return };
         function.sync_waiting += 1;
         let timer = if function.has_replica() {
@@ -104,8 +107,8 @@ impl Shard {
         }
         self.end_sync_wait(key);
         let Some(settings) = self.settings.sync_queue.as_ref() else { return };
-        let Some(execution) = self.executions.get(key) else { return };
-        let Some(function) = self.functions.get_mut(execution.function) else { return };
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
+        let Some(function) = self.functions.get_mut(execution.function) else { return self.impossible() };
         if function.in_flight + 1 >= function.slots() {
             history(function, settings).rate.filled(now_us);
         }
@@ -136,9 +139,9 @@ impl Shard {
     pub(super) fn queue_wait_is_over(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let now_us = self.now.mono_us;
         let Some(settings) = self.settings.sync_queue.clone() else { return };
-        let Some(execution) = self.executions.get_mut(key) else { return };
-        let Some(live) = execution.live.as_mut() else { return };
-        let Some(function) = self.functions.get_mut(execution.function) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
+        let Some(live) = execution.live.as_mut() else { return self.impossible() };
+        let Some(function) = self.functions.get_mut(execution.function) else { return self.impossible() };
         if !function.has_replica() {
             // All replicas went away: it waits for one again, not for a slot.
             live.sync_wait = live.sync_wait.map(|_| TimerKey::NONE);

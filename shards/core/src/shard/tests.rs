@@ -105,3 +105,15 @@ fn how_a_function_is_scaled_is_seen_and_when_that_is_decided_again() {
     assert_eq!(seen("static"), (next_ms, Some(4)));
     assert_eq!(seen("local"), (None, None), "it has no replicas");
 }
+
+#[test]
+fn a_step_that_cannot_be_is_counted_and_fails_the_audit() {
+    let mut shard = shard();
+    assert_eq!((shard.totals().impossible, crate::invariant::check(&shard)), (0, Ok(())));
+    // A function that nobody registered is written down, and what is not in a queue is dispatched.
+    shard.registration_is_safe(FunctionKey::NONE, &mut Effects::default());
+    shard.dispatch(ExecutionKey::NONE, &mut Effects::default());
+    assert_eq!(shard.totals().impossible, 2);
+    let told = crate::invariant::check(&shard).expect_err("it is told");
+    assert!(told.contains("registry.rs"), "the first place: {told}");
+}

@@ -37,9 +37,9 @@ impl Shard {
     fn wait_is_over(&mut self, key: ExecutionKey, ticket: Ticket, fx: &mut Effects) {
         self.index.joined.remove(&ticket);
         let stage = self.stage_of(key);
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let id = execution.id;
-        let Some(live) = execution.live.as_mut() else { return };
+        let Some(live) = execution.live.as_mut() else { return self.impossible() };
         let Some(waiter) = live.remove_waiter(ticket) else { return };
         let limit_ms = waiter.limit_ms;
         let last = live.waiter_count() == 0 && !execution.accepted;
@@ -95,7 +95,7 @@ impl Shard {
 
     /// Ends an execution that has waited too long.
     pub(super) fn expire(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get(key) else { return };
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
         let max_age_ms =
             execution.live.as_ref().and_then(|live| live.extra.as_ref()?.max_age_ms).unwrap_or_default();
         if let Some(function) = self.functions.get_mut(execution.function) {
@@ -110,7 +110,7 @@ impl Shard {
 
     /// A retry has waited long enough: to the tail of the queue.
     fn backoff_is_over(&mut self, key: ExecutionKey) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         if let Some(live) = execution.live.as_mut() {
             live.backoff = None;
             if !self.journal.is_safe(live.record) && self.journal.decides(live.record) {

@@ -19,7 +19,7 @@ impl Shard {
             fx.reply(ticket, Answer::Refused(Refusal::ExecutionNotFound));
             return;
         };
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         match execution.live.as_mut() {
             Some(live) if wait_ms > 0 && !self.phase.watches_ended => {
                 if live.watchers.len() >= self.limits.waiters_max {

@@ -50,7 +50,7 @@ impl World {
         self.auditor.drained(self.now_us())?;
         for (number, seat) in self.seats.iter().enumerate() {
             let totals = seat.shard.totals();
-            if (totals.queued_bytes, totals.drift) != (0, 0) {
+            if (totals.queued_bytes, totals.drift, totals.impossible) != (0, 0, 0) {
                 return Err(format!("shard {number} does not balance when all is done: {totals:?}"));
             }
         }

@@ -161,8 +161,8 @@ impl Drive {
             }
         }
         let totals = self.shard.totals();
-        let rest = (totals.attempts, totals.queued_bytes, totals.drift);
-        self.expect(rest == (0, 0, 0), &format!("not everything came home: {totals:?}"));
+        let rest = (totals.attempts, totals.queued_bytes, totals.drift, totals.impossible);
+        self.expect(rest == (0, 0, 0, 0), &format!("not everything came home: {totals:?}"));
         for ticket in 1..=self.tickets {
             let answers = self.answers.get(&ticket).copied();
             let gone = self.left.contains(&ticket);

@@ -216,6 +216,7 @@ pub(super) fn totals(shard: &Shard) -> String {
         ("accepted", totals.accepted as u64),
         ("dead", totals.dead_letters as u64),
         ("drift", totals.drift),
+        ("impossible", totals.impossible),
     ];
     fields_text(&fields)
 }

@@ -342,13 +342,14 @@ impl Journal {
         tickets
     }
 
-    /// An acceptance failed. Records that bring addresses say the same, and it is they that decide now. `false`: there are
-    /// none.
-    pub(crate) fn rely_on_addresses(&mut self, id: ExecutionId) -> bool {
+    /// An acceptance failed, with this record. Later ones that bring addresses say the same, and it is they that decide now;
+    /// the first of several that waited for the broken one has made them do so. `false`: there are none.
+    pub(crate) fn rely_on_addresses(&mut self, id: ExecutionId, broken: u64) -> bool {
         let mut relies = false;
-        for (_, promise) in &mut self.promises {
-            if let Promise::Address(of, ticket) = promise
+        for (number, promise) in &mut self.promises {
+            if let Promise::Address(of, ticket) | Promise::Answer(of, ticket) = promise
                 && *of == id
+                && *number > broken
             {
                 (*promise, relies) = (Promise::Answer(id, *ticket), true);
             }

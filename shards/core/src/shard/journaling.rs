@@ -264,7 +264,7 @@ impl Shard {
         match promise {
             Promise::Accept(key, ticket) => {
                 fx.reply(ticket, refused);
-                self.refuse_parked(key, fx);
+                self.refuse_parked(key, number, fx);
             }
             Promise::Replay(key, ticket) => {
                 fx.reply(ticket, refused);
@@ -284,7 +284,7 @@ impl Shard {
             Promise::Answer(id, ticket) => {
                 fx.reply(ticket, refused);
                 self.take_address_back(id, ticket);
-                let relies = self.journal.rely_on_addresses(id);
+                let relies = self.journal.rely_on_addresses(id, number);
                 let key = self.find_key(id);
                 if let Some(execution) = key.and_then(|key| self.executions.get_mut(key)) {
                     execution.unwritten = !relies;
@@ -303,11 +303,11 @@ impl Shard {
     }
 
     /// An execution that was not accepted after all leaves nothing behind; whoever joined it is told.
-    fn refuse_parked(&mut self, key: ExecutionKey, fx: &mut Effects) {
+    fn refuse_parked(&mut self, key: ExecutionKey, broken: u64, fx: &mut Effects) {
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         if execution.state != State::Queued {
             // It was cancelled in the meantime. Who repeats its key must not be told that there is a record.
-            execution.unwritten = !self.journal.rely_on_addresses(execution.id);
+            execution.unwritten = !self.journal.rely_on_addresses(execution.id, broken);
             return;
         }
         let id = execution.id;

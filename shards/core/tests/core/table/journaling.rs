@@ -493,3 +493,20 @@ fn a_retry_whose_record_was_refused_follows_its_pause() {
         ",
     );
 }
+
+#[test]
+fn an_acceptance_that_several_wait_for_fails_for_all_but_who_brought_an_address_later() {
+    check(
+        "
+        0 r register f -> open F, r: registered
+        0 store waits
+        0 a invoke f key=k -> dispatch a#1 to F for 1000 key=k
+        1 b enqueue f key=k -> write attempted a#1, write accepted a of f
+        2 c enqueue f key=k
+        3 d enqueue f key=k url=u -> write accepted a of f
+        4 store fails but 1 -> b: refused StoreUnavailable, c: refused StoreUnavailable
+        5 store safe -> d: accepted a
+        6 e enqueue f key=k -> e: accepted a
+        ",
+    );
+}

@@ -198,7 +198,7 @@ impl NanofaasServer {
         self.end();
     }
 
-    /// Asks it to end; [`Server::wait`] waits for that.
+    /// Asks it to end; [`NanofaasServer::wait`] waits for that.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }

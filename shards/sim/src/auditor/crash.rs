@@ -134,12 +134,14 @@ impl Ledger {
                     on_record.url.clone_from(callback_url);
                 }
             }
-            Record::Kept { id, attempt, end, dead, .. } => {
+            Record::Kept { id, function, attempt, end, dead, .. } => {
                 let on_record = self.executions.entry(*id).or_default();
                 if on_record.end.is_none() || on_record.forgotten {
                     let end = Some(End::of(&end.result));
                     let attempts = (*attempt).max(on_record.attempts);
-                    *on_record = OnRecord { attempts, end, dead: *dead, ..OnRecord::default() };
+                    // It has a place in the queue of its function when it is tried again.
+                    let function = Some(*function);
+                    *on_record = OnRecord { function, attempts, end, dead: *dead, ..OnRecord::default() };
                 }
             }
             Record::Attempted { id, .. }

@@ -80,6 +80,8 @@ impl Hostile {
                 } else {
                     act(&mut peer)
                 }
+                // First: who sees that nothing is open must find it closed.
+                drop(peer);
                 open.fetch_sub(1, Ordering::SeqCst);
             }
         });

@@ -1,6 +1,7 @@
 //! One file per stage of an execution's life. Each row is an input and what it must cause; see `script` for the
 //! notation.
 
+mod addresses;
 mod admission;
 mod completion;
 mod crashes;

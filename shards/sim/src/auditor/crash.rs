@@ -24,6 +24,8 @@ pub(super) struct OnRecord {
     pub(super) dead: bool,
     /// Where its result goes.
     pub(super) url: Option<Box<str>>,
+    /// It had ended before anything was on record: who had called was refused, and is owed no delivery.
+    pub(super) is_late: bool,
     /// How the delivery of its result went.
     pub(super) delivery: Option<DeliveryStatus>,
     /// Its place among those that go on: by what put it at the tail last.
@@ -139,9 +141,17 @@ impl Ledger {
                 if on_record.end.is_none() || on_record.forgotten {
                     let end = Some(End::of(&end.result));
                     let attempts = (*attempt).max(on_record.attempts);
-                    // It has a place in the queue of its function when it is tried again.
-                    let function = Some(*function);
-                    *on_record = OnRecord { function, attempts, end, dead: *dead, ..OnRecord::default() };
+                    let was_accepted = on_record.function.is_some() && !on_record.forgotten;
+                    *on_record = OnRecord {
+                        // It has a place in the queue of its function when it is tried again.
+                        function: Some(*function),
+                        is_late: !was_accepted || on_record.is_late,
+                        url: on_record.url.take().filter(|_| was_accepted),
+                        attempts,
+                        end,
+                        dead: *dead,
+                        ..OnRecord::default()
+                    };
                 }
             }
             Record::Attempted { id, .. }

@@ -225,6 +225,7 @@ impl Run {
         // Delivered once more, unless a record says that it was.
         self.ends = u32::from(kept.end.is_some());
         self.delivered = u32::from(kept.delivery.is_some()).min(self.ends);
+        self.delivers &= !kept.is_late || kept.url.is_some();
         self.dead = kept.dead;
         self.died = None;
         self.is_tried = kept.attempts > 0;

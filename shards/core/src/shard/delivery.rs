@@ -56,35 +56,32 @@ impl Shard {
 
     /// The address that somebody brought is on record. What has ended in the meantime goes there now.
     pub(super) fn address_is_safe(&mut self, id: ExecutionId, ticket: Ticket, fx: &mut Effects) {
-        let Some(delivery) = self.address_by(id, ticket) else { return };
-        delivery.brought_by = None;
-        let ended =
-            |key: &ExecutionKey| self.executions.get(*key).is_some_and(|execution| execution.live.is_none());
-        if let Some(key) = self.find_key(id).filter(ended) {
+        let Some(key) = self.addressed_by(id, ticket) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
+        if let Some(delivery) = execution.delivery.as_mut() {
+            delivery.brought_by = None;
+        }
+        if execution.live.is_none() {
             self.deliver(key, fx);
         }
     }
 
     /// The address that somebody brought is on no record, and that caller is refused: whoever brings one next gives it.
     pub(super) fn take_address_back(&mut self, id: ExecutionId, ticket: Ticket) {
-        if self.sabotaged.by(Sabotage::RefusedAddressStays) {
-            if let Some(delivery) = self.address_by(id, ticket) {
-                delivery.brought_by = None;
-            }
-            return;
-        }
-        let is_brought = self.address_by(id, ticket).is_some();
-        let key = self.find_key(id).filter(|_| is_brought);
-        if let Some(execution) = key.and_then(|key| self.executions.get_mut(key)) {
-            execution.delivery = None;
+        let Some(key) = self.addressed_by(id, ticket) else { return };
+        let stays = self.sabotaged.by(Sabotage::RefusedAddressStays);
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
+        match execution.delivery.as_mut().filter(|_| stays) {
+            Some(delivery) => delivery.brought_by = None,
+            None => execution.delivery = None,
         }
     }
 
-    /// What this caller brought to an execution, and is not on record yet: no result was handed over for it.
-    fn address_by(&mut self, id: ExecutionId, ticket: Ticket) -> Option<&mut ResultDelivery> {
+    /// The execution that this caller brought an address to which is not on record yet: no result was handed over for it.
+    fn addressed_by(&self, id: ExecutionId, ticket: Ticket) -> Option<ExecutionKey> {
         let key = self.find_key(id)?;
-        let execution = self.executions.get_mut(key)?;
-        execution.delivery.as_deref_mut().filter(|delivery| delivery.brought_by == Some(ticket))
+        let delivery = self.executions.get(key)?.delivery.as_ref()?;
+        (delivery.brought_by == Some(ticket)).then_some(key)
     }
 
     /// Takes note of how the delivery of a result goes. What is said of the one before a replay does not count: its

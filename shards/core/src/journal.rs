@@ -289,16 +289,6 @@ impl Journal {
         self.promises.pop_front_if(|(number, _)| *number <= through)
     }
 
-    /// Who joined which execution with a record up to `through`, and may have brought an address with it.
-    pub(crate) fn joined_through(&self, through: u64) -> Vec<(ExecutionId, Ticket)> {
-        let broken = self.promises.iter().take_while(|(number, _)| *number <= through);
-        let joined = broken.filter_map(|(_, promise)| match promise {
-            Promise::Answer(id, ticket) | Promise::Address(id, ticket) => Some((*id, *ticket)),
-            _ => None,
-        });
-        joined.collect()
-    }
-
     /// Something waits on for a fact whose commit failed. Returns it again when it is nothing of the kind.
     pub(crate) fn delay(&mut self, number: u64, promise: Promise) -> Option<Promise> {
         if promise.waits_on() {

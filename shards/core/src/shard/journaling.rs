@@ -213,10 +213,6 @@ impl Shard {
 
     /// Records up to this one cannot be written: nothing may be promised.
     pub(super) fn journal_failed(&mut self, through: u64, fx: &mut Effects) {
-        // Before anything ends for it: its result goes to nobody who is refused with it.
-        for (id, ticket) in self.journal.joined_through(through) {
-            self.take_address_back(id, ticket);
-        }
         while let Some((number, promise)) = self.journal.pop_broken(through) {
             if let Promise::End(key) = promise {
                 self.end_is_delayed(key, number, fx);

@@ -5,7 +5,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shard_core::{Failure, Outcome, Output, OutputKind};
 
-use super::{envelope::malformed, error::ApiError};
+use super::{
+    envelope::{Object, malformed},
+    error::ApiError,
+};
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -14,7 +17,7 @@ struct Body<'a> {
     #[serde(borrow, default)]
     output: Option<&'a RawValue>,
     #[serde(default)]
-    error: Option<ErrorBody>,
+    error: Option<Object<ErrorBody>>,
 }
 
 #[derive(Deserialize)]
@@ -29,7 +32,8 @@ struct ErrorBody {
 /// # Errors
 /// Malformed JSON, wrong types, an unknown status.
 pub fn parse(body: &Bytes) -> Result<Outcome, ApiError> {
-    let report: Body<'_> = serde_json::from_slice(body).map_err(|error| malformed(body, &error))?;
+    let Object(report): Object<Body<'_>> =
+        serde_json::from_slice(body).map_err(|error| malformed(body, &error))?;
     let (success, timed_out) = match (report.success, report.status.as_deref()) {
         (Some(success), _) => (success, false),
         (None, Some(status)) => match status.to_ascii_uppercase().as_str() {
@@ -53,7 +57,7 @@ pub fn parse(body: &Bytes) -> Result<Outcome, ApiError> {
         return Ok(Outcome::Success(output));
     }
     let default_code = if timed_out { "FUNCTION_TIMEOUT" } else { "FUNCTION_ERROR" };
-    let said = report.error.unwrap_or(ErrorBody { code: None, message: None });
+    let Object(said) = report.error.unwrap_or(Object(ErrorBody { code: None, message: None }));
     let code = if timed_out { None } else { said.code.filter(|code| !code.is_empty()) };
     let message = said.message.unwrap_or_else(|| {
         if timed_out {
@@ -95,6 +99,10 @@ mod tests {
         }
         for body in ["", "[]", "null", r#"{"success":1}"#, r#"{"status":"done"}"#, r#"{"success":true"#] {
             assert!(parse(&Bytes::from(body)).is_err(), "{body}");
+        }
+        for body in ["[]", "[true]", r#"{"error":"x"}"#, r#"{"error":["X","m"]}"#] {
+            let error = parse(&Bytes::from(body)).expect_err(body).to_string();
+            assert!(error.contains("expected an object"), "{body}: {error}");
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! `input` is never parsed into a tree and never written anew: its bytes reach the function unchanged.
 
+use std::marker::PhantomData;
+
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::value::RawValue;
 use shard_core::Payload;
 
@@ -23,7 +25,7 @@ struct RequestEnvelope<'a> {
 /// # Errors
 /// Malformed JSON with line and column; a missing `input`; metadata that is not a map of strings.
 pub fn parse(body: &Bytes) -> Result<Payload, ApiError> {
-    let envelope: RequestEnvelope<'_> =
+    let Object(envelope): Object<RequestEnvelope<'_>> =
         serde_json::from_slice(body).map_err(|error| malformed(body, &error))?;
     // `null` is an input like any other, but an `Option` reads it as absent: look at the text.
     let input = match envelope.input {
@@ -56,6 +58,26 @@ pub fn malformed(body: &[u8], error: &serde_json::Error) -> ApiError {
         format!("The body is not the JSON that this request takes: {error}")
     };
     ApiError::BadRequest(message.into())
+}
+
+/// Something that is read from an object only. serde would also take a list, its elements for the members in their order,
+/// and names the type of the code when it takes neither.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
 }
 
 fn has_null_input(body: &[u8]) -> bool {
@@ -116,6 +138,10 @@ mod tests {
             ("", "empty"),
             ("{", "line 1 column 1"),
             ("[]", "line 1"),
+            ("[]", "invalid type: sequence, expected an object"),
+            ("[1,null]", "expected an object"),
+            ("\"x\"", "expected an object"),
+            ("null", "expected an object"),
             ("{}", "input: is required"),
             (r#"{"metadata":{}}"#, "input: is required"),
             (r#"{"input":1,"metadata":{"a":1}}"#, "metadata: must be"),

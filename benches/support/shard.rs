@@ -76,8 +76,13 @@ impl Rig {
     /// A shard with one function that has no slot left, for which so many accepted calls wait.
     pub(crate) fn with_waiting(waiting: u32) -> Rig {
         let policy = Policy { concurrency: 1, queue_size: waiting + 1, ..Policy::default() };
-        let mut rig = Rig::empty(1, Limits::default(), policy);
+        // A lease in one piece: what is more than a chunk of it would be given back while little waits.
+        let limits = Limits { queued_bytes_chunk: 1 << 40, ..Limits::default() };
+        let mut rig = Rig::empty(1, limits, policy);
         for _ in 0..=waiting {
+            // Calls that were leased for a second are void in the next one, and this takes several.
+            let next = Now { mono_us: rig.now.mono_us + 2, ..rig.now };
+            rig.step(Input::GrantCalls { second: next.second(), calls: u32::MAX });
             let call = rig.call();
             rig.step(Input::Enqueue(call));
         }

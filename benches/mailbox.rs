@@ -14,7 +14,7 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use shard_core::{Answer, Effect, Input, Limits, Name, Settings, name::owner_of};
+use shard_core::{Answer, Effect, Input, Limits, Name, Seating, Settings};
 use shard_runtime::{Host, Placement, Shape, Worker, Workers, plan::plan};
 
 const OUTSTANDING: [u64; 3] = [1, 8, 64];
@@ -51,7 +51,9 @@ fn asking(criterion: &mut Criterion) {
 
 /// Asks a shard `count` times from the first thread, `outstanding` times at once. How long it took.
 fn ask(workers: &Arc<Workers<Idle>>, owner: u16, outstanding: u64, count: u64) -> Duration {
-    let hash = (0..=u16::MAX).find(|hash| owner_of(*hash, THREADS) == owner).expect("every shard owns some");
+    let hash = (0..=u16::MAX)
+        .find(|hash| Seating::of(THREADS).owner_of(*hash) == owner)
+        .expect("every shard owns some");
     let (sender, receiver) = mpsc::channel();
     workers.run_on(0, move |worker| {
         let worker = worker.clone();

@@ -67,8 +67,8 @@ impl Durable {
             }
         });
         let (journal, progress) = (Arc::clone(&self.journal), Arc::clone(&self.progress));
-        let shards = workers.shards();
-        let recovered = self.patiently(move || journal.recover(shards, &progress)).await?;
+        let seating = workers.plan().seating;
+        let recovered = self.patiently(move || journal.recover(seating, &progress)).await?;
         let functions: usize = recovered.iter().map(Recovery::functions).sum();
         let executions: usize = recovered.iter().map(Recovery::executions).sum();
         give_back(workers, recovered, &self.progress).await;

@@ -34,7 +34,7 @@ pub(super) fn shape(config: &Config) -> Shape {
         config::Placement::Split => Placement::Split,
     };
     let plan: Plan = plan(u16::try_from(config.workers).unwrap_or(u16::MAX), placement);
-    let shards = u64::from(plan.shards);
+    let shards = u64::from(plan.shards());
     let share = |total: u64| usize::try_from(total.div_ceil(shards)).unwrap_or(usize::MAX);
     // Random per process, so that two servers started together do not retry in step.
     let mut seed = [0; 8];

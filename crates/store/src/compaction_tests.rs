@@ -60,7 +60,9 @@ fn spec(name: Name) -> Box<FunctionSpec> {
 
 /// What it adds up to; an execution's place only by its neighbours.
 fn sum(segments: &[Segment]) -> Vec<String> {
-    let recovered = recovery::read(&OsFiles, codec(), segments, 1, &Progress::default()).expect("whole");
+    let recovered =
+        recovery::read(&OsFiles, codec(), segments, shard_core::Seating::of(1), &Progress::default())
+            .expect("whole");
     let stored = recovered.into_iter().flat_map(Recovery::into_stored);
     let said = stored.map(|stored| match stored {
         Stored::Start(starts) => format!("started {starts}"),

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shard_core::{Recovery, Stored};
+use shard_core::{Recovery, Seating, Stored};
 
 use super::{
     StoreError,
@@ -134,7 +134,7 @@ impl Inspection {
     }
 
     fn recover(&self, segments: &[Segment]) -> Result<Vec<Recovery>, StoreError> {
-        recovery::read(&*self.directory.files, self.codec, segments, 1, &Progress::default())
+        recovery::read(&*self.directory.files, self.codec, segments, Seating::of(1), &Progress::default())
     }
 
     /// Counts what is there.

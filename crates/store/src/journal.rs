@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use shard_core::{Input, Record, Recovery};
+use shard_core::{Input, Record, Recovery, Seating};
 
 use super::{
     StoreError,
@@ -37,7 +37,7 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// When what is there cannot be had, or is not what was written.
-    fn recover(&self, shards: u16, progress: &Progress) -> Result<Vec<Recovery>, StoreError>;
+    fn recover(&self, seating: Seating, progress: &Progress) -> Result<Vec<Recovery>, StoreError>;
 
     /// What it has done since the start, and how it is.
     fn figures(&self) -> Figures;
@@ -68,7 +68,7 @@ impl Journal for Ephemeral {
         Box::new(Ephemeral)
     }
 
-    fn recover(&self, _shards: u16, _progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
+    fn recover(&self, _seating: Seating, _progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
         Ok(Vec::new())
     }
 
@@ -115,10 +115,10 @@ impl Journal for FileJournal {
         Box::new(self.writer.shard(shard))
     }
 
-    fn recover(&self, shards: u16, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
+    fn recover(&self, seating: Seating, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
         let opened = self.directory.open()?;
         // Before anything is written: what a newer version wrote is not changed.
-        let recovered = opened.read(shards, progress)?;
+        let recovered = opened.read(seating, progress)?;
         opened.mend()?;
         opened.start(&self.writer)?;
         Ok(recovered)
@@ -177,7 +177,7 @@ mod tests {
     fn serve(journal: &dyn Journal, safe: impl Fn() -> Input) -> usize {
         let mut shard = journal.shard(0);
         let at_once = shard.append(1, accepted());
-        let recovered = journal.recover(1, &Progress::default()).expect("it is whole");
+        let recovered = journal.recover(Seating::of(1), &Progress::default()).expect("it is whole");
         let said = at_once.unwrap_or_else(safe);
         assert!(matches!(said, Input::Journaled { through: 1 }), "{said:?}");
         assert_eq!(journal.trouble(), None);
@@ -228,7 +228,7 @@ mod tests {
             let found = contents();
             let journal = FileJournal::take(&scratch.0, &Plain, 1, Arc::new(|_, _| {})).expect("a directory");
             for _ in 0..2 {
-                let refused = journal.recover(1, &Progress::default());
+                let refused = journal.recover(Seating::of(1), &Progress::default());
                 assert!(matches!(refused, Err(StoreError::Newer { .. })), "{:?}", refused.err());
             }
             journal.close();

@@ -17,7 +17,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
-use shard_core::{Recovery, name::owner_of};
+use shard_core::{Recovery, Seating};
 
 use super::{
     StoreError,
@@ -319,8 +319,8 @@ impl Opened {
     ///
     /// # Errors
     /// When a segment cannot be read or is corrupt.
-    pub(super) fn read(&self, shards: u16, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
-        read(&*self.directory.files, self.codec, &self.segments, shards, progress)
+    pub(super) fn read(&self, seating: Seating, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
+        read(&*self.directory.files, self.codec, &self.segments, seating, progress)
     }
 }
 
@@ -336,13 +336,13 @@ pub(super) fn read(
     files: &dyn Files,
     codec: Codec,
     segments: &[Segment],
-    shards: u16,
+    seating: Seating,
     progress: &Progress,
 ) -> Result<Vec<Recovery>, StoreError> {
     progress.log_bytes.store(segments.iter().map(|segment| segment.bytes).sum(), Ordering::Relaxed);
     progress.read_bytes.store(0, Ordering::Relaxed);
     thread::scope(|scope| {
-        let (lanes, folds): (Vec<_>, Vec<_>) = (0..shards.max(1))
+        let (lanes, folds): (Vec<_>, Vec<_>) = (0..seating.shards())
             .map(|_| {
                 let (sender, receiver) = bounded::<Run>(RUNS_MAX);
                 (sender, scope.spawn(move || fold(codec, segments, &receiver)))
@@ -353,7 +353,7 @@ pub(super) fn read(
             let end = segment::read(files, segment, |offset, frame| {
                 progress.read_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
                 let frame = Arc::new(frame);
-                let owned = by_owner(&frame, shards).map_err(|why| why.in_frame(segment, offset))?;
+                let owned = by_owner(&frame, seating).map_err(|why| why.in_frame(segment, offset))?;
                 for (lane, records) in lanes.iter().zip(owned) {
                     if !records.is_empty() {
                         // A fold that ended has an error to tell.
@@ -383,8 +383,8 @@ pub(super) fn read(
 }
 
 /// The places of each shard's records in a frame.
-fn by_owner(frame: &[u8], shards: u16) -> Result<Vec<Vec<(usize, usize)>>, Unreadable> {
-    let mut all = vec![Vec::new(); usize::from(shards.max(1))];
+fn by_owner(frame: &[u8], seating: Seating) -> Result<Vec<Vec<(usize, usize)>>, Unreadable> {
+    let mut all = vec![Vec::new(); usize::from(seating.shards())];
     let mut at = 0;
     for record in codec::split(frame) {
         let record = record.ok_or(Unreadable::Broken)?;
@@ -393,7 +393,7 @@ fn by_owner(frame: &[u8], shards: u16) -> Result<Vec<Vec<(usize, usize)>>, Unrea
         at = start + record.len();
         match subject.owner_hash() {
             Some(owner_hash) => {
-                if let Some(owned) = all.get_mut(usize::from(owner_of(owner_hash, shards))) {
+                if let Some(owned) = all.get_mut(usize::from(seating.owner_of(owner_hash))) {
                     owned.push((start, at));
                 }
             }

@@ -212,7 +212,7 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
 
     let directory = Arc::new(scratch.directory());
     let opened = recovery::prepare(directory, codec()).expect("whole");
-    let recovered = opened.read(1, &Progress::default()).expect("whole");
+    let recovered = opened.read(shard_core::Seating::of(1), &Progress::default()).expect("whole");
     let ids: Vec<ExecutionId> = recovered
         .into_iter()
         .flat_map(Recovery::into_stored)

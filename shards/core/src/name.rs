@@ -1,4 +1,4 @@
-//! Function names: `^[a-zA-Z][a-zA-Z0-9._-]{0,62}$`, held inline, and the stable hash that picks a shard.
+//! Function names: `^[a-zA-Z][a-zA-Z0-9._-]{0,62}$`, held inline, and the stable hash that picks a partition.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl Name {
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
 
-    /// The 16 bits that pick the owner shard and travel inside every execution id of the function.
+    /// The 16 bits that pick the [partition](crate::partition) and travel inside every execution id of the function.
     ///
     /// FNV-1a over the bytes, finished with the 64-bit mixer of MurmurHash3 because FNV's high bits are weak
     /// for short keys, folded to 16 bits. Stable for all time: ids that clients hold depend on it.
@@ -46,11 +46,6 @@ impl Name {
         hash ^= hash >> 33;
         (hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) as u16
     }
-}
-
-/// The shard that owns everything with this hash. `shards` is at least 1.
-pub fn owner_of(hash: u16, shards: u16) -> u16 {
-    hash % shards.max(1)
 }
 
 impl std::hash::Hash for Name {
@@ -93,15 +88,5 @@ mod tests {
         for (name, hash) in [("f", 0xdad5), ("hello", 0xd73a), ("resize-image", 0xb72e), (&long, 0x3370)] {
             assert_eq!(Name::new(name).map(|name| name.owner_hash()), Some(hash), "{name}");
         }
-    }
-
-    #[test]
-    fn owners_are_spread() {
-        let mut counts = [0u32; 8];
-        for number in 0..8000 {
-            let name = Name::new(&format!("function-{number}")).expect("valid");
-            counts[usize::from(owner_of(name.owner_hash(), 8))] += 1;
-        }
-        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use shard_core::{Answer, Effect, Effects, ExecutionId, Input, Refusal, Shard, Ticket, name::owner_of};
+use shard_core::{Answer, Effect, Effects, ExecutionId, Input, Refusal, Shard, Ticket};
 use tokio::sync::Notify;
 
 use crate::{
@@ -163,7 +163,7 @@ impl<H: Host> Worker<H> {
         input: impl FnOnce(Ticket) -> Input,
     ) -> Result<Reply<H>, Busy> {
         let ticket = self.inner.replies.borrow_mut().open()?;
-        let owner = owner_of(hash, self.inner.workers.shards());
+        let owner = self.inner.workers.plan().seating.owner_of(hash);
         self.send(owner, input(ticket));
         Ok(Reply { worker: self.clone(), ticket, owner, id, answered: false })
     }

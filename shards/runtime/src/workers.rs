@@ -69,7 +69,7 @@ impl<H: Host> Workers<H> {
 
     /// Number of shards.
     pub fn shards(&self) -> u16 {
-        self.shape.plan.shards
+        self.shape.plan.shards()
     }
 
     /// Which thread does what.

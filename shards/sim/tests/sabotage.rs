@@ -16,7 +16,7 @@ fn rare(sabotage: Sabotage) -> Option<(u64, u64)> {
     match sabotage {
         Sabotage::Core(CoreSabotage::DeliveryStays) => Some((60000497, 2000)),
         Sabotage::Core(CoreSabotage::OldKeyStands) => Some((70010222, 10700)),
-        Sabotage::Core(CoreSabotage::RefusedAddressStays) => Some((70003698, 4700)),
+        Sabotage::Core(CoreSabotage::RefusedAddressStays) => Some((70000239, 5000)),
         Sabotage::Core(CoreSabotage::OldDeliveryCounts) => Some((5801, 700)),
         _ => None,
     }

@@ -308,7 +308,7 @@ impl World {
 
     fn count_crossing(&self, worker: &Worker<TestHost>, hash: u16) {
         let workers = worker.workers();
-        let owner = workers.plan().thread_of(shard_core::name::owner_of(hash, workers.shards()));
+        let owner = workers.plan().thread_of(workers.plan().seating.owner_of(hash));
         self.counts.borrow_mut().crossed += u64::from(owner != worker.thread());
     }
 

@@ -2,7 +2,7 @@
 
 use shard_core::{
     Answer, Destination, Dispatch, Effect, ExecutionId, ExecutionView, Name, Note, Now, Refusal, Target,
-    Ticket, name::owner_of, payload::code,
+    Ticket, payload::code,
 };
 
 use super::{Asked, Auditor, Cause, Verdict, promptness, registrations::Registration, run::End};
@@ -62,7 +62,7 @@ impl Auditor {
         if self.restoring.contains(&shard) {
             return Ok(());
         }
-        let on_shard = |name: &Name| owner_of(name.owner_hash(), self.shards) == shard;
+        let on_shard = |name: &Name| self.seating.owner_of(name.owner_hash()) == shard;
         for (name, registration) in self.registrations.all().filter(|(name, _)| on_shard(name)) {
             let Registration { epoch, policy, target, .. } = registration;
             let waits = *target != Target::Backend && self.queues.somebody_waits(*epoch);

@@ -31,7 +31,7 @@ mod status;
 
 use std::collections::BTreeSet;
 
-use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Stored, Ticket};
+use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Seating, Stored, Ticket};
 
 use crate::{disk::Told, swarm::Swarm};
 
@@ -98,7 +98,7 @@ pub(crate) struct Auditor {
     asker: Option<Ticket>,
     /// Shards that are being given back what was there before.
     restoring: BTreeSet<u16>,
-    shards: u16,
+    seating: Seating,
 }
 
 impl Auditor {
@@ -123,7 +123,7 @@ impl Auditor {
             cause: Cause::Other,
             asker: None,
             restoring: BTreeSet::new(),
-            shards: swarm.shards,
+            seating: Seating::of(swarm.shards),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shard_core::{ExecutionId, Ticket, name::owner_of};
+use shard_core::{ExecutionId, Seating, Ticket};
 
 use super::Verdict;
 use crate::disk::Told;
@@ -115,8 +115,8 @@ impl Records {
     /// Shards begin anew: what they are given back is safe.
     pub(super) fn crashed(&mut self, given_back: impl Iterator<Item = ExecutionId>) {
         self.shards.iter_mut().for_each(|numbers| *numbers = Numbers::default());
-        let shards = self.shards.len() as u16;
-        let safe = |id: ExecutionId| (id, vec![(owner_of(id.owner_hash(), shards), 0)]);
+        let seating = Seating::of(self.shards.len() as u16);
+        let safe = |id: ExecutionId| (id, vec![(seating.owner_of(id.owner_hash()), 0)]);
         self.acceptances = given_back.map(safe).collect();
         self.own.clear();
         self.replays.clear();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{FunctionSpec, Name, Ticket, name::owner_of};
+use shard_core::{FunctionSpec, Name, Seating, Ticket};
 
 use super::Verdict;
 use crate::swarm::Swarm;
@@ -13,7 +13,7 @@ use crate::swarm::Swarm;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Specs {
-    shards: u16,
+    seating: Seating,
     bytes_max: u64,
     registered: BTreeMap<Name, u64>,
     /// Who registers what.
@@ -27,7 +27,7 @@ pub(super) struct Specs {
 impl Specs {
     pub(super) fn new(swarm: &Swarm) -> Specs {
         Specs {
-            shards: swarm.shards,
+            seating: Seating::of(swarm.shards),
             bytes_max: swarm.limits.specs_bytes_max,
             registered: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -88,6 +88,6 @@ impl Specs {
     }
 
     fn shard_of(&self, name: &Name) -> u16 {
-        owner_of(name.owner_hash(), self.shards)
+        self.seating.owner_of(name.owner_hash())
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a server, and the start of another. In a crash, shards, connections and messages are gone, and so is every record that was not safe. A server is started
 //! again with what disks have kept; functions and clients never stopped.
 
-use shard_core::{Input, Record, name::owner_of, recovery::Recovery};
+use shard_core::{Input, Record, Seating, recovery::Recovery};
 
 use super::{Event, World, budgets, seats};
 use crate::{network::Network, sabotage::Sabotage, storage::Kept};
@@ -69,9 +69,8 @@ impl World {
         let mut recovery = Recovery::default();
         let forgets = self.is_broken(Sabotage::AttemptsForgotten);
         let read = |record: &&Record| !(forgets && matches!(record, Record::Attempted { .. }));
-        let is_its = |record: &&Record| {
-            owner_hash(record).is_none_or(|hash| owner_of(hash, self.swarm.shards) == shard)
-        };
+        let seating = Seating::of(self.swarm.shards);
+        let is_its = |record: &&Record| owner_hash(record).is_none_or(|hash| seating.owner_of(hash) == shard);
         let log: Vec<Record> = match kept {
             Some(kept) => kept.records.iter().filter(is_its).cloned().collect(),
             None => self.disks[usize::from(shard)].log().to_vec(),

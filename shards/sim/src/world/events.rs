@@ -1,6 +1,6 @@
 //! What happens by itself: requests, messages, answers of functions, disks, deadlines.
 
-use shard_core::{Answer, Input, Outcome, Output, Refusal, Report, Ticket, name::owner_of};
+use shard_core::{Answer, Input, Outcome, Output, Refusal, Report, Seating, Ticket};
 
 use super::World;
 use crate::{
@@ -50,7 +50,7 @@ impl World {
             },
             Event::Leave { ticket } => match self.clients.leave(ticket) {
                 Some(open) => {
-                    let shard = owner_of(open.hash, self.swarm.shards);
+                    let shard = Seating::of(self.swarm.shards).owner_of(open.hash);
                     self.send(open.thread, shard, Input::Abandon { ticket, id: open.id })
                 }
                 None => Ok(()),
@@ -153,7 +153,7 @@ impl World {
     fn ask(&mut self, request: Request) -> Result<(), String> {
         let Request { thread, hash, input, id, leaves_after_us } = request;
         let disagrees = self.is_broken(Sabotage::OwnersDiffer) && thread > 0;
-        let shard = owner_of(hash, self.swarm.shards - u16::from(disagrees));
+        let shard = Seating::of(self.swarm.shards - u16::from(disagrees)).owner_of(hash);
         if let Some(ticket) = input.ticket() {
             self.clients.wait(ticket, Open { thread, hash, id });
             if let Some(wait_us) = leaves_after_us {

@@ -52,8 +52,9 @@ fn a_program_that_serves_writes_without_an_execution_id() {
     let server = Server::dev(&[]);
     let spec = json!({ "name": "f", "runtimeCommand": "sh -c 'echo no server; exit 4'" });
     assert_eq!(server.send("POST", "/v1/functions", &spec).status, 503);
-    let events = events(&server);
-    let written = events.iter().find(|event| event["target"] == "function").expect("what it wrote");
+    let written = || events(&server).into_iter().find(|event| event["target"] == "function");
+    eventually("what it wrote is logged", || written().is_some());
+    let written = written().expect("what it wrote");
     assert_eq!((&written["message"], &written["stream"]), (&json!("no server"), &json!("stdout")));
     assert_eq!(written.get("execution_id"), None);
 }

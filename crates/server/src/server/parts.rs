@@ -1,0 +1,132 @@
+//! Parts of a server, made from its configuration.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use nanofaas_backends::{
+    Backend, Events,
+    process::{ProcessBackend, ProcessOptions},
+};
+use nanofaas_base::environment;
+use shard_core::Limits;
+use shard_runtime::{Placement, Plan, Shape, plan::plan};
+
+use super::ServeError;
+use crate::{
+    config::{self, Config, quantity::micros},
+    deployments::Deployments,
+    http::origin::OriginPolicy,
+    runtime_config,
+};
+
+/// New work that may wait in one thread's mailbox.
+const MAILBOX_MAX: usize = 65_536;
+/// Bytes kept with dead letters, over all shards.
+const DEAD_LETTERS_BYTES_MAX: u64 = 128 << 20;
+/// Callers of one thread that may wait for answers.
+const CALLERS_MAX: usize = 1 << 20;
+
+pub(super) fn shape(config: &Config) -> Shape {
+    let placement = match config.placement {
+        config::Placement::Colocated => Placement::Colocated,
+        config::Placement::Split => Placement::Split,
+    };
+    let plan: Plan = plan(u16::try_from(config.workers).unwrap_or(u16::MAX), placement);
+    let shards = u64::from(plan.shards());
+    let share = |total: u64| usize::try_from(total.div_ceil(shards)).unwrap_or(usize::MAX);
+    // Random per process, so that two servers started together do not retry in step.
+    let mut seed = [0; 8];
+    let _ = getrandom::fill(&mut seed);
+    Shape {
+        limits: Limits {
+            executions_max: share(config.executions.max_count),
+            executions_bytes_max: config.executions.max_bytes.div_ceil(shards),
+            executions_ttl_us: micros(config.executions.ttl),
+            accepted_ttl_us: micros(config.executions.accepted_ttl),
+            payload_ttl_us: micros(config.executions.payload_ttl),
+            dead_letters_bytes_max: DEAD_LETTERS_BYTES_MAX.div_ceil(shards),
+            specs_bytes_max: config.limits.specs_bytes.div_ceil(shards),
+            removed_letters_bytes_max: config.limits.queued_bytes,
+            keys_max: share(config.idempotency.max_count),
+            keys_ttl_us: micros(config.idempotency.ttl),
+            ..Limits::default()
+        },
+        settings: runtime_config::settings(&runtime_config::initial(config), config),
+        queued_bytes_max: config.limits.queued_bytes,
+        mailbox_max: MAILBOX_MAX,
+        callers_max: CALLERS_MAX,
+        seed: u64::from_ne_bytes(seed),
+        plan,
+    }
+}
+
+/// Who may talk to the listener at this address.
+pub(super) fn origin_policy(config: &Config, listener: SocketAddr) -> OriginPolicy {
+    OriginPolicy::new(listener, &config.server.allowed_hosts, &config.cors.allowed_origins)
+}
+
+pub(super) fn default_backend(config: &Config) -> Option<String> {
+    config.deployment.default_backend.map(|backend| backend.to_string())
+}
+
+pub(super) fn backends(
+    config: &Config,
+    callback: SocketAddr,
+    events: Arc<dyn Events>,
+) -> Result<Vec<Arc<dyn Backend>>, ServeError> {
+    let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
+    for backend in config.deployment.backends_on() {
+        backends.push(match backend {
+            config::Backend::Process => Arc::new(ProcessBackend::new(
+                ProcessOptions {
+                    ready_timeout: config.deployment.ready_timeout,
+                    callback_url: Some(callback_url(callback)),
+                    path: environment::var_os("PATH"),
+                    ..ProcessOptions::default()
+                },
+                Arc::clone(&events),
+            )?),
+            other => return Err(ServeError::UnknownBackend(other.to_string())),
+        });
+    }
+    Ok(backends)
+}
+
+/// Where a program of this machine reports a result.
+fn callback_url(listener: SocketAddr) -> String {
+    let mut address = listener;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}/v1/internal/executions")
+}
+
+pub(super) fn features(config: &Config, deployments: &Deployments) -> Vec<&'static str> {
+    let mut features = vec!["build-metadata"];
+    features.extend(config.async_queue.enabled.then_some("async-queue"));
+    features.extend(config.sync_queue.enabled.then_some("sync-queue"));
+    features.extend(config.admin.runtime_config_enabled.then_some("runtime-config"));
+    features.extend(deployments.ids());
+    features
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn what_functions_inherit_stays() {
+        // What the server does not have after its start, it cannot pass on.
+        let inherited = nanofaas_backends::process::environment::INHERITED;
+        for name in inherited.into_iter().chain(["LC_ALL"]) {
+            assert!(environment::is_harmless(OsStr::new(name)), "{name}");
+        }
+    }
+}

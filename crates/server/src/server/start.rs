@@ -1,0 +1,115 @@
+//! The start of a server: its parts, its threads, and the management listener.
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use nanofaas_web::server::Drain;
+use shard_runtime::{Worker, Workers};
+use tokio::{net::TcpListener, sync::watch};
+
+use super::{ServeError, Server, listeners::Addresses, parts};
+use crate::{
+    config::{self, Config},
+    delivery::Deliveries,
+    deployments::Deployments,
+    dispatch::{DispatchOptions, Dispatcher},
+    durable::Durable,
+    host::ShardHost,
+    http::{origin::OriginPolicy, route},
+    management::{Management, STUCK_AFTER},
+    runtime_config::RuntimeConfig,
+    telemetry::answers::AllAnswers,
+};
+
+impl Server {
+    /// Puts the parts together and starts the threads. Nobody is listened to yet.
+    pub(super) fn start(
+        config: Config,
+        addresses: Addresses,
+    ) -> Result<(Server, shard_runtime::Threads), ServeError> {
+        let workers: Arc<Workers<ShardHost>> = Workers::new(parts::shape(&config));
+        let deployments =
+            Arc::new(Deployments::new(workers.inbox(), parts::default_backend(&config), |events| {
+                parts::backends(&config, addresses.internal, events)
+            })?);
+        let deliveries = Deliveries::of(&config.delivery, workers.inbox())?;
+        let durable = Durable::open(&config, &workers)?;
+        let threads = start_threads(&workers, &config, &deployments, deliveries.clone(), durable.clone())?;
+        let image_optional = config.deployment.backends_on().contains(&config::Backend::Process);
+        let runtime_config = Arc::new(RuntimeConfig::new(&workers, config.clone(), image_optional));
+        let serving_threads = workers.plan().listening().count();
+        let server = Server {
+            answers: Arc::new(AllAnswers::new(serving_threads, &route::TEMPLATES)),
+            runtime_config,
+            deliveries,
+            durable,
+            workers,
+            deployments,
+            connections: Arc::default(),
+            ready: Arc::new(AtomicBool::new(false)),
+            stopping: watch::Sender::new(false),
+            config,
+        };
+        Ok((server, threads))
+    }
+
+    /// Starts the thread that serves health and metrics.
+    pub(super) fn start_management(
+        &self,
+        socket: TcpListener,
+        policy: OriginPolicy,
+        drain: Drain,
+    ) -> io::Result<std::thread::JoinHandle<()>> {
+        let management = Management {
+            workers: Arc::clone(&self.workers),
+            stuck_after: STUCK_AFTER,
+            ready: Arc::clone(&self.ready),
+            durable: Arc::clone(&self.durable),
+            functions_max: self.config.metrics.max_functions as usize,
+            runtime_config: Arc::clone(&self.runtime_config),
+            answers: Arc::clone(&self.answers),
+        };
+        let socket = socket.into_std()?;
+        std::thread::Builder::new().name("management".to_owned()).spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+            let served = runtime.and_then(|runtime| {
+                runtime.block_on(async {
+                    management.serve(TcpListener::from_std(socket)?, policy, &drain).await;
+                    Ok(())
+                })
+            });
+            if let Err(error) = served {
+                tracing::error!(%error, "management listener ended");
+            }
+        })
+    }
+}
+
+fn start_threads(
+    workers: &Arc<Workers<ShardHost>>,
+    config: &Config,
+    deployments: &Arc<Deployments>,
+    deliveries: Option<Deliveries>,
+    durable: Arc<Durable>,
+) -> Result<shard_runtime::Threads, io::Error> {
+    let options = DispatchOptions {
+        connect_timeout: config.http_client.connect_timeout,
+        read_timeout: config.http_client.read_timeout,
+        connections_max: config.http_client.max_connections_per_endpoint as usize,
+        response_bytes_max: usize::try_from(config.limits.response_bytes).unwrap_or(usize::MAX),
+    };
+    let deployments = Arc::clone(deployments);
+    shard_runtime::start(workers, move |worker: &Worker<ShardHost>, shard| {
+        let sink = worker.sink();
+        ShardHost::new(
+            shard,
+            Dispatcher::new(options.clone(), sink),
+            Arc::clone(&deployments),
+            durable.journal().shard(shard),
+            deliveries.clone(),
+        )
+    })
+}

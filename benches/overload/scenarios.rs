@@ -14,7 +14,7 @@ use super::load::{Load, Outcomes};
 use crate::support::{Function, Gate, Reply, Server, eventually, pace};
 
 const SLOTS: u32 = 4;
-const SERVICE: Duration = Duration::from_millis(20);
+const SERVICE_TIME: Duration = Duration::from_millis(20);
 /// Calls per second that the slots can serve.
 const CAPACITY: f64 = 200.0;
 
@@ -141,10 +141,10 @@ impl Fairness {
         register(&server, "hot");
         let quick = Function::start(|_| Reply::json(json!(1)));
         server.pool("cold", &quick, json!({}));
-        let duration = SERVICE * self.calls;
+        let duration = SERVICE_TIME * self.calls;
         let load = |function, duration| Load { server: server.api, function, duration, obey: false };
         // Connections and history.
-        load("cold", SERVICE * 20).open_loop(50.0);
+        load("cold", SERVICE_TIME * 20).open_loop(50.0);
         let round = |_| {
             let alone = p99(load("cold", duration).open_loop(50.0));
             let hot = load("hot", duration + Duration::from_secs(1));
@@ -215,7 +215,7 @@ fn server(settings: &[&str]) -> Server {
 
 fn register(server: &Server, name: &str) {
     let function = Function::start(|_| {
-        pace(SERVICE);
+        pace(SERVICE_TIME);
         Reply::json(json!(1))
     });
     server.pool(name, &function, json!({ "concurrency": SLOTS }));

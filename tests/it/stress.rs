@@ -17,7 +17,7 @@ use crate::support::{Client, Function, Reply, Server, client::encode, eventually
 
 const CLIENTS: u64 = 32;
 const FUNCTIONS: [&str; 6] = ["ant", "bee", "cat", "dog", "eel", "fox"];
-const TIME: Duration = Duration::from_secs(5);
+const STRESS_TIME: Duration = Duration::from_secs(5);
 
 /// SplitMix64: enough chance for a test, and the same one again for the same seed.
 struct Chance(u64);
@@ -72,7 +72,7 @@ fn live(server: &Server, url: &str, seed: u64, answers: &[AtomicUsize; 600]) {
     let started = Instant::now();
     let mut client = server.client();
     let mut last_id = "00000000-0000-4000-8000-000000000000".to_owned();
-    while started.elapsed() < TIME {
+    while started.elapsed() < STRESS_TIME {
         let name = FUNCTIONS[chance.below(6) as usize];
         let body = json!({ "input": "x".repeat(chance.below(3000) as usize) }).to_string().into_bytes();
         let key = chance.below(20).to_string();

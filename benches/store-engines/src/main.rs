@@ -22,7 +22,7 @@ use engines::{Engine, Op, open};
 
 const FORGOTTEN_AFTER: u64 = 50_000;
 const RATE_PER_SECOND: f64 = 30_000.0;
-const STEADY: Duration = Duration::from_secs(5);
+const STEADY_TIME: Duration = Duration::from_secs(5);
 const FULL_EXECUTIONS: u64 = 300_000;
 const QUEUED: u64 = 1_000_000;
 
@@ -77,7 +77,7 @@ fn steady(mut engine: Box<dyn Engine>, shards: u64) -> String {
     let start = Instant::now();
     let mut latencies_us: Vec<u64> = Vec::new();
     let (mut done, mut batch) = (0, Vec::new());
-    while start.elapsed() < STEADY {
+    while start.elapsed() < STEADY_TIME {
         let due = (start.elapsed().as_secs_f64() * RATE_PER_SECOND) as u64;
         if due == done {
             std::thread::sleep(Duration::from_micros(100));

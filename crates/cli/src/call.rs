@@ -16,7 +16,7 @@ use super::{
 /// Time for a call without a timeout of its own.
 const INVOKE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How much later than the server we give up: it should be the one that says why.
-const GRACE: Duration = Duration::from_secs(10);
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(10);
 
 /// Header of an answer that belongs to an execution: how that ended.
 const EXECUTION_STATUS: &str = "x-execution-status";
@@ -108,7 +108,7 @@ impl ApiClient {
     ///
     /// A function that failed or timed out is an [`Outcome`]; a call that was not admitted is a [`Failure`].
     pub(super) async fn invoke(&self, call: CallRequest<'_>) -> Result<Outcome, Failure> {
-        let timeout = call.timeout_ms.map_or(INVOKE_TIMEOUT, |ms| Duration::from_millis(ms) + GRACE);
+        let timeout = call.timeout_ms.map_or(INVOKE_TIMEOUT, |ms| Duration::from_millis(ms) + TIMEOUT_MARGIN);
         let response = self.post(call, ":invoke", timeout).await?;
         if !matches!(response.status, StatusCode::OK | StatusCode::REQUEST_TIMEOUT) {
             return Err(refused(&response));
@@ -129,7 +129,7 @@ impl ApiClient {
     /// Calls a function with bytes as they are; the answer is the function's, with the status and headers of an
     /// execution. A call that was not admitted is a [`Failure`].
     pub(super) async fn invoke_raw(&self, call: CallRequest<'_>) -> Result<Response, Failure> {
-        let timeout = call.timeout_ms.map_or(INVOKE_TIMEOUT, |ms| Duration::from_millis(ms) + GRACE);
+        let timeout = call.timeout_ms.map_or(INVOKE_TIMEOUT, |ms| Duration::from_millis(ms) + TIMEOUT_MARGIN);
         let response = self.post(call, ":invoke", timeout).await?;
         let has_run = response.headers.contains_key(EXECUTION_STATUS);
         if response.status != StatusCode::OK && !has_run { Err(refused(&response)) } else { Ok(response) }

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 
 /// Longest time to kill what is left; a process may be stuck in the kernel.
-const KILL_MAX: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes this process the parent of its orphaned descendants. It must bury them.
 ///
@@ -34,7 +34,7 @@ pub fn children() -> Vec<Pid> {
 
 /// Kills and buries the children of this process until there are none: killing one makes its children ours.
 pub fn kill() {
-    let deadline = Instant::now() + KILL_MAX;
+    let deadline = Instant::now() + KILL_TIMEOUT;
     // The list of children may miss some while others end; only `wait` knows when there are none (an error).
     while let Ok(ended) = wait(WaitOptions::NOHANG) {
         if ended.is_some() {

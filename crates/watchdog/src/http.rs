@@ -1,6 +1,6 @@
 //! Mode `HTTP`: one long-lived program that serves; started, watched, restarted.
 //!
-//! A program that dies is started again after a pause that doubles up to `PAUSE_MAX`. One that dies or stays
+//! A program that dies is started again after a pause that doubles up to `RESTART_BACKOFF_MAX`. One that dies or stays
 //! unready at the very first start ends the watchdog instead: whoever started it must hear why.
 //!
 //! A call that times out does not kill the program, which may be busy with other calls. But it makes the program
@@ -37,26 +37,26 @@ use super::{
 };
 
 /// Pauses before a restart.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+const RESTART_BACKOFF_MIN: Duration = Duration::from_millis(100);
+const RESTART_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// A program that ran this long starts again with the shortest pause.
-const STABLE: Duration = Duration::from_secs(10);
+const STABLE_RUN_TIME: Duration = Duration::from_secs(10);
 
 /// Ports that are tried before giving up.
 const PORT_TRIES_MAX: usize = 64;
 
 /// Between two health checks.
-const HEALTH_EVERY: Duration = Duration::from_millis(50);
+const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Limit of one health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// After the program has ended, time to read what it wrote last.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// After the program has broken off a call, time to find out that it has ended: its last words are waited for.
-const END_NOTICED: Duration = Duration::from_secs(2);
+const EXIT_NOTICE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much of its last words is told to those whose calls it ran, in bytes.
 const LAST_WORDS_MAX: usize = 1024;
@@ -154,7 +154,7 @@ impl Server {
     /// returns.
     pub async fn supervise(self: Rc<Self>, first: oneshot::Sender<Result<(), Failure>>) {
         let mut first = Some(first);
-        let mut pause = PAUSE_MIN;
+        let mut pause = RESTART_BACKOFF_MIN;
         loop {
             let begun = Instant::now();
             let started = tokio::select! {
@@ -176,13 +176,13 @@ impl Server {
                     tracing::error!(reason = failure.without_output(), "the program did not come back")
                 }
             }
-            pause = if begun.elapsed() >= STABLE { PAUSE_MIN } else { pause };
+            pause = if begun.elapsed() >= STABLE_RUN_TIME { RESTART_BACKOFF_MIN } else { pause };
             tracing::warn!(pause_ms = pause.as_millis(), "starting the program again");
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.stop.notified() => return,
             }
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = (pause * 2).min(RESTART_BACKOFF_MAX);
         }
     }
 
@@ -201,7 +201,7 @@ impl Server {
                 self.answered.set(self.answered.get().wrapping_add(1));
                 Some(match result {
                     // It ended, or it does not answer this call.
-                    Err(Failure::Broken(error)) => match timeout(END_NOTICED, ends.changed()).await {
+                    Err(Failure::Broken(error)) => match timeout(EXIT_NOTICE_TIMEOUT, ends.changed()).await {
                         Ok(Ok(())) => Err(self.crashed()),
                         _ => Err(Failure::Broken(error)),
                     },
@@ -228,7 +228,7 @@ impl Server {
         let call = proxy::forward(&self.client, &self.runtime, &invocation);
         let result = timeout(self.timeout, call).await.unwrap_or(Err(Failure::TimedOut(self.timeout)));
         if let Err(Failure::Broken(_)) = result
-            && let Ok(status) = timeout(LAST_WORDS, started.program.ended()).await
+            && let Ok(status) = timeout(LAST_OUTPUT_TIMEOUT, started.program.ended()).await
         {
             started.bury(status.to_string(), &self.last_end).await;
             return Err(self.crashed());
@@ -289,7 +289,7 @@ impl Server {
             Ok(Ok(())) => Ok(Started { program, logs, tail, took: begun.elapsed() }),
             Ok(Err(status)) => {
                 for log in logs {
-                    let _ = timeout(LAST_WORDS, log).await;
+                    let _ = timeout(LAST_OUTPUT_TIMEOUT, log).await;
                 }
                 Err(Failure::EndedEarly { status, tail: tail.borrow().text() })
             }
@@ -303,7 +303,7 @@ impl Server {
     /// Returns as soon as a health check succeeds.
     async fn healthy(&self) {
         while !self.is_healthy().await {
-            sleep(HEALTH_EVERY).await;
+            sleep(HEALTH_INTERVAL).await;
         }
     }
 
@@ -321,7 +321,7 @@ impl Server {
             let answered = self.answered.get();
             let alive = async {
                 while answered == self.answered.get() && !self.is_healthy().await {
-                    sleep(HEALTH_EVERY).await;
+                    sleep(HEALTH_INTERVAL).await;
                 }
             };
             if timeout(self.timeout, alive).await.is_err() {
@@ -336,7 +336,7 @@ impl Started {
     async fn bury(self, status: String, end: &RefCell<(String, String)>) {
         self.program.end().await;
         for log in self.logs {
-            let _ = timeout(LAST_WORDS, log).await;
+            let _ = timeout(LAST_OUTPUT_TIMEOUT, log).await;
         }
         let text = self.tail.borrow().text();
         let mut from = text.len().saturating_sub(LAST_WORDS_MAX);

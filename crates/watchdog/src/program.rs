@@ -28,13 +28,13 @@ use tokio::{
 use super::{descendants, invocation::Failure};
 
 /// Between asking a process group to end and killing it.
-const GRACE: Duration = Duration::from_millis(500);
+const TERM_GRACE: Duration = Duration::from_millis(500);
 
 /// Longest wait for a killed process to vanish: it may be stuck in the kernel.
-const VANISH_MAX: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After a program has exited, time for its streams to end. Somebody who left its process group may hold them open.
-const LINGER: Duration = Duration::from_millis(500);
+const STREAMS_END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// All programs that run. Cheap to clone; lives on the main thread.
 #[derive(Clone, Default)]
@@ -164,7 +164,7 @@ impl Program {
         tokio::select! {
             result = streams.as_mut() => result?,
             status = self.ended() => {
-                if let Ok(result) = timeout(LINGER, streams).await {
+                if let Ok(result) = timeout(STREAMS_END_TIMEOUT, streams).await {
                     result?;
                 }
                 return Ok(status);
@@ -176,11 +176,11 @@ impl Program {
     /// Ends the process group: asks, waits a little, kills. Returns when the program is gone.
     pub async fn end(mut self) {
         self.programs.signal(self.pid, Signal::TERM);
-        if timeout(GRACE, self.ended()).await.is_ok() {
+        if timeout(TERM_GRACE, self.ended()).await.is_ok() {
             return;
         }
         self.programs.signal(self.pid, Signal::KILL);
-        if timeout(VANISH_MAX, self.ended()).await.is_err() {
+        if timeout(KILL_TIMEOUT, self.ended()).await.is_err() {
             tracing::error!(pid = self.pid.as_raw_pid(), "a killed program does not end");
         }
     }

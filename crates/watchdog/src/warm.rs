@@ -22,7 +22,7 @@ use super::{
 };
 
 /// A drain takes as long as the longest call, and this for killing and answering.
-const DRAIN_EXTRA: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
 
 /// What went wrong before the watchdog was ready.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ pub async fn run(
             let _ = serving.await;
             service.idle().await;
         };
-        if timeout(options.timeout + DRAIN_EXTRA, all_answered).await.is_err() {
+        if timeout(options.timeout + DRAIN_TIMEOUT_MARGIN, all_answered).await.is_err() {
             tracing::warn!("connections are still open after the longest call; leaving them");
         }
         if let Some(supervised) = supervised {

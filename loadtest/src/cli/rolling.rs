@@ -31,7 +31,7 @@ use crate::{
 /// How long a server may take to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any run; it ends when the restarts are through.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const RUN_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The loads, and the functions that they call: one keeps its connections, one opens a new one for each call, one has its
 /// calls accepted and waits for their results, which may come from a later server.
 const KEPT: &str = "kept";
@@ -217,7 +217,7 @@ impl RollingCommand {
             name: "rolling restart".to_owned(),
             endpoint: Some(endpoint.to_owned()),
             warm_up: Duration::ZERO,
-            duration: Some(LONGEST),
+            duration: Some(RUN_TIME_MAX),
             loads,
             ..Scenario::default()
         }

@@ -13,7 +13,7 @@ use crate::report::crash::Findings;
 /// Findings that are described one by one.
 const EXAMPLES_MAX: usize = 20;
 /// A request that had been sent before may be read so much later by the endpoint.
-const READ_LATE: Duration = Duration::from_millis(250);
+const READ_DELAY_MAX: Duration = Duration::from_millis(250);
 
 /// What the book and the requests show of the server.
 pub(super) fn judge(ledger: &Ledger, runs: &Runs, functions: u64, attempts_max: u32) -> Findings {
@@ -108,7 +108,7 @@ fn judge_changes(
     faults: &mut Vec<String>,
 ) {
     if let Some(cancelled) = entry.cancelled {
-        let has_run = runs.of(id).iter().any(|request| request.at > cancelled + READ_LATE);
+        let has_run = runs.of(id).iter().any(|request| request.at > cancelled + READ_DELAY_MAX);
         let is_cancelled = matches!(&entry.latest, Seen::Ended(end) if end.is_cancelled());
         if has_run || !is_cancelled || entry.changed.is_some() {
             findings.cancels_taken_back += 1;

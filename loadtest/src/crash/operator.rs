@@ -19,7 +19,7 @@ use super::{
 use crate::client::exchange::{Client, FetchError};
 
 /// Pause between two things.
-const INTERVAL: Duration = Duration::from_millis(10);
+const ACTION_INTERVAL: Duration = Duration::from_millis(10);
 /// Executions that may be cancelled: so many of the latest.
 const RECENT: usize = 200;
 /// Letters of one list that are replayed or given up.
@@ -47,7 +47,7 @@ impl Operator {
     fn run(&mut self) {
         let mut client = None;
         while !self.office.is_closed.load(Ordering::Relaxed) {
-            thread::sleep(INTERVAL);
+            thread::sleep(ACTION_INTERVAL);
             if client.is_none() {
                 client = Client::connect(self.office.address, ASK_TIMEOUT).ok();
             }

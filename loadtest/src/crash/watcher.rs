@@ -15,7 +15,7 @@ use crate::client::exchange::Client;
 /// Executions that are waited for: so many of the latest.
 const RECENT: usize = 64;
 /// Pause between two questions: what has ended already is answered at once.
-const PAUSE: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Waits for ends until the office is closed.
 pub(super) fn run(office: &Office, mut random: fastrand::Rng) {
@@ -30,7 +30,7 @@ pub(super) fn run(office: &Office, mut random: fastrand::Rng) {
         if client.is_none() {
             client = Client::connect(office.address, ASK_TIMEOUT).ok();
         }
-        thread::sleep(PAUSE);
+        thread::sleep(POLL_INTERVAL);
         let (Some(id), Some(connected)) = (id, client.as_mut()) else { continue };
         match look(connected, &id, "?wait=1s") {
             Ok(seen) => office.ledger().see(&id, seen, ticket),

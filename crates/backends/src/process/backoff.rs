@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 /// First pause.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
 /// Longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// A replica that was ready this long had recovered: its next death is a new trouble.
-const RECOVERED: Duration = Duration::from_secs(60);
+const RECOVERY_TIME: Duration = Duration::from_secs(60);
 
 /// The pauses of one replica.
 #[derive(Debug)]
@@ -22,15 +22,15 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { next: PAUSE_MIN }
+        Backoff { next: BACKOFF_MIN }
     }
 }
 
 impl Backoff {
     /// The pause after a death. `ready_for` is how long the replica was ready before.
     pub fn pause_after(&mut self, ready_for: Duration) -> Duration {
-        let pause = if ready_for >= RECOVERED { PAUSE_MIN } else { self.next };
-        self.next = (pause * 2).min(PAUSE_MAX);
+        let pause = if ready_for >= RECOVERY_TIME { BACKOFF_MIN } else { self.next };
+        self.next = (pause * 2).min(BACKOFF_MAX);
         pause
     }
 }

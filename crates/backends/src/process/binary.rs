@@ -16,7 +16,7 @@ use nanofaas_watchdog::VERSION;
 use tokio::{process::Command, time::timeout};
 
 /// Time to tell its version: it answers at once, or it is something else.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What watchdogs are started from.
 #[derive(Debug)]
@@ -73,6 +73,6 @@ impl Binary {
 async fn version_of(path: &Path) -> io::Result<String> {
     let mut command = Command::new(path);
     command.arg("--version").env_clear().stdin(Stdio::null()).kill_on_drop(true);
-    let Output { stdout, .. } = timeout(ANSWER_MAX, command.output()).await??;
+    let Output { stdout, .. } = timeout(VERSION_TIMEOUT, command.output()).await??;
     Ok(String::from_utf8_lossy(&stdout).trim_end().chars().take(VERSION.len() + 1).collect())
 }

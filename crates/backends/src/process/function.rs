@@ -33,13 +33,13 @@ const REPLICAS_MAX: u32 = 1000;
 const STARTS_MAX: usize = 16;
 
 /// Time for the replicas of a failed provisioning to end; no calls are in flight.
-const DISCARD: Duration = Duration::from_secs(5);
+const PROVISION_CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for a replica to say why it gave up.
-const GIVE_UP: Duration = Duration::from_secs(3);
+const FAILURE_REPORT_GRACE: Duration = Duration::from_secs(3);
 
 /// Beyond the time in which replicas are killed.
-const VANISH: Duration = Duration::from_secs(8);
+const REPLICA_KILL_GRACE: Duration = Duration::from_secs(8);
 
 /// A function and its replicas.
 pub struct ManagedFunction {
@@ -101,7 +101,7 @@ impl ManagedFunction {
     pub async fn ensure(self: &Rc<Self>, replicas: u32) -> Result<Ensured, BackendError> {
         let result = self.try_ensure(replicas).await;
         if result.is_err() {
-            let changes = self.dismiss_all(Stop::within(DISCARD));
+            let changes = self.dismiss_all(Stop::within(PROVISION_CLEANUP_TIMEOUT));
             self.publish(changes);
             self.gone().await;
         }
@@ -118,7 +118,7 @@ impl ManagedFunction {
         let changes = self.resize(replicas);
         self.publish(changes);
         // A replica gives up by itself, with better words; this is for too many, or one that is ready now and then.
-        let limit = Instant::now() + self.context.ready_timeout + GIVE_UP;
+        let limit = Instant::now() + self.context.ready_timeout + FAILURE_REPORT_GRACE;
         timeout_at(limit, self.settled()).await.unwrap_or_else(|_| Err(self.too_slow()))?;
         self.state.borrow_mut().is_ensured = true;
         Ok(Ensured { replicas: self.replicas(), desired: self.desired() })
@@ -149,7 +149,7 @@ impl ManagedFunction {
         let stop = self.draining();
         let changes = self.dismiss_all(stop);
         self.publish(changes);
-        if timeout_at(stop.kill_at + VANISH, self.gone()).await.is_ok() {
+        if timeout_at(stop.kill_at + REPLICA_KILL_GRACE, self.gone()).await.is_ok() {
             return Ok(());
         }
         let (number, name) = (self.state.borrow().leaving.len(), self.name());

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Between two health checks.
-const HEALTH_EVERY: Duration = Duration::from_secs(1);
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bounds of one health check. Generous: a busy machine is not a dead replica.
 const HEALTH_BOUNDS: Bounds = Bounds { timeout: Duration::from_secs(2), body_max: 64 << 10 };
@@ -36,7 +36,7 @@ const SILENCES_MAX: u32 = 3;
 const PORTS_MAX: usize = 3;
 
 /// Time to end a process that is of no use.
-const DISCARD: Duration = Duration::from_secs(2);
+const FAILED_START_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a replica tells the function.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl<R: Fn(ReplicaReport)> Replica<R> {
                 NotReady::Failed(Reason::new(&cause, "; it wrote: ", &watchdog.wrote()))
             }
         };
-        watchdog.stop_within(DISCARD).await;
+        watchdog.stop_within(FAILED_START_STOP_TIMEOUT).await;
         Err(failure)
     }
 
@@ -181,7 +181,7 @@ impl<R: Fn(ReplicaReport)> Replica<R> {
                 watchdog.epitaph(status).await
             }
             reason = self.fell_silent(address) => {
-                watchdog.stop_within(DISCARD).await;
+                watchdog.stop_within(FAILED_START_STOP_TIMEOUT).await;
                 reason.into()
             }
             () = stopped(&mut stop) => {
@@ -199,7 +199,7 @@ impl<R: Fn(ReplicaReport)> Replica<R> {
         let client = Client::default();
         let check = format!("http://{address}/health");
         let mut silences = 0;
-        let mut due = interval(HEALTH_EVERY);
+        let mut due = interval(HEALTH_INTERVAL);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             due.tick().await;

@@ -10,16 +10,16 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 /// The shards send calls to a replica until they have heard that it goes.
-const LINGER: Duration = Duration::from_millis(100);
+const TERM_DELAY: Duration = Duration::from_millis(100);
 
 /// A call may take its timeout, and this for killing what exceeded it and for answering.
-const DRAIN_EXTRA: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
 
 /// Time the watchdog has after the second SIGTERM.
-const URGENT: Duration = Duration::from_secs(1);
+const SECOND_TERM_GRACE: Duration = Duration::from_secs(1);
 
 /// Time the guard has to kill everything; it takes milliseconds unless the machine is in trouble.
-const KILLING: Duration = Duration::from_millis(2500);
+const GUARD_KILL_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// When to send what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub struct Stop {
 impl Stop {
     /// Calls in flight may finish within the function's timeout.
     pub fn draining(timeout: Duration) -> Stop {
-        let term_at = Instant::now() + LINGER;
-        Stop { term_at, kill_at: term_at + timeout + DRAIN_EXTRA }
+        let term_at = Instant::now() + TERM_DELAY;
+        Stop { term_at, kill_at: term_at + timeout + DRAIN_TIMEOUT_MARGIN }
     }
 
     /// Begins now and ends within `grace`.
@@ -49,7 +49,7 @@ impl Stop {
             0 => Some((self.term_at, Signal::TERM)),
             1 => Some((self.urge_at(), Signal::TERM)),
             2 => Some((self.kill_at, Signal::QUIT)),
-            3 => Some((self.kill_at + KILLING, Signal::KILL)),
+            3 => Some((self.kill_at + GUARD_KILL_TIMEOUT, Signal::KILL)),
             _ => None,
         }
     }
@@ -57,7 +57,7 @@ impl Stop {
     /// Shortly before the kill, but never before half of the time is over.
     fn urge_at(&self) -> Instant {
         let total = self.kill_at.saturating_duration_since(self.term_at);
-        self.kill_at - URGENT.min(total / 2)
+        self.kill_at - SECOND_TERM_GRACE.min(total / 2)
     }
 }
 
@@ -73,7 +73,7 @@ mod tests {
             assert_eq!(stop.signal(0), Some((stop.term_at, Signal::TERM)));
             assert_eq!(stop.signal(1), Some((after(urge_ms), Signal::TERM)));
             assert_eq!(stop.signal(2), Some((after(total_ms), Signal::QUIT)));
-            assert_eq!(stop.signal(3), Some((after(total_ms) + KILLING, Signal::KILL)));
+            assert_eq!(stop.signal(3), Some((after(total_ms) + GUARD_KILL_TIMEOUT, Signal::KILL)));
             assert_eq!(stop.signal(4), None);
         }
     }

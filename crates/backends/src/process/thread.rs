@@ -11,7 +11,7 @@ use super::{ReplicaContext, function::ManagedFunction, stop::Stop};
 use crate::{BackendError, Events, FunctionName, ListReply, LogRequest, LogSender, Order, Workload};
 
 /// Grace when the backend was dropped without being shut down.
-const GRACE_DROPPED: Duration = Duration::from_secs(1);
+const DROP_GRACE: Duration = Duration::from_secs(1);
 
 /// What the thread is told.
 pub enum ThreadMessage {
@@ -58,7 +58,7 @@ pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<
                     }
                 }
                 Some(ThreadMessage::ShutDown(grace)) => break grace,
-                None => break GRACE_DROPPED,
+                None => break DROP_GRACE,
             },
         }
     };

@@ -47,7 +47,7 @@ const ANNOUNCEMENT_MAX: u64 = 256;
 
 /// After the watchdog has exited, time for what it leaves behind: its last words, and its own processes after it
 /// was killed. Those end within milliseconds; a stranger who inherited a stream may hold it open for ever.
-const REST_MAX: Duration = Duration::from_secs(2);
+const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a watchdog is gone, or of no use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl Watchdog {
     /// Why it ended: its own word for it when there is one, else all it wrote last.
     pub async fn epitaph(&mut self, status: Option<ExitStatus>) -> Reason {
         if !self.reader.is_finished() {
-            let _ = timeout(REST_MAX, &mut self.reader).await;
+            let _ = timeout(LEFTOVERS_TIMEOUT, &mut self.reader).await;
         }
         let (wrote, last_words) = (self.tail.borrow().text(), self.last_words.borrow().text());
         if let Some(complaint) = complaint(&last_words) {
@@ -222,7 +222,7 @@ impl Watchdog {
     /// After the exit of the outermost process, waits for those below it.
     pub async fn vanished(&mut self) {
         let mut sink = tokio::io::sink();
-        if timeout(REST_MAX, tokio::io::copy(&mut self.stdout, &mut sink)).await.is_err() {
+        if timeout(LEFTOVERS_TIMEOUT, tokio::io::copy(&mut self.stdout, &mut sink)).await.is_err() {
             tracing::warn!(
                 replica = self.id(),
                 "something still holds the output of a replica that has ended"

@@ -15,7 +15,7 @@ use crate::{
 /// How often one letter is tried while the server has no room for it.
 const TRIES_MAX: usize = 60;
 /// Longest pause between two tries, whatever the server asks for.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What is done with a letter.
 pub(super) struct LetterAction {
@@ -96,5 +96,5 @@ impl LetterAction {
 /// `Retry-After`, within reason; `None` when the server does not invite another try.
 fn pause(response: &Response) -> Option<Duration> {
     let seconds = response.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(PAUSE_MAX))
+    Some(Duration::from_secs(seconds).min(RETRY_PAUSE_MAX))
 }

@@ -22,13 +22,13 @@ use crate::{
 const WAIT_SHOWN_S: u64 = 1;
 const WAIT_S: u64 = 30;
 /// How much longer than that we wait for the server.
-const GRACE: Duration = Duration::from_secs(10);
+const WAIT_MARGIN: Duration = Duration::from_secs(10);
 /// How often the line is drawn.
-const TICK: Duration = Duration::from_millis(200);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two questions when the server does not wait, or is not there.
-const PAUSE: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a server that has answered once may be away.
-const AWAY_MAX: Duration = Duration::from_secs(60);
+const UNREACHABLE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// An ExecutionStatus and the bytes it came in.
 type Status = (Value, Bytes);
@@ -73,11 +73,11 @@ impl Watch<'_> {
                 Ok(newer) => {
                     status = newer;
                     (answered, is_away) = (Instant::now(), false);
-                    if asked.elapsed() < PAUSE && !has_ended(&status.0) {
+                    if asked.elapsed() < POLL_INTERVAL && !has_ended(&status.0) {
                         self.pause().await;
                     }
                 }
-                Err(failure) if is_transient(&failure) && answered.elapsed() < AWAY_MAX => {
+                Err(failure) if is_transient(&failure) && answered.elapsed() < UNREACHABLE_TIME_MAX => {
                     if !std::mem::replace(&mut is_away, true) && !self.progress.is_visible() {
                         note(&format!("{failure}; retrying"));
                     }
@@ -94,16 +94,16 @@ impl Watch<'_> {
         let wait_s = if self.progress.is_visible() { WAIT_SHOWN_S } else { WAIT_S };
         let path = format!("{}?wait={wait_s}s", path(self.id));
         let api = self.api;
-        self.showing(api.get_within(&path, Duration::from_secs(wait_s) + GRACE)).await
+        self.showing(api.get_within(&path, Duration::from_secs(wait_s) + WAIT_MARGIN)).await
     }
 
     async fn pause(&mut self) {
-        self.showing(tokio::time::sleep(PAUSE)).await;
+        self.showing(tokio::time::sleep(POLL_INTERVAL)).await;
     }
 
     /// Keeps the line going while something takes its time.
     async fn showing<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut ticks = tokio::time::interval(TICK);
+        let mut ticks = tokio::time::interval(REDRAW_INTERVAL);
         tokio::pin!(work);
         loop {
             tokio::select! {

@@ -17,7 +17,7 @@ use super::{
 use crate::{failure::Failure, signals};
 
 /// Time between two looks.
-const PERIOD: Duration = Duration::from_secs(1);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows the server until a key or a signal ends it.
 pub(super) async fn run(source: Source, look: ViewOptions) -> Result<ExitCode, Failure> {
@@ -53,7 +53,7 @@ pub(super) async fn run(source: Source, look: ViewOptions) -> Result<ExitCode, F
 fn watch(mut source: Source) -> mpsc::Receiver<Result<Picture, Failure>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::task::spawn_local(async move {
-        let mut ticks = tokio::time::interval(PERIOD);
+        let mut ticks = tokio::time::interval(REFRESH_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

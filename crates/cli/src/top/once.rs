@@ -17,12 +17,12 @@ use crate::{
 };
 
 /// Time between the two looks.
-const PAUSE: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints the picture: a table, or an object with `server`, `total` and `functions`.
 pub(super) async fn run(mut source: Source, output: &Output) -> Result<ExitCode, Failure> {
     source.look().await?;
-    tokio::time::sleep(PAUSE).await;
+    tokio::time::sleep(SAMPLE_INTERVAL).await;
     let picture = source.look().await?;
     let mut rows: Vec<&FunctionRow> = picture.rows.iter().collect();
     RowOrder::default().sort(&mut rows);

@@ -19,7 +19,7 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(6);
 const MODES_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long modes are believed, and how long a function without one has to wait for it.
 const MODES_AGE_MAX: Duration = Duration::from_secs(30);
-const MODES_PAUSE: Duration = Duration::from_secs(3);
+const UNKNOWN_MODES_AGE_MAX: Duration = Duration::from_secs(3);
 
 /// Takes a look at a time and makes a picture of the last two.
 pub(super) struct Source {
@@ -79,7 +79,7 @@ impl Source {
         let Some(asked) = self.modes_asked else { return true };
         let age = now.duration_since(asked);
         let is_known = |name: &String| self.modes.contains_key(name);
-        age >= MODES_AGE_MAX || (age >= MODES_PAUSE && !scrape.functions.keys().all(is_known))
+        age >= MODES_AGE_MAX || (age >= UNKNOWN_MODES_AGE_MAX && !scrape.functions.keys().all(is_known))
     }
 
     async fn fetch_modes(&self) -> Result<BTreeMap<String, String>, Failure> {

@@ -26,9 +26,9 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Bytes of an answer's body that are read, so that the peer does not see its answer thrown back.
 const SKIPPED_BYTES_MAX: usize = 64 << 10;
 /// Time for reading those.
-const SKIP_MAX: Duration = Duration::from_secs(1);
+const BODY_SKIP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time to connect to an address while there is another one to try.
-const CONNECT_MAX: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What to send, and where.
 pub(super) struct Post<'a> {
@@ -97,7 +97,7 @@ async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     for (index, address) in addresses.iter().enumerate() {
         let connecting = TcpStream::connect(address);
         let connected = if index + 1 < addresses.len() {
-            timeout(CONNECT_MAX, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         } else {
             connecting.await
         };
@@ -125,7 +125,7 @@ async fn exchange(
         let response = response.map_err(|_| PostError::TimedOut)?.map_err(PostError::Broken)?;
         let status = response.status();
         // The status says it all: a body that does not end changes nothing.
-        let _ = timeout(SKIP_MAX, skip(response.into_body())).await;
+        let _ = timeout(BODY_SKIP_TIMEOUT, skip(response.into_body())).await;
         Ok(status)
     });
     tokio::select! {

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Time that a connection is kept without use, to twice as long.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+const IDLE_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Whom to connect to. An address without a host is like any other here: connecting to it fails.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -92,7 +92,7 @@ impl Origin {
     /// ever. Second chance (Corbató: "A Paging Experiment with the Multics System"): no clock is read per attempt.
     async fn keep(origin: Weak<Origin>) {
         loop {
-            tokio::time::sleep(IDLE_MAX).await;
+            tokio::time::sleep(IDLE_SWEEP_INTERVAL).await;
             let Some(origin) = origin.upgrade() else { return };
             let mut idle = origin.idle.borrow_mut();
             idle.retain(|seat| {

@@ -38,7 +38,7 @@ use super::{
 use crate::telemetry::answers::AnswerCounts;
 
 /// Time between two sweeps, and the unit of their clock.
-const TICK: Duration = Duration::from_millis(500);
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Most bytes that a connection reads ahead, if its head may not be longer: what [`framing`] has to look through.
 const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
@@ -154,7 +154,7 @@ impl Connections {
         });
         let sweeper = Rc::clone(&connections);
         tokio::task::spawn_local(async move {
-            let mut ticks = tokio::time::interval(TICK);
+            let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
@@ -238,8 +238,9 @@ impl Connections {
     /// Ends connections that have been doing the same for too long.
     fn sweep(&self) {
         self.clock.set(self.clock.get().wrapping_add(1));
-        let ticks =
-            |time: Duration| u32::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u32::MAX);
+        let ticks = |time: Duration| {
+            u32::try_from(time.as_millis().div_ceil(SWEEP_INTERVAL.as_millis())).unwrap_or(u32::MAX)
+        };
         let (header_ticks, idle_ticks) = (ticks(self.limits.header_timeout), ticks(self.limits.idle_timeout));
         let body_ticks = ticks(self.limits.body_timeout);
         self.open.borrow_mut().retain(|connection| {

@@ -14,7 +14,7 @@ use crate::telemetry::shard::ShardCopy;
 /// Functions of one slice. Copying this many takes a shard well under a millisecond (see `benches/scrape.rs`).
 pub const SLICE_FUNCTIONS: usize = 128;
 /// A period: what is called recent in the metrics is the current one and the one before.
-const PERIOD: Duration = Duration::from_secs(60);
+const RECENT_PERIOD: Duration = Duration::from_secs(60);
 
 /// Copies everything. `None` when a shard is gone.
 pub async fn gather(workers: &Workers<ShardHost>) -> Option<Vec<ShardCopy>> {
@@ -45,7 +45,7 @@ pub async fn gather(workers: &Workers<ShardHost>) -> Option<Vec<ShardCopy>> {
 /// Ends periods, for ever.
 pub async fn keep_time(workers: Arc<Workers<ShardHost>>) {
     loop {
-        tokio::time::sleep(PERIOD).await;
+        tokio::time::sleep(RECENT_PERIOD).await;
         for shard in 0..workers.shards() {
             // Nobody waits for the answer: there is nothing in it.
             drop(workers.ask(shard, |_, host| host.rotate_metrics()));

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use nanofaas::config::{Base, Loaded, Origin, keys};
+use nanofaas::config::{Base, Loaded, SettingOrigin, keys};
 use nanofaas_cli::{Cell, CellStyle, Failure, Output, Table};
 use serde_json::{Map, Value, json};
 
@@ -52,7 +52,7 @@ fn table(loaded: &Loaded) -> Table {
     let mut table = Table::new(&["KEY", "VALUE", "ORIGIN", "MEANING"]);
     for (key, origin) in keys().iter().zip(&loaded.origins) {
         let value = key.show(&loaded.config);
-        let look = if *origin == Origin::Default { CellStyle::Faint } else { CellStyle::Good };
+        let look = if *origin == SettingOrigin::Default { CellStyle::Faint } else { CellStyle::Good };
         table.row(vec![
             key.name.clone().into(),
             value.map_or(Cell::new("(unset)", CellStyle::Faint), Cell::from),

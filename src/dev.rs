@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use nanofaas::{
-    config::{Backend, Base, Config},
+    config::{BackendKind, Base, Config},
     server::Listening,
 };
 use nanofaas_cli::{DEFAULT_ENDPOINT, Failure, Output, OutputFormat};
@@ -44,7 +44,7 @@ impl Dev {
 fn greeting(config: &Config, listening: &Listening) -> String {
     let endpoint = format!("http://{}", listening.api);
     let modules = [
-        ("local processes", config.deployment.backends_on().contains(&Backend::Process)),
+        ("local processes", config.deployment.backends_on().contains(&BackendKind::Process)),
         ("async queue", config.async_queue.enabled),
         ("sync queue", config.sync_queue.enabled),
         ("autoscaler", config.autoscaler.enabled),

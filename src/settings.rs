@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
-use nanofaas::config::{Base, Flag, Loaded, Origin, Problem, Problems, Sources, load};
+use nanofaas::config::{Base, Flag, Loaded, Problem, Problems, SettingOrigin, Sources, load};
 use nanofaas_base::environment;
 use nanofaas_cli::{Failure, note};
 
@@ -63,7 +63,7 @@ impl Settings {
             Ok(text) => Some((path.display().to_string(), text)),
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());
-                problems.push(Problem { origin: Origin::Flag("--config".to_owned()), message });
+                problems.push(Problem { origin: SettingOrigin::Flag("--config".to_owned()), message });
                 None
             }
         }
@@ -75,7 +75,7 @@ impl Settings {
             match text.split_once('=') {
                 Some((key, value)) => flags.push(flag("--set", key.trim(), value)),
                 None => problems.push(Problem {
-                    origin: Origin::Flag("--set".to_owned()),
+                    origin: SettingOrigin::Flag("--set".to_owned()),
                     message: format!("{text:?} is not KEY=VALUE"),
                 }),
             }

@@ -1,6 +1,6 @@
 //! Rules that concern more than one setting, or more of one than its type and range say.
 
-use super::{Backend, Config, is_loopback};
+use super::{BackendKind, Config, is_loopback};
 
 /// A rule that a configuration breaks.
 pub(super) struct Breach {
@@ -101,7 +101,7 @@ fn missing_backends(config: &Config, breaches: &mut Vec<Breach>) {
                 message: format!(
                     "names {}, which this version does not have; it has: {}",
                     missing.join(", "),
-                    Backend::BUILT_IN.map(Backend::as_str).join(", ")
+                    BackendKind::BUILT_IN.map(BackendKind::as_str).join(", ")
                 ),
             });
         }
@@ -110,7 +110,7 @@ fn missing_backends(config: &Config, breaches: &mut Vec<Breach>) {
 
 /// The process backend runs what callers send, as this user: nobody beyond this machine may call.
 fn process_backend(config: &Config, breaches: &mut Vec<Breach>) {
-    if config.deployment.backends_on().contains(&Backend::Process) && !is_loopback(config.server.host) {
+    if config.deployment.backends_on().contains(&BackendKind::Process) && !is_loopback(config.server.host) {
         breaches.push(Breach {
             keys: &["server.host", "deployment.backends", "deployment.default-backend"],
             message: format!(

@@ -54,7 +54,7 @@ pub struct Flag {
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The table.
     Default,
     /// [`Config::dev`].
@@ -72,13 +72,13 @@ pub enum Origin {
     Flag(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Default => formatter.write_str("default"),
-            Origin::Dev => formatter.write_str("dev"),
-            Origin::File { name, line } => write!(formatter, "{name}:{line}"),
-            Origin::Environment(name) | Origin::Flag(name) => formatter.write_str(name),
+            SettingOrigin::Default => formatter.write_str("default"),
+            SettingOrigin::Dev => formatter.write_str("dev"),
+            SettingOrigin::File { name, line } => write!(formatter, "{name}:{line}"),
+            SettingOrigin::Environment(name) | SettingOrigin::Flag(name) => formatter.write_str(name),
         }
     }
 }
@@ -88,7 +88,7 @@ impl fmt::Display for Origin {
 #[error("{origin}: {message}")]
 pub struct Problem {
     /// Where the mistake was made.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
     /// What is wrong and what to do.
     pub message: String,
 }
@@ -108,7 +108,7 @@ pub struct Loaded {
     /// The values.
     pub config: Config,
     /// Where each of them came from, in the order of [`keys`].
-    pub origins: Vec<Origin>,
+    pub origins: Vec<SettingOrigin>,
     /// What looks like a mistake but may be none.
     pub warnings: Vec<Problem>,
 }
@@ -134,7 +134,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Problems> {
 /// The configuration while it is put together.
 struct Draft {
     config: Config,
-    origins: Vec<Origin>,
+    origins: Vec<SettingOrigin>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     /// Keys whose value could not be read: rules about them would only add noise.
@@ -150,8 +150,8 @@ impl Draft {
             Base::Dev => Config::dev(),
         };
         let origin = |key: &Key| match key.json(&config) == key.json(&default) {
-            true => Origin::Default,
-            false => Origin::Dev,
+            true => SettingOrigin::Default,
+            false => SettingOrigin::Dev,
         };
         let origins = keys().iter().map(origin).collect();
         Draft { config, origins, problems: Vec::new(), warnings: Vec::new(), unread: HashSet::new() }
@@ -159,7 +159,7 @@ impl Draft {
 
     fn read_file(&mut self, sources: &Sources<'_>) {
         let Some((name, text)) = sources.file else { return };
-        let at = |line| Origin::File { name: name.to_owned(), line };
+        let at = |line| SettingOrigin::File { name: name.to_owned(), line };
         let (entries, defects) = file::read(text);
         for defect in defects {
             self.problems.push(Problem { origin: at(defect.line), message: defect.message });
@@ -185,7 +185,7 @@ impl Draft {
             };
             let given = key.environment.iter().find_map(|name| Some((name, value_of(&name)?)));
             let Some((name, value)) = given else { continue };
-            let origin = Origin::Environment(name.clone());
+            let origin = SettingOrigin::Environment(name.clone());
             if is_service_link(name, value) {
                 let message = format!("{value:?} looks like Kubernetes' link to a service; ignored");
                 self.warnings.push(Problem { origin, message });
@@ -196,14 +196,14 @@ impl Draft {
         for name in sources.environment.keys() {
             if let Some(meant) = near_miss(name) {
                 let message = format!("is not a setting and was ignored; did you mean {meant}?");
-                self.warnings.push(Problem { origin: Origin::Environment(name.clone()), message });
+                self.warnings.push(Problem { origin: SettingOrigin::Environment(name.clone()), message });
             }
         }
     }
 
     fn read_flags(&mut self, sources: &Sources<'_>) {
         for flag in sources.flags {
-            let origin = Origin::Flag(flag.name.clone());
+            let origin = SettingOrigin::Flag(flag.name.clone());
             match find(&flag.key) {
                 Ok((index, key)) => self.set(index, key, &flag.value, origin),
                 Err(message) => self.problems.push(Problem { origin, message }),
@@ -211,7 +211,7 @@ impl Draft {
         }
     }
 
-    fn set(&mut self, index: usize, key: &Key, text: &str, origin: Origin) {
+    fn set(&mut self, index: usize, key: &Key, text: &str, origin: SettingOrigin) {
         match key.set(&mut self.config, text) {
             Ok(()) => {
                 // A later source that reads well settles the key.
@@ -233,7 +233,7 @@ impl Draft {
             let reason = WITHOUT_EFFECT.iter().find(|(group, _)| key.name.starts_with(group));
             let Some((_, reason)) = reason else { continue };
             let is_foreign =
-                matches!(origin, Origin::Environment(name) if Some(name) != key.environment.first());
+                matches!(origin, SettingOrigin::Environment(name) if Some(name) != key.environment.first());
             if is_foreign || key.json(&self.config) == key.json(&default) {
                 continue;
             }
@@ -249,16 +249,19 @@ impl Draft {
                 continue;
             }
             // Blame what the user wrote: a default can't be wrong on its own.
-            let given =
-                breach.keys.iter().map(|key| self.origin(key)).find(|origin| *origin != Origin::Default);
-            let (subject, origin) = (breach.keys.first().copied(), given.unwrap_or(Origin::Default));
+            let given = breach
+                .keys
+                .iter()
+                .map(|key| self.origin(key))
+                .find(|origin| *origin != SettingOrigin::Default);
+            let (subject, origin) = (breach.keys.first().copied(), given.unwrap_or(SettingOrigin::Default));
             let message = format!("{}: {}", subject.unwrap_or_default(), breach.message);
             self.problems.push(Problem { origin, message });
         }
     }
 
-    fn origin(&self, name: &str) -> Origin {
-        find(name).map_or(Origin::Default, |(index, _)| self.origins[index].clone())
+    fn origin(&self, name: &str) -> SettingOrigin {
+        find(name).map_or(SettingOrigin::Default, |(index, _)| self.origins[index].clone())
     }
 }
 

@@ -55,7 +55,7 @@ fn nothing_given_is_the_defaults() {
     let loaded = Case { environment: &[("HOME", "/home/a")], ..EMPTY }.loaded();
     let data_dir = "/home/a/.local/state/nanofaas".into();
     assert_eq!(loaded.config, Config { data_dir, ..Config::default() });
-    assert!(loaded.origins.iter().all(|origin| *origin == Origin::Default));
+    assert!(loaded.origins.iter().all(|origin| *origin == SettingOrigin::Default));
     assert_eq!(loaded.warnings, []);
 }
 
@@ -87,7 +87,11 @@ fn every_key_can_be_set_by_its_environment_names() {
                 assert!(problems.len() == 1 && problems[0].starts_with(name), "{problems:?}");
                 continue;
             }
-            assert_eq!(case.loaded().origins[index], Origin::Environment(name.clone()), "{name}={text}");
+            assert_eq!(
+                case.loaded().origins[index],
+                SettingOrigin::Environment(name.clone()),
+                "{name}={text}"
+            );
         }
     }
 }
@@ -319,8 +323,9 @@ fn rules_name_keys_of_the_table() {
     config.management.port = config.server.port;
     config.internal.bind = Some(config.api_address());
     config.limits.queued_bytes = 1;
-    config.deployment.backends = vec![crate::config::Backend::Process, crate::config::Backend::Container];
-    config.deployment.default_backend = Some(crate::config::Backend::K8s);
+    config.deployment.backends =
+        vec![crate::config::BackendKind::Process, crate::config::BackendKind::Container];
+    config.deployment.default_backend = Some(crate::config::BackendKind::K8s);
     config.k8s.callback_url = Some(String::new());
     config.k8s.namespace = Some(String::new());
     config.delivery.secret = Some(crate::config::Secret::new(""));

@@ -23,10 +23,10 @@ use std::{
 
 pub use browser::{AllowedHost, AllowedOrigin};
 pub use key::{Key, keys};
-pub use load::{Base, Flag, Loaded, Origin, Problem, Problems, Sources, load};
+pub use load::{Base, Flag, Loaded, Problem, Problems, SettingOrigin, Sources, load};
 pub use quantity::parse_bytes;
 pub use table::*;
-pub use value::{Backend, Placement, PullPolicy, Secret, ValueError};
+pub use value::{BackendKind, Placement, PullPolicy, Secret, ValueError};
 
 /// Where `nanofaas dev` keeps its data: next to what the developer works on.
 const DEV_DATA_DIR: &str = ".nanofaas";
@@ -40,8 +40,8 @@ impl Config {
         config.sync_queue.enabled = true;
         config.admin.runtime_config_enabled = true;
         config.autoscaler.enabled = true;
-        config.deployment.backends = vec![Backend::Process];
-        config.deployment.default_backend = Some(Backend::Process);
+        config.deployment.backends = vec![BackendKind::Process];
+        config.deployment.default_backend = Some(BackendKind::Process);
         config.delivery.secret = Secret::random();
         // Whoever tries out a load test means the function, not a limit of the server.
         config.rate.max_per_second = 0;
@@ -61,7 +61,7 @@ impl Config {
 
 impl Deployment {
     /// The backends that are on: the listed ones, and the default one also when it is not listed.
-    pub fn backends_on(&self) -> Vec<Backend> {
+    pub fn backends_on(&self) -> Vec<BackendKind> {
         let mut on = self.backends.clone();
         on.extend(self.default_backend.filter(|backend| !self.backends.contains(backend)));
         on
@@ -118,7 +118,7 @@ mod tests {
         assert!(dev.async_queue.enabled && dev.sync_queue.enabled && dev.autoscaler.enabled);
         assert!(dev.admin.runtime_config_enabled);
         assert!(is_loopback(dev.server.host) && is_loopback(dev.management.host));
-        assert_eq!(dev.deployment.backends_on(), [Backend::Process]);
+        assert_eq!(dev.deployment.backends_on(), [BackendKind::Process]);
         assert!(dev.delivery.secret.is_some());
         assert_eq!(dev.rate.max_per_second, 0);
         assert_ne!(dev.delivery.secret, Config::dev().delivery.secret);
@@ -128,9 +128,9 @@ mod tests {
     fn a_named_default_backend_is_on() {
         let mut deployment = Config::default().deployment;
         assert_eq!(deployment.backends_on(), []);
-        deployment.default_backend = Some(Backend::Process);
-        assert_eq!(deployment.backends_on(), [Backend::Process]);
-        deployment.backends = vec![Backend::Container, Backend::Process];
-        assert_eq!(deployment.backends_on(), [Backend::Container, Backend::Process]);
+        deployment.default_backend = Some(BackendKind::Process);
+        assert_eq!(deployment.backends_on(), [BackendKind::Process]);
+        deployment.backends = vec![BackendKind::Container, BackendKind::Process];
+        assert_eq!(deployment.backends_on(), [BackendKind::Container, BackendKind::Process]);
     }
 }

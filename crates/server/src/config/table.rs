@@ -12,7 +12,7 @@ use super::{
     browser::{AllowedHost, AllowedOrigin},
     key::settings,
     state_dir,
-    value::{Backend, Placement, PullPolicy, Secret},
+    value::{BackendKind, Placement, PullPolicy, Secret},
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -210,9 +210,9 @@ settings! {
     /// How DEPLOYMENT functions run.
     deployment: Deployment {
         /// Backends that are on; this version has one: process.
-        backends: Vec<Backend> = Vec::new();
+        backends: Vec<BackendKind> = Vec::new();
         /// Backend of functions that name none; it is on even if it is not listed.
-        default_backend: Option<Backend> = None;
+        default_backend: Option<BackendKind> = None;
         /// Time for the first replicas of a function to become ready.
         ready_timeout: Duration = seconds(20), in 1..=DAY_MS;
     }

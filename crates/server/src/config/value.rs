@@ -18,7 +18,7 @@ pub enum Placement {
 
 /// What runs the replicas of a DEPLOYMENT function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Backend {
+pub enum BackendKind {
     /// Local processes under the watchdog.
     Process,
     /// Containers through the Docker Engine API.
@@ -27,13 +27,13 @@ pub enum Backend {
     K8s,
 }
 
-impl Backend {
+impl BackendKind {
     /// Those that this version has. The others are names of the contract, and refused with a reason of their own.
-    pub const BUILT_IN: [Backend; 1] = [Backend::Process];
+    pub const BUILT_IN: [BackendKind; 1] = [BackendKind::Process];
 
     /// This version has it.
     pub fn is_built_in(self) -> bool {
-        Backend::BUILT_IN.contains(&self)
+        BackendKind::BUILT_IN.contains(&self)
     }
 }
 
@@ -352,7 +352,7 @@ macro_rules! names {
 }
 names! {
     Placement { Colocated = "colocated", Split = "split" }
-    Backend { Process = "process", Container = "container", K8s = "k8s" }
+    BackendKind { Process = "process", Container = "container", K8s = "k8s" }
     PullPolicy { Always = "Always", IfNotPresent = "IfNotPresent", Never = "Never" }
 }
 

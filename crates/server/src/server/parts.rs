@@ -79,7 +79,7 @@ pub(super) fn backends(
     let mut backends: Vec<Arc<dyn Backend>> = Vec::new();
     for backend in config.deployment.backends_on() {
         backends.push(match backend {
-            config::Backend::Process => Arc::new(ProcessBackend::new(
+            config::BackendKind::Process => Arc::new(ProcessBackend::new(
                 ProcessOptions {
                     ready_timeout: config.deployment.ready_timeout,
                     callback_url: Some(callback_url(callback)),

@@ -37,7 +37,7 @@ impl Server {
         let deliveries = Deliveries::of(&config.delivery, workers.inbox())?;
         let durable = Durable::open(&config, &workers)?;
         let threads = start_threads(&workers, &config, &deployments, deliveries.clone(), durable.clone())?;
-        let image_optional = config.deployment.backends_on().contains(&config::Backend::Process);
+        let image_optional = config.deployment.backends_on().contains(&config::BackendKind::Process);
         let runtime_config = Arc::new(RuntimeConfig::new(&workers, config.clone(), image_optional));
         let serving_threads = workers.plan().listening().count();
         let server = Server {

@@ -30,7 +30,7 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     pub(super) log: Log,
     /// The frame being written.
-    frame: Vec<u8>,
+    pub(super) frame: Vec<u8>,
     /// Records of failed commits that are tried again.
     backlog: Vec<u8>,
     /// The lane that the next commit takes first: one commit need not have room for all.
@@ -126,7 +126,11 @@ impl Committer {
     /// Writes what was gathered. `probing`: the disk failed before.
     pub(super) fn write(&mut self, probing: bool) {
         match self.log.append(&mut self.frame, probing) {
-            Ok(()) => self.succeeded(),
+            Ok(()) => {
+                // Before a shard hears that it may forget a result, and not before that can be read back.
+                self.log.note(self.log.offset().saturating_sub(self.frame.len() as u64), &self.frame);
+                self.succeeded();
+            }
             Err(error) => self.failed(&error),
         }
         // One large commit must not hold its memory for ever.
@@ -154,6 +158,7 @@ impl Committer {
             self.log.compactor.start_if_worthwhile();
         }
         self.shared.bytes.store(self.log.bytes(), Ordering::Relaxed);
+        self.shared.results.store(self.log.index.len() as u64, Ordering::Relaxed);
     }
 
     fn failed(&mut self, error: &io::Error) {

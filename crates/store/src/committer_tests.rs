@@ -13,6 +13,7 @@ use crate::{
     disk::{Disk, accepted, ended, id},
     files::{Files, OsFiles},
     head::{self, Head},
+    index::Index,
     recovery,
     segment::{self, ReadEnd, tests::Scratch},
     writer::ShardStore,
@@ -39,14 +40,14 @@ impl Server {
     fn behind(scratch: Arc<Scratch>, shards: u16, bytes_max: usize) -> Server {
         let disk = Disk::default();
         let directory = Arc::new(Directory::of(Arc::new(disk.clone()), scratch.0.clone()));
-        let opened = recovery::prepare(Arc::clone(&directory), codec()).expect("a store");
+        let opened = recovery::prepare(directory, codec()).expect("a store");
         let told: Arc<Mutex<Vec<String>>> = Arc::default();
         let tells = Arc::clone(&told);
         let report = move |shard, input| tells.lock().push(format!("{shard} {}", said(&input)));
         let mut shared = Shared::new(shards, Arc::new(report), codec());
         shared.bounds = (bytes_max, bytes_max);
         let shared = Arc::new(shared);
-        let mut log = Log::behind(directory, opened.segments, opened.place);
+        let mut log = opened.log(Index::default());
         log.begin().expect("it can be written");
         let committer = Committer::new(Arc::clone(&shared), log);
         let numbers = vec![0; usize::from(shards)];

@@ -24,6 +24,7 @@ use super::{
     directory::Directory,
     files::{File, Files},
     head,
+    index::{self, Copied, Index, Location},
     segment::{self, Expected, FRAME_HEADER_BYTES, Header, Mark, Opened, ReadEnd, Segment},
 };
 
@@ -41,11 +42,14 @@ pub(super) struct Compactor {
     /// Length of what the last compaction left.
     compacted_bytes: u64,
     running: Option<JoinHandle<Option<Segment>>>,
+    index: Arc<Index>,
+    /// Compacts when somebody says so, and else never.
+    pub(super) waits_for_orders: bool,
 }
 
 impl Compactor {
-    pub(super) fn new(directory: Arc<Directory>, closed: Vec<Segment>) -> Compactor {
-        Compactor { directory, closed, compacted_bytes: 0, running: None }
+    pub(super) fn new(directory: Arc<Directory>, closed: Vec<Segment>, index: Arc<Index>) -> Compactor {
+        Compactor { directory, closed, compacted_bytes: 0, running: None, index, waits_for_orders: false }
     }
 
     /// A segment will not be written any more.
@@ -55,7 +59,7 @@ impl Compactor {
 
     /// Starts when enough has come since the last time, unless one runs or was not taken over.
     pub(super) fn start_if_worthwhile(&mut self) {
-        if self.running.is_some() {
+        if self.running.is_some() || self.waits_for_orders {
             return;
         }
         let bytes = self.bytes();
@@ -64,7 +68,8 @@ impl Compactor {
             return;
         }
         let (directory, segments) = (Arc::clone(&self.directory), self.closed.clone());
-        let run = move || match compact(&directory, &segments) {
+        let index = Arc::clone(&self.index);
+        let run = move || match compact(&directory, &segments, &index) {
             Ok(segment) => Some(segment),
             Err(error) => {
                 tracing::warn!(%error, "the store could not be compacted; it goes on growing");
@@ -78,7 +83,7 @@ impl Compactor {
     /// Compacts at once, whatever it is worth, and leaves out what is said to be left out.
     pub(super) fn run(&mut self, keep: impl FnMut(&[u8], bool) -> bool) {
         if self.closed.len() >= 2 {
-            match compact_but(&self.directory, &self.closed, keep) {
+            match compact_but(&self.directory, &self.closed, &self.index, keep) {
                 Ok(segment) => self.replaced(segment),
                 Err(error) => tracing::warn!(%error, "the store could not be compacted"),
             }
@@ -120,15 +125,20 @@ struct Obsolete {
     functions: HashMap<Name, u64>,
 }
 
-/// Makes one segment of several that follow each other and are written no more.
-pub(super) fn compact(directory: &Directory, segments: &[Segment]) -> Result<Segment, StoreError> {
-    compact_but(directory, segments, |_, _| true)
+/// Makes one segment of several that follow each other and are written no more, and says in the index where ends are then.
+pub(super) fn compact(
+    directory: &Directory,
+    segments: &[Segment],
+    index: &Index,
+) -> Result<Segment, StoreError> {
+    compact_but(directory, segments, index, |_, _| true)
 }
 
 /// The same. `keep` is asked of every record, told whether it is obsolete; it cannot save one.
 fn compact_but(
     directory: &Directory,
     segments: &[Segment],
+    index: &Index,
     keep: impl FnMut(&[u8], bool) -> bool,
 ) -> Result<Segment, StoreError> {
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
@@ -154,7 +164,7 @@ fn compact_but(
         }),
         end: None,
     };
-    let end = copy(files, segments, obsolete, keep, &new, header)?;
+    let (end, copied) = copy(files, segments, index, obsolete, keep, &new, header)?;
     files.rename(&new, &path).map_err(failed)?;
     let segment = Segment {
         path,
@@ -164,6 +174,8 @@ fn compact_but(
         expected: Expected::Exactly(end),
         unlinked: false,
     };
+    // Before the others are removed: whoever looked there finds it here.
+    index.replaced(&segment, &copied);
     // From here on it is the log, whether what it replaces can be removed or not.
     if let Err(error) = files.sync_directory(store).and_then(|()| remove_replaced(files, store, &segment)) {
         tracing::warn!(%error, "files that compaction replaced could not be removed yet");
@@ -189,7 +201,7 @@ fn remove_replaced(files: &dyn Files, store: &Path, by: &Segment) -> io::Result<
 fn survey(files: &dyn Files, segments: &[Segment]) -> Result<(Obsolete, Mark), StoreError> {
     let mut obsolete = Obsolete::default();
     let mut place = 0;
-    let end = each_record(files, segments, |record| {
+    let end = each_record(files, segments, |record, _| {
         place += 1;
         match codec::subject(record) {
             Ok((kind::FORGOTTEN, Subject::Execution(id))) => {
@@ -205,22 +217,24 @@ fn survey(files: &dyn Files, segments: &[Segment]) -> Result<(Obsolete, Mark), S
     Ok((obsolete, end))
 }
 
-/// Writes what is left; on disk when it returns. Returns where that ends.
+/// Writes what is left; on disk when it returns. Returns where that ends, and where ends of executions stand in it.
 fn copy(
     files: &dyn Files,
     segments: &[Segment],
+    index: &Index,
     obsolete: Obsolete,
     mut wanted: impl FnMut(&[u8], bool) -> bool,
     new: &Path,
     header: Header,
-) -> Result<Mark, StoreError> {
+) -> Result<(Mark, Vec<Copied>), StoreError> {
     let failed = |source| StoreError::Unwritable { data_dir: new.to_owned(), source };
     let file = files.create(new).map_err(failed)?;
     let mut target = Target::new(file, header);
     // Functions of which executions were copied.
     let mut in_use: HashSet<Name> = HashSet::new();
-    let mut place = 0;
-    each_record(files, segments, |record| {
+    let (mut place, mut copied) = (0, Vec::new());
+    let numbers: Vec<_> = segments.iter().map(|segment| index.file(segment)).collect();
+    each_record(files, segments, |record, (segment, frame, start)| {
         place += 1;
         let keep = match codec::subject(record) {
             Ok((_, Subject::Execution(id))) if obsolete.forgotten.contains(&id) => false,
@@ -240,9 +254,21 @@ fn copy(
             _ => true,
         };
         let keep = wanted(record, !keep) && keep;
+        if index::says_end(record) == Some(true)
+            && let Ok((_, Subject::Execution(id))) = codec::subject(record)
+            && let Some(Some(file)) = numbers.get(segment).copied()
+        {
+            let from = Location::new(file, frame, start);
+            if keep {
+                let (frame, start) = target.next();
+                copied.push(Copied { id, from, to: Location::new(file, frame, start) });
+            } else {
+                index.dropped(id, from);
+            }
+        }
         if keep { target.put(record).map_err(failed) } else { Ok(()) }
     })?;
-    target.finish().map_err(failed)
+    Ok((target.finish().map_err(failed)?, copied))
 }
 
 /// The file that a compaction writes.
@@ -270,6 +296,12 @@ impl Target {
         if self.frame.len() >= FRAME_BYTES { self.end_frame() } else { Ok(()) }
     }
 
+    /// Where the next record will stand: its frame, and its place among the records of that.
+    fn next(&self) -> (u64, u32) {
+        // A frame ends long before.
+        (self.at.bytes, self.frame.len().saturating_sub(FRAME_HEADER_BYTES) as u32)
+    }
+
     fn end_frame(&mut self) -> io::Result<()> {
         if !self.frame.is_empty() {
             let next = segment::seal(&mut self.frame, &self.key, &self.at);
@@ -290,20 +322,23 @@ impl Target {
     }
 }
 
-/// Goes through all records in their order. A closed segment that is not whole is not touched. Returns where the last one
-/// ends.
+/// Goes through all records in their order, with their places: segment, frame, place among its records. A closed segment that
+/// is not whole is not touched. Returns where the last one ends.
 fn each_record(
     files: &dyn Files,
     segments: &[Segment],
-    mut take: impl FnMut(&[u8]) -> Result<(), StoreError>,
+    mut take: impl FnMut(&[u8], (usize, u64, u32)) -> Result<(), StoreError>,
 ) -> Result<Mark, StoreError> {
     let mut last = Mark::default();
-    for segment in segments {
+    for (number, segment) in segments.iter().enumerate() {
         let end = segment::read(files, segment, |offset, records| {
+            let mut at = 0;
             for record in codec::split(&records) {
                 let what = "a record";
                 let corrupt = || StoreError::Corrupt { path: segment.path.clone(), offset, what };
-                take(record.ok_or_else(corrupt)?)?;
+                let record = record.ok_or_else(corrupt)?;
+                take(record, (number, offset, at))?;
+                at += 4 + record.len() as u32;
             }
             Ok(())
         })?;

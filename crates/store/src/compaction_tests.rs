@@ -1,6 +1,6 @@
 //! A compacted log adds up to the same as before.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 use shard_core::journal::{End, EndResult};
@@ -12,6 +12,7 @@ use crate::{
     disk::{self, accepted, ended},
     files::OsFiles,
     head::Head,
+    lookup::Lookup,
     recovery::{self, Progress},
     segment::tests::{Scratch, write},
 };
@@ -23,7 +24,8 @@ fn record() -> impl Strategy<Value = Record> {
         let id = ExecutionId::new([execution + 1; 16], name.owner_hash());
         let failure = Failure::new("FAILED", "It failed");
         let end = |result| {
-            Box::new(End { result, dispatched_ms: 1, finished_ms: 2, cold_start: false, init_ms: None })
+            let dispatched_ms = u64::from(kind);
+            Box::new(End { result, dispatched_ms, finished_ms: 2, cold_start: false, init_ms: None })
         };
         match kind % 12 {
             0 => Record::Registered { spec: spec(name) },
@@ -61,7 +63,7 @@ fn spec(name: Name) -> Box<FunctionSpec> {
 /// What it adds up to; an execution's place only by its neighbours.
 fn sum(segments: &[Segment]) -> Vec<String> {
     let recovered =
-        recovery::read(&OsFiles, codec(), segments, shard_core::Seating::of(1), &Progress::default())
+        recovery::read(&OsFiles, codec(), segments, shard_core::Seating::of(1), &Progress::default(), None)
             .expect("whole");
     let stored = recovered.into_iter().flat_map(Recovery::into_stored);
     let said = stored.map(|stored| match stored {
@@ -131,23 +133,49 @@ proptest! {
         let records = sensible(records);
         let (segments, head) = log(&directory.store, &records, parts);
         let expected = sum(&segments);
+        let index = Arc::new(Index::default());
+        recovery::read(&OsFiles, codec(), &segments, shard_core::Seating::of(1), &Progress::default(), Some(&index)).expect("whole");
+        let lookup = Lookup::new(Arc::new(OsFiles), Arc::clone(&index), codec());
+        let newest = newest_ends(&records);
+        let read_back = || newest.keys().map(|id| (*id, lookup.end_of(*id).expect("whole"))).collect::<BTreeMap<_, _>>();
+        assert_eq!(read_back(), newest);
         // Of the closed segments, only those at the front may be compacted yet.
         let (front, back) = segments.split_at(compacted.min(segments.len()));
-        let mut after = vec![compact(&directory, front).expect("whole")];
+        let mut after = vec![compact(&directory, front, &index).expect("whole")];
         after.extend_from_slice(back);
         assert_eq!(found(&directory.store, &head), after);
         assert_eq!(sum(&after), expected);
+        assert_eq!(read_back(), newest);
         // Nothing of what was replaced is left.
         let files = OsFiles.list(&directory.store).expect("readable");
         assert_eq!(files.iter().filter(|(name, _)| head::numbers(name).is_some()).count(), after.len());
-        let all = compact(&directory, &after).expect("whole");
+        let all = compact(&directory, &after, &index).expect("whole");
         assert_eq!(found(&directory.store, &head), std::slice::from_ref(&all));
         assert_eq!(sum(std::slice::from_ref(&all)), expected);
         // And once more, of what was compacted.
-        let again = compact(&directory, &[all]).expect("whole");
+        let again = compact(&directory, &[all], &index).expect("whole");
         assert_eq!(found(&directory.store, &head), std::slice::from_ref(&again));
         assert_eq!(sum(&[again]), expected);
+        assert_eq!(read_back(), newest);
     }
+}
+
+/// How executions ended at last, if they did, but for those that are forgotten.
+fn newest_ends(records: &[Record]) -> BTreeMap<ExecutionId, Option<Box<End>>> {
+    let mut newest = BTreeMap::new();
+    for record in records {
+        match record {
+            Record::Ended { id, end, .. } => newest.insert(*id, Some(end.clone())),
+            Record::Replayed { id, .. } => newest.insert(*id, None),
+            _ => None,
+        };
+    }
+    for record in records {
+        if let Record::Forgotten { id } = record {
+            newest.remove(id);
+        }
+    }
+    newest
 }
 
 /// Segments that nobody looks into: there are none.
@@ -181,7 +209,7 @@ fn a_compaction_is_worthwhile_with_many_segments_or_with_many_bytes() {
         (&[BIG, BIG], BIG, true),
         (&[BIG, BIG, BIG], BIG, true),
     ] {
-        let mut compactor = Compactor::new(Arc::new(scratch.directory()), imagined(lengths));
+        let mut compactor = Compactor::new(Arc::new(scratch.directory()), imagined(lengths), Arc::default());
         compactor.compacted_bytes = compacted_bytes;
         assert_eq!(compactor.bytes(), lengths.iter().sum::<u64>());
         compactor.start_if_worthwhile();
@@ -204,7 +232,7 @@ fn a_compaction_is_worthwhile_with_many_segments_or_with_many_bytes() {
 #[test]
 fn what_a_compaction_made_takes_the_place_of_what_it_was_made_of() {
     let scratch = Scratch::new("replaced");
-    let mut compactor = Compactor::new(Arc::new(scratch.directory()), imagined(&[1, 2, 3]));
+    let mut compactor = Compactor::new(Arc::new(scratch.directory()), imagined(&[1, 2, 3]), Arc::default());
     let [fourth, fifth] = imagined(&[1, 2, 3, 4, 5]).split_off(3).try_into().expect("two");
     compactor.closed(fourth.clone());
     compactor.closed(fifth.clone());
@@ -222,13 +250,13 @@ fn left(name: &str, records: &[Record], parts: usize) -> Vec<u8> {
     let scratch = Scratch::new(name);
     let directory = scratch.directory();
     let (segments, head) = log(&directory.store, records, parts);
-    let mut compactor = Compactor::new(Arc::new(directory), segments);
+    let mut compactor = Compactor::new(Arc::new(directory), segments, Arc::default());
     compactor.run(|_, _| true);
     let all = found(&scratch.0, &head);
     assert_eq!(all, compactor.closed);
     assert_eq!(all.len(), 1);
     let mut kinds = Vec::new();
-    let taken = each_record(&OsFiles, &all, |record| {
+    let taken = each_record(&OsFiles, &all, |record, _| {
         kinds.push(record[0]);
         Ok(())
     });
@@ -263,7 +291,7 @@ fn one_segment_is_not_compacted_by_itself() {
     let scratch = Scratch::new("alone");
     let directory = scratch.directory();
     let (segments, _) = log(&directory.store, &[accepted(1), ended(1)], 1);
-    let mut compactor = Compactor::new(Arc::new(directory), segments.clone());
+    let mut compactor = Compactor::new(Arc::new(directory), segments.clone(), Arc::default());
     compactor.run(|_, _| panic!("nobody is asked"));
     assert_eq!(compactor.closed, segments);
 }
@@ -277,7 +305,7 @@ fn frames_of_a_compacted_segment_are_neither_small_nor_endless() {
     let end = Box::new(End { result: EndResult::Output(Output { body, ..Output::null() }), ..*end });
     let large = Record::Ended { id, end, dead };
     let (segments, _) = log(&directory.store, &vec![large; 10], 2);
-    let all = compact(&directory, &segments).expect("whole");
+    let all = compact(&directory, &segments, &Index::default()).expect("whole");
     // Four of them are more than a megabyte.
     let Expected::Exactly(end) = all.expected else { panic!("{all:?}") };
     assert_eq!(end.frames, 3);

@@ -33,6 +33,7 @@ struct State {
     /// Files that were created.
     created: AtomicU64,
     on_create: Mutex<Option<Hook>>,
+    on_open: Mutex<Option<Hook>>,
 }
 
 impl std::fmt::Debug for Disk {
@@ -68,6 +69,11 @@ impl Disk {
         *self.0.on_create.lock() = Some(Box::new(hook));
     }
 
+    /// Calls this when the next file is opened, before it is.
+    pub(super) fn on_open(&self, hook: impl Fn() + Send + 'static) {
+        *self.0.on_open.lock() = Some(Box::new(hook));
+    }
+
     fn check(&self) -> io::Result<()> {
         match self.0.fails.load(Ordering::Acquire) {
             true if self.0.is_final.load(Ordering::Acquire) => Err(io::ErrorKind::PermissionDenied.into()),
@@ -88,6 +94,10 @@ impl Files for Disk {
         Ok(Box::new(Open(OsFiles.create(path)?, self.clone())))
     }
     fn open(&self, path: &Path, write: bool) -> io::Result<Box<dyn File>> {
+        let hook = self.0.on_open.lock().take();
+        if let Some(hook) = hook {
+            hook();
+        }
         Ok(Box::new(Open(OsFiles.open(path, write)?, self.clone())))
     }
     fn list(&self, directory: &Path) -> io::Result<Vec<(String, u64)>> {

@@ -90,6 +90,19 @@ pub(super) fn read(
     }
 }
 
+/// See [`super::segment::read_frame_at`].
+pub(super) fn read_frame_at(
+    file: &dyn File,
+    segment: &Segment,
+    offset: u64,
+) -> io::Result<Result<Vec<u8>, &'static str>> {
+    let mut number = [0; 8];
+    Reader { file, offset: offset + 8 }.read_exact(&mut number)?;
+    let left = segment.bytes.saturating_sub(offset);
+    let frame = read_frame(&mut Reader { file, offset }, u64::from_le_bytes(number), left)?;
+    Ok(frame.map(|(records, _)| records).map_err(|(what, _)| what))
+}
+
 /// What a broken frame lacks.
 enum Missing {
     /// Its checksum is right: all of it was written.

@@ -18,6 +18,7 @@ use super::{
     format1,
     function::Functions,
     head::{self, Head},
+    index::Index,
     recovery::{self, Progress},
     segment::{self, Damage, Expected, Frame, Header, Mark, Opened, ReadEnd, Segment, read_frame},
     torn::find_header,
@@ -134,7 +135,14 @@ impl Inspection {
     }
 
     fn recover(&self, segments: &[Segment]) -> Result<Vec<Recovery>, StoreError> {
-        recovery::read(&*self.directory.files, self.codec, segments, Seating::of(1), &Progress::default())
+        recovery::read(
+            &*self.directory.files,
+            self.codec,
+            segments,
+            Seating::of(1),
+            &Progress::default(),
+            None,
+        )
     }
 
     /// Counts what is there.
@@ -175,7 +183,7 @@ impl Inspection {
         if segments.is_empty() {
             return Ok((before, before));
         }
-        let after = compaction::compact(&self.directory, &segments)?.bytes;
+        let after = compaction::compact(&self.directory, &segments, &Index::default())?.bytes;
         Ok((before, after))
     }
 

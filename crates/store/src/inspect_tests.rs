@@ -380,7 +380,8 @@ fn a_repair_of_format_1_drops_all_behind_the_first_fault() {
 fn a_repair_of_a_compacted_file_leaves_the_next_one_linked() {
     let scratch = Scratch::new("inspect-compacted");
     let segments = store(&scratch, true);
-    let path = compaction::compact(&scratch.directory(), &segments[..2]).expect("whole").path;
+    let path =
+        compaction::compact(&scratch.directory(), &segments[..2], &Index::default()).expect("whole").path;
     assert_eq!(inspected(&scratch).verify().expect("readable"), []);
     flip(&path, 128 + 45);
     let repairs = repaired(&scratch, &[&path]);
@@ -391,7 +392,7 @@ fn a_repair_of_a_compacted_file_leaves_the_next_one_linked() {
 fn a_file_that_names_another_end_is_linked_anew() {
     let scratch = Scratch::new("inspect-unlinked");
     let mut segments = store(&scratch, true);
-    compaction::compact(&scratch.directory(), &segments[..2]).expect("whole");
+    compaction::compact(&scratch.directory(), &segments[..2], &Index::default()).expect("whole");
     let third = segments.remove(2);
     // The third one is put in the place of one that stood behind something else.
     let frames = commits().into_iter().nth(2).expect("three");

@@ -11,6 +11,7 @@ use shard_core::{Input, Record, Recovery, Seating};
 use super::{
     StoreError,
     function::Functions,
+    index::Index,
     recovery::{self, Progress, Taken},
     writer::{Figures, Report, Writer},
 };
@@ -118,9 +119,10 @@ impl Journal for FileJournal {
     fn recover(&self, seating: Seating, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
         let opened = self.directory.open()?;
         // Before anything is written: what a newer version wrote is not changed.
-        let recovered = opened.read(seating, progress)?;
+        let index = Index::default();
+        let recovered = opened.read(seating, progress, &index)?;
         opened.mend()?;
-        opened.start(&self.writer)?;
+        opened.start(&self.writer, index)?;
         Ok(recovered)
     }
 

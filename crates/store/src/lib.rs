@@ -15,6 +15,7 @@
 //!   the segment that it writes
 //! - `recovery`: from the log to what its records add up to, for each shard
 //! - `compaction`: makes one segment of many, without what is forgotten
+//! - `index`: where results stand in the log; `lookup`: reads one of them back
 //! - [`fuzzing`]: what must hold of anything that is read from the log
 //! - [`simulation`]: all of it without threads, on any file system
 //! - [`inspect`]: what `nanofaas store` shows and mends
@@ -32,9 +33,11 @@ pub mod function;
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
+mod index;
 pub mod inspect;
 mod journal;
 mod log;
+mod lookup;
 mod recovery;
 mod segment;
 #[doc(hidden)]

@@ -8,7 +8,8 @@ use super::{
     directory::Directory,
     files::File,
     head::Head,
-    segment::{self, Expected, FRAME_BYTES_MAX, HEADER_BYTES, Header, Mark, Segment},
+    index::Index,
+    segment::{self, Expected, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, HEADER_BYTES, Header, Mark, Segment},
 };
 
 /// A segment that has become this long is followed by another.
@@ -38,12 +39,19 @@ pub(super) struct Log {
     /// What `HEAD` knows of; `None`: it does not name this segment yet.
     known: Option<Mark>,
     segment_bytes: u64,
+    pub(super) index: Arc<Index>,
     pub(super) compactor: Compactor,
 }
 
 impl Log {
     /// Goes on behind these segments. Nothing is created yet.
-    pub(super) fn behind(directory: Arc<Directory>, closed: Vec<Segment>, place: Place) -> Log {
+    /// `index`: of what is in them.
+    pub(super) fn behind(
+        directory: Arc<Directory>,
+        closed: Vec<Segment>,
+        place: Place,
+        index: Arc<Index>,
+    ) -> Log {
         let number = closed.last().map_or(1, |segment| segment.last + 1);
         let path = directory.store.join(segment::file_name(number, number));
         Log {
@@ -61,7 +69,8 @@ impl Log {
             at: Mark::default(),
             known: None,
             segment_bytes: SEGMENT_BYTES,
-            compactor: Compactor::new(Arc::clone(&directory), closed),
+            compactor: Compactor::new(Arc::clone(&directory), closed, Arc::clone(&index)),
+            index,
             directory,
         }
     }
@@ -135,6 +144,17 @@ impl Log {
         }
         self.at = next;
         Ok(())
+    }
+
+    /// Where the next frame will stand.
+    pub(super) fn offset(&self) -> u64 {
+        self.at.bytes
+    }
+
+    /// Notes where ends stand in a frame of the segment that is being written.
+    pub(super) fn note(&self, offset: u64, frame: &[u8]) {
+        let records = frame.get(FRAME_HEADER_BYTES..).unwrap_or_default();
+        self.index.note(self.index.file(&self.current), offset, records);
     }
 
     /// Whether it is time for another segment.

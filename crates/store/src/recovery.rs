@@ -26,6 +26,7 @@ use super::{
     files::{Files, Reader},
     function::Functions,
     head::{self, Head},
+    index::Index,
     log::{Log, Place},
     segment::{self, Damage, Expected, HEADER_BYTES, Header, Mark, ReadEnd, Segment},
     unreadable::Unreadable,
@@ -307,20 +308,30 @@ impl Opened {
         Ok(())
     }
 
+    /// The log behind what is there. `index`: of that.
+    pub(super) fn log(&self, index: Index) -> Log {
+        Log::behind(Arc::clone(&self.directory), self.segments.clone(), self.place, Arc::new(index))
+    }
+
     /// Starts writing behind what is there, which has been mended.
     ///
     /// # Errors
     /// When the directory cannot be written.
-    pub(super) fn start(&self, writer: &Writer) -> Result<(), StoreError> {
-        writer.start(Log::behind(Arc::clone(&self.directory), self.segments.clone(), self.place))
+    pub(super) fn start(&self, writer: &Writer, index: Index) -> Result<(), StoreError> {
+        writer.start(self.log(index))
     }
 
-    /// Reads everything that is there; one fold per shard.
+    /// Reads everything that is there; one fold per shard. `index`: an empty one, which is filled.
     ///
     /// # Errors
     /// When a segment cannot be read or is corrupt.
-    pub(super) fn read(&self, seating: Seating, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
-        read(&*self.directory.files, self.codec, &self.segments, seating, progress)
+    pub(super) fn read(
+        &self,
+        seating: Seating,
+        progress: &Progress,
+        index: &Index,
+    ) -> Result<Vec<Recovery>, StoreError> {
+        read(&*self.directory.files, self.codec, &self.segments, seating, progress, Some(index))
     }
 }
 
@@ -338,6 +349,7 @@ pub(super) fn read(
     segments: &[Segment],
     seating: Seating,
     progress: &Progress,
+    index: Option<&Index>,
 ) -> Result<Vec<Recovery>, StoreError> {
     progress.log_bytes.store(segments.iter().map(|segment| segment.bytes).sum(), Ordering::Relaxed);
     progress.read_bytes.store(0, Ordering::Relaxed);
@@ -352,6 +364,9 @@ pub(super) fn read(
         'segments: for (place, segment) in segments.iter().enumerate() {
             let end = segment::read(files, segment, |offset, frame| {
                 progress.read_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
+                if let Some(index) = index {
+                    index.note(index.file(segment), offset, &frame);
+                }
                 let frame = Arc::new(frame);
                 let owned = by_owner(&frame, seating).map_err(|why| why.in_frame(segment, offset))?;
                 for (lane, records) in lanes.iter().zip(owned) {

@@ -201,6 +201,29 @@ pub(super) fn read_frame(file: &mut impl Read, key: &Key, at: &Mark, left: u64) 
     Ok(Frame::Whole(records, next))
 }
 
+/// Reads the records of the frame at a place of an opened segment, whatever stands before it. Inside: what is wrong with it.
+pub(super) fn read_frame_at(
+    opened: &Opened,
+    segment: &Segment,
+    offset: u64,
+) -> io::Result<Result<Vec<u8>, &'static str>> {
+    let (file, header) = match opened {
+        Opened::Keyed(file, header) => (file, header),
+        Opened::Old(file) => return format1::read_frame_at(&**file, segment, offset),
+        Opened::Headless(_) => return Ok(Err("the header of the file")),
+    };
+    let (key, mut reader) = (Key::new(&header.key), Reader { file: &**file, offset });
+    let mut head = [0; FRAME_HEADER_BYTES];
+    reader.read_exact(&mut head)?;
+    let Some(header) = FrameHeader::read(&head, &key, offset) else {
+        return Ok(Err("the header of a commit"));
+    };
+    // It was written, so it has a bound.
+    let mut records = vec![0; header.length as usize];
+    reader.read_exact(&mut records)?;
+    Ok(if key.body(&records) == header.body { Ok(records) } else { Err("the checksum of a commit") })
+}
+
 /// What is known of where a segment ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use shard_core::{ExecutionId, Input, Record};
+use shard_core::{ExecutionId, Input, Record, journal::End};
 
 use super::{
     Store, StoreError,
@@ -17,7 +17,8 @@ use super::{
     directory::Directory,
     files::Files,
     function::Functions,
-    log::Log,
+    index::Index,
+    lookup::Lookup,
     recovery,
     segment::{self, ReadEnd},
     unreadable::Unreadable,
@@ -32,6 +33,19 @@ pub struct Stepped {
     shards: Vec<ShardStore>,
     shared: Arc<Shared>,
     told: Arc<Mutex<Told>>,
+    lookup: Lookup,
+    broken: Option<BrokenIndex>,
+}
+
+/// What is broken on purpose where results are read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokenIndex {
+    /// A compaction does not say where it has copied ends to.
+    NotMoved,
+    /// A frame is noted before it is on disk.
+    NotedEarly,
+    /// What is in a frame is believed.
+    Unchecked,
 }
 
 impl Stepped {
@@ -52,8 +66,10 @@ impl Stepped {
         let directory = Arc::new(Directory::of(files, store));
         let opened = recovery::open(Arc::clone(&directory), codec)?;
         let mut records = Vec::new();
+        let index = Index::default();
         for segment in &opened.segments {
             let end = segment::read(&*directory.files, segment, |offset, frame| {
+                index.note(index.file(segment), offset, &frame);
                 for record in codec::split(&frame) {
                     let record = record.ok_or(Unreadable::Broken).and_then(|record| codec.decode(record));
                     records.push(record.map_err(|why| why.in_frame(segment, offset))?);
@@ -71,14 +87,33 @@ impl Stepped {
         let mut shared = Shared::new(shards, report, codec);
         shared.bounds = (lane_bytes / 2, lane_bytes);
         let shared = Arc::new(shared);
-        let mut log = Log::behind(directory, opened.segments, opened.place);
+        let mut log = opened.log(index);
         log.set_segment_bytes(segment_bytes);
+        // A thread would go on behind a crash.
+        log.compactor.waits_for_orders = true;
         if let Err(error) = log.begin() {
             shared.fails(&error, log.path());
         }
         let shards = (0..shards).map(|shard| ShardStore { shard, shared: Arc::clone(&shared) }).collect();
+        let lookup = Lookup::new(Arc::clone(&directory.files), Arc::clone(&log.index), codec);
         let committer = Committer::new(Arc::clone(&shared), log);
-        Ok((Stepped { committer, shards, shared, told }, records))
+        Ok((Stepped { committer, shards, shared, told, lookup, broken: None }, records))
+    }
+
+    /// Breaks it.
+    pub fn sabotage(&mut self, broken: Option<BrokenIndex>) {
+        self.broken = broken;
+    }
+
+    /// How an execution ended, read back from the log.
+    ///
+    /// # Errors
+    /// When it cannot be read: where, and why.
+    pub fn end_of(&self, id: ExecutionId) -> Result<Option<Box<End>>, (u64, StoreError)> {
+        if self.broken == Some(BrokenIndex::Unchecked) {
+            return Ok(self.lookup.unchecked_end_of(id));
+        }
+        self.lookup.end_of(id).map_err(|unread| (unread.offset, unread.error))
     }
 
     /// Takes the next record of a shard.
@@ -110,6 +145,10 @@ impl Stepped {
     /// Writes the commit. What shards are told.
     pub fn write(&mut self) -> Told {
         let probing = self.shared.failing.load(Ordering::Relaxed);
+        if self.broken == Some(BrokenIndex::NotedEarly) {
+            let Committer { log, frame, .. } = &self.committer;
+            log.note(log.offset(), frame);
+        }
         self.committer.write(probing);
         std::mem::take(&mut self.told.lock())
     }
@@ -129,6 +168,7 @@ impl Stepped {
     pub fn compact(&mut self, loses: bool) -> Vec<ExecutionId> {
         let mut dropped = Vec::new();
         let mut left = usize::from(loses);
+        let before = (self.broken == Some(BrokenIndex::NotMoved)).then(|| self.committer.log.index.state());
         self.committer.log.compactor.run(|record, obsolete| {
             if obsolete && let Ok((kind::FORGOTTEN, Subject::Execution(id))) = codec::subject(record) {
                 dropped.push(id);
@@ -137,6 +177,7 @@ impl Stepped {
             left -= usize::from(is_lost);
             !is_lost
         });
+        before.into_iter().for_each(|state| self.committer.log.index.set_state(state));
         dropped
     }
 }

@@ -67,6 +67,8 @@ pub struct Figures {
     pub written_bytes: u64,
     /// Bytes of the log. It shrinks with a compaction.
     pub bytes: u64,
+    /// Executions whose end can be read back from the log.
+    pub results: u64,
     /// Whether the last one failed, or does not come to an end: what has to be safe is refused.
     pub is_failing: bool,
 }
@@ -81,6 +83,7 @@ pub(super) struct Shared {
     pub(super) commits: AtomicU64,
     pub(super) written_bytes: AtomicU64,
     pub(super) bytes: AtomicU64,
+    pub(super) results: AtomicU64,
     pub(super) stopping: AtomicBool,
     pub(super) commit: Mutex<Commit>,
     /// There has been no commit for a while.
@@ -205,6 +208,7 @@ impl Shared {
             commits: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            results: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             commit: Mutex::default(),
             rests: AtomicBool::new(false),
@@ -320,6 +324,7 @@ impl Writer {
             Err(error) => shared.fails(&error, &path),
         }
         shared.bytes.store(log.bytes(), Ordering::Relaxed);
+        shared.results.store(log.index.len() as u64, Ordering::Relaxed);
         let committer = Committer::new(Arc::clone(shared), log);
         let run = move || committer.run();
         let writes =
@@ -358,6 +363,7 @@ impl Writer {
             commits: self.shared.commits.load(Ordering::Relaxed),
             written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
+            results: self.shared.results.load(Ordering::Relaxed),
             is_failing: self.shared.failing.load(Ordering::Relaxed),
         }
     }

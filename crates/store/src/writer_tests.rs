@@ -20,6 +20,7 @@ use crate::{
     disk,
     files::{File, Files, OsFiles},
     head::{self, Head},
+    index::Index,
     recovery::{self, Progress},
     segment::tests::Scratch,
 };
@@ -152,7 +153,7 @@ fn writer(scratch: &Scratch, disk: &Arc<Disk>) -> (Writer, Receiver<Input>) {
     let opened = recovery::prepare(directory, codec()).expect("a store");
     let (sender, receiver) = channel();
     let writer = Writer::new(1, Arc::new(move |_, input| drop(sender.send(input))), &Plain);
-    opened.start(&writer).expect("started");
+    opened.start(&writer, Index::default()).expect("started");
     (writer, receiver)
 }
 
@@ -212,7 +213,8 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
 
     let directory = Arc::new(scratch.directory());
     let opened = recovery::prepare(directory, codec()).expect("whole");
-    let recovered = opened.read(shard_core::Seating::of(1), &Progress::default()).expect("whole");
+    let recovered =
+        opened.read(shard_core::Seating::of(1), &Progress::default(), &Index::default()).expect("whole");
     let ids: Vec<ExecutionId> = recovered
         .into_iter()
         .flat_map(Recovery::into_stored)
@@ -263,8 +265,7 @@ fn a_function_that_cannot_be_written_down_is_refused_alone() {
 /// A log on a disk that does what it is told, not begun yet.
 fn log(scratch: &Scratch, disk: &disk::Disk) -> Log {
     let directory = Arc::new(Directory::of(Arc::new(disk.clone()), scratch.0.clone()));
-    let opened = recovery::prepare(Arc::clone(&directory), codec()).expect("a store");
-    Log::behind(directory, opened.segments, opened.place)
+    recovery::prepare(directory, codec()).expect("a store").log(Index::default())
 }
 
 fn telling() -> (Writer, Receiver<Input>) {

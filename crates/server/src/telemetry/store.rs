@@ -21,6 +21,12 @@ pub fn render(text: &mut Exposition, figures: Figures) {
             figures.bytes,
         ),
         (
+            "nanofaas_store_results",
+            Kind::Gauge,
+            "Executions that have ended and can be read back from the log.",
+            figures.results,
+        ),
+        (
             "nanofaas_store_refusing",
             Kind::Gauge,
             "1 while the disk rejects writes or hangs; durable operations fail with 503.",

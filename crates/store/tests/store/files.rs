@@ -28,6 +28,8 @@ pub(crate) struct Faults {
     pub(crate) directory_syncs_lost: bool,
     /// Syncs of files before they get their name that do nothing.
     pub(crate) new_file_syncs_lost: bool,
+    /// Reads in which a bit flips.
+    pub(crate) flips: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -78,8 +80,9 @@ impl PlayedFiles {
         self.0.lock().expect("no panic")
     }
 
-    pub(crate) fn set_faults(&self, faults: Faults) {
-        self.state().faults = faults;
+    /// Returns what went wrong before.
+    pub(crate) fn set_faults(&self, faults: Faults) -> Faults {
+        std::mem::replace(&mut self.state().faults, faults)
     }
 
     /// Another one with the same files.
@@ -265,10 +268,13 @@ struct PlayedFile {
 
 impl File for PlayedFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.files.state();
+        let state = &mut *self.files.state();
         let rest = state.inodes[self.inode].seen.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(bytes.len());
         bytes[..length].copy_from_slice(&rest[..length]);
+        if length > 0 && state.random.chance(state.faults.flips) {
+            bytes[state.random.below(length as u64) as usize] ^= 1 << state.random.below(8);
+        }
         Ok(length)
     }
 

@@ -7,6 +7,7 @@
 //! `STORE_STEPS=5000` shows more of the steps before a failure.
 
 mod files;
+mod results;
 mod storage;
 
 use std::{env, thread};

@@ -8,7 +8,7 @@ use std::{
 
 use nanofaas_store::{
     function::{Function, Functions, Mode, Program},
-    simulation::Stepped,
+    simulation::{BrokenIndex, Stepped},
 };
 use shard_core::{ExecutionId, FunctionSpec, Input, Name, Payload, Policy, Record, Recovery, Target};
 use shard_sim::{
@@ -16,7 +16,10 @@ use shard_sim::{
     storage::{Kept, Storage, Told},
 };
 
-use crate::files::{Faults, PlayedFiles, SECTOR};
+use crate::{
+    files::{Faults, PlayedFiles, SECTOR},
+    results::Results,
+};
 
 /// The simulator's functions have no documents: a number stands for each, and in the log that is in its environment.
 struct Numbered;
@@ -78,16 +81,21 @@ pub(crate) enum Planted {
     Compaction,
     /// What became of an execution is not taken.
     FactRefused,
+    /// Results are read back in another way than they may be.
+    Index(BrokenIndex),
 }
 
 impl Planted {
-    pub(crate) const ALL: [Planted; 6] = [
+    pub(crate) const ALL: [Planted; 9] = [
         Planted::FileSync,
         Planted::DirectorySync,
         Planted::RenameBeforeSync,
         Planted::Cut,
         Planted::Compaction,
         Planted::FactRefused,
+        Planted::Index(BrokenIndex::NotMoved),
+        Planted::Index(BrokenIndex::NotedEarly),
+        Planted::Index(BrokenIndex::Unchecked),
     ];
 }
 
@@ -110,6 +118,7 @@ pub(crate) struct RealStore {
     specs: Vec<FunctionSpec>,
     dropped: BTreeSet<ExecutionId>,
     is_writing: bool,
+    results: Results,
 }
 
 impl std::fmt::Debug for RealStore {
@@ -133,6 +142,7 @@ impl RealStore {
             file_syncs_lost: lost(Planted::FileSync),
             directory_syncs_lost: lost(Planted::DirectorySync),
             new_file_syncs_lost: lost(Planted::RenameBeforeSync),
+            flips: 0,
         };
         let mut maybe = |per_mille| if random.chance(500) { 0 } else { per_mille };
         let (hangs, fills) = (maybe(20), maybe(20));
@@ -151,6 +161,7 @@ impl RealStore {
             specs: Vec::new(),
             dropped: BTreeSet::new(),
             is_writing: false,
+            results: Results::default(),
         };
         store.open().expect("an empty store opens");
         store
@@ -169,7 +180,10 @@ impl RealStore {
                 SEGMENT_BYTES,
                 self.lane_bytes,
             ) {
-                Ok((store, records)) => {
+                Ok((mut store, records)) => {
+                    if let Some(Planted::Index(broken)) = self.planted {
+                        store.sabotage(Some(broken));
+                    }
                     self.store = Some(store);
                     return Ok(records.into_iter().map(|record| self.original(record)).collect());
                 }
@@ -210,6 +224,19 @@ impl RealStore {
 
     fn store(&mut self) -> &mut Stepped {
         self.store.as_mut().expect("it is open")
+    }
+
+    /// Reads results of executions back, some of them from a disk that gives back something else.
+    fn read_back(&mut self, ids: Vec<ExecutionId>) {
+        for id in ids {
+            let flips = if self.random.chance(300) { 300 } else { 0 };
+            let before = self.files.set_faults(Faults { flips, ..self.faults });
+            let read = self.store().end_of(id);
+            self.files.set_faults(before);
+            if let Err(wrong) = self.results.check(id, read, flips > 0) {
+                panic!("{wrong}");
+            }
+        }
     }
 
     /// Damages a copy of all files in one way: that is noticed, or changes nothing. The end of the newest file may be missing
@@ -303,8 +330,10 @@ impl Storage for RealStore {
         if is_fact && self.planted == Some(Planted::FactRefused) && self.random.chance(20) {
             return Some(Told::Refused(number));
         }
+        self.results.given(shard, number, &record);
         let record = self.numbered(record);
-        self.store().append(shard, number, record).map(as_told)
+        let told = self.store().append(shard, number, record).map(as_told);
+        told.inspect(|told| self.results.told(shard, *told))
     }
 
     fn begin(&mut self) -> Option<u64> {
@@ -313,6 +342,9 @@ impl Storage for RealStore {
         }
         self.store().gather();
         self.is_writing = true;
+        // Nothing of it is safe yet.
+        let ids = self.results.some(&mut self.random, 0);
+        self.read_back(ids);
         self.full = self.full.saturating_sub(1);
         if self.random.chance(self.fills) {
             self.full = self.random.below(20);
@@ -341,7 +373,11 @@ impl Storage for RealStore {
             let dropped = self.store().compact(loses);
             self.dropped.extend(dropped);
         }
-        told(all)
+        let all = told(all);
+        all.iter().for_each(|(shard, told)| self.results.told(*shard, *told));
+        let ids = self.results.some(&mut self.random, 3);
+        self.read_back(ids);
+        all
     }
 
     fn flush(&mut self) {
@@ -379,6 +415,8 @@ impl Storage for RealStore {
         }
         let before = self.files.copy();
         let records = self.open()?;
+        self.results = Results::of(&records);
+        self.read_back(self.results.all());
         if self.planted.is_none() {
             let now = std::mem::replace(&mut self.files, before);
             let looked = self.look_for_silent_loss(&records);

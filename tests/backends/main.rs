@@ -1,14 +1,16 @@
 //! Backends from outside: orders in, events and real replicas out.
 //!
 //! [`conformance`] is what every backend must do, run with each; [`adoption`] is what those do whose replicas outlive the
-//! server, and [`process`] what only local processes show. [`memory`] is a second backend: its replicas are small HTTP
-//! servers of the test, which stay when the backend is gone.
+//! server, [`orphans`] what becomes of replicas that nobody wants any more, and [`process`] what only local processes
+//! show. [`memory`] is a second backend: its replicas are small HTTP servers of the test, which stay when the backend is
+//! gone.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its tools fail")]
 
 mod adoption;
 mod conformance;
 mod memory;
+mod orphans;
 mod process;
 mod recorder;
 mod rig;

@@ -86,8 +86,8 @@ pub trait Backend: Send + Sync {
     fn supports(&self, spec: &FunctionSpec) -> Result<(), String>;
     /// Takes an order. Never blocks.
     fn submit(&self, order: Order);
-    /// Lists every function that exists at the backend, also those that this server never ordered: after a crash,
-    /// those that are left over can be told by their names and torn down. Never blocks.
+    /// Lists every function that exists at the backend, also those that this server never ordered: after a crash, those
+    /// with its label that nobody has registered are torn down. Never blocks.
     fn list(&self, reply: ListReply);
     /// What replicas write. Of a function that is not there the stream is empty. Never blocks.
     fn logs(&self, request: LogRequest) -> LogStream;

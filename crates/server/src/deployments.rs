@@ -12,6 +12,7 @@ use shard_runtime::Inbox;
 
 mod endpoints;
 mod events;
+mod orphans;
 
 use events::ShardEvents;
 
@@ -75,11 +76,13 @@ impl Deployments {
                 return Some(Input::Provisioned { function: function.key, result });
             }
         };
+        self.events.want(&spec.name);
         match self.choose(&spec) {
             Ok(backend) => {
                 let order = ensure(&spec);
-                self.events.add(function, spec, Arc::clone(&backend));
-                backend.submit(order);
+                if let Some(order) = self.events.add(function, spec, Arc::clone(&backend), order) {
+                    backend.submit(order);
+                }
                 None
             }
             Err(reason) => Some(Input::Provisioned { function: function.key, result: degrade(spec, reason) }),
@@ -112,6 +115,20 @@ impl Deployments {
         }
     }
 
+    /// Removes what backends run and nobody has registered, on a thread of its own. Call it when every shard has asked for
+    /// the functions that were kept: what they have not asked for is removed.
+    ///
+    /// # Errors
+    /// The system has no thread.
+    pub fn remove_orphans(&self) -> io::Result<()> {
+        if self.backends.is_empty() {
+            return Ok(());
+        }
+        let (events, backends) = (Arc::clone(&self.events), self.backends.clone());
+        let thread = std::thread::Builder::new().name("orphans".to_owned());
+        thread.spawn(move || orphans::remove(&events, backends)).map(drop)
+    }
+
     /// Ids of all backends that are on.
     pub fn ids(&self) -> Vec<&'static str> {
         self.backends.iter().map(|backend| backend.id()).collect()
@@ -119,6 +136,7 @@ impl Deployments {
 
     /// Ends every backend; replicas that cannot outlive the server are stopped.
     pub fn shut_down(&self, grace: Duration) {
+        self.events.end_orphans();
         std::thread::scope(|scope| {
             for backend in &self.backends {
                 scope.spawn(|| backend.detach(grace));

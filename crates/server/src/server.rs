@@ -138,6 +138,7 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
             }
         }
     }
+    server.deployments.remove_orphans()?;
     let policies = OriginPolicies {
         api: parts::origin_policy(&server.config, addresses.api),
         internal: parts::origin_policy(&server.config, addresses.internal),

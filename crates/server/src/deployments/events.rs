@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nanofaas_backends::{Backend, BackendError, Ensured, Events, FunctionName, ReplicaChanges};
+use nanofaas_backends::{
+    Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, Order, ReplicaChanges,
+};
 use nanofaas_wire::function::FunctionSpec;
 use parking_lot::{Condvar, Mutex};
 use shard_core::{
@@ -19,7 +21,7 @@ use shard_core::{
 };
 use shard_runtime::Inbox;
 
-use super::{FunctionRef, endpoints::EndpointTable, failure};
+use super::{FunctionRef, endpoints::EndpointTable, failure, orphans::Orphans};
 
 /// Between two lists of a function, for each address of the first.
 const PAUSE_PER_ENDPOINT: Duration = Duration::from_micros(1);
@@ -48,6 +50,7 @@ struct DeployedFunctions {
     functions: BTreeMap<FunctionName, Deployed>,
     /// Lists to post, by their times.
     due: BTreeSet<(Instant, FunctionName)>,
+    orphans: Orphans,
     is_closed: bool,
 }
 
@@ -57,22 +60,38 @@ pub(super) struct ShardEvents {
     inbox: Inbox,
     table: Mutex<DeployedFunctions>,
     changed: Condvar,
+    /// For whoever removes orphans: one is gone, or the search is over.
+    orphan_gone: Condvar,
 }
 
 impl ShardEvents {
     pub(super) fn new(inbox: Inbox) -> ShardEvents {
-        ShardEvents { inbox, table: Mutex::default(), changed: Condvar::new() }
+        ShardEvents { inbox, table: Mutex::default(), changed: Condvar::new(), orphan_gone: Condvar::new() }
     }
 
-    /// A backend is about to be told to run a function.
-    pub(super) fn add(&self, function: FunctionRef, spec: FunctionSpec, backend: Arc<dyn Backend>) {
+    /// A shard asks for a function, which is nobody's no more.
+    pub(super) fn want(&self, name: &str) {
+        self.table.lock().orphans.want(&name.into());
+    }
+
+    /// A backend is about to be told to run a function. Returns the order; none when it has to wait, and is given later.
+    #[must_use]
+    pub(super) fn add(
+        &self,
+        function: FunctionRef,
+        spec: FunctionSpec,
+        backend: Arc<dyn Backend>,
+        order: Order,
+    ) -> Option<Order> {
         let mut table = self.table.lock();
         let name = FunctionName::from(spec.name.as_str());
+        let order = table.orphans.admit(&name, &backend, order);
         table.names.insert(function, name.clone());
         let old = table.functions.insert(name, Deployed { function, spec, backend, running: None });
         if let Some(old) = old.filter(|old| old.function != function) {
             table.names.remove(&old.function);
         }
+        order
     }
 
     /// Where a function runs.
@@ -102,10 +121,39 @@ impl ShardEvents {
         }
     }
 
-    /// Ends [`ShardEvents::post_lists`].
+    /// Ends [`ShardEvents::post_lists`], and the search for orphans.
     pub(super) fn close(&self) {
         self.table.lock().is_closed = true;
         self.changed.notify_all();
+        self.end_orphans();
+    }
+
+    /// Chooses what is to be removed of what a backend has.
+    pub(super) fn claim_orphans(&self, found: Vec<FoundFunction>) -> Vec<FoundFunction> {
+        self.table.lock().orphans.claim(found)
+    }
+
+    /// Waits until what was chosen is gone; whether all of it is.
+    pub(super) fn orphans_are_removed(&self) -> bool {
+        let mut table = self.table.lock();
+        self.orphan_gone.wait_while(&mut table, |table| !table.orphans.is_idle());
+        table.orphans.take_complete()
+    }
+
+    /// Waits before a backend is asked again; false when the search is over.
+    pub(super) fn rest(&self, pause: Duration) -> bool {
+        let mut table = self.table.lock();
+        let is_on = |table: &mut DeployedFunctions| !table.orphans.is_over();
+        self.orphan_gone.wait_while_for(&mut table, is_on, pause).timed_out()
+    }
+
+    /// Ends the search for orphans; whether it was over already.
+    pub(super) fn end_orphans(&self) -> bool {
+        let mut table = self.table.lock();
+        let was_over = table.orphans.is_over();
+        table.orphans.end();
+        self.orphan_gone.notify_all();
+        was_over
     }
 }
 
@@ -156,6 +204,15 @@ impl Events for ShardEvents {
 
     fn torn_down(&self, name: &FunctionName, result: Result<(), BackendError>) {
         let mut table = self.table.lock();
+        if let Some(waiting) = table.orphans.removed(name, &result) {
+            self.orphan_gone.notify_all();
+            // A backend that has ended refuses the order at once, and says so here.
+            drop(table);
+            if let Some((backend, order)) = waiting {
+                backend.submit(order);
+            }
+            return;
+        }
         let function = match &result {
             Ok(()) => table.remove(name),
             Err(_) => table.functions.get(name).map(|deployed| deployed.function),
@@ -264,7 +321,9 @@ mod tests {
         let posting = Arc::clone(&events);
         let thread = std::thread::spawn(move || posting.post_lists());
         let (begun, name) = (Instant::now(), FunctionName::from("f"));
-        events.add(FunctionRef { shard: 0, key: FunctionKey::default() }, spec(), Arc::new(Idle));
+        let order = Order::Scale { function: name.clone(), replicas: COUNT };
+        let function = FunctionRef { shard: 0, key: FunctionKey::default() };
+        assert!(events.add(function, spec(), Arc::new(Idle), order).is_some());
         let change = |number| ReplicaChanges { changes: vec![ready(number)], desired: COUNT };
         events.replicas_changed(&name, change(0));
         events.ensured(&name, Ok(Ensured { replicas: Vec::new(), desired: COUNT }));

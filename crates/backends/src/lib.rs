@@ -9,6 +9,7 @@ mod function;
 mod logs;
 pub mod process;
 mod replica;
+pub mod secrets;
 
 use std::{sync::Arc, time::Duration};
 

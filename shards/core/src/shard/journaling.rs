@@ -75,15 +75,7 @@ impl Shard {
         // to its end as if it had been accepted, which harms nobody.
         execution.accepted = true;
         execution.unwritten = false;
-        let (attempt, waits) = (execution.attempt, execution.state == State::Queued);
-        let failed =
-            execution.last_failure.as_deref().cloned().map(|failure| Record::Requeued { id, failure });
-        // Before the acceptance: a crash between them must not have a number used again. Of what waits for another attempt,
-        // the last one has failed.
-        let (before, after) = if waits { (None, failed) } else { (failed, None) };
-        let attempted = (attempt > 0).then_some(Record::Attempted { id, attempt });
-        let crashed = crash_before_the_last(execution).map(|failure| Record::Requeued { id, failure });
-        for record in crashed.into_iter().chain(before).chain(attempted).chain(after) {
+        for record in attempts_before_acceptance(execution) {
             self.write(record, fx);
         }
         self.write_accepted(key, fx);
@@ -331,6 +323,22 @@ impl Shard {
         let function = self.functions.get_mut(execution.function);
         function.is_some_and(|function| function.parked.remove(&key))
     }
+}
+
+/// What an execution did before it was accepted. It comes before the acceptance: a crash between them must not have a
+/// number used again.
+fn attempts_before_acceptance(execution: &Execution) -> impl Iterator<Item = Record> + use<> {
+    let (id, attempt) = (execution.id, execution.attempt);
+    // Of a replay all of it is on record, and before that how it had died. Some of its numbers were perhaps left out:
+    // written down once more they would count.
+    let is_replay = execution.live.as_ref().is_some_and(|live| live.died.is_some());
+    let crashed = crash_before_the_last(execution).map(|failure| Record::Requeued { id, failure });
+    let failed = execution.last_failure.as_deref().cloned().map(|failure| Record::Requeued { id, failure });
+    let attempted = (attempt > 0).then_some(Record::Attempted { id, attempt });
+    // Of what waits for another attempt, the last one has failed.
+    let (before, after) = if execution.state == State::Queued { (None, failed) } else { (failed, None) };
+    let records = crashed.into_iter().chain(before).chain(attempted).chain(after);
+    records.filter(move |_| !is_replay)
 }
 
 /// A replica ended with an earlier attempt, and another one has failed since: that counts, whatever failed last.

@@ -429,3 +429,29 @@ fn a_retry_whose_record_was_refused_follows_its_pause() {
         ",
     );
 }
+
+#[test]
+fn a_replay_whose_letter_may_be_on_no_record_is_accepted_without_its_attempts() {
+    check(
+        "
+        0 r register f slots=1 attempts=1 -> open F, r: registered
+        0 z enqueue f -> z: accepted z, dispatch z#1 to F for 1000
+        0 a enqueue f key=k max-age=5 -> a: accepted a
+        0 store waits
+        1 crash -> open F, write started 1
+        2 store safe -> dispatch z#2 to F for 1000, write attempted z#2
+        5 turn -> write ended a error dead
+        6 store safe
+        7 x replay f a -> write replayed a
+        8 store fails -> x: refused StoreUnavailable, write ended a error dead
+        9 b enqueue f key=k -> write kept a of f error dead
+        10 x replay f a -> write replayed a
+        11 store fails but 1 -> b: refused StoreUnavailable
+        12 store safe -> x: accepted a
+        13 c enqueue f key=k url=u -> write accepted a of f
+        14 store safe -> c: accepted a
+        14 crash -> open F, write started 2
+        14 g get a -> g: a queued attempt=2 last=EXPIRED created=0 delivery=pending
+        ",
+    );
+}

@@ -7,7 +7,7 @@ use http::{
     header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use serde_json::{Map, Value, json};
-use shard_core::{Refusal, SyncQueueReason, answer::BackendFailureKind};
+use shard_core::{ReadFailure, Refusal, SyncQueueReason, answer::BackendFailureKind};
 
 use super::runtime_config::Rejection;
 use crate::headers::{EXECUTION_ID, EXECUTION_STATUS, REJECT_REASON};
@@ -208,7 +208,9 @@ impl ApiError {
                     retry_after(*retry_after_s);
                     (503, "OVERLOADED", Value::Null)
                 }
-                Refusal::StoreUnavailable => (503, "STORE_UNAVAILABLE", Value::Null),
+                Refusal::StoreUnavailable | Refusal::ResultUnread(_) => {
+                    (503, "STORE_UNAVAILABLE", Value::Null)
+                }
                 Refusal::ShuttingDown => {
                     retry_after(1);
                     (503, "SHUTTING_DOWN", Value::Null)
@@ -272,6 +274,15 @@ fn refusal_message(refusal: &Refusal, name: &str) -> String {
         }
         Refusal::StoreUnavailable => {
             "The request could not be recorded on disk, so it is not acknowledged; look at the server's log and its disk"
+                .to_owned()
+        }
+        Refusal::ResultUnread(ReadFailure::Unreadable) => {
+            "The execution has ended, and its result could not be read from disk; try again, and look at the server's log \
+             and its disk"
+                .to_owned()
+        }
+        Refusal::ResultUnread(ReadFailure::Missing) => {
+            "The execution has ended, and its result is no longer on disk; look at the server's log, and call again"
                 .to_owned()
         }
         Refusal::FunctionExists => ApiError::FunctionExists(name.to_owned()).to_string(),

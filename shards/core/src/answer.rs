@@ -201,6 +201,8 @@ pub enum Refusal {
     },
     /// What was to be accepted could not be written down.
     StoreUnavailable,
+    /// How the execution ended is on disk, and was not read.
+    ResultUnread(ReadFailure),
     /// The server is going away.
     ShuttingDown,
     /// The function's replicas are not ours to count.
@@ -209,6 +211,15 @@ pub enum Refusal {
     NotCancellable(State),
     /// The backend could not do it.
     Backend(BackendFailure),
+}
+
+/// Why the result of an execution was not read from disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// There is none of this execution.
+    Missing,
+    /// The disk fails, or what it gives is not what was written.
+    Unreadable,
 }
 
 /// Bounds of the sync queue.

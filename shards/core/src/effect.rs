@@ -86,6 +86,14 @@ pub enum Effect {
         /// What to say.
         view: Box<ExecutionView>,
     },
+    /// Read how an accepted execution ended, which is safe and no longer in memory. [`crate::Input::ResultRead`] must follow,
+    /// once.
+    ReadResult {
+        /// Names the read. Made by the shard: no caller waits under this one.
+        ticket: Ticket,
+        /// Which execution.
+        id: ExecutionId,
+    },
     /// Give leased bytes back to the budget for waiting payloads.
     ReturnBytes(u64),
     /// Something to measure or to write into the log.

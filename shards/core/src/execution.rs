@@ -8,6 +8,7 @@ use crate::{
     dead_letters::DeadLetter,
     id::ExecutionId,
     id_table::TableNumber,
+    journal::EndResult,
     keys::{AttemptKey, FunctionKey},
     payload::{Failure, Output, Payload, code},
     spec::Policy,
@@ -152,6 +153,18 @@ pub(crate) enum Ending {
     Failed(Box<Failure>),
     /// The deadline passed.
     TimedOut { stage: Stage, limit_ms: u32 },
+    /// Success or error, as its record on disk says: only what it counts for there is in memory.
+    OnDisk { bytes: u64 },
+}
+
+impl From<EndResult> for Ending {
+    fn from(result: EndResult) -> Ending {
+        match result {
+            EndResult::Output(output) => Ending::Output(Some(output)),
+            EndResult::Failed(failure) => Ending::Failed(failure),
+            EndResult::TimedOut { stage, limit_ms } => Ending::TimedOut { stage, limit_ms },
+        }
+    }
 }
 
 /// How a dead letter had ended.
@@ -193,6 +206,8 @@ pub(crate) struct Execution {
     pub(crate) accepted: bool,
     /// It is accepted, but that could not be written down: nobody else may be told.
     pub(crate) unwritten: bool,
+    /// The record of its end is safe.
+    pub(crate) end_is_safe: bool,
     /// An idempotency key refers to it: its payload is kept as long as the record.
     pub(crate) keyed: bool,
     pub(crate) cold_start: bool,
@@ -231,19 +246,34 @@ impl Execution {
         let ending = match &self.ending {
             Ending::Output(Some(output)) => output.bytes(),
             Ending::Failed(failure) => failure.bytes(),
-            Ending::None | Ending::Output(None) | Ending::TimedOut { .. } => 0,
+            Ending::None | Ending::Output(None) | Ending::TimedOut { .. } | Ending::OnDisk { .. } => 0,
         };
         ending + self.last_failure.as_ref().map_or(0, |failure| failure.bytes())
     }
 
-    /// What a caller of a finished execution is told. `None` while it lives, or its end is not shown.
-    pub(crate) fn answer(&self) -> Option<Answer> {
-        if self.shown.is_some() {
-            return None;
+    /// Bytes of it that are on disk only.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        match self.ending {
+            Ending::OnDisk { bytes } => bytes,
+            _ => 0,
         }
+    }
+
+    /// Whether it has ended, and how is to be read from disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        matches!(self.ending, Ending::OnDisk { .. })
+    }
+
+    /// What a caller of a finished execution is told. `None` while it lives, its end is not shown, or how it ended is on disk only.
+    pub(crate) fn answer(&self) -> Option<Answer> {
+        if self.shown.is_some() { None } else { self.answer_of(&self.ending) }
+    }
+
+    /// The same with this ending.
+    pub(crate) fn answer_of(&self, ending: &Ending) -> Option<Answer> {
         let id = self.id;
-        Some(match &self.ending {
-            Ending::None => return None,
+        Some(match ending {
+            Ending::None | Ending::OnDisk { .. } => return None,
             Ending::Output(output) => {
                 Answer::Finished { id, result: Ok(output.clone().unwrap_or_else(Output::null)) }
             }
@@ -256,10 +286,14 @@ impl Execution {
 
     /// What a reader is told.
     pub(crate) fn view(&self) -> ExecutionView {
+        self.view_of(if self.shown.is_some() { &Ending::None } else { &self.ending })
+    }
+
+    /// The same with this ending.
+    pub(crate) fn view_of(&self, ending: &Ending) -> ExecutionView {
         let known = |ms: u64| (ms != 0).then_some(ms);
-        let ending = if self.shown.is_some() { &Ending::None } else { &self.ending };
         let (output, error) = match ending {
-            Ending::None => (None, None),
+            Ending::None | Ending::OnDisk { .. } => (None, None),
             Ending::Output(output) => (output.clone(), None),
             Ending::Failed(failure) => (None, Some((**failure).clone())),
             Ending::TimedOut { stage, limit_ms } => {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    answer::{BackendFailure, Delivery},
+    answer::{BackendFailure, Delivery, ReadFailure},
     call::{Invoke, Ticket},
     id::ExecutionId,
+    journal::EndResult,
     keys::{AttemptKey, FunctionKey},
     name::Name,
     recovery::Stored,
@@ -220,6 +221,15 @@ pub enum Input {
         /// Where its delivery stands.
         delivery: Delivery,
     },
+    /// What came of reading how an execution ended.
+    ResultRead {
+        /// The read, as named by the effect that asked.
+        ticket: Ticket,
+        /// Which execution.
+        id: ExecutionId,
+        /// How it ended, as its newest record says.
+        result: Result<EndResult, ReadFailure>,
+    },
     /// Answer everybody who waits to read an execution's end, now and from now on.
     EndWatches,
     /// The server goes away, and what waits is safe: accepted executions that wait do not run any more.
@@ -267,6 +277,7 @@ impl Input {
             | Input::JournalRefused { .. }
             | Input::Restore(_)
             | Input::Restored
+            | Input::ResultRead { .. }
             | Input::EndWatches
             | Input::Hold
             | Input::Delivered { .. }

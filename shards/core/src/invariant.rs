@@ -35,6 +35,14 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         expect(count == retained.count, "the account of finished executions is off")?;
         expect(bytes == retained.bytes, "the account of what finished executions hold is off")?;
     }
+    let on_disk = || shard.executions.iter().map(|(_, one)| one).filter(|one| one.is_on_disk());
+    expect(on_disk().all(|one| kept(one) && one.accepted), "what is on disk only may still be needed")?;
+    let bytes: u64 = on_disk().map(Execution::disk_bytes).sum();
+    expect(bytes == shard.retention.disk_bytes, "the account of what is on disk only is off")?;
+    expect(
+        shard.retention.reads.is_sound(shard.limits.reads_max),
+        "the account of results that are read is off",
+    )?;
     let queued: u64 = shard
         .executions
         .iter()

@@ -164,6 +164,15 @@ pub enum EndResult {
 }
 
 impl EndResult {
+    /// Bytes that count against the retention budget.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            EndResult::Output(output) => output.bytes(),
+            EndResult::Failed(failure) => failure.bytes(),
+            EndResult::TimedOut { .. } => 0,
+        }
+    }
+
     /// The state that it ended in.
     pub fn state(&self) -> State {
         match self {

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`input`] (what can happen; `keys`, `call`, `spec` and `report` have its parts), [`effect`] and
 //! [`answer`] (what it causes), then `shard/`, one file per stage of an execution's life: `registry`, `admission`, `journaling`, `dispatch`, `completion`,
-//! `retry`, `timing`, `retention`, `sync_queue`; and what is done to executions from outside: `watching`, `dead_letters`,
+//! `retry`, `timing`, `retention`, `reading`, `sync_queue`; and what is done to executions from outside: `watching`, `dead_letters`,
 //! `drain_once`, `delivery`. [`recovery`] makes one thing per function and execution of all records, and
 //! `shard/restoration` takes them back. [`invariant::check`] says what holds after every step.
 //!
@@ -49,7 +49,9 @@ mod sync_history;
 mod time;
 mod timers;
 
-pub use answer::{Answer, Delivery, DeliveryStatus, ExecutionView, Refusal, State, SyncQueueReason};
+pub use answer::{
+    Answer, Delivery, DeliveryStatus, ExecutionView, ReadFailure, Refusal, State, SyncQueueReason,
+};
 pub use call::{Extra, Idempotency, Invoke, Ticket};
 pub use effect::{Destination, Dispatch, Effect, Effects, Note};
 pub use function::{Counters, FunctionView};
@@ -61,7 +63,7 @@ pub use limits::Limits;
 pub use name::Name;
 pub use partition::{PARTITIONS, Partition, Seating};
 pub use payload::{Failure, Media, Output, OutputKind, Payload};
-pub use recovery::{Recovery, Stored, StoredExecution};
+pub use recovery::{Recovery, Stored, StoredEnd, StoredExecution, StoredResult};
 pub use report::{Outcome, Report};
 pub use scaling::{Scaling, ScalingView};
 pub use settings::Settings;

@@ -15,6 +15,11 @@ pub struct Limits {
     pub executions_max: usize,
     /// Bytes of outputs and error texts kept with finished executions.
     pub executions_bytes_max: u64,
+    /// Bytes of outputs and error texts that are on disk only, of finished executions that were accepted for later: those that
+    /// no longer fit into memory. 0: nothing is kept there, and what does not fit is forgotten.
+    pub executions_disk_bytes_max: u64,
+    /// Results that are being read from disk.
+    pub reads_max: usize,
     /// Bytes of outputs and error texts of executions that ended while the disk fails, and are not shown for that.
     pub concealed_bytes_max: u64,
     /// How long a finished synchronous execution is kept, in microseconds.
@@ -54,6 +59,8 @@ impl Default for Limits {
             waiters_max: 4096,
             executions_max: 1_000_000,
             executions_bytes_max: 256 << 20,
+            executions_disk_bytes_max: 0,
+            reads_max: 256,
             concealed_bytes_max: 32 << 20,
             executions_ttl_us: 300_000_000,
             accepted_ttl_us: 86_400_000_000,

@@ -12,17 +12,22 @@
 //!
 //! Not here: how records are kept, and what a shard does with what they add up to (`shard/restoration`).
 
+mod results;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     answer::Delivery,
     call::Extra,
     id::ExecutionId,
-    journal::{End, EndResult, Record},
+    journal::{EndResult, Record},
     name::Name,
     payload::{Failure, Payload, code},
     spec::FunctionSpec,
 };
+
+use self::results::Results;
+pub use self::results::{StoredEnd, StoredResult};
 
 /// One thing that was kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,7 +72,7 @@ pub struct StoredExecution {
     /// Why the attempt before failed.
     pub last_failure: Option<Box<Failure>>,
     /// How it ended, if it did.
-    pub end: Option<Box<End>>,
+    pub end: Option<Box<StoredEnd>>,
     /// It is a dead letter.
     pub dead: bool,
     /// Its function was removed while it was there.
@@ -130,6 +135,7 @@ pub struct Recovery {
     early: BTreeMap<ExecutionId, Early>,
     starts: u64,
     count: u64,
+    results: Results,
 }
 
 /// An attempt that was made before its execution was accepted.
@@ -147,6 +153,27 @@ struct Early {
 impl Recovery {
     /// Takes the next record.
     pub fn apply(&mut self, record: Record) {
+        let of = match &record {
+            Record::Ended { id, .. }
+            | Record::Kept { id, .. }
+            | Record::Replayed { id, .. }
+            | Record::Purged { id }
+            | Record::Forgotten { id }
+                if self.results.bytes_max.is_some() =>
+            {
+                Some(*id)
+            }
+            _ => None,
+        };
+        let before = of.map_or(0, |id| self.held_by(id));
+        self.add(record);
+        if let Some(id) = of {
+            self.results.bytes -= before;
+            self.hold(id);
+        }
+    }
+
+    fn add(&mut self, record: Record) {
         self.count += 1;
         let count = self.count;
         match record {
@@ -316,7 +343,7 @@ impl StoredExecution {
                     self.last_failure = Some(Box::new(Failure::no_callback(limit_ms)));
                 }
                 self.is_interrupted = false;
-                self.end = Some(end);
+                self.end = Some(Box::new(StoredEnd::new(*end)));
                 self.delivery = None;
                 self.order = count;
                 self.dead = dead;
@@ -325,9 +352,10 @@ impl StoredExecution {
             Record::Replayed { at_ms, .. } => {
                 let Some(end) = self.end.take() else { return };
                 self.last_failure = match end.result {
-                    EndResult::Output(_) => None,
-                    EndResult::Failed(failure) => Some(failure),
-                    EndResult::TimedOut { stage, limit_ms } => {
+                    // Dead letters are never there only.
+                    StoredResult::Here(EndResult::Output(_)) | StoredResult::OnDisk { .. } => None,
+                    StoredResult::Here(EndResult::Failed(failure)) => Some(failure),
+                    StoredResult::Here(EndResult::TimedOut { stage, limit_ms }) => {
                         Some(Box::new(Failure::new(code::TIMEOUT, stage.timeout_message(limit_ms))))
                     }
                 };

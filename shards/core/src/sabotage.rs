@@ -86,11 +86,19 @@ pub enum Sabotage {
     ReplayLeavesKey,
     /// A dead letter is tried again while another execution with its key goes on.
     KeyInUseIgnored,
+    /// The output of an accepted execution is dropped from memory before the record with it is safe.
+    OutputDroppedUnsafe,
+    /// What was read from disk is told of another execution.
+    AnotherResultRead,
+    /// Who waits for what is read from disk gets no answer now and then.
+    ReadForgotten,
+    /// What memory does not hold is forgotten, although it is on disk.
+    DiskUnused,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 41] = [
+    pub const ALL: [Sabotage; 45] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -132,6 +140,10 @@ impl Sabotage {
         Sabotage::SpecsKept,
         Sabotage::ReplayLeavesKey,
         Sabotage::KeyInUseIgnored,
+        Sabotage::OutputDroppedUnsafe,
+        Sabotage::AnotherResultRead,
+        Sabotage::ReadForgotten,
+        Sabotage::DiskUnused,
     ];
 }
 

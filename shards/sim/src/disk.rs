@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use shard_core::{Input, Record};
+use shard_core::{ExecutionId, Input, ReadFailure, Record, journal::EndResult};
 
 use crate::{
     agenda::Agenda,
@@ -88,6 +88,19 @@ impl Disk {
     /// What would be there after a crash.
     pub(crate) fn log(&self) -> &[Record] {
         &self.log
+    }
+
+    /// How an execution ended, as the newest record of that says which is safe.
+    pub(crate) fn read(&mut self, id: ExecutionId) -> Result<EndResult, ReadFailure> {
+        if self.random.chance(self.faults.fails) {
+            return Err(ReadFailure::Unreadable);
+        }
+        end_on_record(&self.log, id).ok_or(ReadFailure::Missing)
+    }
+
+    /// How long the next read takes.
+    pub(crate) fn read_us(&mut self) -> u64 {
+        self.random.around(self.faults.delay_us)
     }
 
     /// Takes the next record. Returns what is known at once.
@@ -184,6 +197,16 @@ impl Disk {
             agenda.after(1 + self.random.around(self.faults.delay_us), Event::Commit { shard: self.shard });
         }
     }
+}
+
+/// How an execution ended, as the newest of these records says that are about that.
+fn end_on_record(records: &[Record], id: ExecutionId) -> Option<EndResult> {
+    records.iter().rev().find_map(|record| match record {
+        Record::Ended { id: of, end, .. } | Record::Kept { id: of, end, .. } if *of == id => {
+            Some(end.result.clone())
+        }
+        _ => None,
+    })
 }
 
 /// Whether a record is lost with its group: whoever waits for it is told so.

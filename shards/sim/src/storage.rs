@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use shard_core::Record;
+use shard_core::{ExecutionId, ReadFailure, Record, journal::EndResult};
 
 pub use crate::disk::Told;
 
@@ -20,6 +20,12 @@ pub trait Storage: Debug {
 
     /// What was begun is written, or cannot be. What shards are told.
     fn commit(&mut self) -> Vec<(u16, Told)>;
+
+    /// How an execution ended, as the newest record of that says which is safe.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    fn read(&mut self, id: ExecutionId) -> Result<EndResult, ReadFailure>;
 
     /// The server ends and waits for it.
     fn flush(&mut self);

@@ -235,6 +235,9 @@ impl Swarm {
         if random.chance(200) {
             swarm.insist(random);
         }
+        if random.chance(400) && !swarm.disk.ephemeral {
+            swarm.overflow(random);
+        }
         swarm
     }
 }
@@ -247,6 +250,21 @@ impl Swarm {
         self.limits.keys_max = one_of(random, &[2, 2, self.limits.keys_max as u64]) as usize;
         for (kind, weight) in Kind::ALL.iter().zip(&mut self.requests) {
             if matches!(kind, Kind::ListDead | Kind::Replay) {
+                *weight = (*weight).max(3 * kind.usual_weight());
+            }
+        }
+    }
+
+    /// Memory holds few results of what has ended, or none; the others are read from disk.
+    fn overflow(&mut self, random: &mut Random) {
+        self.limits.executions_disk_bytes_max = one_of(random, &[1000, 1 << 30, 1 << 30]);
+        self.limits.reads_max = one_of(random, &[2, 256]) as usize;
+        self.limits.executions_bytes_max = one_of(random, &[0, 200, 2000]);
+        if random.chance(500) {
+            self.limits.executions_max = 1_000_000;
+        }
+        for (kind, weight) in Kind::ALL.iter().zip(&mut self.requests) {
+            if matches!(kind, Kind::Read | Kind::Watch) {
                 *weight = (*weight).max(3 * kind.usual_weight());
             }
         }
@@ -290,6 +308,9 @@ fn limits(random: &mut Random) -> Limits {
         waiters_max: tight(random, 2, 4096) as usize,
         executions_max: tight(random, 20, 1_000_000) as usize,
         executions_bytes_max: tight(random, 2000, 256 << 20),
+        // With the last of what is drawn.
+        executions_disk_bytes_max: 0,
+        reads_max: 256,
         executions_ttl_us: tight(random, 2_000_000, 300_000_000),
         // With the last of what is drawn.
         accepted_ttl_us: 0,

@@ -18,6 +18,7 @@ fn rare(sabotage: Sabotage) -> Option<(u64, u64)> {
         Sabotage::Core(CoreSabotage::OldKeyStands) => Some((70010222, 10700)),
         Sabotage::Core(CoreSabotage::RefusedAddressStays) => Some((70000239, 5000)),
         Sabotage::Core(CoreSabotage::OldDeliveryCounts) => Some((5801, 700)),
+        Sabotage::Core(CoreSabotage::OutputDroppedUnsafe) => Some((217, 3000)),
         _ => None,
     }
 }

@@ -10,7 +10,10 @@ use nanofaas_store::{
     function::{Function, Functions, Mode, Program},
     simulation::{BrokenIndex, Stepped},
 };
-use shard_core::{ExecutionId, FunctionSpec, Input, Name, Payload, Policy, Record, Recovery, Target};
+use shard_core::{
+    ExecutionId, FunctionSpec, Input, Name, Payload, Policy, ReadFailure, Record, Recovery, Target,
+    journal::EndResult,
+};
 use shard_sim::{
     random::{Random, Stream},
     storage::{Kept, Storage, Told},
@@ -378,6 +381,14 @@ impl Storage for RealStore {
         let ids = self.results.some(&mut self.random, 3);
         self.read_back(ids);
         all
+    }
+
+    fn read(&mut self, id: ExecutionId) -> Result<EndResult, ReadFailure> {
+        match self.store().end_of(id) {
+            Ok(Some(end)) => Ok(end.result),
+            Ok(None) => Err(ReadFailure::Missing),
+            Err(_) => Err(ReadFailure::Unreadable),
+        }
     }
 
     fn flush(&mut self) {

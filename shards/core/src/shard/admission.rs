@@ -16,7 +16,7 @@ use crate::{
     limits::Limits,
     payload::{Failure, code},
     sabotage::Sabotage,
-    shard::{Shard, chores::Chore, state::Drain},
+    shard::{Shard, chores::Chore, reading::Reader, state::Drain},
     timers::{Due, TimerKey},
 };
 
@@ -35,6 +35,8 @@ enum Admission {
     Ended(ExecutionKey, Idempotency),
     /// An earlier execution with the same key answers it.
     Answered(Answer),
+    /// The same, as soon as the answer is read from disk.
+    Read(ExecutionKey),
     /// It waits for an earlier execution with the same key.
     Joined,
 }
@@ -50,6 +52,7 @@ impl Shard {
             Ok(Admission::Addressed(execution, id)) => self.accept_addressed(execution, id, ticket, fx),
             Ok(Admission::Ended(execution, key)) => self.accept_ended(execution, key, ticket, fx),
             Ok(Admission::Answered(answer)) => fx.reply(ticket, answer),
+            Ok(Admission::Read(execution)) => self.read_for(execution, Reader::Call(ticket), fx),
             Ok(Admission::Joined) => {}
             Err(refusal) => fx.reply(ticket, Answer::Refused(refusal)),
         }
@@ -169,6 +172,9 @@ impl Shard {
         if let Some(answer) = execution.answer() {
             return Ok(Some(Admission::Answered(answer)));
         }
+        if execution.is_on_disk() {
+            return self.may_read().map(|()| Some(Admission::Read(claim.execution)));
+        }
         let Some(live) = execution.live.as_mut() else { return Ok(None) };
         if live.waiter_count() >= self.limits.waiters_max {
             let what = "callers that wait for one execution";
@@ -214,6 +220,7 @@ impl Shard {
             attempt: 0,
             accepted,
             unwritten: false,
+            end_is_safe: false,
             keyed: idempotency.is_some(),
             cold_start: false,
             init_ms: None,
@@ -282,6 +289,9 @@ impl Shard {
     /// A caller is gone. Its place in the queue is free at once, unless others wait for the same execution. What
     /// runs goes on, at most to the deadline that the caller would have had.
     pub(super) fn abandon(&mut self, ticket: Ticket, id: Option<ExecutionId>, fx: &mut Effects) {
+        if self.leave_read(ticket) {
+            return;
+        }
         let joined = self.index.joined.remove(&ticket);
         let Some(key) = joined.or_else(|| self.find_key(id?)) else { return };
         let Some(execution) = self.executions.get_mut(key) else { return };
@@ -317,7 +327,10 @@ impl Shard {
             let state = self.executions.get(key).map_or(State::Error, Execution::shown_state);
             return fx.reply(ticket, Answer::Refused(Refusal::NotCancellable(state)));
         }
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else {
+            // It has ended, and there was no room to keep it.
+            return fx.reply(ticket, Answer::Refused(Refusal::ExecutionNotFound));
+        };
         let view = Answer::Execution(Box::new(execution.view()));
         let Some(live) = execution.live.as_mut() else { return fx.reply(ticket, view) };
         if self.journal.is_delayed(live.record) {

@@ -357,7 +357,8 @@ impl Shard {
         let lost = self.sabotaged.by(Sabotage::RemovalDropsCalls) && execution.ending.is_of_removal();
         let dead = execution.ending.is_for_another_try() && !lost;
         let result = match &execution.ending {
-            Ending::None => return None,
+            // What is on disk only is on record.
+            Ending::None | Ending::OnDisk { .. } => return None,
             Ending::Output(output) => EndResult::Output(output.clone().unwrap_or_else(Output::null)),
             Ending::Failed(failure) => EndResult::Failed(failure.clone()),
             Ending::TimedOut { stage, limit_ms } => {

@@ -189,6 +189,7 @@ impl Shard {
         execution.last_failure = died.shown();
         execution.finished_ms = 0;
         execution.finished_us = 0;
+        execution.end_is_safe = false;
         if let Some(delivery) = execution.delivery.as_mut()
             && !self.sabotaged.by(Sabotage::DeliveryStays)
         {
@@ -303,7 +304,7 @@ impl Death {
             Ending::TimedOut { stage, limit_ms } => {
                 Some(Box::new(Failure::new(code::TIMEOUT, stage.timeout_message(*limit_ms))))
             }
-            Ending::None | Ending::Output(_) => self.last_failure.clone(),
+            Ending::None | Ending::Output(_) | Ending::OnDisk { .. } => self.last_failure.clone(),
         }
     }
 }

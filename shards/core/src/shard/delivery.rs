@@ -50,6 +50,9 @@ impl Shard {
             false => delivery.url.clone(),
         };
         let number = delivery.number;
+        if execution.is_on_disk() {
+            return self.read_and_deliver(key, number, fx);
+        }
         let (id, view) = (execution.id, Box::new(execution.view()));
         fx.push(Effect::Deliver { id, number, url, view });
     }

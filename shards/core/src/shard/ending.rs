@@ -50,8 +50,19 @@ impl Shard {
         Some(self.write(Record::Ended { id, end: Box::new(end), dead }, fx))
     }
 
-    /// The record of its end is safe.
-    pub(super) fn end_is_safe(&mut self, key: ExecutionKey, number: u64, fx: &mut Effects) {
+    /// The record of its end is safe: it can be read there.
+    pub(super) fn end_is_on_disk(&mut self, key: ExecutionKey, number: u64, fx: &mut Effects) {
+        if !self.is_concealed_for(key, number) {
+            return;
+        }
+        if let Some(execution) = self.executions.get_mut(key) {
+            execution.end_is_safe = true;
+        }
+        self.show_end(key, fx);
+    }
+
+    /// Nothing has to be waited for before its end is shown.
+    pub(super) fn end_may_be_shown(&mut self, key: ExecutionKey, number: u64, fx: &mut Effects) {
         if self.is_concealed_for(key, number) {
             self.show_end(key, fx);
         }
@@ -122,7 +133,7 @@ impl Shard {
     pub(super) fn show_delayed_ends(&mut self, fx: &mut Effects) {
         while self.bytes.concealed > self.limits.concealed_bytes_max {
             let Some((number, key)) = self.journal.pop_delayed_end() else { break };
-            self.end_is_safe(key, number, fx);
+            self.end_may_be_shown(key, number, fx);
         }
     }
 }
@@ -138,7 +149,7 @@ impl Ending {
     /// Whether an accepted execution that ended like this is a dead letter.
     pub(crate) fn is_for_another_try(&self) -> bool {
         match self {
-            Ending::None | Ending::Output(_) => false,
+            Ending::None | Ending::Output(_) | Ending::OnDisk { .. } => false,
             Ending::Failed(failure) => failure.code != code::CANCELLED,
             Ending::TimedOut { .. } => true,
         }

@@ -192,11 +192,11 @@ impl Shard {
                 Promise::Register(key) => self.registration_is_safe(key, fx),
                 Promise::Remove(key) => self.removal_is_safe(key, fx),
                 Promise::Purge(key, ticket) => {
-                    self.give_up(key, fx);
                     fx.reply(ticket, Answer::Removed);
+                    self.give_up(key, fx);
                 }
                 Promise::Drain(ticket) => fx.reply(ticket, Answer::Drained { dispatched: true }),
-                Promise::End(key) => self.end_is_safe(key, number, fx),
+                Promise::End(key) => self.end_is_on_disk(key, number, fx),
                 Promise::Retry(key) => self.retry_is_due(key, number, fx),
                 Promise::Start => self.release_restored(),
             }
@@ -230,7 +230,7 @@ impl Shard {
             }
             match promise {
                 // A fact that a store had no room for: it will never be written, and nothing more can be waited for.
-                Promise::End(key) => self.end_is_safe(key, number, fx),
+                Promise::End(key) => self.end_may_be_shown(key, number, fx),
                 Promise::Retry(key) => self.retry_is_due(key, number, fx),
                 Promise::Start => self.release_restored(),
                 promise => self.break_promise(number, promise, fx),

@@ -3,7 +3,7 @@
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
 //! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
 //! execution ends), `ending` (what it came to is shown), `crashes` (a replica ends), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
-//! forgotten). `sync_queue` refuses synchronous calls early. `chores` is work in batches. `restoration` takes back what was there before the server started.
+//! forgotten), `reading` (results that are on disk are read). `sync_queue` refuses synchronous calls early. `chores` is work in batches. `restoration` takes back what was there before the server started.
 
 mod admission;
 pub(crate) mod chores;
@@ -16,6 +16,7 @@ mod drain_once;
 mod ending;
 mod journaling;
 mod progress;
+mod reading;
 mod registry;
 mod restoration;
 mod retention;
@@ -67,8 +68,16 @@ pub struct Totals {
     pub accepted: usize,
     /// Dead letters kept.
     pub dead_letters: usize,
-    /// Bytes kept with them.
+    /// Bytes kept with them in memory.
     pub retained_bytes: u64,
+    /// Bytes kept with them that are on disk only.
+    pub retained_disk_bytes: u64,
+    /// Results that are being read from disk, or are to be.
+    pub reads: usize,
+    /// Results that were read from disk, or were to be.
+    pub reads_begun: u64,
+    /// Those of them that could not be.
+    pub reads_failed: u64,
     /// Attempts in flight.
     pub attempts: usize,
     /// Timers.
@@ -179,6 +188,7 @@ impl Shard {
             Input::JournalRefused { number } => self.journal_refused(number, fx),
             Input::Restore(stored) => self.restore(stored, fx),
             Input::Restored => self.restored(),
+            Input::ResultRead { ticket, id, result } => self.result_read(ticket, id, result, fx),
             Input::EndWatches => self.end_watches(fx),
             Input::Hold => self.hold(),
             Input::GetFunction { ticket, name } => {
@@ -291,6 +301,10 @@ impl Shard {
             accepted: self.retention.accepted,
             dead_letters: self.dead_letters.len(),
             retained_bytes: self.retained_bytes(),
+            retained_disk_bytes: self.retention.disk_bytes,
+            reads: self.retention.reads.pending(),
+            reads_begun: self.retention.reads.count,
+            reads_failed: self.retention.reads.failed,
             attempts: self.attempts.len(),
             timers: self.timers.len(),
             keys: self.index.keys.len(),

@@ -12,10 +12,10 @@ use crate::{
     execution::{Ending, Execution, Live, ResultDelivery},
     function::{Function, Life, Runner},
     id_table::TableNumber,
-    journal::{End, EndResult, Promise, Record},
+    journal::{Promise, Record},
     keys::{ExecutionKey, FunctionKey},
     payload::{Failure, code},
-    recovery::{Stored, StoredExecution},
+    recovery::{Stored, StoredEnd, StoredExecution, StoredResult},
     sabotage::Sabotage,
     shard::{Shard, state::Start},
     spec::{FunctionSpec, Provisioned, Target},
@@ -172,7 +172,7 @@ impl Shard {
         &mut self,
         stored: &StoredExecution,
         function_key: FunctionKey,
-        end: Option<&End>,
+        end: Option<&StoredEnd>,
     ) -> ExecutionKey {
         let unrecorded = if end.is_none() { stored.unrecorded } else { 0 };
         let mut label = None;
@@ -189,11 +189,12 @@ impl Shard {
             id_table: TableNumber::default(),
             function: function_key,
             label: label.unwrap_or_else(|| Arc::from(stored.function.as_str())),
-            state: end.map_or(State::Queued, |end| end.result.state()),
+            state: end.map_or(State::Queued, StoredEnd::state),
             shown: None,
             attempt: stored.attempt + unrecorded,
             accepted: true,
             unwritten: false,
+            end_is_safe: false,
             keyed: stored.extra.as_ref().is_some_and(|extra| extra.idempotency.is_some()),
             cold_start: end.is_some_and(|end| end.cold_start),
             init_ms: end.and_then(|end| end.init_ms),
@@ -265,16 +266,16 @@ impl Shard {
         &mut self,
         key: ExecutionKey,
         stored: StoredExecution,
-        end: End,
+        end: StoredEnd,
         finished_us: u64,
         fx: &mut Effects,
     ) {
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         execution.finished_us = finished_us;
+        execution.end_is_safe = true;
         execution.ending = match end.result {
-            EndResult::Output(output) => Ending::Output(Some(output)),
-            EndResult::Failed(failure) => Ending::Failed(failure),
-            EndResult::TimedOut { stage, limit_ms } => Ending::TimedOut { stage, limit_ms },
+            StoredResult::Here(result) => Ending::from(result),
+            StoredResult::OnDisk { bytes, .. } => Ending::OnDisk { bytes },
         };
         if stored.dead {
             let bytes = stored.payload.bytes() + execution.retained_bytes();

@@ -1,5 +1,8 @@
 //! Finished executions are kept for a while, within bounds of age, number and bytes; the oldest go first.
 //!
+//! How an accepted one ended is on disk too. When memory holds too many bytes, the oldest of these keep theirs there only, and
+//! are read when somebody asks; they have a bound of bytes of their own. What is not known to be safe stays in memory.
+//!
 //! Those that were accepted for later are kept longer than synchronous ones, whose callers were told the result: they
 //! have a list of their own, so that each list is in the order of age and of expiry. The bounds are for both; neither
 //! kind pushes the other out of its half of them.
@@ -13,7 +16,7 @@ use crate::{
     journal::Record,
     keys::ExecutionKey,
     sabotage::Sabotage,
-    shard::Shard,
+    shard::{Shard, reading::Reads},
     timers::{Due, TimerKey},
 };
 
@@ -28,6 +31,10 @@ const SWEEP_PAUSE_US: u64 = 1000;
 pub(crate) struct Retained {
     /// Oldest first; entries may be stale.
     order: VecDeque<ExecutionKey>,
+    /// The oldest so many hold nothing in memory that could be dropped because it is on disk.
+    passed: usize,
+    /// Those of them that hold something else, or whose end is not safe. Oldest first; entries may be stale.
+    heavy: VecDeque<ExecutionKey>,
     pub(crate) count: usize,
     pub(crate) bytes: u64,
 }
@@ -37,6 +44,10 @@ pub(crate) struct Retained {
 pub(crate) struct Retention {
     /// Finished executions: synchronous ones, then those that were accepted for later.
     pub(crate) kinds: [Retained; 2],
+    /// Bytes of those that were accepted for later which are on disk only.
+    pub(crate) disk_bytes: u64,
+    /// Those that are being read from there.
+    pub(crate) reads: Reads,
     /// Those of them whose output is to be dropped earlier.
     payloads: VecDeque<ExecutionKey>,
     /// Accepted executions that have not ended.
@@ -48,6 +59,12 @@ pub(crate) struct Retention {
 struct Stale;
 
 impl Retained {
+    /// Takes the oldest out.
+    fn pop(&mut self) -> Option<ExecutionKey> {
+        self.passed = self.passed.saturating_sub(1);
+        self.order.pop_front()
+    }
+
     /// Whether it holds more than its half of a bound that is exceeded.
     fn gives_way(&self, executions_max: Option<usize>, bytes_max: Option<u64>) -> bool {
         executions_max.is_some_and(|most| self.count > most / 2)
@@ -75,13 +92,14 @@ impl Shard {
     pub(super) fn retain(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let Some(execution) = self.executions.get(key) else { return self.impossible() };
         let (accepted, bytes) = (execution.accepted, execution.retained_bytes());
+        self.retention.disk_bytes += execution.disk_bytes();
         // The output of a keyed execution answers whoever repeats the key: it stays as long as the record. That of an
         // accepted one is what its caller has yet to fetch.
         let stays = execution.keyed || accepted && !self.sabotaged.by(Sabotage::OutputDroppedEarly);
         let has_payload = match &execution.ending {
             Ending::Output(output) => output.is_some(),
             Ending::Failed(failure) => failure.body.is_some(),
-            Ending::None | Ending::TimedOut { .. } => false,
+            Ending::None | Ending::TimedOut { .. } | Ending::OnDisk { .. } => false,
         };
         if has_payload && !stays {
             self.retention.payloads.push_back(key);
@@ -131,6 +149,7 @@ impl Shard {
             released || evicted
         });
         let more = self.expire_keys(batch) || more;
+        self.read_again(fx);
         if more {
             let at_us = self.now.mono_us + SWEEP_PAUSE_US;
             self.retention.sweep = Some(self.timers.insert(at_us, Due::Sweep));
@@ -168,7 +187,7 @@ impl Shard {
             let output = match &mut execution.ending {
                 Ending::Output(output) => output.take(),
                 Ending::Failed(failure) => failure.body.take(),
-                Ending::None | Ending::TimedOut { .. } => None,
+                Ending::None | Ending::TimedOut { .. } | Ending::OnDisk { .. } => None,
             };
             let accepted = execution.accepted;
             self.retained_mut(accepted).bytes -= output.map_or(0, |output| output.bytes());
@@ -180,15 +199,68 @@ impl Shard {
     /// Forgets the oldest finished execution of a kind if a bound asks for it.
     fn evict_one(&mut self, fx: &mut Effects) -> bool {
         let Ok(oldest_us) = self.oldest_us() else { return true };
-        let kind = self.crowded_kind(oldest_us).or_else(|| self.expired_kind(oldest_us));
+        let kind = self.crowded_kind(oldest_us);
+        let is_for_memory = kind == Some(true) && self.finished_count() <= self.limits.executions_max;
+        if is_for_memory && self.leave_one_on_disk() {
+            return true;
+        }
+        let kind = kind.or_else(|| self.full_disk()).or_else(|| self.expired_kind(oldest_us));
         let Some(accepted) = kind else { return false };
-        let Some(key) = self.retained_mut(accepted).order.pop_front() else { return false };
-        let bytes = self.executions.get(key).map_or(0, |execution| execution.retained_bytes());
+        // What is on disk would make no room.
+        let heavy = if is_for_memory { self.retained_mut(true).heavy.pop_front() } else { None };
+        let Some(key) = heavy.or_else(|| self.retained_mut(accepted).pop()) else { return false };
+        if self.executions.get(key).is_none() {
+            return true;
+        }
+        let execution = self.executions.get(key);
+        let (bytes, disk_bytes) =
+            execution.map_or((0, 0), |execution| (execution.retained_bytes(), execution.disk_bytes()));
+        self.retention.disk_bytes -= disk_bytes;
         let retained = self.retained_mut(accepted);
         retained.count -= 1;
         retained.bytes -= bytes;
         self.forget(key, true, fx);
         true
+    }
+
+    /// Drops how the oldest execution ended that is in memory and safe on disk. `false`: there is none.
+    fn leave_one_on_disk(&mut self) -> bool {
+        if self.limits.executions_disk_bytes_max == 0 || self.sabotaged.by(Sabotage::DiskUnused) {
+            return false;
+        }
+        let retained = self.retained_mut(true);
+        let Some(&key) = retained.order.get(retained.passed) else { return false };
+        retained.passed += 1;
+        let any = self.sabotaged.by(Sabotage::OutputDroppedUnsafe);
+        let Some(execution) = self.executions.get_mut(key) else { return true };
+        let has_ended = execution.state.is_terminal() && execution.dead.is_none() && execution.accepted;
+        let is_safe = execution.end_is_safe && !execution.unwritten || any;
+        let bytes = match &execution.ending {
+            Ending::Output(Some(output)) => output.bytes(),
+            Ending::Failed(failure) => failure.bytes(),
+            Ending::None | Ending::Output(None) | Ending::TimedOut { .. } | Ending::OnDisk { .. } => 0,
+        };
+        let leaves = has_ended && is_safe && bytes > 0;
+        if leaves {
+            execution.ending = Ending::OnDisk { bytes };
+        }
+        let stays = has_ended && execution.retained_bytes() > 0;
+        if leaves {
+            self.retained_mut(true).bytes -= bytes;
+            self.retention.disk_bytes += bytes;
+        }
+        if stays {
+            let executions = &self.executions;
+            let heavy = &mut self.retention.kinds[1].heavy;
+            while heavy.pop_front_if(|key| executions.get(*key).is_none()).is_some() {}
+            heavy.push_back(key);
+        }
+        true
+    }
+
+    /// The kind that has to make room on disk, if it has to.
+    fn full_disk(&self) -> Option<bool> {
+        (self.retention.disk_bytes > self.limits.executions_disk_bytes_max).then_some(true)
     }
 
     /// When the oldest of each kind ended: looked up once per ending, for it is in no cache. An entry that stands for
@@ -202,7 +274,7 @@ impl Shard {
                 execution.state.is_terminal() && execution.dead.is_none() && execution.accepted == accepted
             };
             let Some(execution) = self.executions.get(key).filter(stays) else {
-                self.retention.kinds[kind].order.pop_front();
+                self.retention.kinds[kind].pop();
                 return Err(Stale);
             };
             oldest_us[kind] = Some(execution.finished_us);

@@ -8,7 +8,7 @@ use crate::{
     id::ExecutionId,
     keys::ExecutionKey,
     sabotage::Sabotage,
-    shard::{Shard, chores::Chore},
+    shard::{Shard, chores::Chore, reading::Reader},
     timers::Due,
 };
 
@@ -20,6 +20,12 @@ impl Shard {
             return;
         };
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
+        if execution.is_on_disk() {
+            return match self.may_read() {
+                Ok(()) => self.read_for(key, Reader::View(ticket), fx),
+                Err(refusal) => fx.reply(ticket, Answer::Refused(refusal)),
+            };
+        }
         match execution.live.as_mut() {
             Some(live) if wait_ms > 0 && !self.phase.watches_ended => {
                 if live.watchers.len() >= self.limits.waiters_max {

@@ -32,6 +32,8 @@ pub(super) enum Asked {
 struct Caller {
     asked: Asked,
     left_us: Option<u64>,
+    /// It waits for a disk, which has no deadline.
+    reads: bool,
 }
 
 /// See the module.
@@ -48,9 +50,16 @@ impl Callers {
 
     /// A request reached its shard.
     pub(super) fn asked(&mut self, ticket: Ticket, asked: Asked) -> Verdict {
-        match self.waiting.insert(ticket, Caller { asked, left_us: None }) {
+        match self.waiting.insert(ticket, Caller { asked, left_us: None, reads: false }) {
             None => Ok(()),
             Some(_) => Err(format!("the world used ticket {} twice", ticket.0)),
+        }
+    }
+
+    /// What this caller wants is on disk.
+    pub(super) fn waits_for_a_read(&mut self, ticket: Ticket) {
+        if let Some(caller) = self.waiting.get_mut(&ticket) {
+            caller.reads = true;
         }
     }
 
@@ -76,7 +85,7 @@ impl Callers {
             return Err(format!("ticket {} was answered after its caller had left", ticket.0));
         }
         match due_us {
-            Some(due_us) if now_us > due_us + self.late_us_max => {
+            Some(due_us) if now_us > due_us + self.late_us_max && !caller.reads => {
                 let late_us = now_us - due_us;
                 Err(format!("ticket {} was answered {late_us} µs after its deadline", ticket.0))
             }

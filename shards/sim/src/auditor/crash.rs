@@ -72,6 +72,7 @@ impl Auditor {
         self.restoring.clear();
         self.queues.forget();
         self.rates.forget();
+        self.reads.forget();
         let given_back = ledger.executions.iter().filter(|(_, on_record)| !on_record.forgotten);
         self.records.crashed(given_back.map(|(id, _)| *id));
         self.specs.crashed(&ledger.functions);

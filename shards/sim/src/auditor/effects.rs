@@ -30,6 +30,7 @@ impl Auditor {
                     self.executions.delivers(*id, *number, url)?;
                     self.viewed(now, view)?;
                 }
+                Effect::ReadResult { ticket, id } => self.reads(shard, *ticket, *id)?,
                 Effect::Note(Note::NotRun { id, attempt }) => self.not_run(*id, *attempt)?,
                 Effect::OpenEndpoint { endpoint, address, .. } => {
                     self.crashes.opened(shard, *endpoint, address);

@@ -10,7 +10,7 @@ use shard_core::{
 use super::{
     Verdict,
     crash::OnRecord,
-    keys::is_crowded,
+    keys::{is_crowded, overflows},
     promptness,
     run::{End, Run, is_own},
     status,
@@ -33,6 +33,8 @@ pub(super) struct Executions {
     kept_us: u64,
     clock_steps_us_max: u64,
     crowded: bool,
+    /// Nothing but bytes in memory pushes finished executions out, and those have a place on disk.
+    overflows: bool,
 }
 
 impl Executions {
@@ -48,6 +50,7 @@ impl Executions {
             kept_us: swarm.limits.accepted_ttl_us,
             clock_steps_us_max: swarm.clock_steps_us_max(),
             crowded: is_crowded(swarm),
+            overflows: overflows(swarm),
         }
     }
 
@@ -367,11 +370,12 @@ impl Executions {
         let Some(run) = self.runs.get(&id).filter(|run| run.promised && !run.is_muddy()) else {
             return Ok(());
         };
+        let crowded = self.crowded && !(self.overflows && run.leaves_memory());
         let kept =
-            run.dead || (!self.crowded && now_us < run.kept_until_us(self.kept_us, self.clock_steps_us_max));
+            run.dead || (!crowded && now_us < run.kept_until_us(self.kept_us, self.clock_steps_us_max));
         match run.ended {
             None => Err(format!("{id} was accepted, has not ended, and nobody finds it")),
-            Some(_) if kept && !self.crowded => Err(format!("{id} ended a while ago, and nobody finds it")),
+            Some(_) if kept && !crowded => Err(format!("{id} ended a while ago, and nobody finds it")),
             Some(_) => Ok(()),
         }
     }

@@ -67,6 +67,15 @@ impl Keys {
     }
 }
 
+/// Whether all that finished executions may reach is the bound of what they hold in memory, and disks, which do not fail, have room
+/// for the rest.
+pub(super) fn overflows(swarm: &Swarm) -> bool {
+    let (limits, disk) = (&swarm.limits, &swarm.disk);
+    limits.executions_max >= 100_000
+        && limits.executions_disk_bytes_max >= 1 << 20
+        && (disk.fails, disk.fills) == (0, 0)
+}
+
 /// Whether a run has limits that finished executions or keys may reach.
 pub(super) fn is_crowded(swarm: &Swarm) -> bool {
     let limits = &swarm.limits;

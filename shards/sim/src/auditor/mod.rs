@@ -4,7 +4,7 @@
 //! One file per account: `callers` (one answer each, in time), `promptness` (nothing before its time), `refusals` (a reason for
 //! each), `executions` and `run` (one end each, attempts in sequence, results of their own), `status` (every field of what
 //! is read), `endpoints` and `caution` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
-//! `rates`, `keys`, `specs`. What it cannot know for sure, such as whether a call with a key joined another one before either is
+//! `rates`, `keys`, `specs`, `reads` (what is read back from disk). What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
 mod callers;
@@ -19,6 +19,7 @@ mod keys;
 mod promptness;
 mod queues;
 mod rates;
+mod reads;
 mod recorded;
 mod records;
 mod refusals;
@@ -45,6 +46,7 @@ use keys::Keys;
 use promptness::Promptness;
 use queues::Queues;
 use rates::Rates;
+use reads::Reads;
 use records::Records;
 use refusals::Refusals;
 use registrations::Registrations;
@@ -86,6 +88,7 @@ pub(crate) struct Auditor {
     promptness: Promptness,
     queues: Queues,
     rates: Rates,
+    reads: Reads,
     records: Records,
     refusals: Refusals,
     registrations: Registrations,
@@ -113,6 +116,7 @@ impl Auditor {
             promptness: Promptness::default(),
             queues: Queues::new(swarm),
             rates: Rates::new(swarm),
+            reads: Reads::default(),
             records: Records::new(swarm.shards),
             refusals: Refusals::new(swarm),
             registrations: Registrations::default(),
@@ -189,6 +193,7 @@ impl Auditor {
                     self.executions.given_back(now, stored.id);
                 }
             }
+            Input::ResultRead { .. } => self.has_read(shard, input)?,
             Input::Restored => drop(self.restoring.remove(&shard)),
             input => {
                 if let Some(ticket) = input.ticket() {

@@ -70,6 +70,7 @@ impl Auditor {
                 self.records.accepts(shard, number, *id, enqueuer);
                 let run = self.executions.get_mut(*id)?;
                 run.on_record = false;
+                run.kept = true;
                 // One that is being given up is on record as none, and is one until who wanted that is told.
                 run.dead |= *dead;
                 run.ends = run.ends.max(1);

@@ -58,6 +58,8 @@ pub(super) struct Run {
     pub(super) queued_us: u64,
     pub(super) max_age_us: Option<u64>,
     pub(super) running: bool,
+    /// It was accepted when it had ended.
+    pub(super) kept: bool,
     /// Its acceptance could not be written down.
     pub(super) withdrawn: bool,
     /// Who waited for it left, or was sent away: it may be gone without a trace.
@@ -144,6 +146,7 @@ impl Run {
             queued_us: now_us,
             max_age_us: extra.and_then(|extra| extra.max_age_ms).map(|ms| u64::from(ms) * 1000),
             running: false,
+            kept: false,
             withdrawn: false,
             muddy: false,
             vague: false,
@@ -155,6 +158,11 @@ impl Run {
             recovered: false,
             ends: 0,
         }
+    }
+
+    /// Whether it needs nothing in memory once its end is safe: no failure went before it.
+    pub(super) fn leaves_memory(&self) -> bool {
+        matches!(self.ended, Some(End::Output(_))) && !self.kept && (self.attempts, self.ends) == (1, 1)
     }
 
     /// Whether it may be gone without a trace.

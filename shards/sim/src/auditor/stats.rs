@@ -51,6 +51,8 @@ pub struct Stats {
     pub crashes: u64,
     /// Groups of records that could not be written.
     pub commits_failed: u64,
+    /// Results read back from disk.
+    pub read: u64,
 }
 
 impl Stats {
@@ -80,10 +82,11 @@ impl Stats {
         self.crashed += other.crashed;
         self.crashes += other.crashes;
         self.commits_failed += other.commits_failed;
+        self.read += other.read;
     }
 
     /// All of them, by name.
-    pub fn all(&self) -> [(&'static str, u64); 24] {
+    pub fn all(&self) -> [(&'static str, u64); 25] {
         [
             ("admitted", self.admitted),
             ("waited", self.waited),
@@ -109,6 +112,7 @@ impl Stats {
             ("crashed", self.crashed),
             ("crashes", self.crashes),
             ("commits_failed", self.commits_failed),
+            ("read", self.read),
         ]
     }
 }

@@ -98,7 +98,10 @@ impl World {
         }
         for (number, seat) in self.seats.iter().enumerate() {
             let totals = seat.shard.totals();
-            if totals.attempts > 0 || totals.executions > totals.finished + totals.dead_letters {
+            if totals.attempts > 0
+                || totals.reads > 0
+                || totals.executions > totals.finished + totals.dead_letters
+            {
                 return Some(format!("shard {number} has {totals:?}"));
             }
         }

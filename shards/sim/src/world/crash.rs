@@ -66,7 +66,11 @@ impl World {
 
     /// Gives a shard back what its disk has kept.
     fn recover(&mut self, shard: u16, kept: Option<&Kept>) -> Result<(), String> {
-        let mut recovery = Recovery::default();
+        let limits = &self.swarm.limits;
+        let mut recovery = match limits.executions_disk_bytes_max {
+            0 => Recovery::default(),
+            _ => Recovery::with_results_max(limits.executions_bytes_max),
+        };
         let forgets = self.is_broken(Sabotage::AttemptsForgotten);
         let read = |record: &&Record| !(forgets && matches!(record, Record::Attempted { .. }));
         let seating = Seating::of(self.swarm.shards);

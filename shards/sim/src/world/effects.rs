@@ -75,6 +75,10 @@ impl World {
                 let input = Box::new(Input::Delivered { id, number, delivery });
                 self.agenda.after(random.around(1000), Event::Input { shard, input });
             }
+            Effect::ReadResult { ticket, id } => {
+                let wait_us = self.disks.get_mut(usize::from(shard)).map_or(0, |disk| disk.read_us());
+                self.agenda.after(wait_us, Event::Read { shard, ticket, id });
+            }
             Effect::ReturnBytes(_)
                 if self.is_broken(Sabotage::BytesNotReturned)
                     || self.is_broken(Sabotage::BudgetsOfItsOwn) => {}

@@ -1,6 +1,8 @@
 //! What happens by itself: requests, messages, answers of functions, disks, deadlines.
 
-use shard_core::{Answer, Input, Outcome, Output, Refusal, Report, Seating, Ticket};
+use shard_core::{
+    Answer, ExecutionId, Input, Outcome, Output, ReadFailure, Refusal, Report, Seating, Ticket,
+};
 
 use super::World;
 use crate::{
@@ -27,6 +29,8 @@ pub(crate) enum Event {
     Turn { shard: u16, at_us: u64 },
     /// A disk is done with a group of records.
     Commit { shard: u16 },
+    /// A result is read from where records are kept.
+    Read { shard: u16, ticket: Ticket, id: ExecutionId },
     /// A commit of a store that is not played is done, or takes too long.
     Stored { commit: u64, hangs: bool },
     /// An exchange with a function goes on.
@@ -67,6 +71,14 @@ impl World {
                 let Some(told) = disk.and_then(|disk| disk.commit(&mut self.agenda)) else { return Ok(()) };
                 self.auditor.told(shard, told);
                 self.feed(shard, told.input())
+            }
+            Event::Read { shard, ticket, id } => {
+                let result = match (&mut self.storage, self.disks.get_mut(usize::from(shard))) {
+                    (Some(storage), _) => storage.read(id),
+                    (None, Some(disk)) => disk.read(id),
+                    (None, None) => Err(ReadFailure::Missing),
+                };
+                self.feed(shard, Input::ResultRead { ticket, id, result })
             }
             Event::Stored { commit, hangs } => self.stored(commit, hangs),
             Event::Exchange { exchange, step } => {

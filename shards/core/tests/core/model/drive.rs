@@ -8,8 +8,9 @@ use std::{
 
 use bytes::Bytes;
 use shard_core::{
-    Answer, AttemptKey, Destination, Effect, Effects, EndpointId, Failure, FunctionKey, FunctionSpec, Input,
-    Limits, Now, Record, Report, Settings, Shard, Target, Ticket, settings::SyncQueue,
+    Answer, AttemptKey, Destination, Effect, Effects, EndpointId, ExecutionId, Failure, FunctionKey,
+    FunctionSpec, Input, Limits, Now, Outcome, ReadFailure, Record, Report, Settings, Shard, Target, Ticket,
+    settings::SyncQueue,
 };
 
 use super::{
@@ -17,10 +18,15 @@ use super::{
     oracle::{ACCEPTED_TTL_MS, DEAD_MAX, KEYS_TTL_MS, Oracle, RETRY_WAIT_MS_MAX, SWEEP_MS, TTL_MS},
     registry::{Life, PENDING_MAX},
     step::{Op, Result, Step, resolve},
-    words::{addresses, answer_text, backend_failure, id, invoke, name, outcome, provisioned, ticket_of},
+    words::{
+        addresses, answer_text, backend_failure, id, invoke, is_output_of, name, outcome, output_of,
+        provisioned, ticket_of,
+    },
 };
 
 pub(super) const EXECUTIONS_MAX: usize = 25;
+/// The output of an accepted execution: larger than what all others hold together.
+pub(super) const LARGE_BYTES: usize = 4000;
 const EPOCH_MS: u64 = 1_700_000_000_000;
 /// Asks about executions, apart from the callers of the script.
 const PROBE: Ticket = Ticket(u64::MAX);
@@ -57,6 +63,9 @@ pub(super) fn limits() -> Limits {
     Limits {
         pending_max: PENDING_MAX,
         executions_max: EXECUTIONS_MAX,
+        // Of two results of accepted executions; what others hold is less than half of it.
+        executions_bytes_max: 2 * LARGE_BYTES as u64 + 100,
+        executions_disk_bytes_max: 1 << 20,
         executions_ttl_us: TTL_MS * 1000,
         accepted_ttl_us: ACCEPTED_TTL_MS * 1000,
         payload_ttl_us: TTL_MS * 500,
@@ -240,14 +249,23 @@ impl Drive {
         mut effects: Effects,
         provisioned: &mut impl Iterator<Item = usize>,
     ) -> (Vec<String>, bool) {
-        let (mut real, mut written) = (Vec::new(), false);
+        let (mut real, mut written, mut waited) = (Vec::new(), false, false);
         loop {
             let before = self.records.len();
+            let mut reads = Vec::new();
             for effect in effects.drain() {
                 let _ = write!(self.trace, "\n  {effect:?}");
-                real.extend(self.learn(effect, provisioned));
+                match effect {
+                    Effect::ReadResult { ticket, id } => reads.push(self.read(ticket, id)),
+                    effect => real.extend(self.learn(effect, provisioned)),
+                }
             }
-            if !self.records[before..].iter().any(is_waited_for) {
+            reads.into_iter().for_each(|read| self.shard.handle(self.now, read, &mut effects));
+            waited |= self.records[before..].iter().any(is_waited_for);
+            if !effects.is_empty() {
+                continue;
+            }
+            if !std::mem::take(&mut waited) {
                 return (real, written);
             }
             written = true;
@@ -305,7 +323,12 @@ impl Drive {
             Step::Call { ticket, call } => Input::Invoke(invoke(*ticket, call)),
             Step::Answer { execution, number, result } => {
                 let attempt = self.attempts[&(*execution, *number)];
-                Input::DispatchFinished { attempt, report: Report::warm(outcome(*result)) }
+                let accepted = self.oracle.executions.get(execution).is_some_and(|one| one.accepted);
+                let outcome = match outcome(*result) {
+                    Outcome::Success(_) if accepted => Outcome::Success(output_of(*execution)),
+                    outcome => outcome,
+                };
+                Input::DispatchFinished { attempt, report: Report::warm(outcome) }
             }
             Step::Callback { ticket, execution, number, result } => Input::Complete {
                 ticket: Ticket(*ticket),
@@ -428,8 +451,19 @@ impl Drive {
                 self.records.push(record);
                 None
             }
-            Effect::Deliver { .. } | Effect::Note(_) => None,
+            Effect::ReadResult { .. } | Effect::Deliver { .. } | Effect::Note(_) => None,
         }
+    }
+
+    /// What comes of reading a result.
+    fn read(&self, ticket: Ticket, id: ExecutionId) -> Input {
+        let result = self.records.iter().rev().find_map(|record| match record {
+            Record::Ended { id: of, end, .. } | Record::Kept { id: of, end, .. } if *of == id => {
+                Some(end.result.clone())
+            }
+            _ => None,
+        });
+        Input::ResultRead { ticket, id, result: result.ok_or(ReadFailure::Missing) }
     }
 
     /// State, attempt, error and last error of a record that is kept.
@@ -440,8 +474,15 @@ impl Drive {
             Input::GetExecution { ticket: PROBE, id: id(ticket), wait_ms: 0 },
             &mut effects,
         );
+        if let [Effect::ReadResult { ticket, id }] = effects.as_slice() {
+            let read = self.read(*ticket, *id);
+            effects = Effects::default();
+            self.shard.handle(self.now, read, &mut effects);
+        }
         let [Effect::Reply { answer, .. }] = effects.as_slice() else { panic!("a probe causes one answer") };
         let Answer::Execution(view) = answer else { return None };
+        let is_its_own = view.output.as_ref().is_none_or(|output| is_output_of(output, ticket));
+        self.expect(is_its_own, &format!("execution {ticket} has the output of another one"));
         let code = |failure: &Option<Failure>| {
             failure.as_ref().map_or(String::new(), |failure| failure.code.to_string())
         };

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shard_core::{
-    Answer, ExecutionId, Extra, Failure, Idempotency, Invoke, Name, Outcome, Output, Payload, Provisioned,
-    Refusal, Target, Ticket,
+    Answer, ExecutionId, Extra, Failure, Idempotency, Invoke, Name, Outcome, Output, OutputKind, Payload,
+    Provisioned, Refusal, Target, Ticket,
     answer::{BackendFailure, BackendFailureKind},
 };
 
 use super::{
+    drive::LARGE_BYTES,
     registry::PROVISIONED_REPLICAS,
     step::{Call, Provisioning, Result},
 };
@@ -27,6 +28,16 @@ pub(super) fn invoke(ticket: u64, call: &Call) -> Invoke {
         timeout_ms: call.timeout_ms,
         extra: (extra != Extra::default()).then(|| Box::new(extra)),
     }
+}
+
+/// What an accepted execution comes to.
+pub(super) fn output_of(ticket: u64) -> Output {
+    Output { body: Bytes::from(format!("{ticket:0>0$}", LARGE_BYTES)), kind: OutputKind::Json }
+}
+
+/// Whether it may be what this execution came to.
+pub(super) fn is_output_of(output: &Output, ticket: u64) -> bool {
+    *output == Output::null() || *output == output_of(ticket)
 }
 
 pub(super) fn outcome(result: Result) -> Outcome {

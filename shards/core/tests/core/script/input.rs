@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc};
 use bytes::Bytes;
 use shard_core::{
     Delivery, DeliveryStatus, Extra, Failure, FunctionSpec, Idempotency, Input, Invoke, Limits, Name,
-    Outcome, Output, OutputKind, Payload, Policy, Provisioned, Report, Settings, Target,
+    Outcome, Output, OutputKind, Payload, Policy, Provisioned, ReadFailure, Report, Settings, Target,
     answer::{BackendFailure, BackendFailureKind},
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
     settings::{Autoscaler, SyncQueue},
@@ -68,6 +68,17 @@ impl Run {
                 };
                 let delivery = Delivery { status, attempts: 1, last_error: None };
                 Input::Delivered { id, number: *number, delivery }
+            }
+            // The oldest read of an execution comes to its end: with what is on record, or not.
+            ["result", execution, how @ ..] => {
+                let id = self.id(execution);
+                let place = self.reads.iter().position(|(_, of)| *of == id).expect("a read");
+                let (ticket, _) = self.reads.remove(place);
+                let result = match how {
+                    ["fails"] => Err(ReadFailure::Unreadable),
+                    _ => self.result_on_record(id).ok_or(ReadFailure::Missing),
+                };
+                Input::ResultRead { ticket, id, result }
             }
             ["end-watches"] => Input::EndWatches,
             ["hold"] => Input::Hold,
@@ -197,6 +208,8 @@ pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
             "concealed" => limits.concealed_bytes_max = number,
             "executions" => limits.executions_max = number as usize,
             "retained" => limits.executions_bytes_max = number,
+            "disk" => limits.executions_disk_bytes_max = number,
+            "reads" => limits.reads_max = number as usize,
             "ttl" => limits.executions_ttl_us = number * 1000,
             "accepted-ttl" => limits.accepted_ttl_us = number * 1000,
             "payload-ttl" => limits.payload_ttl_us = number * 1000,

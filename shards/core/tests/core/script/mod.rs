@@ -22,7 +22,7 @@ use std::{collections::BTreeMap, env, panic::Location};
 
 use shard_core::{
     AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Record, Recovery,
-    Settings, Shard, Ticket, invariant,
+    Settings, Shard, Ticket, invariant, journal::EndResult,
 };
 
 /// Epoch milliseconds at time 0 of a script; the start of a second.
@@ -102,6 +102,8 @@ pub(crate) struct Run {
     attempts: BTreeMap<String, AttemptKey>,
     /// Numbers of the results that were handed over for delivery.
     handed_over: BTreeMap<ExecutionId, Vec<u32>>,
+    /// Results that are being read, oldest first.
+    reads: Vec<(Ticket, ExecutionId)>,
 }
 
 impl Run {
@@ -124,6 +126,7 @@ impl Run {
             endpoints: BTreeMap::new(),
             attempts: BTreeMap::new(),
             handed_over: BTreeMap::new(),
+            reads: Vec::new(),
         }
     }
 
@@ -153,7 +156,11 @@ impl Run {
 
     /// Another shard takes over what was safe.
     fn crash(&mut self) -> String {
-        let mut recovery = Recovery::default();
+        let mut recovery = match self.limits.executions_disk_bytes_max {
+            0 => Recovery::default(),
+            _ => Recovery::with_results_max(self.limits.executions_bytes_max),
+        };
+        self.reads.clear();
         self.records.truncate(self.safe);
         self.records.iter().cloned().for_each(|record| recovery.apply(record));
         self.shard = Shard::new(self.limits.clone(), 1, self.shard.settings().clone());
@@ -274,12 +281,23 @@ impl Run {
                 self.endpoints.insert(*endpoint, address.to_string());
             }
             Effect::Deliver { id, number, .. } => self.handed_over.entry(*id).or_default().push(*number),
+            Effect::ReadResult { ticket, id } => self.reads.push((*ticket, *id)),
             Effect::Dispatch(dispatch) => {
                 let id = self.name_of(dispatch.id);
                 self.attempts.insert(format!("{id}#{}", dispatch.number), dispatch.attempt);
             }
             _ => {}
         }
+    }
+
+    /// How an execution ended, as what is safe says.
+    fn result_on_record(&self, id: ExecutionId) -> Option<EndResult> {
+        self.records[..self.safe].iter().rev().find_map(|record| match record {
+            Record::Ended { id: of, end, .. } | Record::Kept { id: of, end, .. } if *of == id => {
+                Some(end.result.clone())
+            }
+            _ => None,
+        })
     }
 
     fn name_of(&self, id: ExecutionId) -> String {

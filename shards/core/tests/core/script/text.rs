@@ -31,6 +31,7 @@ impl Run {
             Effect::Deliver { id, url, view, .. } => {
                 format!("deliver {} {} to {url}", self.name_of(id), view.state.as_str())
             }
+            Effect::ReadResult { id, .. } => format!("read {}", self.name_of(id)),
             Effect::ReturnBytes(bytes) => format!("return {bytes} bytes"),
             Effect::Note(note) => self.note(note),
         }
@@ -209,6 +210,8 @@ pub(super) fn totals(shard: &Shard) -> String {
         ("executions", totals.executions as u64),
         ("finished", totals.finished as u64),
         ("retained", totals.retained_bytes),
+        ("on-disk", totals.retained_disk_bytes),
+        ("reads", totals.reads as u64),
         ("attempts", totals.attempts as u64),
         ("timers", totals.timers as u64),
         ("keys", totals.keys as u64),

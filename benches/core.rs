@@ -2,7 +2,7 @@
 //!
 //! The real shard, driven as its thread drives it, with a clock that advances a microsecond per call. Behind every
 //! call stand 1, 1 000 or 1 000 000 finished executions; each new one drops the oldest, as on a server that has been
-//! running for a while. The same with 1 to 100 000 functions. Nothing is measured here of threads, HTTP or what
+//! running for a while. The same with 1 to 100 000 functions, and of one function with 1 to 10 000 replicas. Nothing is measured here of threads, HTTP or what
 //! functions do.
 //!
 //! `cargo bench --bench core` measures; the test suite runs everything once, without the million.
@@ -88,5 +88,25 @@ fn functions(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, steps, functions);
+/// A call of a function with so many replicas, and the news that one of them was replaced.
+fn replicas(criterion: &mut Criterion) {
+    let replicas = if once() { &[1, 10][..] } else { &[1, 100, 10_000] };
+    for replicas in replicas {
+        let mut rig = None;
+        criterion.bench_function(&format!("replicas/{replicas}"), |bencher| {
+            let rig = rig.get_or_insert_with(|| Rig::with_replicas(*replicas));
+            bencher.iter(|| rig.invoke());
+        });
+        criterion.bench_function(&format!("replaced/{replicas}"), |bencher| {
+            let rig = rig.get_or_insert_with(|| Rig::with_replicas(*replicas));
+            let mut oldest = 0;
+            bencher.iter(|| {
+                oldest += 1;
+                rig.set_replicas(oldest..oldest + replicas);
+            });
+        });
+    }
+}
+
+criterion_group!(benches, steps, functions, replicas);
 criterion_main!(benches);

@@ -5,12 +5,13 @@
 
 #![allow(dead_code, reason = "a toolbox: not every tool is in use at every place")]
 
-use std::{hint::black_box, io::Write, sync::Arc};
+use std::{hint::black_box, io::Write, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use shard_core::{
-    AttemptKey, Dispatch, Effect, Effects, ExecutionId, FunctionSpec, Input, Invoke, Limits, Name, Now,
-    Outcome, Output, OutputKind, Payload, Policy, Report, Settings, Shard, Target, Ticket,
+    AttemptKey, Dispatch, Effect, Effects, ExecutionId, FunctionKey, FunctionSpec, Input, Invoke, Limits,
+    Name, Now, Outcome, Output, OutputKind, Payload, Policy, Provisioned, ReplicaAddress, Report, Settings,
+    Shard, Target, Ticket,
 };
 
 /// Attempts that may be in flight at once.
@@ -28,6 +29,8 @@ pub(crate) struct Rig {
     functions: u64,
     output: Output,
     calls: u64,
+    /// The function that a backend runs, if there is one.
+    managed: FunctionKey,
 }
 
 impl Rig {
@@ -56,9 +59,8 @@ impl Rig {
             functions,
             output: Output { body: Bytes::from_static(br#"{"text":"hello"}"#), kind: OutputKind::Json },
             calls: 0,
+            managed: FunctionKey::default(),
         };
-        // The clock of the limit stands still, and so do both leases.
-        rig.step(Input::GrantCalls { second: 0, calls: u32::MAX });
         rig.step(Input::GrantBytes(1 << 40));
         for number in 0..functions {
             let spec = FunctionSpec {
@@ -80,13 +82,47 @@ impl Rig {
         let limits = Limits { queued_bytes_chunk: 1 << 40, ..Limits::default() };
         let mut rig = Rig::empty(1, limits, policy);
         for _ in 0..=waiting {
-            // Calls that were leased for a second are void in the next one, and this takes several.
-            let next = Now { mono_us: rig.now.mono_us + 2, ..rig.now };
-            rig.step(Input::GrantCalls { second: next.second(), calls: u32::MAX });
             let call = rig.call();
             rig.step(Input::Enqueue(call));
         }
         rig
+    }
+
+    /// A shard with one function that has so many replicas.
+    pub(crate) fn with_replicas(replicas: u64) -> Rig {
+        let mut rig = Rig::empty(0, Limits::default(), Policy::default());
+        rig.functions = 1;
+        let policy = Policy { concurrency: SLOTS, ..Policy::default() };
+        let spec = FunctionSpec {
+            name: name(0),
+            policy,
+            target: Target::Backend,
+            scaling: None,
+            document: Bytes::new(),
+        };
+        rig.handle(Input::Register { ticket: CALLER, spec: Box::new(spec) });
+        let provision = rig.effects.drain().find_map(|effect| match effect {
+            Effect::Provision { function, .. } => Some(function),
+            _ => None,
+        });
+        rig.managed = provision.expect("it is a backend's");
+        rig.step(Input::Provisioned {
+            function: rig.managed,
+            result: Ok(Provisioned {
+                document: Bytes::new(),
+                target: Target::Backend,
+                endpoints: addresses(0..replicas),
+                desired: replicas as u32,
+            }),
+        });
+        rig
+    }
+
+    /// These replicas of its first function are ready now.
+    pub(crate) fn set_replicas(&mut self, numbers: Range<u64>) {
+        let desired = (numbers.end - numbers.start) as u32;
+        let endpoints = addresses(numbers);
+        self.step(Input::EndpointsChanged { function: self.managed, endpoints, desired });
     }
 
     /// The removal of its first function.
@@ -129,6 +165,11 @@ impl Rig {
     /// One input. What it caused is left for [`Rig::perform`].
     pub(crate) fn handle(&mut self, input: Input) {
         self.now.mono_us += 1;
+        // Calls that were leased for a second are void in the next one.
+        if self.now.mono_us == 1 || self.now.mono_us.is_multiple_of(1_000_000) {
+            let second = self.now.second();
+            self.shard.handle(self.now, Input::GrantCalls { second, calls: u32::MAX }, &mut self.effects);
+        }
         self.shard.handle(self.now, input, &mut self.effects);
     }
 
@@ -201,6 +242,12 @@ impl Rig {
         self.finish(attempt);
         id
     }
+}
+
+/// Replicas with these numbers, each at an address of its own.
+fn addresses(numbers: Range<u64>) -> Vec<ReplicaAddress> {
+    let of = |replica| ReplicaAddress { replica, address: format!("http://127.0.0.1:{replica}").into() };
+    numbers.map(of).collect()
 }
 
 /// Allocates nothing: what a call allocates is counted.

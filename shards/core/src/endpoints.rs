@@ -1,19 +1,30 @@
 //! The addresses of a function. Most functions have one, so the first one lies in the function itself: a vector alone
-//! would be one more cold place in memory per call.
+//! would be one more cold place in memory per call. Others are found by their place, for a function may have thousands.
 
 use std::sync::Arc;
 
-use crate::keys::EndpointId;
+use crate::{keys::EndpointId, timers::TimerKey};
 
 /// One address of a function.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) id: EndpointId,
+    /// Whose it is.
+    pub(crate) replica: u64,
     pub(crate) address: Arc<str>,
     /// Attempts in flight to it.
     pub(crate) in_flight: u32,
     /// It did not take its last attempt, or ended with it: no further one goes there for a while.
     pub(crate) down: bool,
+}
+
+/// What the shard keeps of an open address.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct OpenEndpoint {
+    /// Its place among those of its function.
+    pub(crate) place: u32,
+    /// Tries it again while it is down.
+    pub(crate) retry: TimerKey,
 }
 
 /// See the module.
@@ -42,8 +53,9 @@ impl Endpoints {
     }
 
     /// Says of one whether it is down. `false`: it was said before, or it is not here.
-    pub(crate) fn set_down(&mut self, id: EndpointId, down: bool) -> bool {
-        let Some(endpoint) = self.find_mut(id).filter(|endpoint| endpoint.down != down) else { return false };
+    pub(crate) fn set_down(&mut self, id: EndpointId, place: u32, down: bool) -> bool {
+        let found = self.find_mut(id, || Some(place));
+        let Some(endpoint) = found.filter(|endpoint| endpoint.down != down) else { return false };
         endpoint.down = down;
         self.down = if down { self.down + 1 } else { self.down - 1 };
         true
@@ -61,9 +73,17 @@ impl Endpoints {
         }
     }
 
-    /// The endpoint with this id.
-    pub(crate) fn find_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
-        self.iter_mut().find(|endpoint| endpoint.id == id)
+    /// The endpoint with this id. Its place is looked up unless it is the first.
+    pub(crate) fn find_mut(
+        &mut self,
+        id: EndpointId,
+        place: impl FnOnce() -> Option<u32>,
+    ) -> Option<&mut Endpoint> {
+        if self.first.as_ref().is_some_and(|endpoint| endpoint.id == id) {
+            return self.first.as_mut();
+        }
+        let place = (place()? as usize).checked_sub(1)?;
+        self.more.get_mut(place).filter(|endpoint| endpoint.id == id)
     }
 
     fn iter_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
@@ -99,16 +119,17 @@ impl Endpoints {
 
     /// The less busy of two among those that are up. Rare, and so without care for its costs.
     fn choose_up(&mut self, random: u64) -> Option<&mut Endpoint> {
-        let up: Vec<(u32, EndpointId)> = self
+        let up: Vec<(u32, EndpointId, usize)> = self
             .iter()
-            .filter(|endpoint| !endpoint.down)
-            .map(|endpoint| (endpoint.in_flight, endpoint.id))
+            .enumerate()
+            .filter(|(_, endpoint)| !endpoint.down)
+            .map(|(place, endpoint)| (endpoint.in_flight, endpoint.id, place))
             .collect();
         let count = up.len() as u64;
         let one = up.get(random.checked_rem(count)? as usize)?;
         let other = up.get(((random >> 32) % count) as usize)?;
-        let (_, id) = *one.min(other);
-        self.find_mut(id)
+        let (_, _, place) = *one.min(other);
+        self.iter_mut().nth(place)
     }
 }
 
@@ -122,7 +143,8 @@ mod tests {
         let mut endpoints = Endpoints::default();
         for in_flight in in_flight {
             let id = keys.insert(());
-            endpoints.push(Endpoint { id, address: Arc::from("a"), in_flight: *in_flight, down: false });
+            let address = Arc::from("a");
+            endpoints.push(Endpoint { id, replica: 0, address, in_flight: *in_flight, down: false });
         }
         let ids = endpoints.iter().map(|endpoint| endpoint.id).collect();
         (endpoints, ids)
@@ -139,10 +161,12 @@ mod tests {
             assert_eq!(endpoints.iter().map(|endpoint| endpoint.id).collect::<Vec<_>>(), staying);
             assert_eq!((endpoints.len(), endpoints.is_empty()), (staying.len(), staying.is_empty()));
             for id in ids {
-                assert_eq!(
-                    endpoints.find_mut(id).map(|endpoint| endpoint.id),
-                    Some(id).filter(|_| stays(id))
-                );
+                let place = staying.iter().position(|of| *of == id).map(|place| place as u32);
+                let found = endpoints.find_mut(id, || place).map(|endpoint| endpoint.id);
+                assert_eq!(found, Some(id).filter(|_| stays(id)));
+                // A place where another one is finds nothing.
+                let found = endpoints.find_mut(id, || Some(place.unwrap_or_default() + 1));
+                assert!(found.is_none_or(|endpoint| endpoint.id == id));
             }
         }
     }
@@ -153,7 +177,8 @@ mod tests {
             let (mut endpoints, ids) = of(&[0, 1, 2, 3]);
             let is_down = |id: EndpointId| down & (1 << id.index()) != 0;
             for id in ids.iter().copied().filter(|id| is_down(*id)) {
-                assert!(endpoints.set_down(id, true) && !endpoints.set_down(id, true));
+                let place = id.index() as u32;
+                assert!(endpoints.set_down(id, place, true) && !endpoints.set_down(id, place, true));
             }
             assert_eq!(endpoints.up(), 4 - down.count_ones() as usize);
             for random in 0..50u64 {
@@ -163,8 +188,8 @@ mod tests {
             }
             endpoints.take_unless(|endpoint| is_down(endpoint.id));
             assert_eq!(endpoints.up(), 0);
-            for id in ids.into_iter().filter(|id| is_down(*id)) {
-                assert!(endpoints.set_down(id, false));
+            for (place, id) in (0..).zip(ids.into_iter().filter(|id| is_down(*id))) {
+                assert!(endpoints.set_down(id, place, false));
             }
             assert_eq!(endpoints.up(), down.count_ones() as usize);
         }

@@ -1,7 +1,5 @@
 //! Everything that can happen to a shard.
 
-use std::sync::Arc;
-
 use crate::{
     answer::{BackendFailure, Delivery, ReadFailure},
     call::{Invoke, Ticket},
@@ -12,7 +10,7 @@ use crate::{
     recovery::Stored,
     report::{Outcome, Report},
     settings::Settings,
-    spec::{FunctionSpec, Provisioned},
+    spec::{FunctionSpec, Provisioned, ReplicaAddress},
 };
 
 /// One thing that happened.
@@ -66,8 +64,8 @@ pub enum Input {
     EndpointsChanged {
         /// The function, as named by the effect that provisioned it.
         function: FunctionKey,
-        /// Addresses of all replicas that are ready now.
-        endpoints: Vec<Arc<str>>,
+        /// All replicas that are ready now.
+        endpoints: Vec<ReplicaAddress>,
         /// How many replicas are wanted.
         desired: u32,
     },

@@ -7,7 +7,7 @@ use crate::{
     journal::Promise,
     keys::FunctionKey,
     shard::{Shard, chores::Chore},
-    timers::{Due, TimerKey},
+    timers::Due,
 };
 
 /// Audits the whole state.
@@ -203,8 +203,10 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     )?;
     let up = function.endpoints.iter().filter(|endpoint| !endpoint.down).count();
     expect(up == function.endpoints.up(), "the account of addresses that are down is off")?;
-    for endpoint in function.endpoints.iter() {
-        let timer = shard.endpoints.get(endpoint.id).copied().unwrap_or(TimerKey::NONE);
+    for (place, endpoint) in function.endpoints.iter().enumerate() {
+        let open = shard.endpoints.get(endpoint.id).copied().unwrap_or_default();
+        expect(open.place as usize == place, "an address is in another place than it is said to be")?;
+        let timer = open.retry;
         let armed = shard.timers.get(timer) == Some(Due::Endpoint(key, endpoint.id));
         expect(
             armed == endpoint.down,

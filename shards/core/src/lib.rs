@@ -69,5 +69,5 @@ pub use scaling::{Scaling, ScalingView};
 pub use settings::Settings;
 pub use shard::{Readiness, Shard, Totals};
 pub use slab::Key;
-pub use spec::{FunctionSpec, Policy, Provisioned, Target};
+pub use spec::{FunctionSpec, Policy, Provisioned, ReplicaAddress, Target};
 pub use time::Now;

@@ -48,6 +48,8 @@ pub enum Sabotage {
     RemovalDropsCalls,
     /// Replicas that went away are called on.
     StaleReplicaCalled,
+    /// A replica is taken for the one before that had its address.
+    ReplicasMistaken,
     /// Who waits for an end waits half as long.
     WatchEndsEarly,
     /// What waits is given up at half its age.
@@ -98,7 +100,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 45] = [
+    pub const ALL: [Sabotage; 46] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -121,6 +123,7 @@ impl Sabotage {
         Sabotage::DownEndpointUsed,
         Sabotage::RemovalDropsCalls,
         Sabotage::StaleReplicaCalled,
+        Sabotage::ReplicasMistaken,
         Sabotage::WatchEndsEarly,
         Sabotage::AgesTooFast,
         Sabotage::QueueHalfUsed,

@@ -86,8 +86,18 @@ pub struct Provisioned {
     pub document: Bytes,
     /// Where its calls go: [`Target::Backend`], or a fixed address when it was degraded.
     pub target: Target,
-    /// Addresses of the replicas that are ready.
-    pub endpoints: Vec<Arc<str>>,
+    /// The replicas that are ready.
+    pub endpoints: Vec<ReplicaAddress>,
     /// How many replicas are wanted.
     pub desired: u32,
+}
+
+/// Where a replica takes calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaAddress {
+    /// Which replica: a number that no other one of its function has or had. Another replica may get the address of one
+    /// that is gone, and what is still open to that one must not serve it.
+    pub replica: u64,
+    /// Where its calls go.
+    pub address: Arc<str>,
 }

@@ -1,10 +1,10 @@
 //! The backend that starts, scales and stops replicas: orders take time, some fail, and reports of replicas come when
 //! they like.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use shard_core::{
-    FunctionKey, FunctionSpec, Input, Provisioned, Target,
+    FunctionKey, FunctionSpec, Input, Provisioned, ReplicaAddress, Target,
     answer::{BackendFailure, BackendFailureKind},
 };
 
@@ -25,6 +25,8 @@ struct Deployment {
     name: String,
     desired: u32,
     ready: u32,
+    /// How often others took the places of its replicas, at their addresses.
+    replaced: u64,
 }
 
 /// See the module.
@@ -66,7 +68,8 @@ impl Backend {
                 false => Target::Backend,
             };
             if !degrades {
-                let deployment = Deployment { name: spec.name.as_str().to_owned(), desired, ready };
+                let deployment =
+                    Deployment { name: spec.name.as_str().to_owned(), desired, ready, replaced: 0 };
                 self.deployments.insert(of, deployment);
             }
             let endpoints = if degrades { Vec::new() } else { self.addresses(of) };
@@ -117,6 +120,7 @@ impl Backend {
     pub(crate) fn flap(&mut self, of: DeploymentKey, ready: u32, wait_us: u64, agenda: &mut Agenda<Event>) {
         let Some(deployment) = self.deployments.get_mut(&of) else { return };
         deployment.ready = ready;
+        deployment.replaced += u64::from(wait_us.is_multiple_of(4));
         let desired = deployment.desired;
         let endpoints = self.addresses(of);
         tell(agenda, wait_us, of, Input::EndpointsChanged { function: of.1, endpoints, desired });
@@ -133,10 +137,14 @@ impl Backend {
         self.deployments.keys().copied().collect()
     }
 
-    fn addresses(&self, of: DeploymentKey) -> Vec<Arc<str>> {
+    fn addresses(&self, of: DeploymentKey) -> Vec<ReplicaAddress> {
         let Some(deployment) = self.deployments.get(&of) else { return Vec::new() };
         let of = format!("{}/{:?}", deployment.name, of.1);
-        (0..deployment.ready).map(|number| unique_address(&of, u64::from(number))).collect()
+        let replica = |number: u32| ReplicaAddress {
+            replica: deployment.replaced << 32 | u64::from(number),
+            address: unique_address(&of, u64::from(number)),
+        };
+        (0..deployment.ready).map(replica).collect()
     }
 
     fn order(&mut self) -> Random {

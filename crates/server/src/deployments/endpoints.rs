@@ -1,16 +1,20 @@
 //! The addresses of a function's replicas, kept from what its backend says is different. Pure.
+//!
+//! Each replica gets a number that no other one of the function has had: to a shard, another replica at the same address
+//! is another address.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use nanofaas_backends::{ReplicaChange, ReplicaId, ReplicaStatus};
+use shard_core::ReplicaAddress;
 
 /// Where the replicas of one function are, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct EndpointTable {
-    /// The place of every replica in `endpoints`, also of those that are not ready.
-    places: BTreeMap<ReplicaId, u64>,
+    /// The number of every replica, also of those that are not ready.
+    numbers: BTreeMap<ReplicaId, u64>,
     endpoints: BTreeMap<u64, Arc<str>>,
-    next_place: u64,
+    last_number: u64,
 }
 
 impl EndpointTable {
@@ -28,26 +32,30 @@ impl EndpointTable {
         match change {
             ReplicaChange::Now(replica) => {
                 let endpoint = replica.endpoint().cloned();
-                let place = *self.places.entry(replica.id).or_insert_with(|| {
-                    self.next_place += 1;
-                    self.next_place
+                let number = *self.numbers.entry(replica.id).or_insert_with(|| {
+                    self.last_number += 1;
+                    self.last_number
                 });
                 let old = match &endpoint {
-                    Some(endpoint) => self.endpoints.insert(place, Arc::clone(endpoint)),
-                    None => self.endpoints.remove(&place),
+                    Some(endpoint) => self.endpoints.insert(number, Arc::clone(endpoint)),
+                    None => self.endpoints.remove(&number),
                 };
                 old != endpoint
             }
             ReplicaChange::Gone(id) => {
-                let place = self.places.remove(&id);
-                place.is_some_and(|place| self.endpoints.remove(&place).is_some())
+                let number = self.numbers.remove(&id);
+                number.is_some_and(|number| self.endpoints.remove(&number).is_some())
             }
         }
     }
 
-    /// All addresses.
-    pub(super) fn list(&self) -> Vec<Arc<str>> {
-        self.endpoints.values().cloned().collect()
+    /// All that are ready.
+    pub(super) fn list(&self) -> Vec<ReplicaAddress> {
+        let of = |(replica, address): (&u64, &Arc<str>)| ReplicaAddress {
+            replica: *replica,
+            address: Arc::clone(address),
+        };
+        self.endpoints.iter().map(of).collect()
     }
 
     /// How many there are.
@@ -88,8 +96,25 @@ mod tests {
             let context = format!("{change:?}");
             assert_eq!(table.apply(change), is_changed, "{context}");
             let list = table.list();
-            assert_eq!(list.iter().map(|address| &**address).collect::<Vec<_>>(), expected, "{context}");
+            assert_eq!(list.iter().map(|of| &*of.address).collect::<Vec<_>>(), expected, "{context}");
             assert_eq!(table.len(), expected.len());
         }
+    }
+    #[test]
+    fn a_replica_keeps_its_number_and_no_other_one_gets_it() {
+        let mut table = EndpointTable::default();
+        let mut listed = |changes: &[(&str, bool)]| -> Vec<u64> {
+            for (id, is_there) in changes {
+                table.apply(match is_there {
+                    true => now(id, ReplicaState::Ready("the same address".into())),
+                    false => ReplicaChange::Gone((*id).to_owned().into()),
+                });
+            }
+            table.list().iter().map(|of| of.replica).collect()
+        };
+        assert_eq!(listed(&[("a", true), ("b", true)]), [1, 2]);
+        assert_eq!(listed(&[("a", true)]), [1, 2]);
+        assert_eq!(listed(&[("a", false), ("b", false)]), [0; 0]);
+        assert_eq!(listed(&[("b", true), ("a", true)]), [3, 4]);
     }
 }

@@ -251,7 +251,7 @@ impl Deployed {
         self.running = Some(Running { endpoints: table, desired, not_before, is_due: false });
         self.spec.deployment_backend = Some(self.backend.id().to_owned());
         self.spec.effective_execution_mode = self.spec.execution_mode;
-        self.spec.endpoint_url = endpoints.first().map(|address| address.to_string());
+        self.spec.endpoint_url = endpoints.first().map(|of| of.address.to_string());
         Provisioned { document: self.spec.document(), target: Target::Backend, endpoints, desired }
     }
 }
@@ -336,7 +336,7 @@ mod tests {
             let input = inputs.recv_timeout(PATIENCE).unwrap();
             let Input::EndpointsChanged { endpoints, desired, .. } = input else { panic!("{input:?}") };
             assert_eq!(desired, COUNT);
-            assert!(endpoints.is_sorted_by_key(|address| address[7..].parse::<u32>().unwrap()));
+            assert!(endpoints.is_sorted_by_key(|of| of.address[7..].parse::<u32>().unwrap()));
             if endpoints.len() == COUNT as usize {
                 break;
             }

@@ -188,7 +188,8 @@ impl Shard {
         }
         function.observe_service(self.now.mono_us - attempt.dispatched_us);
         if let Some(endpoint) = attempt.endpoint
-            && let Some(endpoint) = function.endpoints.find_mut(endpoint)
+            && let Some(endpoint) =
+                function.endpoints.find_mut(endpoint, || self.endpoints.get(endpoint).map(|open| open.place))
         {
             endpoint.in_flight -= 1;
         }

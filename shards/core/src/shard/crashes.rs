@@ -40,20 +40,19 @@ impl Shard {
         let Some(function) = self.functions.get_mut(key).filter(|function| function.is_managed()) else {
             return;
         };
-        if !function.endpoints.set_down(endpoint, true) {
+        let Some(open) = self.endpoints.get_mut(endpoint) else { return };
+        if !function.endpoints.set_down(endpoint, open.place, true) {
             return;
         }
-        let timer = self.timers.insert(self.now.mono_us + DOWN_US, Due::Endpoint(key, endpoint));
-        if let Some(place) = self.endpoints.get_mut(endpoint) {
-            *place = timer;
-        }
+        open.retry = self.timers.insert(self.now.mono_us + DOWN_US, Due::Endpoint(key, endpoint));
     }
 
     /// It may be back.
     pub(super) fn try_endpoint_again(&mut self, key: FunctionKey, endpoint: EndpointId) {
         let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         let first = !function.has_replica();
-        if !function.endpoints.set_down(endpoint, false) {
+        let Some(open) = self.endpoints.get(endpoint) else { return self.impossible() };
+        if !function.endpoints.set_down(endpoint, open.place, false) {
             return;
         }
         if first {

@@ -1,17 +1,21 @@
 //! Slots are taken and attempts sent. Ready functions have their turn round-robin, in bounded batches.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     answer::State,
     effect::{Destination, Dispatch, Effect, Effects},
-    endpoints::Endpoint,
+    endpoints::{Endpoint, OpenEndpoint},
     execution::Execution,
     function::{Function, Life, Runner},
     journal::Record,
     keys::{AttemptKey, EndpointId, ExecutionKey, FunctionKey},
     sabotage::Sabotage,
     shard::{Attempt, Shard},
+    spec::ReplicaAddress,
     timers::{Due, TimerKey},
 };
 
@@ -205,7 +209,7 @@ impl Shard {
     pub(super) fn endpoints_changed(
         &mut self,
         key: FunctionKey,
-        addresses: Vec<Arc<str>>,
+        replicas: Vec<ReplicaAddress>,
         desired: u32,
         fx: &mut Effects,
     ) {
@@ -223,20 +227,24 @@ impl Shard {
         }
         let first = !function.has_replica();
         let all_stay = self.sabotaged.by(Sabotage::StaleReplicaCalled);
-        let closed =
-            function.endpoints.take_unless(|endpoint| all_stay || addresses.contains(&endpoint.address));
-        let mut missing: Vec<Arc<str>> = Vec::new();
-        for address in addresses {
-            let open = function.endpoints.iter().any(|endpoint| endpoint.address == address);
-            if !open && !missing.contains(&address) {
-                missing.push(address);
-            }
-        }
+        // Both are looked up in order: there may be thousands, and a step must not take their square.
+        let ready: BTreeMap<u64, &str> = replicas.iter().map(|of| (of.replica, &*of.address)).collect();
+        let by_address = self.sabotaged.by(Sabotage::ReplicasMistaken);
+        let stays = |endpoint: &Endpoint| match by_address {
+            true => replicas.iter().any(|of| of.address == endpoint.address),
+            false => ready.get(&endpoint.replica).is_some_and(|address| **address == *endpoint.address),
+        };
+        let closed = function.endpoints.take_unless(|endpoint| all_stay || stays(endpoint));
+        self.number_endpoints(key);
+        let Some(function) = self.functions.get(key) else { return self.impossible() };
+        let mut open: BTreeSet<u64> = function.endpoints.iter().map(|endpoint| endpoint.replica).collect();
         for endpoint in closed {
             self.close_endpoint(endpoint.id, fx);
         }
-        for address in missing {
-            self.open_endpoint(key, address, fx);
+        for of in replicas {
+            if open.insert(of.replica) {
+                self.open_endpoint(key, of, fx);
+            }
         }
         if let Some(function) = self.functions.get_mut(key) {
             function.follow_replicas(self.settings.autoscaler.is_some());
@@ -247,20 +255,32 @@ impl Shard {
         self.ring(key);
     }
 
-    pub(super) fn open_endpoint(&mut self, key: FunctionKey, address: Arc<str>, fx: &mut Effects) {
-        let id = self.endpoints.insert(TimerKey::NONE);
+    /// Addresses of a function are in other places now.
+    pub(super) fn number_endpoints(&mut self, key: FunctionKey) {
+        let Some(function) = self.functions.get(key) else { return self.impossible() };
+        for (place, endpoint) in function.endpoints.iter().enumerate() {
+            if let Some(open) = self.endpoints.get_mut(endpoint.id) {
+                open.place = place as u32;
+            }
+        }
+    }
+
+    pub(super) fn open_endpoint(&mut self, key: FunctionKey, of: ReplicaAddress, fx: &mut Effects) {
+        let ReplicaAddress { replica, address } = of;
         let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
+        let place = function.endpoints.len() as u32;
+        let id = self.endpoints.insert(OpenEndpoint { place, retry: TimerKey::NONE });
         fx.push(Effect::OpenEndpoint {
             endpoint: id,
             address: Arc::clone(&address),
             concurrency: function.policy.concurrency,
         });
-        function.endpoints.push(Endpoint { id, address, in_flight: 0, down: false });
+        function.endpoints.push(Endpoint { id, replica, address, in_flight: 0, down: false });
     }
 
     pub(super) fn close_endpoint(&mut self, endpoint: EndpointId, fx: &mut Effects) {
-        if let Some(timer) = self.endpoints.remove(endpoint) {
-            self.timers.remove(timer);
+        if let Some(open) = self.endpoints.remove(endpoint) {
+            self.timers.remove(open.retry);
         }
         fx.push(Effect::CloseEndpoint { endpoint });
     }

@@ -39,6 +39,7 @@ use crate::{
     answer::{Answer, Refusal},
     dead_letters::DeadLetters,
     effect::{Effect, Effects},
+    endpoints::OpenEndpoint,
     execution::Execution,
     function::{Function, FunctionView},
     id::ExecutionId,
@@ -52,7 +53,7 @@ use crate::{
     settings::Settings,
     slab::Slab,
     time::Now,
-    timers::{TimerKey, Timers},
+    timers::Timers,
 };
 
 /// Numbers of a whole shard, for metrics.
@@ -103,8 +104,8 @@ pub struct Shard {
     pub(crate) functions: Slab<Function, FunctionTag>,
     pub(crate) executions: Slab<Execution, ExecutionTag>,
     pub(crate) attempts: Slab<Attempt, AttemptTag>,
-    /// Open addresses, each with the timer that tries it again while it is down.
-    pub(crate) endpoints: Slab<TimerKey, EndpointTag>,
+    /// Open addresses.
+    pub(crate) endpoints: Slab<OpenEndpoint, EndpointTag>,
     pub(crate) index: Index,
     pub(crate) timers: Timers,
     pub(crate) journal: Journal,

@@ -13,7 +13,7 @@ use crate::{
     queue::WaitQueue,
     sabotage::Sabotage,
     shard::{Shard, chores::Chore},
-    spec::{FunctionSpec, Provisioned, Target},
+    spec::{FunctionSpec, Provisioned, ReplicaAddress, Target},
 };
 
 impl Shard {
@@ -167,7 +167,7 @@ impl Shard {
         }
         match provisioned.target {
             Target::Local => {}
-            Target::Endpoint(address) => self.open_endpoint(key, address, fx),
+            Target::Endpoint(address) => self.open_endpoint(key, ReplicaAddress { replica: 0, address }, fx),
             Target::Backend => {
                 if is_empty {
                     self.endpoints_changed(key, provisioned.endpoints, provisioned.desired, fx);

@@ -18,7 +18,7 @@ use crate::{
     recovery::{Stored, StoredEnd, StoredExecution, StoredResult},
     sabotage::Sabotage,
     shard::{Shard, state::Start},
-    spec::{FunctionSpec, Provisioned, Target},
+    spec::{FunctionSpec, Provisioned, ReplicaAddress, Target},
     timers::{Due, TimerKey},
 };
 
@@ -91,7 +91,7 @@ impl Shard {
         self.arm_scaling(poll_us);
         match spec.target.clone() {
             Target::Local => {}
-            Target::Endpoint(address) => self.open_endpoint(key, address, fx),
+            Target::Endpoint(address) => self.open_endpoint(key, ReplicaAddress { replica: 0, address }, fx),
             Target::Backend => fx.push(Effect::Provision { function: key, spec }),
         }
     }

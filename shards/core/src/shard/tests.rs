@@ -8,7 +8,7 @@ use crate::{
     function::Runner,
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
     settings::Autoscaler,
-    spec::{FunctionSpec, Policy, Provisioned, Target},
+    spec::{FunctionSpec, Policy, Provisioned, ReplicaAddress, Target},
 };
 
 fn shard() -> Shard {
@@ -82,7 +82,12 @@ fn how_a_function_is_scaled_is_seen_and_when_that_is_decided_again() {
     let keys: Vec<FunctionKey> = shard.functions.iter().map(|(key, _)| key).collect();
     for function in keys {
         let (document, target) = (Bytes::new(), Target::Backend);
-        let result = Ok(Provisioned { document, target, endpoints: vec!["a".into()], desired: 1 });
+        let result = Ok(Provisioned {
+            document,
+            target,
+            endpoints: vec![ReplicaAddress { replica: 1, address: "a".into() }],
+            desired: 1,
+        });
         handle(&mut shard, 0, Input::Provisioned { function, result });
         let function = shard.functions.get_mut(function).expect("it was registered");
         let is_scaled = function.scaling.is_some();

@@ -1,14 +1,12 @@
 //! Random scripts for one function that the shard scales. Every order is within the function's bounds, none is 0
 //! while anything waits or runs, and when calls end, all of them got through.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use shard_core::{
     AttemptKey, Effect, Effects, ExecutionId, FunctionKey, FunctionSpec, Input, Invoke, Limits, Name, Now,
-    Outcome, Output, Payload, Policy, Provisioned, Report, Scaling, Settings, Shard, Target, Ticket,
-    invariant,
+    Outcome, Output, Payload, Policy, Provisioned, ReplicaAddress, Report, Scaling, Settings, Shard, Target,
+    Ticket, invariant,
     scaling::{ConcurrencyControl, Metric, MetricTarget},
     settings::Autoscaler,
 };
@@ -232,8 +230,9 @@ fn name() -> Name {
     Name::new("f").expect("a name")
 }
 
-fn addresses(count: u32) -> Vec<Arc<str>> {
-    (0..count).map(|number| Arc::from(format!("p{number}"))).collect()
+fn addresses(count: u32) -> Vec<ReplicaAddress> {
+    let of = |number: u32| ReplicaAddress { replica: number.into(), address: format!("p{number}").into() };
+    (0..count).map(of).collect()
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use shard_core::{Destination, EndpointId, FunctionKey, Input, Name, Target};
+use shard_core::{Destination, EndpointId, FunctionKey, Input, Name, ReplicaAddress, Target};
 
 use super::{Verdict, registrations::Registration};
 
@@ -16,6 +16,16 @@ type Addresses = BTreeSet<Arc<str>>;
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     open: BTreeMap<(u16, EndpointId), Arc<str>>,
+    /// Steps that were taken.
+    steps: u64,
+    /// The step in which each address was opened.
+    opened: BTreeMap<(u16, EndpointId), u64>,
+    /// The step in which each replica was first said to be ready.
+    first_ready: BTreeMap<(u16, FunctionKey, u64), u64>,
+    /// The step in which the replica that has an address was first said to be ready.
+    taken: BTreeMap<(u16, Arc<str>), u64>,
+    /// The same, of what was said in this step.
+    said: Vec<((u16, Arc<str>), u64)>,
     /// Addresses that the backend has said to be ready, by function.
     ready: BTreeMap<(u16, FunctionKey), Addresses>,
     /// What counts from the end of this step on: deadlines that pass in it come before what it is given.
@@ -44,9 +54,14 @@ impl Endpoints {
         }
     }
 
-    fn are_ready(&mut self, function: (u16, FunctionKey), addresses: &[Arc<str>]) {
+    fn are_ready(&mut self, function: (u16, FunctionKey), replicas: &[ReplicaAddress]) {
+        let addresses: Addresses = replicas.iter().map(|of| Arc::clone(&of.address)).collect();
         self.replicas.extend(addresses.iter().map(|address| (function.0, Arc::clone(address))));
-        let addresses: Addresses = addresses.iter().cloned().collect();
+        for ReplicaAddress { replica, address } in replicas {
+            let (shard, key) = function;
+            let first_ready = *self.first_ready.entry((shard, key, *replica)).or_insert(self.steps);
+            self.said.push(((shard, Arc::clone(address)), first_ready));
+        }
         self.ready.entry(function).or_default().extend(addresses.iter().cloned());
         self.next = Some((function, addresses));
     }
@@ -56,9 +71,12 @@ impl Endpoints {
         if let Some((function, ready)) = self.next.take() {
             self.ready.insert(function, ready);
         }
+        self.taken.extend(self.said.drain(..));
+        self.steps += 1;
     }
 
     pub(super) fn opened(&mut self, shard: u16, endpoint: EndpointId, address: &Arc<str>) -> Verdict {
+        self.opened.insert((shard, endpoint), self.steps);
         match self.open.insert((shard, endpoint), Arc::clone(address)) {
             None => Ok(()),
             Some(before) => Err(format!("endpoint {endpoint:?} of shard {shard} is opened twice: {before}")),
@@ -66,6 +84,7 @@ impl Endpoints {
     }
 
     pub(super) fn closed(&mut self, shard: u16, endpoint: EndpointId) -> Verdict {
+        self.opened.remove(&(shard, endpoint));
         match self.open.remove(&(shard, endpoint)) {
             Some(_) => Ok(()),
             None => Err(format!("endpoint {endpoint:?} of shard {shard} is closed and was not open")),
@@ -93,6 +112,12 @@ impl Endpoints {
         }
         if !self.replicas.contains(&(shard, Arc::clone(address))) {
             return Ok(());
+        }
+        let since = self.taken.get(&(shard, Arc::clone(address)));
+        if since.is_some_and(|since| self.opened[&(shard, endpoint)] < *since) {
+            return Err(format!(
+                "an attempt of {name} goes to {address} as it was opened to another replica before"
+            ));
         }
         let of_shard = self.ready.iter().filter(|((of, _), _)| *of == shard);
         match of_shard.map(|(_, ready)| ready).any(|ready| ready.contains(address)) {

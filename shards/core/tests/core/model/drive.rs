@@ -233,7 +233,7 @@ impl Drive {
         for (ticket, number, address) in std::mem::take(&mut self.addressed) {
             let Some(at) = self.oracle.attempt_at(ticket, number) else { continue };
             let function = &self.oracle.functions[self.oracle.attempts[at].function];
-            let is_its = |bit: u8| addresses(1 << bit).contains(&address);
+            let is_its = |bit: u8| addresses(1 << bit).iter().any(|of| of.address == address);
             let replica = function.replicas.iter().find(|replica| is_its(replica.bit));
             let takes_calls = replica.is_none_or(|replica| replica.down.is_none());
             self.expect(takes_calls, &format!("{ticket}#{number} goes to {address}, which is down"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shard_core::{
     Answer, ExecutionId, Extra, Failure, Idempotency, Invoke, Name, Outcome, Output, OutputKind, Payload,
-    Provisioned, Refusal, Target, Ticket,
+    Provisioned, Refusal, ReplicaAddress, Target, Ticket,
     answer::{BackendFailure, BackendFailureKind},
 };
 
@@ -63,8 +63,10 @@ pub(super) fn provisioned(provisioning: Provisioning) -> std::result::Result<Pro
     Ok(Provisioned { document: Bytes::new(), target, endpoints, desired: PROVISIONED_REPLICAS })
 }
 
-pub(super) fn addresses(ready: u8) -> Vec<Arc<str>> {
-    (0..3).filter(|bit| ready & (1 << bit) != 0).map(|bit| Arc::from(format!("e{bit}"))).collect()
+pub(super) fn addresses(ready: u8) -> Vec<ReplicaAddress> {
+    let is_ready = |bit: &u64| ready & (1 << bit) != 0;
+    let of = |bit| ReplicaAddress { replica: bit, address: Arc::from(format!("e{bit}")) };
+    (0..3).filter(is_ready).map(of).collect()
 }
 
 pub(super) fn backend_failure() -> BackendFailure {

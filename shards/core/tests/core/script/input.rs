@@ -5,7 +5,8 @@ use std::{str::FromStr, sync::Arc};
 use bytes::Bytes;
 use shard_core::{
     Delivery, DeliveryStatus, Extra, Failure, FunctionSpec, Idempotency, Input, Invoke, Limits, Name,
-    Outcome, Output, OutputKind, Payload, Policy, Provisioned, ReadFailure, Report, Settings, Target,
+    Outcome, Output, OutputKind, Payload, Policy, Provisioned, ReadFailure, ReplicaAddress, Report, Settings,
+    Target,
     answer::{BackendFailure, BackendFailureKind},
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
     settings::{Autoscaler, SyncQueue},
@@ -327,8 +328,11 @@ fn provisioned(words: &[&str]) -> Result<Provisioned, BackendFailure> {
     })
 }
 
-fn addresses(words: &[&str]) -> Vec<Arc<str>> {
-    words.iter().map(|word| Arc::from(*word)).collect()
+/// Each is a replica of its own; `p.2` is another one at the address of `p`.
+fn addresses(words: &[&str]) -> Vec<ReplicaAddress> {
+    let number = |word: &str| word.bytes().fold(0, |number, byte| number << 8 | u64::from(byte));
+    let address = |word: &str| Arc::from(word.split('.').next().unwrap_or_default());
+    words.iter().map(|word| ReplicaAddress { replica: number(word), address: address(word) }).collect()
 }
 
 fn backend_failure(message: &str) -> BackendFailure {

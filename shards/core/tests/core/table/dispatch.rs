@@ -121,6 +121,27 @@ fn the_less_busy_of_two_endpoints_is_chosen() {
 }
 
 #[test]
+fn a_replica_at_the_address_of_another_has_connections_of_its_own() {
+    check(
+        "
+        0 r register f backend slots=2 -> provision f
+        0 provisioned f ok p -> open p, r: registered
+        0 a invoke f -> dispatch a#1 to p for 1000
+        1 endpoints f 1 p
+        2 endpoints f 1 p.2 -> close p, open p
+        3 b invoke f -> dispatch b#1 to p for 1000
+        4 answer a#1 ok -> note 0+4 of 4 ms, a: success a
+        5 endpoints f 2 p.3 p.2 -> open p
+        6 endpoints f 1 p.3 -> close p
+        7 answer b#1 ok -> note 0+4 of 4 ms, b: success b
+        8 endpoints f 1 q p.3 q -> open q
+        9 endpoints f 1 p -> close p, close q, open p
+        10 endpoints f 0 -> close p
+        ",
+    );
+}
+
+#[test]
 fn attempts_to_a_closed_endpoint_come_home() {
     check(
         "

@@ -166,11 +166,11 @@ fn only_the_api_serialises() {
     let sources = sources();
     let sides = [
         "crates/wire/src/",
-        "src/",
+        "src/bin/",
         "crates/cli/src/",
-        "crates/server/src/config/",
+        "src/config/",
         "crates/watchdog/src/",
-        "crates/server/src/dispatch/outcome.rs",
+        "src/dispatch/outcome.rs",
         // What is on disk, which is nobody's wire.
         "crates/store/src/function.rs",
         "loadtest/src/",
@@ -189,28 +189,16 @@ fn libraries_keep_to_their_folders() {
     for (words, folders) in [
         (
             &["server::conn", "hyper::server", "hyper_util::server", "hyper::service"][..],
-            &["crates/server/src/http/", "crates/web/src/server.rs"][..],
+            &["src/http/", "crates/web/src/server.rs"][..],
         ),
         (
             &["client::conn", "hyper::client", "hyper_util::client"],
-            &[
-                "crates/server/src/dispatch/",
-                "crates/server/src/delivery/post.rs",
-                "crates/web/src/client.rs",
-            ],
+            &["src/dispatch/", "src/delivery/post.rs", "crates/web/src/client.rs"],
         ),
-        (
-            &["hyper_util"],
-            &[
-                "crates/server/src/http/",
-                "crates/server/src/dispatch/",
-                "crates/server/src/delivery/post.rs",
-                "crates/web/src/",
-            ],
-        ),
+        (&["hyper_util"], &["src/http/", "src/dispatch/", "src/delivery/post.rs", "crates/web/src/"]),
         (&["tokio_rustls", "rustls_native_certs"], &["crates/web/src/tls.rs"]),
         (&["kube", "k8s_openapi"], &["crates/backends/src/kubernetes/"]),
-        (&["clap", "clap_complete"], &["src/", "crates/cli/src/", "loadtest/src/cli/"]),
+        (&["clap", "clap_complete"], &["src/bin/", "crates/cli/src/", "loadtest/src/cli/"]),
     ] {
         let allowed = |path: &str| folders.iter().any(|folder| path.starts_with(folder));
         assert_none(&format!("only for {folders:?}"), uses(&sources, words, allowed));
@@ -246,12 +234,12 @@ fn errors_become_http_in_one_place() {
 
     // Outcomes of a call and of a health check, which are no errors of the API.
     let outcomes = BTreeMap::from([
-        ("crates/server/src/http/handlers/invoke.rs", ["REQUEST_TIMEOUT", "BAD_GATEWAY"].as_slice()),
-        ("crates/server/src/management/mod.rs", &["SERVICE_UNAVAILABLE"]),
+        ("src/http/handlers/invoke.rs", ["REQUEST_TIMEOUT", "BAD_GATEWAY"].as_slice()),
+        ("src/management/mod.rs", &["SERVICE_UNAVAILABLE"]),
     ]);
     let good = ["OK", "CREATED", "ACCEPTED", "NO_CONTENT"];
     let mut found = Vec::new();
-    for source in sources.iter().filter(|s| s.is_program() && s.path.starts_with("crates/server/src/http/")) {
+    for source in sources.iter().filter(|s| s.is_program() && s.path.starts_with("src/http/")) {
         let outcomes = outcomes.get(source.path.as_str()).copied().unwrap_or_default();
         for (number, line) in source.code() {
             for (_, rest) in line.split("StatusCode::").skip(1).map(|rest| ((), rest)) {
@@ -358,14 +346,14 @@ fn every_route_is_documented() {
         .map(shape)
         .collect();
 
-    let routes = text("crates/server/src/http/route.rs");
+    let routes = text("src/http/route.rs");
     let (_, variants) = routes.split_once("enum Route<'a> {").expect("the routes");
     let (variants, _) = variants.split_once("\n}").expect("their end");
     let paths = variants.lines().filter_map(|line| line.trim().strip_prefix("/// `")?.strip_suffix('`'));
     let mut served: BTreeSet<String> = paths.map(shape).collect();
     let count = variants.lines().filter(|line| line.trim().ends_with(',')).count();
     assert_eq!(served.len(), count, "a route without its path in a comment");
-    let management = text("crates/server/src/management/mod.rs").split('"').skip(1).step_by(2);
+    let management = text("src/management/mod.rs").split('"').skip(1).step_by(2);
     served.extend(management.filter(|text| text.starts_with('/') && text.len() > 1).map(str::to_owned));
     assert_eq!(served, documented);
 }

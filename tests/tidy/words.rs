@@ -41,7 +41,11 @@ fn no_type_name_stands_for_two_things_in_a_crate() {
 fn crate_of(source: &Source) -> &str {
     let folder = source.path.split("/src/").next().unwrap_or_default();
     let name = folder.rsplit('/').next().unwrap_or_default();
-    if source.path.starts_with("src/") { "nanofaas" } else { name }
+    match source.path.strip_prefix("src/") {
+        Some(path) if path.starts_with("bin/") => "the program",
+        Some(_) => "nanofaas",
+        None => name,
+    }
 }
 
 /// The type that a line declares. Types that belong to a trait are indented, and no declarations of their own.

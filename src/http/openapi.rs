@@ -3,7 +3,7 @@
 //! It is written by hand at the root of the repository and compiled in, so a server always describes itself.
 
 /// The document, YAML.
-pub const DOCUMENT: &str = include_str!("../../../../openapi.yaml");
+pub const DOCUMENT: &str = include_str!("../../openapi.yaml");
 
 #[cfg(test)]
 mod tests {

@@ -14,10 +14,10 @@ use shard_sim::{Options, Outcome, file, run, sabotage::Sabotage, shrink};
 const USAGE: &str = "\
 Runs nanofaas's shards in a simulated world of faults. Everything follows from a seed.
 
-usage: vopr --seed N [--events M] [--shrink FILE [--minutes M]]
-       vopr --seeds A..B [--events M]
-       vopr --minutes M [--seed FIRST] [--events M]
-       vopr --replay FILE
+usage: shard-sim --seed N [--events M] [--shrink FILE [--minutes M]]
+       shard-sim --seeds A..B [--events M]
+       shard-sim --minutes M [--seed FIRST] [--events M]
+       shard-sim --replay FILE
 
   --seed N         run this seed, twice: both runs must be the same
   --seeds A..B     run these seeds, B excluded
@@ -55,7 +55,7 @@ pub(crate) fn main() -> ExitCode {
         }
         Err(mistake) => {
             // Nobody is left to tell when this cannot be written.
-            let _ = writeln!(io::stderr(), "vopr: {mistake}\nTry vopr --help.");
+            let _ = writeln!(io::stderr(), "shard-sim: {mistake}\nTry shard-sim --help.");
             return ExitCode::from(2);
         }
     };
@@ -148,7 +148,7 @@ fn make_small(options: &Options, path: &str, until: Option<Instant>) {
             failed = Some(error);
             return ControlFlow::Break(());
         }
-        say(&format!("{left} requests left: vopr --replay {path}\n"));
+        say(&format!("{left} requests left: shard-sim --replay {path}\n"));
         match until.is_some_and(|until| Instant::now() >= until) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -207,7 +207,7 @@ fn tell(options: &Options, outcome: &Outcome) {
     let Options { seed, events, .. } = options;
     say(&format!("\nFAILED at step {}: {}\n", outcome.steps, failure.what));
     match options.skip.is_empty() {
-        true => say(&format!("once more: vopr --seed {seed} --events {events}\n")),
+        true => say(&format!("once more: shard-sim --seed {seed} --events {events}\n")),
         false => say("once more: the same file\n"),
     }
 }

@@ -1,4 +1,4 @@
-//! The `vopr` binary.
+//! The `shard-sim` binary.
 
 mod cli;
 

@@ -44,13 +44,13 @@ fn a_run_with_few_requests_ends_well() {
 #[test]
 fn a_file_is_there_when_it_is_killed() {
     let options = broken();
-    let path = std::env::temp_dir().join(format!("vopr-{}.txt", std::process::id()));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vopr"))
+    let path = std::env::temp_dir().join(format!("shard-sim-{}.txt", std::process::id()));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_shard-sim"))
         .args(["--sabotage", "DiskLies", "--seed", &options.seed.to_string(), "--events", "300", "--shrink"])
         .arg(&path)
         .stdout(Stdio::piped())
         .spawn()
-        .expect("vopr starts");
+        .expect("shard-sim starts");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let said = lines.map_while(Result::ok).find(|line| line.contains("requests left"));
     child.kill().expect("it is killed, unless it has ended");

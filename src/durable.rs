@@ -68,7 +68,10 @@ impl Durable {
         });
         let (journal, progress) = (Arc::clone(&self.journal), Arc::clone(&self.progress));
         let seating = workers.plan().seating;
-        let recovered = self.patiently(move || journal.recover(seating, &progress)).await?;
+        // What a shard would leave on disk is not read into memory for it.
+        let limits = workers.limits();
+        let results_max = (limits.executions_disk_bytes_max > 0).then_some(limits.executions_bytes_max);
+        let recovered = self.patiently(move || journal.recover(seating, results_max, &progress)).await?;
         let functions: usize = recovered.iter().map(Recovery::functions).sum();
         let executions: usize = recovered.iter().map(Recovery::executions).sum();
         give_back(workers, recovered, &self.progress).await;

@@ -5,9 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use nanofaas_store::Store;
 use nanofaas_wire::result::detach;
-use shard_core::{
-    Destination, Dispatch, Effect, Input, Note, Outcome, Output, OutputKind, ReadFailure, Report, Shard,
-};
+use shard_core::{Destination, Dispatch, Effect, Input, Note, Outcome, Output, OutputKind, Report, Shard};
 use shard_runtime::Host;
 
 use crate::{
@@ -115,11 +113,7 @@ impl Host for ShardHost {
                     Some(delivery::failed(id, number, "there is no key to sign with; set delivery.secret"))
                 }
             }),
-            // Nothing is left on disk only yet.
-            Effect::ReadResult { ticket, id } => {
-                let result = Err(ReadFailure::Missing);
-                follow_up.push_back(Input::ResultRead { ticket, id, result });
-            }
+            Effect::ReadResult { ticket, id } => follow_up.extend(self.store.read_result(id, ticket)),
             Effect::Note(note) => self.note(note),
             // The runtime keeps these two for itself.
             Effect::Reply { .. } | Effect::ReturnBytes(_) => {}

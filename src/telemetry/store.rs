@@ -27,6 +27,24 @@ pub fn render(text: &mut Exposition, figures: Figures) {
             figures.results,
         ),
         (
+            "nanofaas_store_reads_total",
+            Kind::Counter,
+            "Results that were looked for in the log.",
+            figures.reads,
+        ),
+        (
+            "nanofaas_store_read_errors_total",
+            Kind::Counter,
+            "Results that could not be read back: the log is damaged there, or the disk fails or hangs.",
+            figures.read_errors,
+        ),
+        (
+            "nanofaas_store_reads_refused_total",
+            Kind::Counter,
+            "Results that were not looked for: the disk hangs, or too many waited for it.",
+            figures.reads_refused,
+        ),
+        (
             "nanofaas_store_refusing",
             Kind::Gauge,
             "1 while the disk rejects writes or hangs; durable operations fail with 503.",

@@ -387,8 +387,14 @@ fn a_store_of_a_newer_version_is_not_called_corrupt() {
     let mut records = encoded(&Record::Started { start: 1 });
     records.extend([2, 0, 0, 0, 14, 1]);
     let (segment, _) = write(&scratch.0, 1, Mark::default(), &[&records]);
-    let read =
-        recovery::read(&OsFiles, codec(), &[segment], shard_core::Seating::of(2), &Progress::default(), None);
+    let read = recovery::read(
+        &OsFiles,
+        codec(),
+        &[segment],
+        (shard_core::Seating::of(2), None),
+        &Progress::default(),
+        None,
+    );
     let text = read.map(|_| "it is read").expect_err("it is newer").to_string();
     assert!(
         text.contains(

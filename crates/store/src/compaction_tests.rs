@@ -62,9 +62,15 @@ fn spec(name: Name) -> Box<FunctionSpec> {
 
 /// What it adds up to; an execution's place only by its neighbours.
 fn sum(segments: &[Segment]) -> Vec<String> {
-    let recovered =
-        recovery::read(&OsFiles, codec(), segments, shard_core::Seating::of(1), &Progress::default(), None)
-            .expect("whole");
+    let recovered = recovery::read(
+        &OsFiles,
+        codec(),
+        segments,
+        (shard_core::Seating::of(1), None),
+        &Progress::default(),
+        None,
+    )
+    .expect("whole");
     let stored = recovered.into_iter().flat_map(Recovery::into_stored);
     let said = stored.map(|stored| match stored {
         Stored::Start(starts) => format!("started {starts}"),
@@ -134,7 +140,7 @@ proptest! {
         let (segments, head) = log(&directory.store, &records, parts);
         let expected = sum(&segments);
         let index = Arc::new(Index::default());
-        recovery::read(&OsFiles, codec(), &segments, shard_core::Seating::of(1), &Progress::default(), Some(&index)).expect("whole");
+        recovery::read(&OsFiles, codec(), &segments, (shard_core::Seating::of(1), None), &Progress::default(), Some(&index)).expect("whole");
         let lookup = Lookup::new(Arc::new(OsFiles), Arc::clone(&index), codec());
         let newest = newest_ends(&records);
         let read_back = || newest.keys().map(|id| (*id, lookup.end_of(*id).expect("whole"))).collect::<BTreeMap<_, _>>();

@@ -139,7 +139,7 @@ impl Inspection {
             &*self.directory.files,
             self.codec,
             segments,
-            Seating::of(1),
+            (Seating::of(1), None),
             &Progress::default(),
             None,
         )

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use shard_core::{Input, Record, Recovery, Seating};
+use shard_core::{ExecutionId, Input, ReadFailure, Record, Recovery, Seating, Ticket};
 
 use super::{
     StoreError,
@@ -21,6 +21,10 @@ pub trait Store {
     /// Takes the next record. Never blocks. Returns what is known at once; else [`Input::Journaled`] or
     /// [`Input::JournalFailed`] reaches the shard later, at least once for all records up to a number.
     fn append(&mut self, number: u64, record: Record) -> Option<Input>;
+
+    /// Asks how an execution ended, as its newest record says that was told to be written. Never blocks. Returns what is known
+    /// at once; else [`Input::ResultRead`] reaches the shard later, once.
+    fn read_result(&mut self, id: ExecutionId, ticket: Ticket) -> Option<Input>;
 }
 
 /// Keeps the records of all shards, and gives back what they add up to.
@@ -33,12 +37,18 @@ pub trait Journal: Send + Sync {
     fn shard(&self, shard: u16) -> Box<dyn Store>;
 
     /// Reads what is there, and goes on behind it: what each shard takes back, in their order; no shard at all, if nothing is
-    /// ever kept. Waits for the disk, or whatever is in its place. Called until it succeeds or its error is not passing
+    /// ever kept. Of results, each shard's holds so many bytes at most, if there is a bound; the others can be read
+    /// ([`Store::read_result`]). Waits for the disk, or whatever is in its place. Called until it succeeds or its error is not passing
     /// ([`StoreError::is_passing`]), then never again.
     ///
     /// # Errors
     /// When what is there cannot be had, or is not what was written.
-    fn recover(&self, seating: Seating, progress: &Progress) -> Result<Vec<Recovery>, StoreError>;
+    fn recover(
+        &self,
+        seating: Seating,
+        results_bytes_max: Option<u64>,
+        progress: &Progress,
+    ) -> Result<Vec<Recovery>, StoreError>;
 
     /// What it has done since the start, and how it is.
     fn figures(&self) -> Figures;
@@ -58,6 +68,10 @@ impl Store for Ephemeral {
     fn append(&mut self, number: u64, _record: Record) -> Option<Input> {
         Some(Input::Journaled { through: number })
     }
+
+    fn read_result(&mut self, id: ExecutionId, ticket: Ticket) -> Option<Input> {
+        Some(Input::ResultRead { ticket, id, result: Err(ReadFailure::Missing) })
+    }
 }
 
 impl Journal for Ephemeral {
@@ -69,7 +83,12 @@ impl Journal for Ephemeral {
         Box::new(Ephemeral)
     }
 
-    fn recover(&self, _seating: Seating, _progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
+    fn recover(
+        &self,
+        _seating: Seating,
+        _results_bytes_max: Option<u64>,
+        _progress: &Progress,
+    ) -> Result<Vec<Recovery>, StoreError> {
         Ok(Vec::new())
     }
 
@@ -116,11 +135,16 @@ impl Journal for FileJournal {
         Box::new(self.writer.shard(shard))
     }
 
-    fn recover(&self, seating: Seating, progress: &Progress) -> Result<Vec<Recovery>, StoreError> {
+    fn recover(
+        &self,
+        seating: Seating,
+        results_bytes_max: Option<u64>,
+        progress: &Progress,
+    ) -> Result<Vec<Recovery>, StoreError> {
         let opened = self.directory.open()?;
         // Before anything is written: what a newer version wrote is not changed.
         let index = Index::default();
-        let recovered = opened.read(seating, progress, &index)?;
+        let recovered = opened.read(seating, results_bytes_max, progress, &index)?;
         opened.mend()?;
         opened.start(&self.writer, index)?;
         Ok(recovered)
@@ -179,7 +203,7 @@ mod tests {
     fn serve(journal: &dyn Journal, safe: impl Fn() -> Input) -> usize {
         let mut shard = journal.shard(0);
         let at_once = shard.append(1, accepted());
-        let recovered = journal.recover(Seating::of(1), &Progress::default()).expect("it is whole");
+        let recovered = journal.recover(Seating::of(1), None, &Progress::default()).expect("it is whole");
         let said = at_once.unwrap_or_else(safe);
         assert!(matches!(said, Input::Journaled { through: 1 }), "{said:?}");
         assert_eq!(journal.trouble(), None);
@@ -230,7 +254,7 @@ mod tests {
             let found = contents();
             let journal = FileJournal::take(&scratch.0, &Plain, 1, Arc::new(|_, _| {})).expect("a directory");
             for _ in 0..2 {
-                let refused = journal.recover(Seating::of(1), &Progress::default());
+                let refused = journal.recover(Seating::of(1), None, &Progress::default());
                 assert!(matches!(refused, Err(StoreError::Newer { .. })), "{:?}", refused.err());
             }
             journal.close();

@@ -15,7 +15,7 @@
 //!   the segment that it writes
 //! - `recovery`: from the log to what its records add up to, for each shard
 //! - `compaction`: makes one segment of many, without what is forgotten
-//! - `index`: where results stand in the log; `lookup`: reads one of them back
+//! - `index`: where results stand in the log; `lookup`: reads one of them back; `reads`: for shards that want it
 //! - [`fuzzing`]: what must hold of anything that is read from the log
 //! - [`simulation`]: all of it without threads, on any file system
 //! - [`inspect`]: what `nanofaas store` shows and mends
@@ -38,6 +38,7 @@ pub mod inspect;
 mod journal;
 mod log;
 mod lookup;
+mod reads;
 mod recovery;
 mod segment;
 #[doc(hidden)]

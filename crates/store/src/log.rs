@@ -4,11 +4,13 @@ use std::{io, path::Path, sync::Arc};
 
 use super::{
     checksum::Key,
+    codec::Codec,
     compaction::Compactor,
     directory::Directory,
     files::File,
     head::Head,
     index::Index,
+    lookup::Lookup,
     segment::{self, Expected, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, HEADER_BYTES, Header, Mark, Segment},
 };
 
@@ -144,6 +146,11 @@ impl Log {
         }
         self.at = next;
         Ok(())
+    }
+
+    /// What reads results back from it.
+    pub(super) fn lookup(&self, codec: Codec) -> Lookup {
+        Lookup::new(Arc::clone(&self.directory.files), Arc::clone(&self.index), codec)
     }
 
     /// Where the next frame will stand.

@@ -328,10 +328,12 @@ impl Opened {
     pub(super) fn read(
         &self,
         seating: Seating,
+        results_bytes_max: Option<u64>,
         progress: &Progress,
         index: &Index,
     ) -> Result<Vec<Recovery>, StoreError> {
-        read(&*self.directory.files, self.codec, &self.segments, seating, progress, Some(index))
+        let bounds = (seating, results_bytes_max);
+        read(&*self.directory.files, self.codec, &self.segments, bounds, progress, Some(index))
     }
 }
 
@@ -347,7 +349,7 @@ pub(super) fn read(
     files: &dyn Files,
     codec: Codec,
     segments: &[Segment],
-    seating: Seating,
+    (seating, results_bytes_max): (Seating, Option<u64>),
     progress: &Progress,
     index: Option<&Index>,
 ) -> Result<Vec<Recovery>, StoreError> {
@@ -357,7 +359,7 @@ pub(super) fn read(
         let (lanes, folds): (Vec<_>, Vec<_>) = (0..seating.shards())
             .map(|_| {
                 let (sender, receiver) = bounded::<Run>(RUNS_MAX);
-                (sender, scope.spawn(move || fold(codec, segments, &receiver)))
+                (sender, scope.spawn(move || fold(codec, segments, results_bytes_max, &receiver)))
             })
             .unzip();
         let mut outcome = Ok(());
@@ -418,8 +420,13 @@ fn by_owner(frame: &[u8], seating: Seating) -> Result<Vec<Vec<(usize, usize)>>, 
     if at == frame.len() { Ok(all) } else { Err(Unreadable::Broken) }
 }
 
-fn fold(codec: Codec, segments: &[Segment], runs: &Receiver<Run>) -> Result<Recovery, StoreError> {
-    let mut recovery = Recovery::default();
+fn fold(
+    codec: Codec,
+    segments: &[Segment],
+    results_bytes_max: Option<u64>,
+    runs: &Receiver<Run>,
+) -> Result<Recovery, StoreError> {
+    let mut recovery = results_bytes_max.map_or_else(Recovery::default, Recovery::with_results_max);
     for run in runs {
         for (start, end) in run.records {
             let bytes = run.frame.get(start..end).unwrap_or_default();

@@ -95,7 +95,7 @@ impl Stepped {
             shared.fails(&error, log.path());
         }
         let shards = (0..shards).map(|shard| ShardStore { shard, shared: Arc::clone(&shared) }).collect();
-        let lookup = Lookup::new(Arc::clone(&directory.files), Arc::clone(&log.index), codec);
+        let lookup = log.lookup(codec);
         let committer = Committer::new(Arc::clone(&shared), log);
         Ok((Stepped { committer, shards, shared, told, lookup, broken: None }, records))
     }

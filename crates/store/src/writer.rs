@@ -28,7 +28,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use shard_core::{Input, Record};
+use shard_core::{ExecutionId, Input, ReadFailure, Record, Ticket, journal::EndResult};
 
 use super::{
     Store, StoreError,
@@ -37,6 +37,7 @@ use super::{
     function::Functions,
     is_final,
     log::Log,
+    reads::{READ_TIME_MAX, Reads, Request},
 };
 
 /// Records of one shard that wait to be written; above, new executions are refused.
@@ -69,6 +70,12 @@ pub struct Figures {
     pub bytes: u64,
     /// Executions whose end can be read back from the log.
     pub results: u64,
+    /// Ends that were looked for there.
+    pub reads: u64,
+    /// Those of them that could not be read, or not in time.
+    pub read_errors: u64,
+    /// Ends that were not looked for, because the disk hangs, or too many waited for it.
+    pub reads_refused: u64,
     /// Whether the last one failed, or does not come to an end: what has to be safe is refused.
     pub is_failing: bool,
 }
@@ -92,6 +99,7 @@ pub(super) struct Shared {
     /// The thread that writes, once there is a log to write to.
     thread: OnceLock<Thread>,
     trouble: Mutex<Trouble>,
+    pub(super) reads: Reads,
     report: Report,
 }
 
@@ -215,6 +223,7 @@ impl Shared {
             codec,
             thread: OnceLock::new(),
             trouble: Mutex::default(),
+            reads: Reads::default(),
             report,
         }
     }
@@ -247,6 +256,16 @@ impl Shared {
             *self.trouble.lock() = Trouble::default();
             tracing::info!("the store takes records again");
         }
+    }
+
+    /// Tells a shard what has become of what it wanted to read.
+    fn answer(&self, request: Request, result: Result<EndResult, ReadFailure>) {
+        (self.report)(request.shard, request.answer(result));
+    }
+
+    /// Nobody reads this for them.
+    fn cannot_read(&self, requests: Vec<Request>) {
+        requests.into_iter().for_each(|request| self.answer(request, Err(ReadFailure::Unreadable)));
     }
 
     /// Wakes the thread that writes, if there is one yet.
@@ -325,6 +344,13 @@ impl Writer {
         }
         shared.bytes.store(log.bytes(), Ordering::Relaxed);
         shared.results.store(log.index.len() as u64, Ordering::Relaxed);
+        let lookup = log.lookup(shared.codec);
+        let reader = Arc::clone(shared);
+        let read = move || {
+            reader.reads.run(|id| lookup.end_of(id), |request, result| reader.answer(request, result));
+        };
+        // Nobody waits for its end: it may hang.
+        thread::Builder::new().name("store-read".to_owned()).spawn(read).map_err(StoreError::Thread)?;
         let committer = Committer::new(Arc::clone(shared), log);
         let run = move || committer.run();
         let writes =
@@ -339,6 +365,7 @@ impl Writer {
             while !watched.stopping.load(Ordering::Acquire) {
                 thread::park_timeout(WATCH_INTERVAL);
                 watched.give_up_overdue(|began| began.elapsed() > COMMIT_TIME_MAX, &path);
+                watched.cannot_read(watched.reads.give_up_overdue(|began| began.elapsed() > READ_TIME_MAX));
                 // Not by the clock of the thread that writes: it would look at it with each commit.
                 if quiet.begins(watched.commits.load(Ordering::Relaxed), Instant::now()) {
                     watched.rests.store(true, Ordering::Release);
@@ -364,6 +391,9 @@ impl Writer {
             written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
             results: self.shared.results.load(Ordering::Relaxed),
+            reads: self.shared.reads.done.load(Ordering::Relaxed),
+            read_errors: self.shared.reads.failed.load(Ordering::Relaxed),
+            reads_refused: self.shared.reads.refused.load(Ordering::Relaxed),
             is_failing: self.shared.failing.load(Ordering::Relaxed),
         }
     }
@@ -375,6 +405,7 @@ impl Writer {
 
     /// Writes what is pending and ends. Call it when no shard takes anything any more.
     pub(super) fn stop(&self) {
+        self.shared.cannot_read(self.shared.reads.close());
         self.shared.stopping.store(true, Ordering::Release);
         for thread in self.threads.lock().drain(..) {
             thread.thread().unpark();
@@ -434,6 +465,12 @@ impl Store for ShardStore {
             self.shared.wake();
         }
         (failing && promises).then_some(Input::JournalFailed { through: number })
+    }
+
+    fn read_result(&mut self, id: ExecutionId, ticket: Ticket) -> Option<Input> {
+        let request = Request { shard: self.shard, ticket, id };
+        let is_taken = self.shared.reads.take(request);
+        (!is_taken).then(|| request.answer(Err(ReadFailure::Unreadable)))
     }
 }
 

@@ -213,8 +213,9 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
 
     let directory = Arc::new(scratch.directory());
     let opened = recovery::prepare(directory, codec()).expect("whole");
-    let recovered =
-        opened.read(shard_core::Seating::of(1), &Progress::default(), &Index::default()).expect("whole");
+    let recovered = opened
+        .read(shard_core::Seating::of(1), None, &Progress::default(), &Index::default())
+        .expect("whole");
     let ids: Vec<ExecutionId> = recovered
         .into_iter()
         .flat_map(Recovery::into_stored)

@@ -72,6 +72,11 @@ impl<H: Host> Workers<H> {
         self.shape.plan.shards()
     }
 
+    /// Bounds of each shard.
+    pub fn limits(&self) -> &Limits {
+        &self.shape.limits
+    }
+
     /// Which thread does what.
     pub fn plan(&self) -> &Plan {
         &self.shape.plan

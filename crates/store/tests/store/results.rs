@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use nanofaas_store::StoreError;
 use shard_core::{ExecutionId, Record, journal::End};
 use shard_sim::{random::Random, storage::Told};
 
@@ -71,12 +70,12 @@ impl Results {
     pub(crate) fn check(
         &self,
         id: ExecutionId,
-        read: Result<Option<Box<End>>, (u64, StoreError)>,
+        read: &Result<Option<Box<End>>, String>,
         is_damaged: bool,
     ) -> Result<(), String> {
         let expected = self.safe.get(&id).cloned().flatten();
         match read {
-            Ok(end) if end == expected => Ok(()),
+            Ok(end) if *end == expected => Ok(()),
             Err(_) if is_damaged => Ok(()),
             read => Err(format!("execution {id} ended with {expected:?}, and {read:?} is read")),
         }

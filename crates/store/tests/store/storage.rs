@@ -12,7 +12,7 @@ use nanofaas_store::{
 };
 use shard_core::{
     ExecutionId, FunctionSpec, Input, Name, Payload, Policy, ReadFailure, Record, Recovery, Target,
-    journal::EndResult,
+    journal::{End, EndResult},
 };
 use shard_sim::{
     random::{Random, Stream},
@@ -229,16 +229,22 @@ impl RealStore {
         self.store.as_mut().expect("it is open")
     }
 
-    /// Reads results of executions back, some of them from a disk that gives back something else.
-    fn read_back(&mut self, ids: Vec<ExecutionId>) {
+    /// Reads back how an execution ended, at times from a disk that gives back something else.
+    fn read_back(&mut self, id: ExecutionId) -> Result<Option<Box<End>>, String> {
+        let flips = if self.random.chance(300) { 300 } else { 0 };
+        let before = self.files.set_faults(Faults { flips, ..self.faults });
+        let read = self.store().end_of(id).map_err(|(offset, error)| format!("at {offset}: {error}"));
+        self.files.set_faults(before);
+        if let Err(wrong) = self.results.check(id, &read, flips > 0) {
+            panic!("{wrong}");
+        }
+        read
+    }
+
+    fn read_all_back(&mut self, ids: Vec<ExecutionId>) {
         for id in ids {
-            let flips = if self.random.chance(300) { 300 } else { 0 };
-            let before = self.files.set_faults(Faults { flips, ..self.faults });
-            let read = self.store().end_of(id);
-            self.files.set_faults(before);
-            if let Err(wrong) = self.results.check(id, read, flips > 0) {
-                panic!("{wrong}");
-            }
+            // What is wrong with it is checked there.
+            let _ = self.read_back(id);
         }
     }
 
@@ -347,7 +353,7 @@ impl Storage for RealStore {
         self.is_writing = true;
         // Nothing of it is safe yet.
         let ids = self.results.some(&mut self.random, 0);
-        self.read_back(ids);
+        self.read_all_back(ids);
         self.full = self.full.saturating_sub(1);
         if self.random.chance(self.fills) {
             self.full = self.random.below(20);
@@ -379,14 +385,13 @@ impl Storage for RealStore {
         let all = told(all);
         all.iter().for_each(|(shard, told)| self.results.told(*shard, *told));
         let ids = self.results.some(&mut self.random, 3);
-        self.read_back(ids);
+        self.read_all_back(ids);
         all
     }
 
     fn read(&mut self, id: ExecutionId) -> Result<EndResult, ReadFailure> {
-        match self.store().end_of(id) {
-            Ok(Some(end)) => Ok(end.result),
-            Ok(None) => Err(ReadFailure::Missing),
+        match self.read_back(id) {
+            Ok(end) => end.map(|end| end.result).ok_or(ReadFailure::Missing),
             Err(_) => Err(ReadFailure::Unreadable),
         }
     }
@@ -427,7 +432,7 @@ impl Storage for RealStore {
         let before = self.files.copy();
         let records = self.open()?;
         self.results = Results::of(&records);
-        self.read_back(self.results.all());
+        self.read_all_back(self.results.all());
         if self.planted.is_none() {
             let now = std::mem::replace(&mut self.files, before);
             let looked = self.look_for_silent_loss(&records);

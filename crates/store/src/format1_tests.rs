@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::{files::Files, segment, torn::tests::Memory};
+use crate::{files::Files, fuzzing::Memory, segment};
 
 /// A file system that has this file and takes nothing.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ fn outcome(bytes: &[u8], expected: Expected) -> Result<(Frames, ReadEnd), StoreE
     let path = segment::file_name(1, 1).into();
     let segment = Segment { path, first: 1, last: 1, bytes: bytes.len() as u64, expected, unlinked: false };
     let mut frames = Vec::new();
-    let end = segment::read(&Only(Memory::of(bytes.to_vec())), &segment, |at, records| {
+    let end = segment::read(&Only(Memory::of(bytes)), &segment, |at, records| {
         frames.push((at, records));
         Ok(())
     })?;

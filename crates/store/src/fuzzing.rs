@@ -1,6 +1,12 @@
 //! Readers of what a disk gives back, as fuzz targets: records, and the frames that they stand in.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use shard_core::{Record, Recovery, Stored};
 
@@ -93,18 +99,29 @@ pub fn frames(bytes: &[u8]) -> Result<(), String> {
 /// The first header in these bytes: its place, and the number of its frame.
 fn find(bytes: &[u8], key: &Key) -> Result<Option<(u64, u64)>, String> {
     let found =
-        find_header(&Bytes(bytes), key, 0..bytes.len() as u64, 0).map_err(|error| error.to_string())?;
+        find_header(&Memory::of(bytes), key, 0..bytes.len() as u64, 0).map_err(|error| error.to_string())?;
     Ok(found.map(|(place, header)| (place, header.number)))
 }
 
-/// Bytes as a file.
-struct Bytes<'a>(&'a [u8]);
+/// Bytes as a file that takes no others, and counts those that are read of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    bytes: Arc<[u8]>,
+    pub(super) read: Arc<AtomicU64>,
+}
 
-impl File for Bytes<'_> {
+impl Memory {
+    pub(super) fn of(bytes: impl Into<Arc<[u8]>>) -> Memory {
+        Memory { bytes: bytes.into(), read: Arc::default() }
+    }
+}
+
+impl File for Memory {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = self.0.get(offset as usize..).unwrap_or_default();
+        let rest = self.bytes.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(bytes.len());
         bytes[..length].copy_from_slice(&rest[..length]);
+        self.read.fetch_add(length as u64, Ordering::Relaxed);
         Ok(length)
     }
 

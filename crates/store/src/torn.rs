@@ -105,4 +105,4 @@ pub(super) fn has_empty_sector(file: &dyn File, range: Range<u64>) -> io::Result
 
 #[cfg(test)]
 #[path = "torn_tests.rs"]
-pub(super) mod tests;
+mod tests;

@@ -1,44 +1,9 @@
 //! Where a header is found, and what an empty sector is, to the byte.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::segment::seal;
-
-/// A file that lies in memory, and counts what is read of it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Memory {
-    bytes: Arc<[u8]>,
-    read: Arc<AtomicU64>,
-}
-
-impl Memory {
-    pub(crate) fn of(bytes: Vec<u8>) -> Memory {
-        Memory { bytes: bytes.into(), read: Arc::default() }
-    }
-}
-
-impl File for Memory {
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = self.bytes.get(offset as usize..).unwrap_or_default();
-        let length = rest.len().min(bytes.len());
-        bytes[..length].copy_from_slice(&rest[..length]);
-        self.read.fetch_add(length as u64, Ordering::Relaxed);
-        Ok(length)
-    }
-    fn write_at(&mut self, _: &[u8], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-    fn set_len(&mut self, _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
+use crate::{fuzzing::Memory, segment::seal};
 
 const HEAD: u64 = FRAME_HEADER_BYTES as u64;
 
@@ -99,7 +64,7 @@ fn a_header_is_found_where_it_is_and_nowhere_else() {
 
 #[test]
 fn a_sector_is_empty_when_all_its_bytes_are_zeros() {
-    let empty = |bytes: &[u8], range| has_empty_sector(&Memory::of(bytes.to_vec()), range).expect("readable");
+    let empty = |bytes: &[u8], range| has_empty_sector(&Memory::of(bytes), range).expect("readable");
     let full = vec![1; 2048];
     for range in [0..0, 7..7, 512..512, 0..512, 0..2048, 3..1024, 511..513, 1..2047] {
         assert!(!empty(&full, range.clone()), "{range:?}");

@@ -158,7 +158,6 @@ impl Committer {
             self.log.compactor.start_if_worthwhile();
         }
         self.shared.bytes.store(self.log.bytes(), Ordering::Relaxed);
-        self.shared.results.store(self.log.index.len() as u64, Ordering::Relaxed);
     }
 
     fn failed(&mut self, error: &io::Error) {

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Tables that share the entries: one that grows keeps whoever waits for it for so much less time.
-const TABLES: usize = 256;
+const TABLES: usize = 64;
 /// Entries that a compaction moves before it lets others in.
 const MOVES_AT_ONCE: usize = 1024;
 /// Places of a table that are never given back.

@@ -9,7 +9,7 @@ use super::{
     directory::Directory,
     files::File,
     head::Head,
-    index::Index,
+    index::{FileNumber, Index},
     lookup::Lookup,
     segment::{self, Expected, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, HEADER_BYTES, Header, Mark, Segment},
 };
@@ -42,6 +42,8 @@ pub(super) struct Log {
     known: Option<Mark>,
     segment_bytes: u64,
     pub(super) index: Arc<Index>,
+    /// That of the segment that is being written, once something in it was noted.
+    number: Option<FileNumber>,
     pub(super) compactor: Compactor,
 }
 
@@ -73,6 +75,7 @@ impl Log {
             segment_bytes: SEGMENT_BYTES,
             compactor: Compactor::new(Arc::clone(&directory), closed, Arc::clone(&index)),
             index,
+            number: None,
             directory,
         }
     }
@@ -159,9 +162,10 @@ impl Log {
     }
 
     /// Notes where ends stand in a frame of the segment that is being written.
-    pub(super) fn note(&self, offset: u64, frame: &[u8]) {
+    pub(super) fn note(&mut self, offset: u64, frame: &[u8]) {
         let records = frame.get(FRAME_HEADER_BYTES..).unwrap_or_default();
-        self.index.note(self.index.file(&self.current), offset, records);
+        self.number = self.number.or_else(|| self.index.file(&self.current));
+        self.index.note(self.number, offset, records);
     }
 
     /// Whether it is time for another segment.
@@ -184,6 +188,7 @@ impl Log {
                 let (bytes, expected) = (self.at.bytes, Expected::Exactly(self.at));
                 self.compactor.closed(Segment { bytes, expected, ..closed });
                 self.file = Some(file);
+                self.number = None;
                 self.key = Key::new(&header.key);
                 self.at = header.start();
                 // Before the first frame is written, and with its failure should that fail.

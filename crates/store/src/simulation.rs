@@ -146,7 +146,7 @@ impl Stepped {
     pub fn write(&mut self) -> Told {
         let probing = self.shared.failing.load(Ordering::Relaxed);
         if self.broken == Some(BrokenIndex::NotedEarly) {
-            let Committer { log, frame, .. } = &self.committer;
+            let Committer { log, frame, .. } = &mut self.committer;
             log.note(log.offset(), frame);
         }
         self.committer.write(probing);

@@ -35,6 +35,7 @@ use super::{
     codec::{self, Codec, kind},
     committer::Committer,
     function::Functions,
+    index::Index,
     is_final,
     log::Log,
     reads::{READ_TIME_MAX, Reads, Request},
@@ -90,7 +91,8 @@ pub(super) struct Shared {
     pub(super) commits: AtomicU64,
     pub(super) written_bytes: AtomicU64,
     pub(super) bytes: AtomicU64,
-    pub(super) results: AtomicU64,
+    /// Of what is on disk, once there is a log.
+    index: OnceLock<Arc<Index>>,
     pub(super) stopping: AtomicBool,
     pub(super) commit: Mutex<Commit>,
     /// There has been no commit for a while.
@@ -216,7 +218,7 @@ impl Shared {
             commits: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            results: AtomicU64::new(0),
+            index: OnceLock::new(),
             stopping: AtomicBool::new(false),
             commit: Mutex::default(),
             rests: AtomicBool::new(false),
@@ -343,7 +345,8 @@ impl Writer {
             Err(error) => shared.fails(&error, &path),
         }
         shared.bytes.store(log.bytes(), Ordering::Relaxed);
-        shared.results.store(log.index.len() as u64, Ordering::Relaxed);
+        // There is one log in a process.
+        let _ = shared.index.set(Arc::clone(&log.index));
         let lookup = log.lookup(shared.codec);
         let reader = Arc::clone(shared);
         let read = move || {
@@ -390,7 +393,7 @@ impl Writer {
             commits: self.shared.commits.load(Ordering::Relaxed),
             written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
-            results: self.shared.results.load(Ordering::Relaxed),
+            results: self.shared.index.get().map_or(0, |index| index.len() as u64),
             reads: self.shared.reads.done.load(Ordering::Relaxed),
             read_errors: self.shared.reads.failed.load(Ordering::Relaxed),
             reads_refused: self.shared.reads.refused.load(Ordering::Relaxed),

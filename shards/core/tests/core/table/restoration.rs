@@ -401,3 +401,33 @@ fn what_a_shard_accepts_comes_behind_the_start_of_its_server() {
         ",
     );
 }
+
+#[test]
+fn results_that_memory_has_no_room_for_stay_on_disk() {
+    check(
+        "
+        limits retained=10 disk=1000 reads=4
+        0 r register f slots=9 -> open F, r: registered
+        0 a enqueue f url=u -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f url=v -> b: accepted b, dispatch b#1 to F for 1000
+        0 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
+        0 d enqueue f -> d: accepted d, dispatch d#1 to F for 1000
+        1 answer a#1 ok out=123456 -> note 0+1 of 1 ms, deliver a success to u
+        2 answer b#1 ok out=123456 -> note 0+2 of 2 ms, deliver b success to v
+        3 answer c#1 refuse -> note 0+3 of 3 ms
+        4 answer d#1 ok out=123456 -> note 0+4 of 4 ms
+        5 crash -> open F, read a
+        show totals -> functions=1 executions=4 finished=3 retained=6 on-disk=12 reads=2 timers=1 dead=1
+        6 g get d -> g: d success attempt=1 output=123456 created=0 dispatched=0 finished=4
+        7 result a -> deliver a success to u, read b
+        8 result b fails
+        8 g get b -> read b
+        5100 turn -> read b
+        5101 result b -> g: b success attempt=1 output=123456 created=0 dispatched=0 finished=2 delivery=pending
+        5102 delivered b
+        5103 x purge f c -> x: removed
+        5104 crash -> open F, read a
+        5105 g get c -> read c
+        ",
+    );
+}

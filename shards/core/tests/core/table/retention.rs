@@ -261,3 +261,137 @@ fn a_kind_gives_way_when_it_has_more_than_half_of_the_bytes() {
         ",
     );
 }
+
+#[test]
+fn what_memory_does_not_hold_is_read_from_disk() {
+    check(
+        "
+        limits retained=10 disk=1000
+        0 r register f slots=9 -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        1 answer a#1 ok out=123456 -> note 0+1 of 1 ms
+        2 answer b#1 ok out=654321 -> note 0+2 of 2 ms
+        3 g get a -> read a
+        3 h get b -> h: b success attempt=1 output=654321 created=0 dispatched=0 finished=2
+        3 c invoke f key=k -> read a
+        3 d enqueue f key=k -> d: accepted a
+        show totals -> functions=1 executions=2 finished=2 retained=6 on-disk=6 reads=2 timers=1 keys=1
+        4 result a -> g: a success attempt=1 output=123456 created=0 dispatched=0 finished=1
+        5 result a -> c: success a 123456
+        6 g get b -> g: b success attempt=1 output=654321 created=0 dispatched=0 finished=2
+        7 g get a -> read a
+        8 result a fails -> g: refused ResultUnread(Unreadable)
+        9 g get a -> read a
+        10 leave-read g a
+        11 result a
+        ",
+    );
+}
+
+#[test]
+fn what_is_not_safe_stays_in_memory() {
+    check(
+        "
+        limits retained=10 disk=1000 concealed=0
+        0 r register f slots=9 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        0 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
+        0 store waits
+        1 answer a#1 ok out=123456 -> note 0+1 of 1 ms, write ended a success
+        2 store fails
+        3 answer b#1 ok out=654321 -> note 0+3 of 3 ms, write ended b success
+        4 store fails
+        show totals -> functions=1 executions=3 finished=2 retained=12 attempts=1 timers=2 accepted=1
+        5 g get a -> g: a success attempt=1 output=123456 created=0 dispatched=0 finished=1
+        5 g get b -> g: b success attempt=1 output=654321 created=0 dispatched=0 finished=3
+        6 store safe
+        7 answer c#1 ok out=12 -> note 0+7 of 7 ms, write ended c success
+        8 store safe -> write forgotten a
+        9 g get c -> read c
+        show totals -> functions=1 executions=2 finished=2 retained=6 on-disk=2 reads=1 timers=1
+        ",
+    );
+}
+
+#[test]
+fn what_is_on_disk_has_a_bound_as_well_and_the_oldest_go_first() {
+    check(
+        "
+        limits retained=5 disk=10
+        0 r register f slots=9 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        0 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
+        1 answer a#1 ok out=123456 -> note 0+1 of 1 ms
+        2 g get a -> read a
+        3 answer b#1 ok out=123456 -> note 0+3 of 3 ms
+        show totals -> functions=1 executions=2 finished=1 on-disk=6 reads=1 attempts=1 timers=2 accepted=1
+        4 answer c#1 ok out=1234 -> note 0+4 of 4 ms
+        5 result a -> g: refused ExecutionNotFound
+        6 g get a -> g: refused ExecutionNotFound
+        6 g get b -> read b
+        6 g get c -> g: c success attempt=1 output=1234 created=0 dispatched=0 finished=4
+        show totals -> functions=1 executions=2 finished=2 retained=4 on-disk=6 reads=1 timers=1
+        ",
+    );
+}
+
+#[test]
+fn synchronous_results_leave_no_room_on_disk() {
+    check(
+        "
+        limits retained=10 disk=1000 payload-ttl=100000
+        0 r register f slots=9 -> open F, r: registered
+        0 s invoke f -> dispatch s#1 to F for 1000
+        0 t invoke f -> dispatch t#1 to F for 1000
+        1 answer s#1 ok out=123456 -> note 0+1 of 1 ms, s: success s 123456
+        2 answer t#1 ok out=123456 -> note 0+2 of 2 ms, t: success t 123456
+        3 g get s -> g: refused ExecutionNotFound
+        3 g get t -> g: t success attempt=1 output=123456 created=0 dispatched=0 finished=2
+        ",
+    );
+}
+
+#[test]
+fn reads_are_bounded() {
+    check(
+        "
+        limits retained=1 disk=1000 reads=2
+        0 r register f -> open F, r: registered
+        0 a enqueue f key=k -> a: accepted a, dispatch a#1 to F for 1000 key=k
+        1 answer a#1 ok out=123456 -> note 0+1 of 1 ms
+        2 g get a -> read a
+        3 h get a -> h: refused Overloaded results that are read from disk retry=1
+        3 s invoke f key=k -> s: refused Overloaded results that are read from disk retry=1
+        4 result a -> g: a success attempt=1 output=123456 created=0 dispatched=0 finished=1
+        5 h get a -> read a
+        6 drain finally
+        7 result a -> h: a success attempt=1 output=123456 created=0 dispatched=0 finished=1
+        ",
+    );
+}
+
+#[test]
+fn failures_that_went_before_stay_in_memory_and_go_first_when_there_is_no_room_for_them() {
+    check(
+        "
+        limits retained=20 disk=1000
+        0 r register f slots=9 attempts=2 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
+        0 c enqueue f -> c: accepted c, dispatch c#1 to F for 1000
+        1 answer a#1 ok out=123456789012345678901234567890 -> note 0+1 of 1 ms
+        2 answer b#1 fail -> note retry b#1 FAILED, dispatch b#2 to F for 1000
+        3 answer b#2 ok out=1234 -> note 0+1 of 3 ms
+        4 answer c#1 fail -> note retry c#1 FAILED, dispatch c#2 to F for 1000
+        5 answer c#2 ok out=1234 -> note 0+1 of 5 ms
+        5100 turn
+        5100 g get a -> read a
+        5100 g get b -> g: refused ExecutionNotFound
+        5100 g get c -> read c
+        show totals -> functions=1 executions=2 finished=2 retained=15 on-disk=34 reads=2 timers=1
+        ",
+    );
+}

@@ -18,6 +18,7 @@ use super::{
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 /// The longest time anything may be given, in milliseconds.
 const DAY_MS: u128 = 86_400_000;
 /// The longest time anything is kept, in milliseconds.
@@ -129,8 +130,10 @@ settings! {
         payload_ttl: Duration = seconds(2 * 60), in 0..=YEAR_MS;
         /// Finished executions kept at most.
         max_count: u64 = 1_000_000, in 1..=(1 << 40);
-        /// Payloads of finished executions kept at most.
+        /// Payloads of finished executions kept in memory at most.
         max_bytes: u64 = 256 * MIB, in 1..=(1 << 44);
+        /// Payloads of finished executions kept on disk only, of those that were accepted for later; 0: none.
+        max_disk_bytes: u64 = 4 * GIB, in 0..=(1 << 50);
     }
 
     /// Idempotency keys.

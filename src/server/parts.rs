@@ -43,6 +43,11 @@ pub(super) fn shape(config: &Config) -> Shape {
         limits: Limits {
             executions_max: share(config.executions.max_count),
             executions_bytes_max: config.executions.max_bytes.div_ceil(shards),
+            // Without a log there is nothing to read them from.
+            executions_disk_bytes_max: match config.ephemeral {
+                true => 0,
+                false => config.executions.max_disk_bytes.div_ceil(shards),
+            },
             executions_ttl_us: micros(config.executions.ttl),
             accepted_ttl_us: micros(config.executions.accepted_ttl),
             payload_ttl_us: micros(config.executions.payload_ttl),

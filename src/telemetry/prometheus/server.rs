@@ -8,7 +8,7 @@ use crate::telemetry::process::ProcessView;
 
 type TotalRow = (&'static str, &'static str, fn(&Totals) -> u64);
 
-const TOTALS: [TotalRow; 9] = [
+const TOTALS: [TotalRow; 10] = [
     ("nanofaas_shard_functions", "Functions, including those being provisioned or removed.", |t| {
         t.functions as u64
     }),
@@ -17,7 +17,12 @@ const TOTALS: [TotalRow; 9] = [
     ("nanofaas_shard_dead_letters", "Dead letters, including those of deleted functions.", |t| {
         t.dead_letters as u64
     }),
-    ("nanofaas_shard_retained_bytes", "Bytes kept with finished executions.", |t| t.retained_bytes),
+    ("nanofaas_shard_retained_bytes", "Bytes kept in memory with finished executions.", |t| t.retained_bytes),
+    (
+        "nanofaas_shard_retained_disk_bytes",
+        "Bytes kept with finished executions that are on disk only.",
+        |t| t.retained_disk_bytes,
+    ),
     ("nanofaas_shard_attempts", "Attempts in flight.", |t| t.attempts as u64),
     ("nanofaas_shard_timers", "Timers that are set.", |t| t.timers as u64),
     ("nanofaas_shard_idempotency_keys", "Idempotency keys kept.", |t| t.keys as u64),

@@ -4,6 +4,7 @@ mod damage;
 mod disk;
 mod doors;
 mod restart;
+mod results;
 mod upgrade;
 
 use serde_json::{Value, json};

@@ -75,10 +75,6 @@ pub struct Totals {
     pub retained_disk_bytes: u64,
     /// Results that are being read from disk, or are to be.
     pub reads: usize,
-    /// Results that were read from disk, or were to be.
-    pub reads_begun: u64,
-    /// Those of them that could not be.
-    pub reads_failed: u64,
     /// Attempts in flight.
     pub attempts: usize,
     /// Timers.
@@ -304,8 +300,6 @@ impl Shard {
             retained_bytes: self.retained_bytes(),
             retained_disk_bytes: self.retention.disk_bytes,
             reads: self.retention.reads.pending(),
-            reads_begun: self.retention.reads.count,
-            reads_failed: self.retention.reads.failed,
             attempts: self.attempts.len(),
             timers: self.timers.len(),
             keys: self.index.keys.len(),

@@ -51,9 +51,7 @@ pub(crate) struct Reads {
     /// Those of them whose read has failed: they are read again with the next sweep.
     failed_deliveries: VecDeque<(ExecutionKey, u32)>,
     /// Reads so far.
-    pub(crate) count: u64,
-    /// Those of them that failed.
-    pub(crate) failed: u64,
+    count: u64,
 }
 
 impl Reads {
@@ -150,7 +148,6 @@ impl Shard {
     ) {
         let Some(Read { execution: key, reader }) = self.retention.reads.open.remove(&ticket) else { return };
         self.retention.reads.deliveries -= usize::from(matches!(reader, Reader::Delivery(_)));
-        self.retention.reads.failed += u64::from(result.is_err());
         let key = match self.sabotaged.by(Sabotage::AnotherResultRead) {
             true => self.retention.reads.open.values().next().map_or(key, |other| other.execution),
             false => key,

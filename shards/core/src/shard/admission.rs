@@ -113,7 +113,7 @@ impl Shard {
                 }
                 return Err(refusal);
             }
-            if self.bytes.queued + call.payload.bytes() > self.bytes.granted {
+            if !self.bytes.have_room_for(call.payload.bytes()) {
                 let retry_after_s = Limits::retry_after_s(function.estimated_wait_us(1));
                 return Err(Refusal::Overloaded { what: "limits.queued-bytes", retry_after_s });
             }

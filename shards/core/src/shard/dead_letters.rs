@@ -162,7 +162,7 @@ impl Shard {
             .get(key)
             .and_then(|execution| execution.dead.as_ref())
             .map_or(0, |letter| letter.payload.bytes());
-        if self.bytes.queued + payload_bytes > self.bytes.granted {
+        if !self.bytes.have_room_for(payload_bytes) {
             let retry_after_s = Limits::retry_after_s(function.estimated_wait_us(1));
             return Err(Refusal::Overloaded { what: "limits.queued-bytes", retry_after_s });
         }

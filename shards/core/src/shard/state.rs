@@ -81,6 +81,14 @@ pub(crate) struct ByteAccounts {
     pub(crate) concealed: u64,
 }
 
+impl ByteAccounts {
+    /// Whether another payload may wait. What has become free in this step goes back to whoever lent it, and admits nobody.
+    pub(super) fn have_room_for(&self, payload_bytes: u64) -> bool {
+        let repaid = self.granted.saturating_sub(self.queued).min(self.lent);
+        self.queued + payload_bytes <= self.granted - repaid
+    }
+}
+
 /// Steps that found something missing that cannot be, and where the first one was.
 #[derive(Debug, Default)]
 pub(crate) struct Impossible {

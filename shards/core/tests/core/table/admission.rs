@@ -149,6 +149,22 @@ fn lent_bytes_go_back_first_and_admit_nobody() {
 }
 
 #[test]
+fn lent_bytes_that_become_free_as_a_call_comes_do_not_admit_it() {
+    check(
+        "
+        limits chunk=10
+        0 r register f queue=9 -> open F, r: registered
+        0 bytes 5
+        0 a invoke f body=0123456789 timeout=100 -> dispatch a#1 to F for 100 body=0123456789
+        1 answer a#1 fail after=500 -> note retry a#1 FAILED
+        1 lend 5
+        100 b enqueue f body=012345 -> a: timeout a queue 100, b: refused Overloaded limits.queued-bytes retry=1, return 5 bytes
+        101 c enqueue f body=01234 -> c: accepted c, dispatch c#1 to F for 1000 body=01234
+        ",
+    );
+}
+
+#[test]
 fn spare_bytes_go_back_when_the_queue_is_empty_again() {
     check(
         "

@@ -228,7 +228,9 @@ impl Run {
         self.accepted = true;
         self.on_record = kept.end.is_none();
         let ended_so = self.ended.is_some() && self.ended == kept.end;
-        self.status.crashed(kept.end.is_none(), ended_so, kept.delivery);
+        // Without an address that is on record, it is one of somebody who was refused.
+        let delivery = kept.delivery.filter(|_| kept.url.is_some());
+        self.status.crashed(kept.end.is_none(), ended_so, delivery);
         self.ended = kept.end.clone();
         // Delivered once more, unless a record says that it was.
         self.ends = u32::from(kept.end.is_some());

@@ -66,6 +66,17 @@ impl World {
     fn forget(&mut self) -> Result<(), String> {
         let limits = &self.swarm.limits;
         let sweeps_us = 3 * limits.sweep_interval_us + 1_000_000;
+        let bytes_max = limits.executions_bytes_max;
+        self.pass(sweeps_us)?;
+        for (number, seat) in self.seats.iter().enumerate() {
+            let bytes = seat.shard.totals().retained_bytes;
+            if bytes > bytes_max {
+                return Err(format!(
+                    "shard {number} holds {bytes} bytes of what has ended, more than {bytes_max}"
+                ));
+            }
+        }
+        let limits = &self.swarm.limits;
         // Limits may be shorter than the pause after which replicas are tried again, which has its timer.
         self.pass(
             limits.executions_ttl_us.max(limits.accepted_ttl_us).max(limits.keys_ttl_us).max(RECONCILE_US)

@@ -74,6 +74,13 @@ impl Durable {
         let recovered = self.patiently(move || journal.recover(seating, results_max, &progress)).await?;
         let functions: usize = recovered.iter().map(Recovery::functions).sum();
         let executions: usize = recovered.iter().map(Recovery::executions).sum();
+        let fenced: u64 = recovered.iter().map(Recovery::fenced).sum();
+        if fenced > 0 {
+            tracing::warn!(
+                records = fenced,
+                "the journal has records of an owner that had lost its partitions when it wrote them; they do not count"
+            );
+        }
         give_back(workers, recovered, &self.progress).await;
         telling.abort();
         tracing::info!(functions, executions, "recovered");
@@ -152,7 +159,7 @@ fn is_counted(input: &Input) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shard_core::{ExecutionId, Name, Payload, Record};
+    use shard_core::{ExecutionId, Name, PARTITIONS, Payload, Record};
 
     use super::*;
 
@@ -168,7 +175,7 @@ mod tests {
     fn kept(executions: usize) -> Recovery {
         let mut recovery = Recovery::default();
         for number in 0..executions {
-            recovery.apply(Record::Accepted {
+            recovery.apply_without_epoch(Record::Accepted {
                 id: id(number),
                 function: function(),
                 created_ms: 1,
@@ -182,10 +189,11 @@ mod tests {
 
     #[test]
     fn a_shard_is_told_that_this_was_all_once_and_last_however_much_there_is() {
-        // Something that is no execution comes first, and `Restored` last.
-        for executions in [0, 1, BATCH - 3, BATCH - 2, BATCH - 1, BATCH, 2 * BATCH - 2, 3 * BATCH + 7] {
+        // Partitions come first, and `Restored` last.
+        for executions in [0, 1, BATCH - 2, BATCH - 1, BATCH, 2 * BATCH - 1, 3 * BATCH + 7] {
             let batches: Vec<Vec<Input>> = batches(kept(executions)).collect();
-            assert_eq!(batches.len(), (executions + 2).div_ceil(BATCH), "{executions}");
+            let others = usize::from(PARTITIONS) + 1;
+            assert_eq!(batches.len(), (executions + others).div_ceil(BATCH), "{executions}");
             assert!(batches.iter().all(|batch| batch.len() <= BATCH), "{executions}");
             let mut inputs: Vec<Input> = batches.into_iter().flatten().collect();
             assert!(matches!(inputs.pop(), Some(Input::Restored)), "{executions}");

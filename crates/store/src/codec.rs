@@ -1,8 +1,12 @@
 //! Records as bytes.
 //!
 //! A record is its length (4 bytes), its kind (1 byte), its key (the 16 bytes of an execution's id, or a function's
-//! name; none when it concerns the server) and what belongs to the kind. Numbers are little endian; texts and bodies have their length (4 bytes) in
+//! name; none when it concerns a partition or the server) and what belongs to the kind. Numbers are little endian; texts and bodies have their length (4 bytes) in
 //! front; what may be absent has a byte 0 or 1 in front. A function is JSON (`function`).
+//!
+//! Since partitions have epochs, a record stands behind the one in which it was written: the kind `OWNED`, the epoch in as few bytes
+//! as it needs (seven bits each, the lowest first, the eighth says that more follow), and the record itself from its kind on. Its
+//! partition follows from its key. A record of an earlier version stands alone, and is of the epoch that had begun by then.
 //!
 //! The bytes of a kind never change: `tests/fixtures/records` has them, of each format. What has to be said in another way is
 //! another kind, and the one before is read for ever. A kind or a value that is not known here was written by a newer version,
@@ -13,8 +17,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use shard_core::{
-    Delivery, DeliveryStatus, ExecutionId, Extra, Failure, FunctionSpec, Idempotency, Media, Name, Output,
-    OutputKind, Payload, Record,
+    Delivery, DeliveryStatus, Entry, Epoch, ExecutionId, Extra, Failure, FunctionSpec, Idempotency, Media,
+    Name, Output, OutputKind, Partition, Payload, Record,
     answer::Stage,
     journal::{End, EndResult},
 };
@@ -22,6 +26,7 @@ use shard_core::{
 use Unreadable::{Broken, Newer};
 
 use super::{
+    encoding::{put, varint},
     function::{Function, Functions},
     unreadable::Unreadable,
 };
@@ -40,7 +45,11 @@ pub(super) mod kind {
     pub(crate) const DELIVERED: u8 = 10;
     pub(crate) const FORGOTTEN: u8 = 11;
     pub(crate) const KEPT: u8 = 12;
+    /// A server of a version without partitions started.
     pub(crate) const STARTED: u8 = 13;
+    pub(crate) const OWNED: u8 = 14;
+    /// An epoch begins in a partition.
+    pub(crate) const BEGUN: u8 = 15;
 }
 
 /// What a record is about.
@@ -48,17 +57,40 @@ pub(super) mod kind {
 pub(super) enum Subject {
     Function(Name),
     Execution(ExecutionId),
+    Partition(Partition),
     /// The server itself.
     Server,
 }
 
 impl Subject {
-    /// Picks the shard that owns it. `None`: it concerns all of them.
-    pub(super) fn owner_hash(&self) -> Option<u16> {
+    /// What it belongs to. `None`: it concerns all of them.
+    pub(super) fn partition(&self) -> Option<Partition> {
         match self {
-            Subject::Function(name) => Some(name.owner_hash()),
-            Subject::Execution(id) => Some(id.owner_hash()),
+            Subject::Function(name) => Some(name.partition()),
+            Subject::Execution(id) => Some(id.partition()),
+            Subject::Partition(partition) => Some(*partition),
             Subject::Server => None,
+        }
+    }
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Decoded {
+    /// With its epoch.
+    Owned(Entry),
+    /// Of a version that did not write epochs.
+    Old(Record),
+    /// Such a version's server started; how many had, with it.
+    OldStart(Epoch),
+}
+
+impl Decoded {
+    /// The record alone.
+    pub(super) fn into_record(self) -> Option<Record> {
+        match self {
+            Decoded::Owned(Entry { record, .. }) | Decoded::Old(record) => Some(record),
+            Decoded::OldStart(_) => None,
         }
     }
 }
@@ -78,19 +110,43 @@ impl Codec {
 
     /// Appends a record with its length. `false`: it is about a function that cannot be written down, and nothing was appended.
     #[must_use]
-    pub(super) fn encode(self, record: &Record, out: &mut Vec<u8>) -> bool {
-        let (Record::Registered { spec } | Record::Reinstated { spec }) = record else {
-            append(record, &[], out);
-            return true;
+    pub(super) fn encode(self, entry: &Entry, out: &mut Vec<u8>) -> bool {
+        let Entry { epoch, record, .. } = entry;
+        let begins = matches!(record, Record::Started { .. });
+        self.append(record, Some(*epoch).filter(|_| !begins), out)
+    }
+
+    /// Appends a record as versions before epochs did.
+    #[must_use]
+    pub(super) fn encode_old(self, record: &Record, out: &mut Vec<u8>) -> bool {
+        self.append(record, None, out)
+    }
+
+    fn append(self, record: &Record, epoch: Option<Epoch>, out: &mut Vec<u8>) -> bool {
+        let function = match record {
+            Record::Registered { spec } | Record::Reinstated { spec } => match self.functions.to_disk(spec) {
+                Some(function) => function.to_bytes(),
+                None => return false,
+            },
+            _ => Vec::new(),
         };
-        let function = self.functions.to_disk(spec).map(|function| function.to_bytes());
-        function.inspect(|function| append(record, function, out)).is_some()
+        let start = out.len();
+        out.extend([0; 4]);
+        if let Some(epoch) = epoch {
+            out.push(kind::OWNED);
+            varint(out, epoch.0);
+        }
+        put(record, &function, out);
+        // A record of more than 4 GiB cannot come up: requests and answers are bounded.
+        let length = (out.len() - start - 4) as u32;
+        out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        true
     }
 
     /// Reads a record without its length.
-    pub(super) fn decode(self, record: &[u8]) -> Reading<Record> {
+    pub(super) fn decode(self, record: &[u8]) -> Reading<Decoded> {
         let mut reader = Reader(record);
-        let kind = reader.byte()?;
+        let (epoch, kind) = reader.head()?;
         let record = match reader.subject(kind)? {
             Subject::Function(name) => match kind {
                 kind::REGISTERED => Record::Registered { spec: self.spec(&mut reader)? },
@@ -98,83 +154,30 @@ impl Codec {
                 _ => Record::Removed { name },
             },
             Subject::Execution(id) => reader.of_execution(kind, id)?,
-            Subject::Server => Record::Started { start: reader.number()? },
+            Subject::Partition(partition) => Record::Started { partition, epoch: Epoch(reader.number()?) },
+            Subject::Server => {
+                let start = Epoch(reader.number()?);
+                return if reader.0.is_empty() { Ok(Decoded::OldStart(start)) } else { Err(Broken) };
+            }
         };
         // A kind never becomes longer.
-        if reader.0.is_empty() { Ok(record) } else { Err(Broken) }
+        if !reader.0.is_empty() {
+            return Err(Broken);
+        }
+        let epoch = match record {
+            Record::Started { epoch, .. } => Some(epoch),
+            _ => epoch,
+        };
+        Ok(match epoch {
+            Some(epoch) => Decoded::Owned(Entry::of(epoch, record)),
+            None => Decoded::Old(record),
+        })
     }
 
     fn spec(self, reader: &mut Reader) -> Reading<Box<FunctionSpec>> {
         let function = Function::from_bytes(reader.bytes()?)?;
         self.functions.to_core(function).map(Box::new).ok_or(Broken)
     }
-}
-
-/// A record of more than 4 GiB cannot come up: requests and answers are bounded.
-fn append(record: &Record, function_bytes: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend([0; 4]);
-    match record {
-        Record::Registered { spec } => {
-            function(out, kind::REGISTERED, &spec.name);
-            bytes(out, function_bytes);
-        }
-        Record::Reinstated { spec } => {
-            function(out, kind::REINSTATED, &spec.name);
-            bytes(out, function_bytes);
-        }
-        Record::Removed { name } => function(out, kind::REMOVED, name),
-        Record::Accepted { id, function, created_ms, payload, extra, callback_url } => {
-            execution(out, kind::ACCEPTED, *id);
-            text(out, function.as_str());
-            number(out, *created_ms);
-            put_payload(out, payload);
-            option(out, extra.as_deref(), put_extra);
-            option(out, callback_url.as_deref(), text);
-        }
-        Record::Kept { id, function, created_ms, attempt, payload, extra, last_failure, end, dead } => {
-            execution(out, kind::KEPT, *id);
-            text(out, function.as_str());
-            number(out, *created_ms);
-            small(out, *attempt);
-            put_payload(out, payload);
-            option(out, extra.as_deref(), put_extra);
-            option(out, last_failure.as_deref(), put_failure);
-            put_end(out, end);
-            out.push(u8::from(*dead));
-        }
-        Record::Attempted { id, attempt } => {
-            execution(out, kind::ATTEMPTED, *id);
-            small(out, *attempt);
-        }
-        Record::Requeued { id, failure } => {
-            execution(out, kind::REQUEUED, *id);
-            put_failure(out, failure);
-        }
-        Record::Ended { id, end, dead } => {
-            execution(out, kind::ENDED, *id);
-            put_end(out, end);
-            out.push(u8::from(*dead));
-        }
-        Record::Replayed { id, at_ms } => {
-            execution(out, kind::REPLAYED, *id);
-            number(out, *at_ms);
-        }
-        Record::Purged { id } => execution(out, kind::PURGED, *id),
-        Record::Delivered { id, delivery } => {
-            execution(out, kind::DELIVERED, *id);
-            out.push(status_code(delivery.status));
-            small(out, delivery.attempts);
-            option(out, delivery.last_error.as_deref(), text);
-        }
-        Record::Forgotten { id } => execution(out, kind::FORGOTTEN, *id),
-        Record::Started { start } => {
-            out.push(kind::STARTED);
-            number(out, *start);
-        }
-    }
-    let length = (out.len() - start - 4) as u32;
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
 /// Splits a run of records. `None` in the iteration: the rest is no record.
@@ -190,123 +193,39 @@ pub(super) fn split(mut rest: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
 /// What a record without its length is about, and of which kind it is.
 pub(super) fn subject(record: &[u8]) -> Reading<(u8, Subject)> {
     let mut reader = Reader(record);
-    let kind = reader.byte()?;
+    let (_, kind) = reader.head()?;
     Ok((kind, reader.subject(kind)?))
+}
+
+/// The epoch in which a record without its length was written, or which it says has begun.
+pub(super) fn epoch(record: &[u8]) -> Option<Epoch> {
+    let mut reader = Reader(record);
+    match reader.head() {
+        Ok((None, kind::BEGUN)) => {
+            reader.subject(kind::BEGUN).ok()?;
+            reader.number().ok().map(Epoch)
+        }
+        Ok((epoch, _)) => epoch,
+        Err(_) => None,
+    }
+}
+
+/// Of which kind a record without its length is.
+pub(super) fn kind_of(record: &[u8]) -> Option<u8> {
+    Reader(record).head().ok().map(|(_, kind)| kind)
+}
+
+/// Whether it says that an execution was accepted.
+pub(super) fn is_acceptance(record: &[u8]) -> bool {
+    kind_of(record) == Some(kind::ACCEPTED)
 }
 
 /// The function of an execution, from the record of its acceptance.
 pub(super) fn function_of(record: &[u8]) -> Option<Name> {
     let mut reader = Reader(record);
-    let kind = reader.byte().ok()?;
+    let (_, kind) = reader.head().ok()?;
     reader.subject(kind).ok()?;
     reader.name().ok()
-}
-
-fn function(out: &mut Vec<u8>, kind: u8, name: &Name) {
-    out.push(kind);
-    text(out, name.as_str());
-}
-
-fn execution(out: &mut Vec<u8>, kind: u8, id: ExecutionId) {
-    out.push(kind);
-    out.extend(id.bytes());
-}
-
-fn small(out: &mut Vec<u8>, value: u32) {
-    out.extend(value.to_le_bytes());
-}
-
-fn number(out: &mut Vec<u8>, value: u64) {
-    out.extend(value.to_le_bytes());
-}
-
-fn bytes(out: &mut Vec<u8>, value: &[u8]) {
-    small(out, value.len() as u32);
-    out.extend(value);
-}
-
-fn text(out: &mut Vec<u8>, value: &str) {
-    bytes(out, value.as_bytes());
-}
-
-fn option<T: ?Sized>(out: &mut Vec<u8>, value: Option<&T>, put: impl Fn(&mut Vec<u8>, &T)) {
-    out.push(u8::from(value.is_some()));
-    if let Some(value) = value {
-        put(out, value);
-    }
-}
-
-fn put_payload(out: &mut Vec<u8>, payload: &Payload) {
-    bytes(out, &payload.input);
-    option(out, payload.metadata.as_deref(), bytes);
-    option(out, payload.content_type.as_deref(), text);
-}
-
-fn put_extra(out: &mut Vec<u8>, extra: &Extra) {
-    option(out, extra.trace_id.as_deref(), text);
-    option(out, extra.traceparent.as_deref(), text);
-    option(out, extra.idempotency.as_ref(), |out, idempotency: &Idempotency| {
-        text(out, &idempotency.key);
-        out.extend(idempotency.digest);
-    });
-    option(out, extra.max_age_ms.as_ref(), |out, age_ms| small(out, *age_ms));
-}
-
-fn put_output(out: &mut Vec<u8>, output: &Output) {
-    bytes(out, &output.body);
-    match &output.kind {
-        OutputKind::Json => out.push(0),
-        OutputKind::Text => out.push(1),
-        OutputKind::Other(media) => {
-            out.push(if media.encoding.is_none() { 2 } else { 3 });
-            text(out, &media.content_type);
-            if let Some(encoding) = &media.encoding {
-                text(out, encoding);
-            }
-        }
-    }
-}
-
-fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
-    text(out, &failure.code);
-    text(out, &failure.message);
-    option(out, failure.body.as_ref(), put_output);
-}
-
-fn put_end(out: &mut Vec<u8>, end: &End) {
-    match &end.result {
-        EndResult::Output(output) => {
-            out.push(0);
-            put_output(out, output);
-        }
-        EndResult::Failed(failure) => {
-            out.push(1);
-            put_failure(out, failure);
-        }
-        EndResult::TimedOut { stage, limit_ms } => {
-            out.push(2);
-            out.push(match stage {
-                Stage::Queue => 0,
-                Stage::Replica => 1,
-                Stage::Dispatch => 2,
-                Stage::Function => 3,
-            });
-            small(out, *limit_ms);
-        }
-    }
-    number(out, end.dispatched_ms);
-    number(out, end.finished_ms);
-    out.push(u8::from(end.cold_start));
-    option(out, end.init_ms.as_ref(), |out, init_ms| small(out, *init_ms));
-}
-
-fn status_code(status: DeliveryStatus) -> u8 {
-    match status {
-        DeliveryStatus::Pending => 0,
-        DeliveryStatus::Delivered => 1,
-        DeliveryStatus::Failed => 2,
-        DeliveryStatus::Refused => 3,
-    }
 }
 
 /// By their bytes.
@@ -357,6 +276,36 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A number in as few bytes as it needs. Written in more, it is not what anybody wrote.
+    fn varint(&mut self) -> Reading<u64> {
+        let mut value = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if (bits << shift) >> shift != bits || (byte == 0 && shift > 0) {
+                return Err(Broken);
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(Broken)
+    }
+
+    /// The epoch, if it is there, and the kind.
+    fn head(&mut self) -> Reading<(Option<Epoch>, u8)> {
+        let kind = self.byte()?;
+        if kind != kind::OWNED {
+            return Ok((None, kind));
+        }
+        let epoch = Epoch(self.varint()?);
+        match self.byte()? {
+            kind::STARTED..=kind::BEGUN => Err(Broken),
+            kind => Ok((Some(epoch), kind)),
+        }
+    }
+
     fn bytes(&mut self) -> Reading<&'a [u8]> {
         let length = self.small()? as usize;
         self.take(length)
@@ -389,7 +338,8 @@ impl<'a> Reader<'a> {
                 if id.bytes() == bytes { Ok(Subject::Execution(id)) } else { Err(Broken) }
             }
             kind::STARTED => Ok(Subject::Server),
-            0 => Err(Broken),
+            kind::BEGUN => self.byte().map(|partition| Subject::Partition(Partition(partition))),
+            0 | kind::OWNED => Err(Broken),
             _ => Err(Newer(format!("a record of kind {kind}"))),
         }
     }

@@ -8,7 +8,10 @@ use shard_core::Record;
 use super::*;
 use crate::{
     Store,
-    codec::{self, Subject, kind, tests::codec},
+    codec::{
+        self, Subject, kind,
+        tests::{codec, owned},
+    },
     directory::Directory,
     disk::{Disk, accepted, ended, id},
     files::{Files, OsFiles},
@@ -59,7 +62,7 @@ impl Server {
         let number = self.numbers.get_mut(usize::from(shard)).expect("a shard");
         *number += 1;
         let mut store = ShardStore { shard, shared: Arc::clone(&self.shared) };
-        store.append(*number, record).as_ref().map(said)
+        store.append(*number, owned(record)).as_ref().map(said)
     }
 
     fn lane_bytes(&self, shard: usize) -> usize {

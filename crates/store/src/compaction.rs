@@ -1,7 +1,8 @@
 //! Makes one segment of the closed ones, without what is forgotten.
 //!
 //! Two passes over the closed segments, one frame in memory at a time. The first learns what is forgotten: executions
-//! by their `Forgotten` record, registrations by what replaced them. The second copies every other record as it is, in
+//! by their `Forgotten` record, registrations and epochs by what replaced them. A record of an epoch that was over when it was written
+//! does not count, and is not copied. The second copies every other record as it is, in
 //! its order. The result takes the place of all of them with one rename, and counts from then on, whatever follows; they are
 //! removed after that, or with the next compaction, or at the next start.
 //!
@@ -15,13 +16,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use shard_core::{ExecutionId, Name};
+use shard_core::{ExecutionId, Name, Partition};
 
 use super::{
     StoreError,
     checksum::Key,
     codec::{self, Subject, kind},
     directory::Directory,
+    fence::Fence,
     files::{File, Files},
     head,
     index::{self, Copied, Index, Location},
@@ -123,6 +125,8 @@ struct Obsolete {
     forgotten: HashSet<ExecutionId>,
     /// The record of a name that counts, by its place among all.
     functions: HashMap<Name, u64>,
+    /// The newest one that says which epoch has begun in a partition.
+    begun: HashMap<Partition, u64>,
 }
 
 /// Makes one segment of several that follow each other and are written no more, and says in the index where ends are then.
@@ -200,15 +204,19 @@ fn remove_replaced(files: &dyn Files, store: &Path, by: &Segment) -> io::Result<
 /// What need not be copied, and where the last segment ends.
 fn survey(files: &dyn Files, segments: &[Segment]) -> Result<(Obsolete, Mark), StoreError> {
     let mut obsolete = Obsolete::default();
-    let mut place = 0;
+    let (mut place, mut fence) = (0, Fence::default());
     let end = each_record(files, segments, |record, _| {
         place += 1;
         match codec::subject(record) {
+            Ok((_, subject)) if fence.holds_off(record, &subject) => {}
             Ok((kind::FORGOTTEN, Subject::Execution(id))) => {
                 obsolete.forgotten.insert(id);
             }
             Ok((_, Subject::Function(name))) => {
                 obsolete.functions.insert(name, place);
+            }
+            Ok((_, Subject::Partition(partition))) => {
+                obsolete.begun.insert(partition, place);
             }
             _ => {}
         }
@@ -232,11 +240,13 @@ fn copy(
     let mut target = Target::new(file, header);
     // Functions of which executions were copied.
     let mut in_use: HashSet<Name> = HashSet::new();
-    let (mut place, mut copied) = (0, Vec::new());
+    let (mut place, mut copied, mut fence) = (0, Vec::new(), Fence::default());
     let numbers: Vec<_> = segments.iter().map(|segment| index.file(segment)).collect();
     each_record(files, segments, |record, (segment, frame, start)| {
         place += 1;
         let keep = match codec::subject(record) {
+            Ok((_, subject)) if fence.holds_off(record, &subject) => false,
+            Ok((_, Subject::Partition(partition))) => obsolete.begun.get(&partition) == Some(&place),
             Ok((_, Subject::Execution(id))) if obsolete.forgotten.contains(&id) => false,
             Ok((kind::ACCEPTED | kind::KEPT, _)) => {
                 in_use.extend(codec::function_of(record));
@@ -254,8 +264,8 @@ fn copy(
             _ => true,
         };
         let keep = wanted(record, !keep) && keep;
-        if index::says_end(record) == Some(true)
-            && let Ok((_, Subject::Execution(id))) = codec::subject(record)
+        if let Ok((kind, Subject::Execution(id))) = codec::subject(record)
+            && index::says_end(kind) == Some(true)
             && let Some(Some(file)) = numbers.get(segment).copied()
         {
             let from = Location::new(file, frame, start);

@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, path::Path};
 
 use proptest::prelude::{ProptestConfig, Strategy, any, proptest};
 use shard_core::journal::{End, EndResult};
-use shard_core::{Failure, FunctionSpec, Output, Payload, Policy, Record, Recovery, Stored, Target};
+use shard_core::{
+    Entry, Epoch, Failure, FunctionSpec, Output, Payload, Policy, Record, Recovery, Stored, Target,
+};
 
 use super::*;
 use crate::{
-    codec::tests::codec,
+    codec::tests::{codec, owned},
     disk::{self, accepted, ended},
     files::OsFiles,
     head::Head,
@@ -73,7 +75,7 @@ fn sum(segments: &[Segment]) -> Vec<String> {
     .expect("whole");
     let stored = recovered.into_iter().flat_map(Recovery::into_stored);
     let said = stored.map(|stored| match stored {
-        Stored::Start(starts) => format!("started {starts}"),
+        Stored::Partition { partition, epoch } => format!("{partition:?} {epoch}"),
         Stored::Function(spec) => format!("{spec:?}"),
         Stored::Execution(execution) => {
             let text = format!("{execution:?}");
@@ -83,10 +85,27 @@ fn sum(segments: &[Segment]) -> Vec<String> {
     said.collect()
 }
 
-/// Ids are used once: the second acceptance of one is the same again, and nothing follows its end.
-fn sensible(records: Vec<Record>) -> Vec<Record> {
-    let mut over = HashSet::new();
-    let keep = |record: &Record| match record {
+/// Gives records epochs: now and then one begins, and now and then a record is of the one before.
+fn with_epochs(steps: Vec<(Record, u8)>) -> Vec<Entry> {
+    let mut begun: BTreeMap<Partition, Epoch> = BTreeMap::new();
+    let mut entries = Vec::new();
+    for (record, step) in steps {
+        let partition = record.partition();
+        let newest = begun.entry(partition).or_default();
+        if step == 0 || *newest == Epoch(0) {
+            *newest = newest.next();
+            entries.push(Entry::of(*newest, Record::Started { partition, epoch: *newest }));
+        }
+        entries.push(Entry::of(if step == 1 { newest.before() } else { *newest }, record));
+    }
+    entries
+}
+
+/// Ids are used once: the second acceptance of one is the same again, and nothing follows its end, unless that does not count.
+fn sensible(entries: Vec<Entry>) -> Vec<Entry> {
+    let (mut over, mut fence) = (HashSet::new(), BTreeMap::new());
+    let keep = |entry: &Entry| match &entry.record {
+        _ if is_late(entry, &mut fence) => true,
         Record::Forgotten { id } => {
             over.insert(*id);
             true
@@ -94,19 +113,27 @@ fn sensible(records: Vec<Record>) -> Vec<Record> {
         Record::Accepted { id, .. } => !over.contains(id),
         _ => true,
     };
-    records.into_iter().filter(keep).collect()
+    entries.into_iter().filter(keep).collect()
+}
+
+/// Whether another epoch has begun since.
+fn is_late(entry: &Entry, begun: &mut BTreeMap<Partition, Epoch>) -> bool {
+    let begun = begun.entry(entry.partition).or_default();
+    let is_late = entry.epoch < *begun;
+    *begun = entry.epoch.max(*begun);
+    is_late
 }
 
 /// The segments, and what `HEAD` says of them.
-fn log(scratch: &Path, records: &[Record], parts: usize) -> (Vec<Segment>, Head) {
-    let part = records.len().div_ceil(parts).max(1);
+fn log(scratch: &Path, entries: &[Entry], parts: usize) -> (Vec<Segment>, Head) {
+    let part = entries.len().div_ceil(parts).max(1);
     let (mut segments, mut head) = (Vec::new(), Head { closed: true, ..Head::default() });
-    for (number, records) in (1..).zip(records.chunks(part)) {
-        let frames: Vec<Vec<u8>> = records
+    for (number, entries) in (1..).zip(entries.chunks(part)) {
+        let frames: Vec<Vec<u8>> = entries
             .chunks(3)
-            .map(|records| {
+            .map(|entries| {
                 let mut frame = Vec::new();
-                records.iter().for_each(|record| assert!(codec().encode(record, &mut frame)));
+                entries.iter().for_each(|entry| assert!(codec().encode(entry, &mut frame)));
                 frame
             })
             .collect();
@@ -130,19 +157,19 @@ proptest! {
 
     #[test]
     fn compaction_changes_nothing_that_counts(
-        records in proptest::collection::vec(record(), 1..80),
+        steps in proptest::collection::vec((record(), 0..10u8), 1..80),
         parts in 1..5usize,
         compacted in 1..5usize,
     ) {
         let scratch = Scratch::new("compaction");
         let directory = scratch.directory();
-        let records = sensible(records);
-        let (segments, head) = log(&directory.store, &records, parts);
+        let entries = sensible(with_epochs(steps));
+        let (segments, head) = log(&directory.store, &entries, parts);
         let expected = sum(&segments);
         let index = Arc::new(Index::default());
         recovery::read(&OsFiles, codec(), &segments, (shard_core::Seating::of(1), None), &Progress::default(), Some(&index)).expect("whole");
         let lookup = Lookup::new(Arc::new(OsFiles), Arc::clone(&index), codec());
-        let newest = newest_ends(&records);
+        let newest = newest_ends(&entries);
         let read_back = || newest.keys().map(|id| (*id, lookup.end_of(*id).expect("whole"))).collect::<BTreeMap<_, _>>();
         assert_eq!(read_back(), newest);
         // Of the closed segments, only those at the front may be compacted yet.
@@ -167,9 +194,11 @@ proptest! {
 }
 
 /// How executions ended at last, if they did, but for those that are forgotten.
-fn newest_ends(records: &[Record]) -> BTreeMap<ExecutionId, Option<Box<End>>> {
-    let mut newest = BTreeMap::new();
-    for record in records {
+fn newest_ends(entries: &[Entry]) -> BTreeMap<ExecutionId, Option<Box<End>>> {
+    let (mut newest, mut begun) = (BTreeMap::new(), BTreeMap::new());
+    let records: Vec<&Record> =
+        entries.iter().filter(|entry| !is_late(entry, &mut begun)).map(|entry| &entry.record).collect();
+    for record in &records {
         match record {
             Record::Ended { id, end, .. } => newest.insert(*id, Some(end.clone())),
             Record::Replayed { id, .. } => newest.insert(*id, None),
@@ -253,9 +282,14 @@ fn what_a_compaction_made_takes_the_place_of_what_it_was_made_of() {
 
 /// What is left of these records, by its kind.
 fn left(name: &str, records: &[Record], parts: usize) -> Vec<u8> {
+    let entries: Vec<Entry> = records.iter().cloned().map(owned).collect();
+    left_of(name, &entries, parts)
+}
+
+fn left_of(name: &str, entries: &[Entry], parts: usize) -> Vec<u8> {
     let scratch = Scratch::new(name);
     let directory = scratch.directory();
-    let (segments, head) = log(&directory.store, records, parts);
+    let (segments, head) = log(&directory.store, entries, parts);
     let mut compactor = Compactor::new(Arc::new(directory), segments, Arc::default());
     compactor.run(|_, _| true);
     let all = found(&scratch.0, &head);
@@ -263,7 +297,7 @@ fn left(name: &str, records: &[Record], parts: usize) -> Vec<u8> {
     assert_eq!(all.len(), 1);
     let mut kinds = Vec::new();
     let taken = each_record(&OsFiles, &all, |record, _| {
-        kinds.push(record[0]);
+        kinds.push(codec::subject(record).expect("a record").0);
         Ok(())
     });
     taken.expect("whole");
@@ -293,10 +327,24 @@ fn what_is_forgotten_and_what_was_replaced_is_not_copied() {
 }
 
 #[test]
+fn of_epochs_the_last_one_is_copied_and_nothing_that_was_written_too_late() {
+    let partition = disk::name().partition();
+    let begins = |epoch| Entry::of(Epoch(epoch), Record::Started { partition, epoch: Epoch(epoch) });
+    let other = Partition(partition.0.wrapping_add(1));
+    let elsewhere = Entry::of(Epoch(9), Record::Started { partition: other, epoch: Epoch(9) });
+    let of = |epoch, record| Entry::of(Epoch(epoch), record);
+    let entries = [begins(1), elsewhere, of(1, accepted(1)), begins(2), of(2, accepted(2))];
+    assert_eq!(left_of("begun", &entries, 2), [kind::BEGUN, kind::ACCEPTED, kind::BEGUN, kind::ACCEPTED]);
+    let forgotten = Record::Forgotten { id: disk::id(1) };
+    let entries = [begins(1), of(1, accepted(1)), begins(2), of(1, forgotten), begins(1)];
+    assert_eq!(left_of("late", &entries, 3), [kind::ACCEPTED, kind::BEGUN]);
+}
+
+#[test]
 fn one_segment_is_not_compacted_by_itself() {
     let scratch = Scratch::new("alone");
     let directory = scratch.directory();
-    let (segments, _) = log(&directory.store, &[accepted(1), ended(1)], 1);
+    let (segments, _) = log(&directory.store, &[accepted(1), ended(1)].map(owned), 1);
     let mut compactor = Compactor::new(Arc::new(directory), segments.clone(), Arc::default());
     compactor.run(|_, _| panic!("nobody is asked"));
     assert_eq!(compactor.closed, segments);
@@ -310,7 +358,7 @@ fn frames_of_a_compacted_segment_are_neither_small_nor_endless() {
     let body = vec![b'1'; 300 << 10].into();
     let end = Box::new(End { result: EndResult::Output(Output { body, ..Output::null() }), ..*end });
     let large = Record::Ended { id, end, dead };
-    let (segments, _) = log(&directory.store, &vec![large; 10], 2);
+    let (segments, _) = log(&directory.store, &vec![owned(large); 10], 2);
     let all = compact(&directory, &segments, &Index::default()).expect("whole");
     // Four of them are more than a megabyte.
     let Expected::Exactly(end) = all.expected else { panic!("{all:?}") };

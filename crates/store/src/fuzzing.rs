@@ -8,11 +8,11 @@ use std::{
     },
 };
 
-use shard_core::{Record, Recovery, Stored};
+use shard_core::{Entry, Record, Recovery, Stored};
 
 use super::{
     checksum::Key,
-    codec::{self, Codec, kind},
+    codec::{self, Codec, Decoded, kind},
     files::File,
     function::Functions,
     segment::{self, FRAME_HEADER_BYTES, Frame, Mark},
@@ -37,13 +37,25 @@ pub fn record(functions: &'static dyn Functions, bytes: &[u8]) -> Result<(), Str
             return Err(format!("{decoded:?} is of no function"));
         }
         written.clear();
-        if !codec.encode(&decoded, &mut written) {
+        let is_written = match &decoded {
+            Decoded::Owned(entry) => codec.encode(entry, &mut written),
+            Decoded::Old(record) => codec.encode_old(record, &mut written),
+            // No version writes it any more.
+            Decoded::OldStart(epoch) => {
+                recovery.begin_everywhere(*epoch);
+                continue;
+            }
+        };
+        if !is_written {
             return Err(format!("{decoded:?} cannot be written again"));
         }
         let again = written.get(4..).unwrap_or_default();
         // A function may have been written by another version, in other words.
         let is_same = match decoded {
-            Record::Registered { .. } | Record::Reinstated { .. } => {
+            Decoded::Owned(Entry {
+                record: Record::Registered { .. } | Record::Reinstated { .. }, ..
+            })
+            | Decoded::Old(Record::Registered { .. } | Record::Reinstated { .. }) => {
                 codec.decode(again).as_ref() == Ok(&decoded)
             }
             _ => again == record,
@@ -51,11 +63,15 @@ pub fn record(functions: &'static dyn Functions, bytes: &[u8]) -> Result<(), Str
         if !is_same {
             return Err(format!("{decoded:?} was {record:?} and becomes {again:?}"));
         }
-        recovery.apply(decoded);
+        match decoded {
+            Decoded::Owned(entry) => recovery.apply(entry),
+            Decoded::Old(record) => recovery.apply_without_epoch(record),
+            Decoded::OldStart(_) => {}
+        }
     }
     let kept = recovery.functions() + recovery.executions();
-    // How many servers have started comes out besides, always.
-    match recovery.into_stored().filter(|stored| !matches!(stored, Stored::Start(_))).count() {
+    // Partitions come out besides, always.
+    match recovery.into_stored().filter(|stored| !matches!(stored, Stored::Partition { .. })).count() {
         count if count == kept => Ok(()),
         count => Err(format!("{kept} things were added up, and {count} come out")),
     }

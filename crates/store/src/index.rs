@@ -19,6 +19,7 @@ use shard_core::ExecutionId;
 
 use super::{
     codec::{self, Subject, kind},
+    fence::Fence,
     segment::Segment,
 };
 
@@ -94,6 +95,7 @@ pub(super) struct Ends {
     files: Vec<Option<Arc<Segment>>>,
     /// Entries of all tables.
     count: usize,
+    fence: Fence,
 }
 
 impl Ends {
@@ -124,7 +126,12 @@ pub(super) struct Index(Mutex<Ends>);
 
 impl Default for Index {
     fn default() -> Index {
-        Index(Mutex::new(Ends { tables: vec![Table::default(); TABLES], files: Vec::new(), count: 0 }))
+        Index(Mutex::new(Ends {
+            tables: vec![Table::default(); TABLES],
+            files: Vec::new(),
+            count: 0,
+            fence: Fence::default(),
+        }))
     }
 }
 
@@ -153,9 +160,17 @@ impl Index {
         for record in codec::split(records).flatten() {
             let place = next;
             next += 4 + record.len();
-            let Some(ends) = says_end(record) else { continue };
-            let Ok((_, Subject::Execution(id))) = codec::subject(record) else { continue };
+            let kind = codec::kind_of(record).unwrap_or_default();
+            let ends = says_end(kind);
+            if ends.is_none() && kind != kind::BEGUN {
+                continue;
+            }
+            let Ok((_, subject)) = codec::subject(record) else { continue };
             let state = state.get_or_insert_with(|| self.0.lock());
+            if state.fence.holds_off(record, &subject) {
+                continue;
+            }
+            let (Some(ends), Subject::Execution(id)) = (ends, subject) else { continue };
             match file {
                 // No frame is longer than 4 GiB.
                 Some(file) if ends => state.insert(id, Location::new(file, frame, place as u32)),
@@ -217,9 +232,9 @@ impl Index {
     }
 }
 
-/// Whether an execution has an end after this record. `None`: as before.
-pub(super) fn says_end(record: &[u8]) -> Option<bool> {
-    match *record.first()? {
+/// Whether an execution has an end after a record of this kind. `None`: as before.
+pub(super) fn says_end(kind: u8) -> Option<bool> {
+    match kind {
         kind::ENDED | kind::KEPT => Some(true),
         kind::FORGOTTEN | kind::REPLAYED => Some(false),
         _ => None,

@@ -6,7 +6,7 @@ use shard_core::Record;
 
 use super::*;
 use crate::{
-    codec::tests::codec,
+    codec::tests::{codec, owned},
     disk::{accepted, ended, id},
     segment::Expected,
 };
@@ -18,7 +18,7 @@ fn segment(first: u64, last: u64) -> Segment {
 
 fn frame(records: &[Record]) -> Vec<u8> {
     let mut frame = Vec::new();
-    records.iter().for_each(|record| assert!(codec().encode(record, &mut frame)));
+    records.iter().for_each(|record| assert!(codec().encode(&owned(record.clone()), &mut frame)));
     frame
 }
 

@@ -158,7 +158,7 @@ impl Inspection {
         let recovered = self.recover(&self.whole_segments()?)?;
         for stored in recovered.into_iter().flat_map(Recovery::into_stored) {
             match stored {
-                Stored::Start(_) => {}
+                Stored::Partition { .. } => {}
                 Stored::Function(_) => stats.functions += 1,
                 Stored::Execution(execution) if execution.end.is_none() => {
                     stats.queued += 1;

@@ -9,7 +9,7 @@ use shard_core::{
 
 use super::*;
 use crate::{
-    codec::tests::codec,
+    codec::tests::{codec, owned},
     format1::tests::{frame, log},
     segment::tests::{Scratch, write},
 };
@@ -56,7 +56,7 @@ fn ended(function: &str, number: u8, dead: bool) -> Record {
 
 fn bytes(records: &[Record]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    records.iter().for_each(|record| assert!(codec().encode(record, &mut bytes)));
+    records.iter().for_each(|record| assert!(codec().encode(&owned(record.clone()), &mut bytes)));
     bytes
 }
 

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use shard_core::{ExecutionId, Input, ReadFailure, Record, Recovery, Seating, Ticket};
+use shard_core::{Entry, ExecutionId, Input, ReadFailure, Recovery, Seating, Ticket};
 
 use super::{
     StoreError,
@@ -20,7 +20,7 @@ use super::{
 pub trait Store {
     /// Takes the next record. Never blocks. Returns what is known at once; else [`Input::Journaled`] or
     /// [`Input::JournalFailed`] reaches the shard later, at least once for all records up to a number.
-    fn append(&mut self, number: u64, record: Record) -> Option<Input>;
+    fn append(&mut self, number: u64, entry: Entry) -> Option<Input>;
 
     /// Asks how an execution ended, as its newest record says that was told to be written. Never blocks. Returns what is known
     /// at once; else [`Input::ResultRead`] reaches the shard later, once.
@@ -36,9 +36,10 @@ pub trait Journal: Send + Sync {
     /// what is there.
     fn shard(&self, shard: u16) -> Box<dyn Store>;
 
-    /// Reads what is there, and goes on behind it: what each shard takes back, in their order; no shard at all, if nothing is
-    /// ever kept. Of results, each shard's holds so many bytes at most, if there is a bound; the others can be read
-    /// ([`Store::read_result`]). Waits for the disk, or whatever is in its place. Called until it succeeds or its error is not passing
+    /// Reads what is there, and goes on behind it: what each shard takes back of the partitions that it seats, in the order of the
+    /// shards; no shard at all, if nothing is ever kept. Of results, each shard's holds so many bytes at most, if there is a bound; the
+    /// others can be read ([`Store::read_result`]). Waits for the disk, or whatever is in its place. Called until it succeeds or its
+    /// error is not passing
     /// ([`StoreError::is_passing`]), then never again.
     ///
     /// # Errors
@@ -65,7 +66,7 @@ pub trait Journal: Send + Sync {
 pub struct Ephemeral;
 
 impl Store for Ephemeral {
-    fn append(&mut self, number: u64, _record: Record) -> Option<Input> {
+    fn append(&mut self, number: u64, _entry: Entry) -> Option<Input> {
         Some(Input::Journaled { through: number })
     }
 
@@ -173,7 +174,7 @@ mod tests {
         time::Duration,
     };
 
-    use shard_core::{ExecutionId, Name, Payload, Stored};
+    use shard_core::{Epoch, ExecutionId, Name, Payload, Record, Stored};
 
     use super::*;
     use crate::{
@@ -187,16 +188,17 @@ mod tests {
         },
     };
 
-    fn accepted() -> Record {
+    fn accepted() -> Entry {
         let function = Name::new("f").expect("a name");
-        Record::Accepted {
+        let record = Record::Accepted {
             id: ExecutionId::new([7; 16], function.owner_hash()),
             function,
             created_ms: 1,
             payload: Payload::json("1"),
             extra: None,
             callback_url: None,
-        }
+        };
+        Entry::of(Epoch(1), record)
     }
 
     /// What a server does with a journal: recovers, appends, waits until that is safe, ends. Returns what it found.
@@ -242,7 +244,7 @@ mod tests {
         // A record of a kind that this version does not know is in the first file; the last commit of the second is whole or torn.
         for missing_bytes in [0, 1] {
             fs::create_dir_all(&store).expect("writable");
-            let (_, before) = write(&store, 1, Mark::default(), &[&[2, 0, 0, 0, 14, 1]]);
+            let (_, before) = write(&store, 1, Mark::default(), &[&[2, 0, 0, 0, 16, 1]]);
             let (newest, _) = write(&store, 2, before, &[b""]);
             let file = fs::File::options().write(true).open(&newest.path).expect("it is there");
             file.set_len(newest.bytes - missing_bytes).expect("writable");

@@ -5,7 +5,7 @@ use shard_core::{FunctionSpec, Policy, Target};
 use super::*;
 use crate::{
     Store,
-    codec::tests::codec,
+    codec::tests::{codec, owned},
     disk::{accepted, ended, id, name},
 };
 
@@ -20,7 +20,7 @@ fn shard(bounds: (usize, usize)) -> (ShardStore, Arc<Shared>) {
 /// Bytes of a record.
 fn length(record: Record) -> usize {
     let mut bytes = Vec::new();
-    assert!(codec().encode(&record, &mut bytes));
+    assert!(codec().encode(&owned(record), &mut bytes));
     bytes.len()
 }
 
@@ -40,14 +40,14 @@ fn registered() -> Record {
 fn new_executions_are_refused_above_a_bound_and_while_the_disk_fails() {
     let one = length(accepted(1));
     let (mut shard, shared) = shard((one, 100 * one));
-    assert!(!is_refused(shard.append(1, accepted(1))));
-    assert!(!is_refused(shard.append(2, accepted(2))), "it is at the bound, not above it");
-    assert!(is_refused(shard.append(3, accepted(3))));
-    assert!(!is_refused(shard.append(4, ended(9))), "a fact is not");
+    assert!(!is_refused(shard.append(1, owned(accepted(1)))));
+    assert!(!is_refused(shard.append(2, owned(accepted(2)))), "it is at the bound, not above it");
+    assert!(is_refused(shard.append(3, owned(accepted(3)))));
+    assert!(!is_refused(shard.append(4, owned(ended(9)))), "a fact is not");
     let (mut shard, failing) = self::shard((100 * one, 100 * one));
     failing.failing.store(true, Ordering::Relaxed);
-    assert!(is_refused(shard.append(1, accepted(1))));
-    assert!(!is_refused(shard.append(2, ended(9))));
+    assert!(is_refused(shard.append(1, owned(accepted(1)))));
+    assert!(!is_refused(shard.append(2, owned(ended(9)))));
     assert_eq!(shared.lanes[0].lock().through, 4);
 }
 
@@ -56,12 +56,12 @@ fn a_lane_has_room_for_many_records() {
     let shared = Arc::new(Shared::new(1, Arc::new(|_, _| ()), codec()));
     let mut shard = ShardStore { shard: 0, shared: Arc::clone(&shared) };
     for number in 1..=200 {
-        assert!(!is_refused(shard.append(number, accepted(number as u8))));
+        assert!(!is_refused(shard.append(number, owned(accepted(number as u8)))));
     }
     assert!(shared.lanes[0].lock().waiting.is_empty());
     // A megabyte beside it is not much.
     shared.lanes[0].lock().waiting_bytes = 1 << 20;
-    assert!(!is_refused(shard.append(201, ended(1))));
+    assert!(!is_refused(shard.append(201, owned(ended(1)))));
     let (pending_max, backlog_max) = shared.bounds;
     assert!(1 << 20 < pending_max && pending_max < backlog_max);
 }
@@ -74,7 +74,7 @@ fn facts_wait_beside_a_full_lane_in_their_order_and_whoever_asks_is_refused() {
         let lane = shared.lanes[0].lock();
         (lane.records.len() / one, lane.waiting.len(), lane.waiting_bytes / one, lane.through)
     };
-    let mut append = |number, record| is_refused(shard.append(number, record));
+    let mut append = |number, record| is_refused(shard.append(number, owned(record)));
     assert!(!append(1, ended(1)));
     assert!(!append(2, ended(2)));
     assert_eq!(counts(), (2, 0, 0, 2), "at the bound it takes another one");
@@ -108,7 +108,7 @@ fn facts_wait_beside_a_full_lane_in_their_order_and_whoever_asks_is_refused() {
     assert_eq!(facts(&frame), frame);
     let mut expected = Vec::new();
     for number in [1, 2, 3, 4, 5, 10] {
-        assert!(codec().encode(&ended(number), &mut expected));
+        assert!(codec().encode(&owned(ended(number)), &mut expected));
     }
     assert_eq!(frame, expected);
 }
@@ -118,16 +118,16 @@ fn ends_are_refused_when_too_many_wait_beside_a_lane() {
     let (mut shard, shared) = shard((1, 1));
     let waits = |bytes| shared.lanes[0].lock().waiting_bytes = bytes;
     let refused = || shared.lanes[0].lock().refused;
-    assert!(!is_refused(shard.append(1, ended(1))));
+    assert!(!is_refused(shard.append(1, owned(ended(1)))));
     waits(WAITING_BYTES_MAX);
-    assert!(!is_refused(shard.append(2, ended(2))), "it is at the bound, not above it");
+    assert!(!is_refused(shard.append(2, owned(ended(2)))), "it is at the bound, not above it");
     waits(WAITING_BYTES_MAX + 1);
-    assert!(is_refused(shard.append(3, ended(3))));
-    assert!(is_refused(shard.append(4, ended(4))));
+    assert!(is_refused(shard.append(3, owned(ended(3)))));
+    assert!(is_refused(shard.append(4, owned(ended(4)))));
     assert_eq!(refused(), 2);
-    assert!(!is_refused(shard.append(5, Record::Attempted { id: id(1), attempt: 2 })));
+    assert!(!is_refused(shard.append(5, owned(Record::Attempted { id: id(1), attempt: 2 }))));
     waits(WAITING_BYTES_MAX);
-    assert!(!is_refused(shard.append(6, ended(6))));
+    assert!(!is_refused(shard.append(6, owned(ended(6)))));
     assert_eq!(refused(), 2);
 }
 
@@ -135,7 +135,7 @@ fn ends_are_refused_when_too_many_wait_beside_a_lane() {
 fn of_a_lane_that_is_given_up_the_facts_wait_on() {
     let mut lane = Lane::default();
     assert_eq!(lane.give_up(1000), None, "there was nothing");
-    let encode = |record: Record| move |bytes: &mut Vec<u8>| codec().encode(&record, bytes);
+    let encode = |record: Record| move |bytes: &mut Vec<u8>| codec().encode(&owned(record.clone()), bytes);
     let one = length(ended(1));
     assert!(lane.take(1, false, encode(accepted(1))));
     assert!(lane.take(2, false, encode(ended(2))));
@@ -145,10 +145,10 @@ fn of_a_lane_that_is_given_up_the_facts_wait_on() {
     // Numbers of what waits beside it are not among those that failed.
     assert_eq!(lane.give_up(one), Some(3));
     let mut expected = Vec::new();
-    assert!(codec().encode(&ended(2), &mut expected));
+    assert!(codec().encode(&owned(ended(2)), &mut expected));
     assert_eq!((&lane.records, lane.waiting.len(), lane.gathered), (&expected, 2, 0));
     assert_eq!(lane.give_up(2 * one), Some(3));
-    assert!(codec().encode(&ended(4), &mut expected));
+    assert!(codec().encode(&owned(ended(4)), &mut expected));
     assert_eq!((&lane.records, lane.through, lane.waiting_bytes), (&expected, 4, one));
     // Without facts nothing of it is left to be written.
     let mut lane = Lane::default();

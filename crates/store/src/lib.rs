@@ -5,7 +5,7 @@
 //! than those that are here: [`Ephemeral`] takes a record for safe at once and forgets it; [`FileJournal`] is one log of segments,
 //! written by one thread for all shards: what has come while one commit was on its way to the disk goes with the next one.
 //!
-//! - `codec`: a record as bytes; [`function`]: a function in it; `unreadable`: what is neither
+//! - `codec`, `encoding`: a record as bytes; [`function`]: a function in it; `unreadable`: what is neither; `fence`: whose records count
 //! - [`files`]: what is asked of a file system
 //! - `segment`, `torn`: the files of the log, and what is wrong with them; `format1`: those of earlier versions; `checksum`
 //! - `head`: which segment is the newest, and where each has to end
@@ -27,6 +27,8 @@ mod compaction;
 mod directory;
 #[cfg(test)]
 mod disk;
+mod encoding;
+mod fence;
 pub mod files;
 mod format1;
 pub mod function;

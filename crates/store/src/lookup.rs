@@ -85,8 +85,8 @@ impl Lookup {
         };
         let rest = records.get(record..).unwrap_or_default();
         let found = codec::split(rest).next().flatten().ok_or_else(|| corrupt("a record"))?;
-        match self.codec.decode(found).map_err(|why| why.in_frame(segment, offset))? {
-            Record::Ended { id: of, end, .. } | Record::Kept { id: of, end, .. } if of == id => Ok(end),
+        match self.codec.decode(found).map_err(|why| why.in_frame(segment, offset))?.into_record() {
+            Some(Record::Ended { id: of, end, .. } | Record::Kept { id: of, end, .. }) if of == id => Ok(end),
             _ => Err(corrupt("the end of an execution")),
         }
     }
@@ -101,7 +101,7 @@ impl Lookup {
         reader.read_exact(&mut length).ok()?;
         let mut record = Vec::new();
         reader.take(u32::from_le_bytes(length).into()).read_to_end(&mut record).ok()?;
-        match self.codec.decode(&record).ok()? {
+        match self.codec.decode(&record).ok()?.into_record()? {
             Record::Ended { end, .. } | Record::Kept { end, .. } => Some(end),
             _ => None,
         }

@@ -6,7 +6,7 @@ use shard_core::{Output, Payload, journal::EndResult};
 
 use super::*;
 use crate::{
-    codec::tests::codec,
+    codec::tests::{codec, owned},
     compaction,
     directory::Directory,
     disk::{Disk, accepted, ended, id, name},
@@ -23,7 +23,7 @@ fn end(text: &str) -> Box<End> {
 
 fn frame(records: &[Record]) -> Vec<u8> {
     let mut frame = Vec::new();
-    records.iter().for_each(|record| assert!(codec().encode(record, &mut frame)));
+    records.iter().for_each(|record| assert!(codec().encode(&owned(record.clone()), &mut frame)));
     frame
 }
 

@@ -14,7 +14,7 @@ use shard_core::Output;
 use super::*;
 use crate::{
     Store,
-    codec::tests::{Plain, codec},
+    codec::tests::{Plain, codec, owned},
     directory::Directory,
     disk::{Disk, accepted, ended, id},
     index::Index,
@@ -142,7 +142,10 @@ fn a_shard_reads_what_was_written_before_and_since() {
     for start in 1..=2u8 {
         let (writer, mut shard, told) = writer(&scratch.0, &Disk::default());
         let next = || told.recv_timeout(PATIENCE).expect("it is told");
-        assert!(shard.append(1, accepted(start)).is_none() && shard.append(2, ended(start)).is_none());
+        assert!(
+            shard.append(1, owned(accepted(start))).is_none()
+                && shard.append(2, owned(ended(start))).is_none()
+        );
         while !matches!(next(), Input::Journaled { through: 2 }) {}
         for number in 1..=3 {
             assert!(shard.read_result(id(number), Ticket(u64::from(number))).is_none());
@@ -162,7 +165,7 @@ fn a_disk_that_hangs_on_reads_keeps_neither_the_writer_nor_the_end() {
     let disk = Disk::default();
     let (writer, mut shard, told) = writer(&scratch.0, &disk);
     let next = || told.recv_timeout(PATIENCE).expect("it is told");
-    assert!(shard.append(1, ended(1)).is_none());
+    assert!(shard.append(1, owned(ended(1))).is_none());
     assert!(matches!(next(), Input::Journaled { through: 1 }));
     let (arrives, arrived) = channel();
     let (release, released) = channel::<()>();
@@ -174,7 +177,7 @@ fn a_disk_that_hangs_on_reads_keeps_neither_the_writer_nor_the_end() {
     arrived.recv_timeout(PATIENCE).expect("it hangs");
     assert!(shard.read_result(id(1), Ticket(2)).is_none());
     // Commits go on.
-    assert!(shard.append(2, ended(2)).is_none());
+    assert!(shard.append(2, owned(ended(2))).is_none());
     assert!(matches!(next(), Input::Journaled { through: 2 }));
     // After a while nobody waits for it.
     assert_eq!([next(), next()].map(|input| answered(&input)), [(1, UNREADABLE), (2, UNREADABLE)]);
@@ -191,7 +194,7 @@ fn a_server_that_ends_answers_whoever_waits_for_a_read() {
     let disk = Disk::default();
     let (writer, mut shard, told) = writer(&scratch.0, &disk);
     let next = || told.recv_timeout(PATIENCE).expect("it is told");
-    assert!(shard.append(1, ended(1)).is_none());
+    assert!(shard.append(1, owned(ended(1))).is_none());
     assert!(matches!(next(), Input::Journaled { through: 1 }));
     let (arrives, arrived) = channel();
     let (release, released) = channel::<()>();

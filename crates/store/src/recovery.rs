@@ -21,7 +21,7 @@ use shard_core::{Recovery, Seating};
 
 use super::{
     StoreError,
-    codec::{self, Codec},
+    codec::{self, Codec, Decoded},
     directory::{self, Directory},
     files::{Files, Reader},
     function::Functions,
@@ -357,9 +357,14 @@ pub(super) fn read(
     progress.read_bytes.store(0, Ordering::Relaxed);
     thread::scope(|scope| {
         let (lanes, folds): (Vec<_>, Vec<_>) = (0..seating.shards())
-            .map(|_| {
+            .map(|shard| {
+                let recovery = Recovery::of(seating.partitions_of(shard));
+                let recovery = match results_bytes_max {
+                    Some(bytes_max) => recovery.with_results_max(bytes_max),
+                    None => recovery,
+                };
                 let (sender, receiver) = bounded::<Run>(RUNS_MAX);
-                (sender, scope.spawn(move || fold(codec, segments, results_bytes_max, &receiver)))
+                (sender, scope.spawn(move || fold(codec, segments, &receiver, recovery)))
             })
             .unzip();
         let mut outcome = Ok(());
@@ -408,9 +413,9 @@ fn by_owner(frame: &[u8], seating: Seating) -> Result<Vec<Vec<(usize, usize)>>, 
         let (_, subject) = codec::subject(record)?;
         let start = at + 4;
         at = start + record.len();
-        match subject.owner_hash() {
-            Some(owner_hash) => {
-                if let Some(owned) = all.get_mut(usize::from(seating.owner_of(owner_hash))) {
+        match subject.partition() {
+            Some(partition) => {
+                if let Some(owned) = all.get_mut(usize::from(seating.shard_of(partition))) {
                     owned.push((start, at));
                 }
             }
@@ -420,18 +425,20 @@ fn by_owner(frame: &[u8], seating: Seating) -> Result<Vec<Vec<(usize, usize)>>, 
     if at == frame.len() { Ok(all) } else { Err(Unreadable::Broken) }
 }
 
+/// Adds up the records of one shard's partitions.
 fn fold(
     codec: Codec,
     segments: &[Segment],
-    results_bytes_max: Option<u64>,
     runs: &Receiver<Run>,
+    mut recovery: Recovery,
 ) -> Result<Recovery, StoreError> {
-    let mut recovery = results_bytes_max.map_or_else(Recovery::default, Recovery::with_results_max);
     for run in runs {
         for (start, end) in run.records {
             let bytes = run.frame.get(start..end).unwrap_or_default();
             match (codec.decode(bytes), segments.get(run.segment)) {
-                (Ok(record), _) => recovery.apply(record),
+                (Ok(Decoded::Owned(entry)), _) => recovery.apply(entry),
+                (Ok(Decoded::Old(record)), _) => recovery.apply_without_epoch(record),
+                (Ok(Decoded::OldStart(epoch)), _) => recovery.begin_everywhere(epoch),
                 (Err(why), Some(segment)) => return Err(why.in_frame(segment, run.offset)),
                 (Err(_), None) => {}
             }

@@ -8,11 +8,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use shard_core::{ExecutionId, Input, Record, journal::End};
+use shard_core::{Entry, Epoch, ExecutionId, Input, journal::End};
 
 use super::{
     Store, StoreError,
-    codec::{self, Codec, Subject, kind},
+    codec::{self, Codec, Decoded, Subject, kind},
     committer::Committer,
     directory::Directory,
     files::Files,
@@ -61,18 +61,22 @@ impl Stepped {
         shards: u16,
         segment_bytes: u64,
         lane_bytes: usize,
-    ) -> Result<(Stepped, Vec<Record>), StoreError> {
+    ) -> Result<(Stepped, Vec<Entry>), StoreError> {
         let codec = Codec::new(functions);
         let directory = Arc::new(Directory::of(files, store));
         let opened = recovery::open(Arc::clone(&directory), codec)?;
-        let mut records = Vec::new();
+        let mut entries = Vec::new();
         let index = Index::default();
         for segment in &opened.segments {
             let end = segment::read(&*directory.files, segment, |offset, frame| {
                 index.note(index.file(segment), offset, &frame);
                 for record in codec::split(&frame) {
                     let record = record.ok_or(Unreadable::Broken).and_then(|record| codec.decode(record));
-                    records.push(record.map_err(|why| why.in_frame(segment, offset))?);
+                    match record.map_err(|why| why.in_frame(segment, offset))? {
+                        Decoded::Owned(entry) => entries.push(entry),
+                        Decoded::Old(record) => entries.push(Entry::of(Epoch::default(), record)),
+                        Decoded::OldStart(_) => {}
+                    }
                 }
                 Ok(())
             })?;
@@ -97,7 +101,7 @@ impl Stepped {
         let shards = (0..shards).map(|shard| ShardStore { shard, shared: Arc::clone(&shared) }).collect();
         let lookup = log.lookup(codec);
         let committer = Committer::new(Arc::clone(&shared), log);
-        Ok((Stepped { committer, shards, shared, told, lookup, broken: None }, records))
+        Ok((Stepped { committer, shards, shared, told, lookup, broken: None }, entries))
     }
 
     /// Breaks it.
@@ -117,8 +121,8 @@ impl Stepped {
     }
 
     /// Takes the next record of a shard.
-    pub fn append(&mut self, shard: u16, number: u64, record: Record) -> Option<Input> {
-        self.shards.get_mut(usize::from(shard))?.append(number, record)
+    pub fn append(&mut self, shard: u16, number: u64, entry: Entry) -> Option<Input> {
+        self.shards.get_mut(usize::from(shard))?.append(number, entry)
     }
 
     /// Whether there is something to write, or a failure to get over.
@@ -173,7 +177,7 @@ impl Stepped {
             if obsolete && let Ok((kind::FORGOTTEN, Subject::Execution(id))) = codec::subject(record) {
                 dropped.push(id);
             }
-            let is_lost = !obsolete && record.first() == Some(&kind::ACCEPTED) && left > 0;
+            let is_lost = !obsolete && codec::is_acceptance(record) && left > 0;
             left -= usize::from(is_lost);
             !is_lost
         });

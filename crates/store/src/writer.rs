@@ -28,11 +28,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use shard_core::{ExecutionId, Input, ReadFailure, Record, Ticket, journal::EndResult};
+use shard_core::{Entry, ExecutionId, Input, ReadFailure, Record, Ticket, journal::EndResult};
 
 use super::{
     Store, StoreError,
-    codec::{self, Codec, kind},
+    codec::{self, Codec},
     committer::Committer,
     function::Functions,
     index::Index,
@@ -301,7 +301,7 @@ impl Shared {
 /// Of these records those that are not new executions.
 pub(super) fn facts(records: &[u8]) -> Vec<u8> {
     let mut kept = Vec::new();
-    for record in codec::split(records).flatten().filter(|record| record.first() != Some(&kind::ACCEPTED)) {
+    for record in codec::split(records).flatten().filter(|record| !codec::is_acceptance(record)) {
         kept.extend_from_slice(&(record.len() as u32).to_le_bytes());
         kept.extend_from_slice(record);
     }
@@ -425,7 +425,8 @@ pub(super) struct ShardStore {
 }
 
 impl Store for ShardStore {
-    fn append(&mut self, number: u64, record: Record) -> Option<Input> {
+    fn append(&mut self, number: u64, entry: Entry) -> Option<Input> {
+        let record = &entry.record;
         let mut lane = self.shared.lanes.get(usize::from(self.shard))?.lock();
         // Under the lock: whoever finds that the disk fails looks into the lanes after that.
         let failing = self.shared.failing.load(Ordering::Acquire);
@@ -454,10 +455,10 @@ impl Store for ShardStore {
                 | Record::Kept { .. }
                 | Record::Purged { .. }
         );
-        let is_taken = lane.take(number, is_full, |bytes| self.shared.codec.encode(&record, bytes));
+        let is_taken = lane.take(number, is_full, |bytes| self.shared.codec.encode(&entry, bytes));
         drop(lane);
         if !is_taken {
-            if let Record::Registered { spec } | Record::Reinstated { spec } = &record {
+            if let Record::Registered { spec } | Record::Reinstated { spec } = record {
                 // The server made its document itself.
                 let function = spec.name.as_str();
                 tracing::error!(function, "cannot be written down: its document does not say what it is");

@@ -15,7 +15,7 @@ use shard_core::{
 use super::*;
 use crate::{
     Store,
-    codec::tests::{Plain, codec},
+    codec::tests::{Plain, codec, owned},
     directory::Directory,
     disk,
     files::{File, Files, OsFiles},
@@ -167,7 +167,7 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
     let disk = Arc::new(Disk::default());
     let (writer, reports) = writer(&scratch, &disk);
     let mut shard = writer.shard(0);
-    let mut append = |number, record| shard.append(number, record).map(said);
+    let mut append = |number, record| shard.append(number, owned(record)).map(said);
     assert_eq!(append(1, accepted(1)), None);
     assert_eq!(told(&reports), Told::Written(1));
 
@@ -220,7 +220,7 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
         .into_iter()
         .flat_map(Recovery::into_stored)
         .filter_map(|stored| match stored {
-            shard_core::Stored::Start(_) => None,
+            shard_core::Stored::Partition { .. } => None,
             shard_core::Stored::Execution(execution) => Some(execution.id),
             shard_core::Stored::Function(_) => None,
         })
@@ -249,7 +249,7 @@ fn a_function_that_cannot_be_written_down_is_refused_alone() {
     let scratch = Scratch::new("unwritable-function");
     let (writer, reports) = writer(&scratch, &Arc::default());
     let mut shard = writer.shard(0);
-    let mut append = |number, record| shard.append(number, record).map(said);
+    let mut append = |number, record| shard.append(number, owned(record)).map(said);
     let spec = FunctionSpec {
         name: name(),
         policy: Policy::default(),
@@ -286,8 +286,8 @@ fn a_writer_that_starts_on_a_full_disk_writes_when_there_is_room() {
     let trouble = writer.trouble().expect("something is wrong");
     assert!(trouble.contains("refuses what must be safe") && trouble.contains(".log"), "{trouble}");
     let mut shard = writer.shard(0);
-    assert_eq!(shard.append(1, accepted(1)).map(said), Some(Told::Refused(1)));
-    assert_eq!(shard.append(2, ended(9, 1)).map(said), None);
+    assert_eq!(shard.append(1, owned(accepted(1))).map(said), Some(Told::Refused(1)));
+    assert_eq!(shard.append(2, owned(ended(9, 1))).map(said), None);
     assert_eq!(told(&reports), Told::Failed(2));
     disk.fail(false);
     // Nothing else comes, and it is tried until it succeeds.
@@ -301,7 +301,7 @@ fn a_writer_that_starts_on_a_full_disk_writes_when_there_is_room() {
     assert_eq!(writer.trouble(), None);
     // The same with nothing to write: an acceptance is not kept.
     disk.fail(true);
-    assert_eq!(shard.append(3, accepted(3)).map(said), None);
+    assert_eq!(shard.append(3, owned(accepted(3))).map(said), None);
     assert_eq!(told(&reports), Told::Failed(3));
     disk.fail(false);
     let began = Instant::now();
@@ -309,7 +309,7 @@ fn a_writer_that_starts_on_a_full_disk_writes_when_there_is_room() {
         assert!(began.elapsed() < PATIENCE, "nobody tries");
         thread::yield_now();
     }
-    assert_eq!(shard.append(4, accepted(4)).map(said), None);
+    assert_eq!(shard.append(4, owned(accepted(4))).map(said), None);
     assert_eq!(told(&reports), Told::Written(4));
     writer.stop();
     let head = Head::read(&OsFiles, &scratch.0).expect("whole");
@@ -338,7 +338,7 @@ fn the_log_is_compacted_while_it_is_written() {
     writer.start(log).expect("started");
     let mut shard = writer.shard(0);
     let mut write = |number| {
-        assert_eq!(shard.append(number, accepted(number as u8)).map(said), None);
+        assert_eq!(shard.append(number, owned(accepted(number as u8))).map(said), None);
         assert_eq!(told(&reports), Told::Written(number));
     };
     (1..=20).for_each(&mut write);

@@ -6,7 +6,7 @@ use crate::{
     answer::{Answer, ExecutionView},
     call::{Extra, Ticket},
     id::ExecutionId,
-    journal::Record,
+    journal::Entry,
     keys::{AttemptKey, EndpointId, FunctionKey},
     name::Name,
     payload::Payload,
@@ -72,8 +72,8 @@ pub enum Effect {
     Journal {
         /// Number of the record; one more than the one before.
         number: u64,
-        /// What to write.
-        record: Record,
+        /// What to write. In a box: most effects are none of these, and none is to be larger for it.
+        entry: Box<Entry>,
     },
     /// Deliver a result to the address that its caller gave. [`crate::Input::Delivered`] follows, once or more.
     Deliver {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::partition::Partition;
+
 /// An execution's id. The last two bytes are [`crate::Name::owner_hash`], so that a status request or a
 /// callback finds the owner shard without a table; all other bits except version and variant are random.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +61,11 @@ impl ExecutionId {
     /// The owner hash inside the id.
     pub fn owner_hash(&self) -> u16 {
         u16::from_be_bytes([self.0[14], self.0[15]])
+    }
+
+    /// The partition of the execution and its function.
+    pub fn partition(&self) -> Partition {
+        Partition::of(self.owner_hash())
     }
 
     /// 64 of the random bits: the hash of the id, as good as any.

@@ -1,6 +1,7 @@
 //! What has to survive a crash, as records for a store, and who waits for one of them to be safe.
 //!
-//! A shard numbers its records. A store writes them in that order and says how far it has come
+//! A shard numbers its records, and says of each to which partition it belongs and in which epoch it was written
+//! ([`Entry`]). A store writes them in that order and says how far it has come
 //! ([`crate::Input::Journaled`]); whoever was promised something with a record hears of it then, not before. The
 //! other records are written without anybody waiting: should they be lost in a crash, what they say happens again.
 //!
@@ -20,6 +21,7 @@ use crate::{
     id::ExecutionId,
     keys::{ExecutionKey, FunctionKey},
     name::Name,
+    partition::{Epoch, Partition},
     payload::{Failure, Output, Payload},
     spec::FunctionSpec,
 };
@@ -125,11 +127,52 @@ pub enum Record {
         /// Which execution.
         id: ExecutionId,
     },
-    /// A server took over what was there before. From now on it may make attempts whose records a crash takes away.
+    /// A server took a partition over, and with it what was there before. From now on it may make attempts whose records
+    /// a crash takes away, and no record of an earlier epoch counts.
     Started {
-        /// How many servers have, with this one.
-        start: u64,
+        /// Which partition.
+        partition: Partition,
+        /// The epoch that begins.
+        epoch: Epoch,
     },
+}
+
+impl Record {
+    /// What it belongs to.
+    pub fn partition(&self) -> Partition {
+        match self {
+            Record::Registered { spec } | Record::Reinstated { spec } => spec.name.partition(),
+            Record::Removed { name } => name.partition(),
+            Record::Accepted { id, .. }
+            | Record::Kept { id, .. }
+            | Record::Attempted { id, .. }
+            | Record::Requeued { id, .. }
+            | Record::Ended { id, .. }
+            | Record::Replayed { id, .. }
+            | Record::Purged { id }
+            | Record::Delivered { id, .. }
+            | Record::Forgotten { id } => id.partition(),
+            Record::Started { partition, .. } => *partition,
+        }
+    }
+}
+
+/// A record as it is written: with what it belongs to, and who owned that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The partition of what the record is about.
+    pub partition: Partition,
+    /// The epoch of that partition in which it was written.
+    pub epoch: Epoch,
+    /// What it says.
+    pub record: Record,
+}
+
+impl Entry {
+    /// A record of this epoch of its partition.
+    pub fn of(epoch: Epoch, record: Record) -> Entry {
+        Entry { partition: record.partition(), epoch, record }
+    }
 }
 
 /// The end of an execution.

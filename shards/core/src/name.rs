@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::partition::Partition;
+
 /// Longest function name, in bytes.
 pub const NAME_LENGTH_MAX: usize = 63;
 
@@ -30,6 +32,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         // Only ASCII gets past `new`; an empty text would be a harmless lie here, never a panic.
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+
+    /// The partition of everything that belongs to the function.
+    pub fn partition(&self) -> Partition {
+        Partition::of(self.owner_hash())
     }
 
     /// The 16 bits that pick the [partition](crate::partition) and travel inside every execution id of the function.

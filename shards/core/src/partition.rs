@@ -4,6 +4,12 @@
 //! one a thing belongs to. A shard seats many; which ones, a [`Seating`] says, and it is the only place that does.
 //! The number of shards follows the machine and may change with every start. That of the partitions never does, so
 //! what is written about a partition means the same to every server.
+//!
+//! Each time a server takes a partition over, an [`Epoch`] begins in it, and every record carries the one in which it was
+//! written. A record of an earlier epoch than one that has begun before it, in the order of the journal, is from an owner
+//! that did not know yet that it was none any more. It does not count.
+
+use std::fmt;
 
 /// How many there are.
 pub const PARTITIONS: u16 = 256;
@@ -26,6 +32,62 @@ impl Partition {
     /// Its place in a table of all.
     pub fn index(self) -> usize {
         usize::from(self.0)
+    }
+}
+
+/// How often a partition has been taken over, with the time that it is about. 0: never, as far as anybody wrote down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The one that begins when the partition is taken over.
+    #[must_use]
+    pub fn next(self) -> Epoch {
+        Epoch(self.0.saturating_add(1))
+    }
+
+    /// The one before.
+    #[must_use]
+    pub fn before(self) -> Epoch {
+        Epoch(self.0.saturating_sub(1))
+    }
+
+    /// How many have begun since another one.
+    pub fn since(self, before: Epoch) -> u32 {
+        u32::try_from(self.0.saturating_sub(before.0)).unwrap_or(u32::MAX)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// The epoch of each partition.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Epochs(Box<[Epoch; PARTITIONS as usize]>);
+
+impl Epochs {
+    pub(crate) fn of(&self, partition: Partition) -> Epoch {
+        self.0[partition.index()]
+    }
+
+    pub(crate) fn set(&mut self, partition: Partition, epoch: Epoch) {
+        self.0[partition.index()] = epoch;
+    }
+}
+
+impl Default for Epochs {
+    fn default() -> Epochs {
+        Epochs(Box::new([Epoch::default(); PARTITIONS as usize]))
+    }
+}
+
+impl fmt::Debug for Epochs {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let begun = Partition::all().map(|partition| (partition, self.of(partition)));
+        formatter.debug_map().entries(begun.filter(|(_, epoch)| *epoch > Epoch(0))).finish()
     }
 }
 

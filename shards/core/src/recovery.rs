@@ -7,8 +7,11 @@
 //! An attempt without an end was interrupted. It does not count against the attempts that its execution may have,
 //! but its number is not used again. Neither is one that may have been used without a record: a server makes an attempt
 //! when it is safe that the one before failed, and the first one when its acceptance is; that record is the last that
-//! it waits for. So there may be one more attempt than recorded, and one for every server that started since
-//! ([`Record::Started`]) and has written nothing about the execution.
+//! it waits for. So there may be one more attempt than recorded, and one for every epoch that has begun in the partition since
+//! ([`Record::Started`]) and in which nothing was written about the execution.
+//!
+//! A record of an epoch that was over when it was written, by the order of the records, is left out: its writer had lost the
+//! partition, and somebody else has decided since.
 //!
 //! Not here: how records are kept, and what a shard does with what they add up to (`shard/restoration`).
 
@@ -20,8 +23,9 @@ use crate::{
     answer::Delivery,
     call::Extra,
     id::ExecutionId,
-    journal::{EndResult, Record},
+    journal::{EndResult, Entry, Record},
     name::Name,
+    partition::{Epoch, Epochs, Partition},
     payload::{Failure, Payload, code},
     spec::FunctionSpec,
 };
@@ -32,8 +36,13 @@ pub use self::results::{StoredEnd, StoredResult};
 /// One thing that was kept.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
-    /// How many servers have started so far. Comes first.
-    Start(u64),
+    /// A partition, of which all that follows may be. They come first.
+    Partition {
+        /// Which one.
+        partition: Partition,
+        /// The newest epoch that is known to have begun in it.
+        epoch: Epoch,
+    },
     /// A function, as it was asked for.
     Function(Box<FunctionSpec>),
     /// An accepted execution.
@@ -83,8 +92,8 @@ pub struct StoredExecution {
     order: u64,
     /// When it was accepted, in the same count.
     accepted: u64,
-    /// Servers that had started when the last record about it was written.
-    starts: u64,
+    /// The epoch in which the last record about it was written.
+    epoch: Epoch,
 }
 
 impl StoredExecution {
@@ -96,7 +105,7 @@ impl StoredExecution {
         payload: Payload,
         extra: Option<Box<Extra>>,
         order: u64,
-        starts: u64,
+        epoch: Epoch,
     ) -> StoredExecution {
         StoredExecution {
             id,
@@ -119,21 +128,25 @@ impl StoredExecution {
             has_its_key: true,
             order,
             accepted: order,
-            starts,
+            epoch,
         }
     }
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recovery {
+    /// What it is made for, and the newest epoch of each.
+    partitions: Vec<Partition>,
+    epochs: Epochs,
+    /// Records of epochs that were over.
+    fenced: u64,
     functions: BTreeMap<Name, Box<FunctionSpec>>,
     /// When a name was removed, last and before that.
     removals: BTreeMap<Name, [u64; 2]>,
     executions: BTreeMap<ExecutionId, Box<StoredExecution>>,
     /// Attempts of executions that are not accepted, as far as the records go: that may come behind them.
     early: BTreeMap<ExecutionId, Early>,
-    starts: u64,
     count: u64,
     results: Results,
 }
@@ -150,9 +163,59 @@ struct Early {
     crashes: u32,
 }
 
+impl Default for Recovery {
+    fn default() -> Recovery {
+        Recovery::of(Partition::all())
+    }
+}
+
 impl Recovery {
-    /// Takes the next record.
-    pub fn apply(&mut self, record: Record) {
+    /// Of these partitions, of which all records are.
+    pub fn of(partitions: impl Iterator<Item = Partition>) -> Recovery {
+        Recovery {
+            partitions: partitions.collect(),
+            epochs: Epochs::default(),
+            fenced: 0,
+            functions: BTreeMap::new(),
+            removals: BTreeMap::new(),
+            executions: BTreeMap::new(),
+            early: BTreeMap::new(),
+            count: 0,
+            results: Results::default(),
+        }
+    }
+
+    /// Takes the next record. One of an epoch that is over is left out.
+    pub fn apply(&mut self, entry: Entry) {
+        let Entry { partition, epoch, record } = entry;
+        if epoch < self.epochs.of(partition) {
+            self.fenced += 1;
+            return;
+        }
+        // Also when nothing said that it begins.
+        self.epochs.set(partition, epoch);
+        self.add(record, epoch);
+    }
+
+    /// Takes the next record, of a version that did not write epochs down: it is of the one that had begun.
+    pub fn apply_without_epoch(&mut self, record: Record) {
+        let epoch = self.epochs.of(record.partition());
+        self.add(record, epoch);
+    }
+
+    /// A server of such a version has started: an epoch has begun in all partitions.
+    pub fn begin_everywhere(&mut self, epoch: Epoch) {
+        for partition in Partition::all() {
+            self.epochs.set(partition, self.epochs.of(partition).max(epoch));
+        }
+    }
+
+    /// Records that were left out because their epoch was over.
+    pub fn fenced(&self) -> u64 {
+        self.fenced
+    }
+
+    fn add(&mut self, record: Record, epoch: Epoch) {
         let of = match &record {
             Record::Ended { id, .. }
             | Record::Kept { id, .. }
@@ -166,14 +229,14 @@ impl Recovery {
             _ => None,
         };
         let before = of.map_or(0, |id| self.held_by(id));
-        self.add(record);
+        self.fold(record, epoch);
         if let Some(id) = of {
             self.results.bytes -= before;
             self.hold(id);
         }
     }
 
-    fn add(&mut self, record: Record) {
+    fn fold(&mut self, record: Record, epoch: Epoch) {
         self.count += 1;
         let count = self.count;
         match record {
@@ -199,9 +262,8 @@ impl Recovery {
                 }
                 let early = self.early.remove(&id);
                 self.executions.entry(id).or_insert_with(|| {
-                    let starts = self.starts;
                     let execution =
-                        StoredExecution::new(id, function, created_ms, payload, extra, count, starts);
+                        StoredExecution::new(id, function, created_ms, payload, extra, count, epoch);
                     let Early { attempt, is_interrupted, failure: last_failure, crashes } =
                         early.unwrap_or_default();
                     Box::new(StoredExecution {
@@ -217,9 +279,8 @@ impl Recovery {
             Record::Kept { id, function, created_ms, attempt, payload, extra, last_failure, end, dead } => {
                 // Of one that is there already its end is there as well, or is what is said here.
                 let kept = self.executions.entry(id).or_insert_with(|| {
-                    let starts = self.starts;
                     let execution =
-                        StoredExecution::new(id, function, created_ms, payload, extra, count, starts);
+                        StoredExecution::new(id, function, created_ms, payload, extra, count, epoch);
                     Box::new(StoredExecution { attempt, last_failure, ..execution })
                 });
                 if kept.end.is_none() {
@@ -235,7 +296,7 @@ impl Recovery {
                 self.executions.remove(&id);
                 self.early.remove(&id);
             }
-            Record::Started { start } => self.starts = self.starts.max(start),
+            Record::Started { .. } => {}
             Record::Attempted { id, .. }
             | Record::Requeued { id, .. }
             | Record::Ended { id, .. }
@@ -243,7 +304,7 @@ impl Recovery {
             | Record::Purged { id }
             | Record::Delivered { id, .. } => {
                 if let Some(execution) = self.executions.get_mut(&id) {
-                    execution.taken_back(self.starts);
+                    execution.taken_back(epoch);
                     execution.apply(record, count);
                     return;
                 }
@@ -273,24 +334,25 @@ impl Recovery {
         self.executions.len()
     }
 
-    /// Everything that is kept, in the order in which a shard is to be given it: functions by name, executions as
-    /// they were put into their queues, or ended.
+    /// Everything that is kept, in the order in which a shard is to be given it: partitions, functions by name, executions
+    /// as they were put into their queues, or ended.
     pub fn into_stored(self) -> impl Iterator<Item = Stored> {
-        let (removals, starts) = (self.removals, self.starts);
+        let (removals, epochs) = (self.removals, self.epochs);
         let mut executions: Vec<_> = self.executions.into_values().collect();
         executions.sort_unstable_by_key(|execution| execution.order);
         let without_key = outdated_keys(&executions);
         let functions = self.functions.into_values().map(Stored::Function);
-        // Also without a record of this shard: others may have some.
-        std::iter::once(Stored::Start(starts)).chain(functions).chain(executions.into_iter().map(
-            move |mut execution| {
-                let [removed, _] = removals.get(&execution.function).copied().unwrap_or_default();
-                execution.is_removed = removed > execution.accepted;
-                execution.has_its_key = !without_key.contains(&execution.id);
-                execution.count_unrecorded(starts);
-                Stored::Execution(execution)
-            },
-        ))
+        let begun = epochs.clone();
+        let partitions = self.partitions.into_iter();
+        let partitions =
+            partitions.map(move |partition| Stored::Partition { partition, epoch: begun.of(partition) });
+        partitions.chain(functions).chain(executions.into_iter().map(move |mut execution| {
+            let [removed, _] = removals.get(&execution.function).copied().unwrap_or_default();
+            execution.is_removed = removed > execution.accepted;
+            execution.has_its_key = !without_key.contains(&execution.id);
+            execution.count_unrecorded(epochs.of(execution.id.partition()));
+            Stored::Execution(execution)
+        }))
     }
 }
 
@@ -378,31 +440,30 @@ impl StoredExecution {
     }
 
     /// Counts attempts that may have been made without a record.
-    fn count_unrecorded(&mut self, starts: u64) {
+    fn count_unrecorded(&mut self, epoch: Epoch) {
         if self.end.is_some() {
             self.drop_payload();
             return;
         }
-        self.unrecorded = self.unrecorded_by(starts);
+        self.unrecorded = self.unrecorded_by(epoch);
     }
 
-    /// Attempts that may have been made without a record when so many servers have started.
-    fn unrecorded_by(&self, starts: u64) -> u32 {
-        let servers = u32::try_from(starts.saturating_sub(self.starts)).unwrap_or(u32::MAX);
-        servers.saturating_add(u32::from(!self.is_interrupted))
+    /// Attempts that may have been made without a record by the end of this epoch.
+    fn unrecorded_by(&self, epoch: Epoch) -> u32 {
+        epoch.since(self.epoch).saturating_add(u32::from(!self.is_interrupted))
     }
 
-    /// A server writes about it. If that is another one than before, it was given back to it, with the numbers left out that
+    /// An owner writes about it. If that is another one than before, it was given back to it, with the numbers left out that
     /// may have been used: they stay left out, whatever becomes of it there.
-    fn taken_back(&mut self, starts: u64) {
-        if self.end.is_none() && starts > self.starts {
-            let unrecorded = self.unrecorded_by(starts - 1);
+    fn taken_back(&mut self, epoch: Epoch) {
+        if self.end.is_none() && epoch > self.epoch {
+            let unrecorded = self.unrecorded_by(epoch.before());
             let uncounted = unrecorded.saturating_add(u32::from(self.is_interrupted));
             self.attempt = self.attempt.saturating_add(unrecorded);
             self.attempts_before = self.attempts_before.saturating_add(uncounted).min(self.attempt);
             self.is_interrupted = false;
         }
-        self.starts = starts;
+        self.epoch = epoch;
     }
 
     /// What has ended is not sent again, unless it is a dead letter.

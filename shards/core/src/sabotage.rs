@@ -96,11 +96,17 @@ pub enum Sabotage {
     ReadForgotten,
     /// What memory does not hold is forgotten, although it is on disk.
     DiskUnused,
+    /// Records carry the epoch of the owner before.
+    EpochOfBefore,
+    /// Records carry another partition than that of what they are about.
+    PartitionOfAnother,
+    /// It is not written down that epochs begin.
+    StartUnwritten,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 46] = [
+    pub const ALL: [Sabotage; 49] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -147,6 +153,9 @@ impl Sabotage {
         Sabotage::AnotherResultRead,
         Sabotage::ReadForgotten,
         Sabotage::DiskUnused,
+        Sabotage::EpochOfBefore,
+        Sabotage::PartitionOfAnother,
+        Sabotage::StartUnwritten,
     ];
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use shard_core::{ExecutionId, Input, ReadFailure, Record, journal::EndResult};
+use shard_core::{Entry, ExecutionId, Input, ReadFailure, Record, journal::EndResult};
 
 use crate::{
     agenda::Agenda,
@@ -23,15 +23,15 @@ pub(crate) struct Disk {
     faults: DiskFaults,
     random: Random,
     /// What is there after a crash.
-    log: Vec<Record>,
+    log: Vec<Entry>,
     /// Records that were not written yet, oldest first.
-    pending: VecDeque<(u64, Record)>,
+    pending: VecDeque<(u64, Entry)>,
     /// Facts of groups that failed.
-    backlog: Vec<Record>,
+    backlog: Vec<Entry>,
     /// The last number of the group that is being written; 0 for one without new records.
     writing: Option<u64>,
     /// The last group failed: this may have come of it.
-    failed: Option<Vec<Record>>,
+    failed: Option<Vec<Entry>>,
     full_until_us: u64,
     /// Number of the newest record that was taken.
     newest: u64,
@@ -86,7 +86,7 @@ impl Disk {
     }
 
     /// What would be there after a crash.
-    pub(crate) fn log(&self) -> &[Record] {
+    pub(crate) fn log(&self) -> &[Entry] {
         &self.log
     }
 
@@ -104,23 +104,23 @@ impl Disk {
     }
 
     /// Takes the next record. Returns what is known at once.
-    pub(crate) fn append(&mut self, number: u64, record: Record, agenda: &mut Agenda<Event>) -> Option<Told> {
+    pub(crate) fn append(&mut self, number: u64, entry: Entry, agenda: &mut Agenda<Event>) -> Option<Told> {
         if self.faults.ephemeral {
             return Some(Told::Written(number));
         }
         let fails = self.failed.is_some();
-        if fails && is_new(&record) {
+        if fails && is_new(&entry) {
             return Some(Told::Refused(number));
         }
         let promises = matches!(
-            record,
+            entry.record,
             Record::Registered { .. }
                 | Record::Removed { .. }
                 | Record::Replayed { .. }
                 | Record::Purged { .. }
         );
         self.newest = number;
-        self.pending.push_back((number, record));
+        self.pending.push_back((number, entry));
         self.write(agenda);
         (fails && promises).then_some(Told::Failed(number))
     }
@@ -134,7 +134,7 @@ impl Disk {
         let fails = self.random.chance(self.faults.fails) || agenda.now_us() < self.full_until_us;
         let group = self.take_group(through);
         if fails {
-            self.backlog = group.iter().filter(|record| !is_new(record)).cloned().collect();
+            self.backlog = group.iter().filter(|entry| !is_new(entry)).cloned().collect();
             self.failed = Some(group);
             self.write(agenda);
             return (through > 0).then_some(Told::Failed(through));
@@ -178,10 +178,10 @@ impl Disk {
         self.newest = 0;
     }
 
-    fn take_group(&mut self, through: u64) -> Vec<Record> {
+    fn take_group(&mut self, through: u64) -> Vec<Entry> {
         let mut group = std::mem::take(&mut self.backlog);
-        while let Some((_, record)) = self.pending.pop_front_if(|(number, _)| *number <= through) {
-            group.push(record);
+        while let Some((_, entry)) = self.pending.pop_front_if(|(number, _)| *number <= through) {
+            group.push(entry);
         }
         group
     }
@@ -200,8 +200,8 @@ impl Disk {
 }
 
 /// How an execution ended, as the newest of these records says that are about that.
-fn end_on_record(records: &[Record], id: ExecutionId) -> Option<EndResult> {
-    records.iter().rev().find_map(|record| match record {
+fn end_on_record(log: &[Entry], id: ExecutionId) -> Option<EndResult> {
+    log.iter().rev().find_map(|entry| match &entry.record {
         Record::Ended { id: of, end, .. } | Record::Kept { id: of, end, .. } if *of == id => {
             Some(end.result.clone())
         }
@@ -210,6 +210,6 @@ fn end_on_record(records: &[Record], id: ExecutionId) -> Option<EndResult> {
 }
 
 /// Whether a record is lost with its group: whoever waits for it is told so.
-fn is_new(record: &Record) -> bool {
-    matches!(record, Record::Accepted { .. })
+fn is_new(entry: &Entry) -> bool {
+    matches!(entry.record, Record::Accepted { .. })
 }

@@ -27,6 +27,8 @@ pub enum Stream {
     Disk,
     /// When a shard looks at its deadlines.
     Turn,
+    /// What an owner writes that is none any more.
+    Late,
 }
 
 impl Random {

@@ -24,6 +24,8 @@ pub enum Sabotage {
     DeliveriesMadeUp,
     /// Recovery does not read how long calls may wait.
     AgesForgotten,
+    /// Recovery takes what an earlier owner wrote too late.
+    LateRecordCounts,
     /// Recovery gives executions back in another order.
     OrderForgotten,
     /// Answers to other threads are lost now and then.
@@ -57,6 +59,7 @@ impl Sabotage {
             Sabotage::AddressesForgotten,
             Sabotage::DeliveriesMadeUp,
             Sabotage::AgesForgotten,
+            Sabotage::LateRecordCounts,
             Sabotage::OrderForgotten,
             Sabotage::AnswerLost,
             Sabotage::RefusalLost,

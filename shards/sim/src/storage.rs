@@ -3,14 +3,14 @@
 
 use std::fmt::Debug;
 
-use shard_core::{ExecutionId, ReadFailure, Record, journal::EndResult};
+use shard_core::{Entry, ExecutionId, ReadFailure, Record, journal::EndResult};
 
 pub use crate::disk::Told;
 
 /// Keeps the records of all shards. It is asked one thing after the other; time is the world's.
 pub trait Storage: Debug {
     /// Takes the next record of a shard. Returns what is known at once.
-    fn append(&mut self, shard: u16, number: u64, record: Record) -> Option<Told>;
+    fn append(&mut self, shard: u16, number: u64, entry: Entry) -> Option<Told>;
 
     /// Begins to write what is pending. Returns how long that takes, in microseconds; `None`: nothing is.
     fn begin(&mut self) -> Option<u64>;
@@ -47,7 +47,7 @@ pub trait Storage: Debug {
 #[derive(Debug, Default)]
 pub struct Kept {
     /// All records, in their order; of whichever shard, their owner follows from what they are about.
-    pub records: Vec<Record>,
+    pub entries: Vec<Entry>,
     /// Of executions whose time was over and which compaction has dropped: something to tell that by.
     pub dropped: Vec<Record>,
 }

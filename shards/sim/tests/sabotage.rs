@@ -14,11 +14,11 @@ const EVENTS: u64 = 700;
 /// A seed, and steps until faults stop, for what few runs get to.
 fn rare(sabotage: Sabotage) -> Option<(u64, u64)> {
     match sabotage {
-        Sabotage::Core(CoreSabotage::DeliveryStays) => Some((60000497, 2000)),
+        Sabotage::Core(CoreSabotage::DeliveryStays) => Some((60002337, 2500)),
         Sabotage::Core(CoreSabotage::OldKeyStands) => Some((70010222, 10700)),
         Sabotage::Core(CoreSabotage::RefusedAddressStays) => Some((70000239, 5000)),
         Sabotage::Core(CoreSabotage::OldDeliveryCounts) => Some((5801, 700)),
-        Sabotage::Core(CoreSabotage::OutputDroppedUnsafe) => Some((217, 3000)),
+        Sabotage::Core(CoreSabotage::OutputDroppedUnsafe) => Some((540, 4000)),
         _ => None,
     }
 }

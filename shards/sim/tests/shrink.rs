@@ -11,7 +11,7 @@ use shard_sim::{Options, Outcome, file, run, sabotage::Sabotage, shrink::shrink}
 /// A run that fails.
 fn broken() -> Options {
     let broken =
-        |seed| Options { sabotage: Some(Sabotage::DiskLies), steps_shown: 0, ..Options::new(seed, 300) };
+        |seed| Options { sabotage: Some(Sabotage::DiskLies), steps_shown: 0, ..Options::new(seed, 600) };
     (1..20).map(broken).find(|options| run(options).failure.is_some()).expect("a lying disk is noticed")
 }
 
@@ -46,7 +46,7 @@ fn a_file_is_there_when_it_is_killed() {
     let options = broken();
     let path = std::env::temp_dir().join(format!("shard-sim-{}.txt", std::process::id()));
     let mut child = Command::new(env!("CARGO_BIN_EXE_shard-sim"))
-        .args(["--sabotage", "DiskLies", "--seed", &options.seed.to_string(), "--events", "300", "--shrink"])
+        .args(["--sabotage", "DiskLies", "--seed", &options.seed.to_string(), "--events", "600", "--shrink"])
         .arg(&path)
         .stdout(Stdio::piped())
         .spawn()

@@ -11,7 +11,7 @@ use nanofaas_store::{
     simulation::{BrokenIndex, Stepped},
 };
 use shard_core::{
-    ExecutionId, FunctionSpec, Input, Name, Payload, Policy, ReadFailure, Record, Recovery, Target,
+    Entry, ExecutionId, FunctionSpec, Input, Name, Payload, Policy, ReadFailure, Record, Recovery, Target,
     journal::{End, EndResult},
 };
 use shard_sim::{
@@ -171,7 +171,7 @@ impl RealStore {
     }
 
     /// Opens what is there.
-    fn open(&mut self) -> Result<Vec<Record>, String> {
+    fn open(&mut self) -> Result<Vec<Entry>, String> {
         let quiet = Faults { fails: 0, ..self.faults };
         for tries in 0..TRIES_MAX {
             self.files.set_faults(if tries < 3 { self.faults } else { quiet });
@@ -183,12 +183,12 @@ impl RealStore {
                 SEGMENT_BYTES,
                 self.lane_bytes,
             ) {
-                Ok((mut store, records)) => {
+                Ok((mut store, entries)) => {
                     if let Some(Planted::Index(broken)) = self.planted {
                         store.sabotage(Some(broken));
                     }
                     self.store = Some(store);
-                    return Ok(records.into_iter().map(|record| self.original(record)).collect());
+                    return Ok(entries.into_iter().map(|entry| self.original(entry)).collect());
                 }
                 Err(error) if error.is_passing() && tries < 3 => {}
                 Err(error) => return Err(format!("the store does not open: {error}")),
@@ -198,31 +198,33 @@ impl RealStore {
     }
 
     /// With a number for each function.
-    fn numbered(&mut self, record: Record) -> Record {
+    fn numbered(&mut self, entry: Entry) -> Entry {
         let mut stored = |spec: Box<FunctionSpec>| {
             let document = self.specs.len().to_string();
             let written = Box::new(FunctionSpec { document: document.into(), ..(*spec).clone() });
             self.specs.push(*spec);
             written
         };
-        match record {
+        let record = match entry.record {
             Record::Registered { spec } => Record::Registered { spec: stored(spec) },
             Record::Reinstated { spec } => Record::Reinstated { spec: stored(spec) },
             record => record,
-        }
+        };
+        Entry { record, ..entry }
     }
 
-    fn original(&self, record: Record) -> Record {
+    fn original(&self, entry: Entry) -> Entry {
         let of = |spec: &FunctionSpec| {
             let text = String::from_utf8_lossy(&spec.document).into_owned();
             let number: Option<usize> = text.parse().ok();
             Box::new(self.specs[number.unwrap_or_else(|| panic!("no number in {text}"))].clone())
         };
-        match record {
+        let record = match entry.record {
             Record::Registered { spec } => Record::Registered { spec: of(&spec) },
             Record::Reinstated { spec } => Record::Reinstated { spec: of(&spec) },
             record => record,
-        }
+        };
+        Entry { record, ..entry }
     }
 
     fn store(&mut self) -> &mut Stepped {
@@ -251,7 +253,7 @@ impl RealStore {
     /// Damages a copy of all files in one way: that is noticed, or changes nothing. The end of the newest file may be missing
     /// where nobody can know of it, and so may a commit at that end in which a sector is empty as it is: who finds it broken
     /// elsewhere cannot tell that the disk did not leave out that sector.
-    fn look_for_silent_loss(&mut self, before: &[Record]) -> Result<(), String> {
+    fn look_for_silent_loss(&mut self, before: &[Entry]) -> Result<(), String> {
         let copy = self.files.copy();
         copy.set_faults(Faults::default());
         let all = copy.all();
@@ -290,7 +292,7 @@ impl RealStore {
             self.lane_bytes,
         ) {
             Err(_) => return Ok(()),
-            Ok((_, records)) => records.into_iter().map(|record| self.original(record)).collect::<Vec<_>>(),
+            Ok((_, entries)) => entries.into_iter().map(|entry| self.original(entry)).collect::<Vec<_>>(),
         };
         let is_cut_off = newest && before.starts_with(&records);
         let kept = copy.all().get(&name).map_or(0, Vec::len).min(whole.len());
@@ -313,7 +315,7 @@ fn has_empty_sector(bytes: &[u8], from: usize) -> bool {
 }
 
 /// What records add up to; an execution's place only by its neighbours.
-fn sum(records: &[Record]) -> Vec<String> {
+fn sum(records: &[Entry]) -> Vec<String> {
     let mut recovery = Recovery::default();
     records.iter().for_each(|record| recovery.apply(record.clone()));
     let said = recovery.into_stored().map(|stored| format!("{stored:?}"));
@@ -334,14 +336,14 @@ fn as_told(input: Input) -> Told {
 }
 
 impl Storage for RealStore {
-    fn append(&mut self, shard: u16, number: u64, record: Record) -> Option<Told> {
-        let is_fact = matches!(record, Record::Ended { .. } | Record::Requeued { .. });
+    fn append(&mut self, shard: u16, number: u64, entry: Entry) -> Option<Told> {
+        let is_fact = matches!(entry.record, Record::Ended { .. } | Record::Requeued { .. });
         if is_fact && self.planted == Some(Planted::FactRefused) && self.random.chance(20) {
             return Some(Told::Refused(number));
         }
-        self.results.given(shard, number, &record);
-        let record = self.numbered(record);
-        let told = self.store().append(shard, number, record).map(as_told);
+        self.results.given(shard, number, &entry.record);
+        let entry = self.numbered(entry);
+        let told = self.store().append(shard, number, entry).map(as_told);
         told.inspect(|told| self.results.told(shard, *told))
     }
 
@@ -430,12 +432,12 @@ impl Storage for RealStore {
             }
         }
         let before = self.files.copy();
-        let records = self.open()?;
-        self.results = Results::of(&records);
+        let entries = self.open()?;
+        self.results = Results::of(entries.iter().map(|entry| &entry.record));
         self.read_all_back(self.results.all());
         if self.planted.is_none() {
             let now = std::mem::replace(&mut self.files, before);
-            let looked = self.look_for_silent_loss(&records);
+            let looked = self.look_for_silent_loss(&entries);
             self.files = now;
             looked?;
         }
@@ -451,7 +453,7 @@ impl Storage for RealStore {
             };
             [accepted, Record::Forgotten { id: *id }]
         });
-        Ok(Kept { dropped: dropped.collect(), records })
+        Ok(Kept { dropped: dropped.collect(), entries })
     }
 
     fn repair(&mut self) {

@@ -75,9 +75,10 @@ pub(super) struct Results {
 impl Recovery {
     /// One that holds at most so many bytes of results: of the executions that ended first, beyond it, it knows that theirs are on
     /// disk. Those of dead letters are not counted among them: they have bounds of their own, and are given back as they are.
-    pub fn with_results_max(bytes_max: u64) -> Recovery {
+    #[must_use]
+    pub fn with_results_max(self, bytes_max: u64) -> Recovery {
         let results = Results { bytes_max: Some(bytes_max), ..Results::default() };
-        Recovery { results, ..Recovery::default() }
+        Recovery { results, ..self }
     }
 
     /// Bytes that the result of an execution counts for.

@@ -8,9 +8,10 @@ use crate::{
     effect::{Effect, Effects},
     execution::Execution,
     id::ExecutionId,
-    journal::{Promise, Record},
+    journal::{Entry, Promise, Record},
     keys::ExecutionKey,
     name::Name,
+    partition::Partition,
     payload::{Failure, Payload, code},
     sabotage::Sabotage,
     shard::Shard,
@@ -19,15 +20,18 @@ use crate::{
 impl Shard {
     /// Has something written down. Returns the record's number.
     pub(super) fn write(&mut self, record: Record, fx: &mut Effects) -> u64 {
-        if self.phase.servers_before.is_some()
-            && matches!(record, Record::Accepted { .. } | Record::Replayed { .. })
-        {
-            // Also when nothing was given back to this shard: it may share a log with others, and what waits from now on has to
-            // come behind this start, not before theirs.
-            self.note_start(fx);
-        }
+        // Whatever it is about: no record is of an epoch that is not known to have begun.
+        self.note_start(fx);
         let number = self.journal.number();
-        fx.push(Effect::Journal { number, record });
+        let mut partition = record.partition();
+        let mut epoch = self.phase.epochs.of(partition);
+        if self.sabotaged.by(Sabotage::EpochOfBefore) && !matches!(record, Record::Started { .. }) {
+            epoch = epoch.before();
+        }
+        if self.sabotaged.by(Sabotage::PartitionOfAnother) {
+            partition = Partition(partition.0.wrapping_add(1));
+        }
+        fx.push(Effect::Journal { number, entry: Box::new(Entry { partition, epoch, record }) });
         number
     }
 

@@ -30,8 +30,9 @@ impl Shard {
     pub(super) fn restore(&mut self, stored: Stored, fx: &mut Effects) {
         self.phase.restoring = true;
         match stored {
-            Stored::Start(starts) => {
-                self.phase.servers_before = Some(starts);
+            Stored::Partition { partition, epoch } => {
+                self.phase.partitions.push(partition);
+                self.phase.epochs.set(partition, epoch.next());
             }
             Stored::Function(spec) => self.restore_function(spec, fx),
             Stored::Execution(execution) => self.restore_execution(*execution, fx),
@@ -51,19 +52,23 @@ impl Shard {
         self.arm_sweep();
     }
 
-    /// What was accepted runs when it is written down that there is another server: whoever comes after this one must know
-    /// which attempts it may have made. That record comes before all others about what is given back, which say by it
-    /// which numbers were left out.
+    /// What was accepted runs when it is written down that there is another owner: whoever comes after this one must know
+    /// which attempts it may have made. That is written of all partitions at once, before any other record.
     pub(super) fn note_start(&mut self, fx: &mut Effects) {
-        if self.phase.start != Start::Unwritten {
+        if self.phase.start != Start::Unwritten || self.phase.partitions.is_empty() {
             return;
         }
         self.phase.start = Start::BeingWritten;
-        self.write(Record::Started { start: self.phase.servers_before.unwrap_or_default() + 1 }, fx);
+        for partition in std::mem::take(&mut self.phase.partitions) {
+            if self.sabotaged.by(Sabotage::StartUnwritten) {
+                continue;
+            }
+            self.write(Record::Started { partition, epoch: self.phase.epochs.of(partition) }, fx);
+        }
         self.journal.promise(Promise::Start);
     }
 
-    /// It is written down that there is another server.
+    /// It is written down that there is another owner.
     pub(super) fn release_restored(&mut self) {
         self.phase.start = Start::Written;
         if self.settings.background_scheduler && !self.phase.held {

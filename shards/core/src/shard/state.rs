@@ -13,6 +13,7 @@ use crate::{
     id_table::IdTable,
     idempotency::Keys,
     keys::{EndpointId, ExecutionKey, FunctionKey},
+    partition::{Epochs, Partition},
     timers::TimerKey,
 };
 
@@ -112,8 +113,9 @@ pub(crate) struct Phase {
     /// What was there before is still being taken back: nothing is dispatched.
     pub(crate) restoring: bool,
     pub(crate) start: Start,
-    /// How many servers have started before this one, if there may have been any.
-    pub(super) servers_before: Option<u64>,
+    /// What it was given, and the epoch that has begun in each with that.
+    pub(super) partitions: Vec<Partition>,
+    pub(super) epochs: Epochs,
     pub(super) drain: Drain,
     /// Nobody waits for the end of an execution to read it any more.
     pub(super) watches_ended: bool,
@@ -121,7 +123,7 @@ pub(crate) struct Phase {
     pub(super) held: bool,
 }
 
-/// The record that this server has started: what was accepted by another one does not run before it is safe.
+/// The records that epochs have begun: what was accepted in an earlier one does not run before they are safe.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     /// Nothing needed it yet.

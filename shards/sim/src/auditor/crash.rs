@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{DeliveryStatus, ExecutionId, Failure, FunctionSpec, Name, Record, payload::code};
+use shard_core::{DeliveryStatus, Entry, ExecutionId, Failure, FunctionSpec, Name, Record, payload::code};
 
 use super::{Auditor, Verdict, run::End};
 
@@ -56,10 +56,16 @@ struct Early {
 }
 
 impl Auditor {
-    /// All shards are gone, and what is left of them are these records.
-    pub(crate) fn crashed<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Verdict {
+    /// All shards are gone, and what is left of them are these records. `dropped`: and these, before them, of which nothing has to
+    /// be left.
+    pub(crate) fn crashed<'a>(
+        &mut self,
+        dropped: &[Record],
+        kept: impl Iterator<Item = &'a Entry> + Clone,
+    ) -> Verdict {
         let mut ledger = Ledger::default();
-        records.for_each(|record| ledger.read(record));
+        dropped.iter().chain(kept.clone().map(|entry| &entry.record)).for_each(|record| ledger.read(record));
+        self.partitions.crashed(kept)?;
         self.stats.crashes += 1;
         self.callers.cut_off();
         self.slots.forget();

@@ -20,9 +20,10 @@ impl Auditor {
                     self.stats.aborted += 1;
                     self.slots.aborted((shard, *attempt), now.mono_us);
                 }
-                Effect::Journal { number, record } => {
+                Effect::Journal { number, entry } => {
                     self.records.written(shard, *number)?;
-                    self.recorded(shard, now, *number, record)?;
+                    self.partitions.recorded(shard, *number, entry)?;
+                    self.recorded(shard, now, *number, &entry.record)?;
                 }
                 Effect::Deliver { id, number, url, view } => {
                     self.stats.delivered += 1;
@@ -63,7 +64,8 @@ impl Auditor {
         if self.restoring.contains(&shard) {
             return Ok(());
         }
-        let on_shard = |name: &Name| self.seating.owner_of(name.owner_hash()) == shard;
+        let seating = self.partitions.seating();
+        let on_shard = |name: &Name| seating.owner_of(name.owner_hash()) == shard;
         for (name, registration) in self.registrations.all().filter(|(name, _)| on_shard(name)) {
             let Registration { epoch, policy, target, .. } = registration;
             let waits = *target != Target::Backend && self.queues.somebody_waits(*epoch);

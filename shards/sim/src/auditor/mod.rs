@@ -4,7 +4,7 @@
 //! One file per account: `callers` (one answer each, in time), `promptness` (nothing before its time), `refusals` (a reason for
 //! each), `executions` and `run` (one end each, attempts in sequence, results of their own), `status` (every field of what
 //! is read), `endpoints` and `caution` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
-//! `rates`, `keys`, `specs`, `reads` (what is read back from disk). What it cannot know for sure, such as whether a call with a key joined another one before either is
+//! `rates`, `keys`, `specs`, `reads` (what is read back from disk), `partitions` (whose records are whose). What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
 mod callers;
@@ -16,6 +16,7 @@ mod endpoints;
 mod executions;
 mod fairness;
 mod keys;
+mod partitions;
 mod promptness;
 mod queues;
 mod rates;
@@ -32,7 +33,7 @@ mod status;
 
 use std::collections::BTreeSet;
 
-use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Seating, Stored, Ticket};
+use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Stored, Ticket};
 
 use crate::{disk::Told, swarm::Swarm};
 
@@ -43,6 +44,7 @@ use endpoints::Endpoints;
 use executions::Executions;
 use fairness::Fairness;
 use keys::Keys;
+use partitions::Partitions;
 use promptness::Promptness;
 use queues::Queues;
 use rates::Rates;
@@ -85,6 +87,7 @@ pub(crate) struct Auditor {
     executions: Executions,
     fairness: Fairness,
     keys: Keys,
+    partitions: Partitions,
     promptness: Promptness,
     queues: Queues,
     rates: Rates,
@@ -101,7 +104,6 @@ pub(crate) struct Auditor {
     asker: Option<Ticket>,
     /// Shards that are being given back what was there before.
     restoring: BTreeSet<u16>,
-    seating: Seating,
 }
 
 impl Auditor {
@@ -113,6 +115,7 @@ impl Auditor {
             executions: Executions::new(swarm),
             fairness: Fairness::new(swarm),
             keys: Keys::new(swarm),
+            partitions: Partitions::new(swarm.shards, !swarm.disk.ephemeral),
             promptness: Promptness::default(),
             queues: Queues::new(swarm),
             rates: Rates::new(swarm),
@@ -127,7 +130,6 @@ impl Auditor {
             cause: Cause::Other,
             asker: None,
             restoring: BTreeSet::new(),
-            seating: Seating::of(swarm.shards),
         }
     }
 
@@ -208,6 +210,7 @@ impl Auditor {
     pub(crate) fn told(&mut self, shard: u16, told: Told) {
         self.stats.commits_failed += u64::from(!matches!(told, Told::Written(_)));
         self.records.told(shard, told);
+        self.partitions.told(shard, told);
     }
 
     /// The server admits so many calls per second from now on.

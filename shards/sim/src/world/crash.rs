@@ -1,10 +1,17 @@
 //! The end of a server, and the start of another. In a crash, shards, connections and messages are gone, and so is every record that was not safe. A server is started
 //! again with what disks have kept; functions and clients never stopped.
 
-use shard_core::{Input, Record, Seating, recovery::Recovery};
+use std::collections::BTreeMap;
+
+use shard_core::{Entry, Epoch, Input, Partition, Record, Seating, recovery::Recovery};
 
 use super::{Event, World, budgets, seats};
-use crate::{network::Network, sabotage::Sabotage, storage::Kept};
+use crate::{
+    network::Network,
+    random::{Random, Stream},
+    sabotage::Sabotage,
+    storage::Kept,
+};
 
 impl World {
     /// The server is told to end: new work is refused, what runs may finish.
@@ -47,8 +54,8 @@ impl World {
         let kept = self.storage.as_mut().map(|storage| storage.crash()).transpose()?;
         self.committing = false;
         match &kept {
-            Some(kept) => self.auditor.crashed(kept.dropped.iter().chain(&kept.records))?,
-            None => self.auditor.crashed(self.disks.iter().flat_map(|disk| disk.log()))?,
+            Some(kept) => self.auditor.crashed(&kept.dropped, kept.entries.iter())?,
+            None => self.auditor.crashed(&[], self.disks.iter().flat_map(|disk| disk.log()))?,
         }
         self.agenda.keep(|event| matches!(event, Event::Request | Event::Callback(_)));
         self.clients.cut_off();
@@ -65,21 +72,27 @@ impl World {
     }
 
     /// Gives a shard back what its disk has kept.
-    fn recover(&mut self, shard: u16, kept: Option<&Kept>) -> Result<(), String> {
-        let limits = &self.swarm.limits;
-        let mut recovery = match limits.executions_disk_bytes_max {
-            0 => Recovery::default(),
-            _ => Recovery::with_results_max(limits.executions_bytes_max),
-        };
-        let forgets = self.is_broken(Sabotage::AttemptsForgotten);
-        let read = |record: &&Record| !(forgets && matches!(record, Record::Attempted { .. }));
+    pub(super) fn recover(&mut self, shard: u16, kept: Option<&Kept>) -> Result<(), String> {
         let seating = Seating::of(self.swarm.shards);
-        let is_its = |record: &&Record| owner_hash(record).is_none_or(|hash| seating.owner_of(hash) == shard);
-        let log: Vec<Record> = match kept {
-            Some(kept) => kept.records.iter().filter(is_its).cloned().collect(),
+        let limits = &self.swarm.limits;
+        let mut recovery = Recovery::of(seating.partitions_of(shard));
+        if limits.executions_disk_bytes_max > 0 {
+            recovery = recovery.with_results_max(limits.executions_bytes_max);
+        }
+        let forgets = self.is_broken(Sabotage::AttemptsForgotten);
+        let read = |entry: &&Entry| !(forgets && matches!(entry.record, Record::Attempted { .. }));
+        let is_its = |entry: &&Entry| seating.shard_of(entry.partition) == shard;
+        let log: Vec<Entry> = match kept {
+            Some(kept) => kept.entries.iter().filter(is_its).cloned().collect(),
             None => self.disks[usize::from(shard)].log().to_vec(),
         };
-        log.iter().filter(read).for_each(|record| recovery.apply(record.clone()));
+        log.iter().filter(read).for_each(|entry| recovery.apply(entry.clone()));
+        for late in self.write_late(shard, &log) {
+            match self.is_broken(Sabotage::LateRecordCounts) {
+                true => recovery.apply_without_epoch(late.record),
+                false => recovery.apply(late),
+            }
+        }
         let mut all: Vec<_> = recovery.into_stored().map(|stored| self.misread(stored)).collect();
         if self.is_broken(Sabotage::OrderForgotten) {
             let is_execution =
@@ -91,6 +104,32 @@ impl World {
             self.feed(shard, Input::Restore(stored))?;
         }
         self.feed(shard, Input::Restored)
+    }
+
+    /// What an earlier owner of the partitions writes behind all that, because it does not know yet that it is none any more. Our
+    /// servers share no journal, so none does that; recovery has to leave it out all the same.
+    fn write_late(&self, shard: u16, log: &[Entry]) -> Vec<Entry> {
+        let mut random = Random::of(self.options.seed, Stream::Late, (shard, self.now_us()));
+        let mut newest: BTreeMap<Partition, Epoch> = BTreeMap::new();
+        for Entry { partition, epoch, .. } in log {
+            newest.insert(*partition, *epoch);
+        }
+        let mut late = Vec::new();
+        for Entry { partition, record, .. } in log {
+            let epoch = newest.get(partition).copied().unwrap_or_default();
+            let record = match record {
+                Record::Registered { spec } => Record::Removed { name: spec.name },
+                Record::Accepted { id, .. } => Record::Forgotten { id: *id },
+                Record::Started { partition, .. } => {
+                    Record::Started { partition: *partition, epoch: epoch.before() }
+                }
+                _ => continue,
+            };
+            if epoch > Epoch(0) && random.chance(100) {
+                late.push(Entry::of(epoch.before(), record));
+            }
+        }
+        late
     }
 
     /// What a broken recovery makes of something.
@@ -113,22 +152,4 @@ impl World {
         }
         Stored::Execution(execution)
     }
-}
-
-/// Picks the shard that a record belongs to. `None`: it concerns all of them.
-fn owner_hash(record: &Record) -> Option<u16> {
-    Some(match record {
-        Record::Started { .. } => return None,
-        Record::Registered { spec } | Record::Reinstated { spec } => spec.name.owner_hash(),
-        Record::Removed { name } => name.owner_hash(),
-        Record::Accepted { id, .. }
-        | Record::Kept { id, .. }
-        | Record::Attempted { id, .. }
-        | Record::Requeued { id, .. }
-        | Record::Ended { id, .. }
-        | Record::Replayed { id, .. }
-        | Record::Purged { id }
-        | Record::Delivered { id, .. }
-        | Record::Forgotten { id } => id.owner_hash(),
-    })
 }

@@ -45,17 +45,17 @@ impl World {
             Effect::Scale { function, replicas, .. } => {
                 self.backend.scale((shard, function), replicas, &mut self.agenda);
             }
-            Effect::Journal { number, record } if self.storage.is_some() => {
+            Effect::Journal { number, entry } if self.storage.is_some() => {
                 let storage = self.storage.as_mut();
-                if let Some(told) = storage.and_then(|storage| storage.append(shard, number, record)) {
+                if let Some(told) = storage.and_then(|storage| storage.append(shard, number, *entry)) {
                     self.auditor.told(shard, told);
                     self.follow_up.push_back((shard, told.input()));
                 }
                 self.write_storage();
             }
-            Effect::Journal { number, record } => {
+            Effect::Journal { number, entry } => {
                 let disk = self.disks.get_mut(usize::from(shard));
-                let told = disk.and_then(|disk| disk.append(number, record, &mut self.agenda));
+                let told = disk.and_then(|disk| disk.append(number, *entry, &mut self.agenda));
                 if told.is_none() && self.is_broken(Sabotage::DiskLies) {
                     self.follow_up.push_back((shard, Input::Journaled { through: number }));
                 }

@@ -156,6 +156,9 @@ impl World {
     /// # Errors
     /// The first thing that is not as it has to be.
     pub(crate) fn run(&mut self) -> Result<(), String> {
+        if !self.swarm.disk.ephemeral {
+            (0..self.swarm.shards).try_for_each(|shard| self.recover(shard, None))?;
+        }
         self.agenda.after(0, Event::Request);
         while self.trace.steps() < self.options.events {
             let Some(event) = self.agenda.next() else { break };

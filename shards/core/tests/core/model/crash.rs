@@ -47,8 +47,8 @@ impl Drive {
         self.oracle.unused.clear();
         let Oracle { now_ms, second, unix_ms, order, .. } = self.oracle;
         self.oracle = Oracle { now_ms, second, unix_ms, order, ..oracle };
-        let mut recovery = Recovery::with_results_max(limits().executions_bytes_max);
-        self.records.iter().cloned().for_each(|record| recovery.apply(record));
+        let mut recovery = Recovery::default().with_results_max(limits().executions_bytes_max);
+        self.records.iter().cloned().for_each(|entry| recovery.apply(entry));
         self.shard = Shard::new(limits(), 7, self.shard.settings().clone());
         let mut effects = Effects::default();
         for stored in recovery.into_stored().map(Input::Restore).chain([Input::Restored]) {

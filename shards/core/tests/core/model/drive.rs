@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use shard_core::{
-    Answer, AttemptKey, Destination, Effect, Effects, EndpointId, ExecutionId, Failure, FunctionKey,
+    Answer, AttemptKey, Destination, Effect, Effects, EndpointId, Entry, ExecutionId, Failure, FunctionKey,
     FunctionSpec, Input, Limits, Now, Outcome, ReadFailure, Record, Report, Settings, Shard, Target, Ticket,
     settings::SyncQueue,
 };
@@ -39,7 +39,7 @@ pub(super) struct Drive {
     /// Number of the newest record.
     pub(super) written: u64,
     /// All records that are left of what was written, and what a crash may lose of them.
-    pub(super) records: Vec<Record>,
+    pub(super) records: Vec<Entry>,
     pub(super) safe_points: Vec<SafePoint>,
     /// All attempts that ever went out, on record or not, but for those that were not run.
     dispatched: BTreeSet<(u64, u32)>,
@@ -261,7 +261,7 @@ impl Drive {
                 }
             }
             reads.into_iter().for_each(|read| self.shard.handle(self.now, read, &mut effects));
-            waited |= self.records[before..].iter().any(is_waited_for);
+            waited |= self.records[before..].iter().any(|entry| is_waited_for(&entry.record));
             if !effects.is_empty() {
                 continue;
             }
@@ -446,9 +446,9 @@ impl Drive {
                 self.oracle.granted_bytes -= bytes;
                 None
             }
-            Effect::Journal { number, record } => {
+            Effect::Journal { number, entry } => {
                 self.written = number;
-                self.records.push(record);
+                self.records.push(*entry);
                 None
             }
             Effect::ReadResult { .. } | Effect::Deliver { .. } | Effect::Note(_) => None,
@@ -457,7 +457,7 @@ impl Drive {
 
     /// What comes of reading a result.
     fn read(&self, ticket: Ticket, id: ExecutionId) -> Input {
-        let result = self.records.iter().rev().find_map(|record| match record {
+        let result = self.records.iter().rev().find_map(|entry| match &entry.record {
             Record::Ended { id: of, end, .. } | Record::Kept { id: of, end, .. } if *of == id => {
                 Some(end.result.clone())
             }

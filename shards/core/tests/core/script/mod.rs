@@ -21,8 +21,8 @@ mod update;
 use std::{collections::BTreeMap, env, panic::Location};
 
 use shard_core::{
-    AttemptKey, Effect, Effects, EndpointId, ExecutionId, FunctionKey, Input, Limits, Now, Record, Recovery,
-    Settings, Shard, Ticket, invariant, journal::EndResult,
+    AttemptKey, Effect, Effects, EndpointId, Entry, ExecutionId, FunctionKey, Input, Limits, Now, Record,
+    Recovery, Settings, Shard, Ticket, invariant, journal::EndResult,
 };
 
 /// Epoch milliseconds at time 0 of a script; the start of a second.
@@ -93,7 +93,7 @@ pub(crate) struct Run {
     written: u64,
     promised: bool,
     /// What a crash leaves, as records, and how many of them are safe.
-    records: Vec<Record>,
+    records: Vec<Entry>,
     safe: usize,
     /// Callers and their executions, by position.
     callers: Vec<String>,
@@ -158,11 +158,11 @@ impl Run {
     fn crash(&mut self) -> String {
         let mut recovery = match self.limits.executions_disk_bytes_max {
             0 => Recovery::default(),
-            _ => Recovery::with_results_max(self.limits.executions_bytes_max),
+            _ => Recovery::default().with_results_max(self.limits.executions_bytes_max),
         };
         self.reads.clear();
         self.records.truncate(self.safe);
-        self.records.iter().cloned().for_each(|record| recovery.apply(record));
+        self.records.iter().cloned().for_each(|entry| recovery.apply(entry));
         self.shard = Shard::new(self.limits.clone(), 1, self.shard.settings().clone());
         self.written = 0;
         let inputs = recovery.into_stored().map(Input::Restore).chain([Input::Restored]);
@@ -181,7 +181,7 @@ impl Run {
                 let decided = self.records.len() - (self.written - through) as usize;
                 let newer = self.records.split_off(decided);
                 let failed = self.records.split_off(self.safe);
-                let is_fact = |record: &Record| !matches!(record, Record::Accepted { .. });
+                let is_fact = |entry: &Entry| !matches!(entry.record, Record::Accepted { .. });
                 self.records.extend(failed.into_iter().filter(is_fact).chain(newer));
             }
             Input::JournalRefused { .. } => drop(self.records.pop()),
@@ -257,12 +257,12 @@ impl Run {
 
     fn learn(&mut self, effect: &Effect) {
         match effect {
-            Effect::Journal { number, record } => {
+            Effect::Journal { number, entry } => {
                 assert_eq!(*number, self.written + 1, "records are numbered without a gap");
                 self.written = *number;
-                self.records.push(record.clone());
+                self.records.push((**entry).clone());
                 self.promised |= matches!(
-                    record,
+                    entry.record,
                     Record::Accepted { .. }
                         | Record::Kept { .. }
                         | Record::Replayed { .. }
@@ -292,7 +292,7 @@ impl Run {
 
     /// How an execution ended, as what is safe says.
     fn result_on_record(&self, id: ExecutionId) -> Option<EndResult> {
-        self.records[..self.safe].iter().rev().find_map(|record| match record {
+        self.records[..self.safe].iter().rev().find_map(|entry| match &entry.record {
             Record::Ended { id: of, end, .. } | Record::Kept { id: of, end, .. } if *of == id => {
                 Some(end.result.clone())
             }

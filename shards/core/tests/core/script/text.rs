@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use shard_core::{
-    Answer, Destination, Dispatch, Effect, ExecutionView, Output, OutputKind, Payload, Record, Refusal,
-    Shard, Ticket,
+    Answer, Destination, Dispatch, Effect, ExecutionView, Output, OutputKind, Partition, Payload, Record,
+    Refusal, Shard, Ticket,
     answer::{DeadLetterView, Stage},
     effect::Note,
 };
@@ -26,7 +26,13 @@ impl Run {
             Effect::Provision { spec, .. } => format!("provision {}", spec.name),
             Effect::Teardown { name, .. } => format!("teardown {name}"),
             Effect::Scale { name, replicas, .. } => format!("scale {name} {replicas}"),
-            Effect::Journal { record, .. } if self.store_waits => format!("write {}", self.record(record)),
+            // Once for all: of each partition there is one.
+            Effect::Journal { entry, .. } if matches!(entry.record, Record::Started { partition, .. } if partition != Partition(0)) => {
+                String::new()
+            }
+            Effect::Journal { entry, .. } if self.store_waits => {
+                format!("write {}", self.record(entry.record))
+            }
             Effect::Journal { .. } => String::new(),
             Effect::Deliver { id, url, view, .. } => {
                 format!("deliver {} {} to {url}", self.name_of(id), view.state.as_str())
@@ -163,7 +169,7 @@ impl Run {
             }
             Record::Replayed { id, .. } => format!("replayed {}", self.name_of(id)),
             Record::Purged { id } => format!("purged {}", self.name_of(id)),
-            Record::Started { start } => format!("started {start}"),
+            Record::Started { epoch, .. } => format!("started {epoch}"),
         }
     }
 

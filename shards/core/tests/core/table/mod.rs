@@ -10,6 +10,7 @@ mod delivery;
 mod dispatch;
 mod drain_once;
 mod ending;
+mod epochs;
 mod journaling;
 mod keys;
 mod recovery;

@@ -46,10 +46,10 @@ fn what_was_not_safe_is_gone() {
         0 a enqueue f -> write accepted a of f
         1 crash -> open F
         1 g get a -> g: refused ExecutionNotFound
-        2 s register g -> write registered g
+        2 s register g -> write started 1, write registered g
         3 crash -> open F
         3 g function g -> g: refused FunctionNotFound
-        4 x remove f -> write removed f
+        4 x remove f -> write started 1, write removed f
         5 crash -> open F
         5 g function f -> g: function
         ",
@@ -85,8 +85,8 @@ fn a_result_whose_time_is_over_is_not_taken_back() {
         0 a enqueue f key=k -> a: accepted a, dispatch a#1 to local for 1000 key=k
         5 answer a#1 ok -> note 0+5 of 5 ms
         0 store waits
-        2000 crash -> write forgotten a
-        2000 b enqueue f key=k -> write started 1, write accepted b of f
+        2000 crash -> write started 1, write forgotten a
+        2000 b enqueue f key=k -> write accepted b of f
         ",
     );
 }

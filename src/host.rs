@@ -103,7 +103,7 @@ impl Host for ShardHost {
                 let function = FunctionRef { shard: self.shard, key: function };
                 follow_up.extend(self.deployments.scale(function, replicas));
             }
-            Effect::Journal { number, entry } => follow_up.extend(self.store.append(number, *entry)),
+            Effect::Journal { number, entry } => follow_up.extend(self.store.append(number, entry)),
             Effect::Deliver { id, number, url, view } => follow_up.extend(match &self.deliveries {
                 Some(deliveries) => {
                     deliveries.deliver(DeliveryOrder { shard: self.shard, id, number, url, view })

@@ -1,15 +1,19 @@
 //! Whose records count: none of an epoch of its partition that was over when it was written, by the order of the log.
 
-use std::collections::BTreeMap;
-
-use shard_core::{Epoch, Partition};
+use shard_core::{Epoch, PARTITIONS};
 
 use super::codec::{self, Subject};
 
 /// The newest epoch of each partition, as far as records were looked at.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Fence {
-    begun: BTreeMap<Partition, Epoch>,
+    begun: Box<[Epoch; PARTITIONS as usize]>,
+}
+
+impl Default for Fence {
+    fn default() -> Fence {
+        Fence { begun: Box::new([Epoch::default(); PARTITIONS as usize]) }
+    }
 }
 
 impl Fence {
@@ -18,7 +22,7 @@ impl Fence {
         let (Some(epoch), Some(partition)) = (codec::epoch(record), subject.partition()) else {
             return false;
         };
-        let begun = self.begun.entry(partition).or_default();
+        let begun = &mut self.begun[partition.index()];
         let is_over = epoch < *begun;
         *begun = epoch.max(*begun);
         is_over
@@ -27,7 +31,7 @@ impl Fence {
 
 #[cfg(test)]
 mod tests {
-    use shard_core::{Entry, ExecutionId, Name, Record};
+    use shard_core::{Entry, ExecutionId, Name, Partition, Record};
 
     use super::*;
     use crate::codec::tests::{codec, owned};

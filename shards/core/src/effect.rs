@@ -72,8 +72,8 @@ pub enum Effect {
     Journal {
         /// Number of the record; one more than the one before.
         number: u64,
-        /// What to write. In a box: most effects are none of these, and none is to be larger for it.
-        entry: Box<Entry>,
+        /// What to write. Not in a box: an allocation per record costs more than the room does.
+        entry: Entry,
     },
     /// Deliver a result to the address that its caller gave. [`crate::Input::Delivered`] follows, once or more.
     Deliver {

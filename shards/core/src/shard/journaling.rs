@@ -31,7 +31,7 @@ impl Shard {
         if self.sabotaged.by(Sabotage::PartitionOfAnother) {
             partition = Partition(partition.0.wrapping_add(1));
         }
-        fx.push(Effect::Journal { number, entry: Box::new(Entry { partition, epoch, record }) });
+        fx.push(Effect::Journal { number, entry: Entry { partition, epoch, record } });
         number
     }
 

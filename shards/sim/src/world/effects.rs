@@ -47,7 +47,7 @@ impl World {
             }
             Effect::Journal { number, entry } if self.storage.is_some() => {
                 let storage = self.storage.as_mut();
-                if let Some(told) = storage.and_then(|storage| storage.append(shard, number, *entry)) {
+                if let Some(told) = storage.and_then(|storage| storage.append(shard, number, entry)) {
                     self.auditor.told(shard, told);
                     self.follow_up.push_back((shard, told.input()));
                 }
@@ -55,7 +55,7 @@ impl World {
             }
             Effect::Journal { number, entry } => {
                 let disk = self.disks.get_mut(usize::from(shard));
-                let told = disk.and_then(|disk| disk.append(number, *entry, &mut self.agenda));
+                let told = disk.and_then(|disk| disk.append(number, entry, &mut self.agenda));
                 if told.is_none() && self.is_broken(Sabotage::DiskLies) {
                     self.follow_up.push_back((shard, Input::Journaled { through: number }));
                 }

@@ -448,7 +448,7 @@ impl Drive {
             }
             Effect::Journal { number, entry } => {
                 self.written = number;
-                self.records.push(*entry);
+                self.records.push(entry);
                 None
             }
             Effect::ReadResult { .. } | Effect::Deliver { .. } | Effect::Note(_) => None,

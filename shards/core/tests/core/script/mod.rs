@@ -260,7 +260,7 @@ impl Run {
             Effect::Journal { number, entry } => {
                 assert_eq!(*number, self.written + 1, "records are numbered without a gap");
                 self.written = *number;
-                self.records.push((**entry).clone());
+                self.records.push(entry.clone());
                 self.promised |= matches!(
                     entry.record,
                     Record::Accepted { .. }

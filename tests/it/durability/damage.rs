@@ -290,7 +290,8 @@ fn a_store_is_counted_and_compacted() {
     assert!(compacted.status.success(), "{compacted:?}");
     let after = stats();
     assert_eq!((&after["functions"], &after["queued"], &after["files"]), (&json!(1), &json!(2), &json!(1)));
-    assert!(after["bytes"].as_u64() < Some(4000), "{before} became {after}");
+    // Twenty payloads of 1000 bytes are gone. The epochs of 256 partitions, 14 bytes each, stay.
+    assert!(after["bytes"].as_u64() < Some(6000), "{before} became {after}");
     assert!(whole(&data).0);
     let server = Server::durable(&data, &[ON]);
     assert_eq!(server.ended(&id)["output"], 7);

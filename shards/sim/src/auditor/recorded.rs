@@ -68,6 +68,7 @@ impl Auditor {
                 run.is_unsure |= again;
                 let enqueuer = self.enqueuer();
                 self.records.accepts(shard, number, *id, enqueuer);
+                self.records.keeps(shard, number);
                 let run = self.executions.get_mut(*id)?;
                 run.on_record = false;
                 run.kept = true;

@@ -13,6 +13,9 @@ pub(super) struct Records {
     shards: Vec<Numbers>,
     /// The records that say that an execution was accepted, oldest first: shard and number.
     acceptances: BTreeMap<ExecutionId, Vec<(u16, u64)>>,
+    /// Those of them that say how it had ended as well: one that could not be written is tried again, and safe before anything that
+    /// comes after it.
+    kept: BTreeSet<(u16, u64)>,
     /// The one that was written for a caller: whether that one is told follows from it alone.
     own: BTreeMap<Ticket, (u16, u64)>,
     /// The one that says that a dead letter is tried again, by who asked for that: an execution may die again, and be tried again,
@@ -47,6 +50,7 @@ impl Records {
         Records {
             shards: vec![Numbers::default(); usize::from(shards)],
             acceptances: BTreeMap::new(),
+            kept: BTreeSet::new(),
             own: BTreeMap::new(),
             replays: BTreeMap::new(),
             replays_failed: BTreeSet::new(),
@@ -73,6 +77,11 @@ impl Records {
         if let Some(asker) = asker {
             self.own.insert(asker, (shard, number));
         }
+    }
+
+    /// It says so of one that had ended.
+    pub(super) fn keeps(&mut self, shard: u16, number: u64) {
+        self.kept.insert((shard, number));
     }
 
     /// It says that an execution is not there, nor was accepted.
@@ -118,6 +127,7 @@ impl Records {
         let seating = Seating::of(self.shards.len() as u16);
         let safe = |id: ExecutionId| (id, vec![(seating.owner_of(id.owner_hash()), 0)]);
         self.acceptances = given_back.map(safe).collect();
+        self.kept.clear();
         self.own.clear();
         self.replays.clear();
         self.replays_failed.clear();
@@ -210,10 +220,15 @@ impl Records {
         let Some(records) = self.acceptances.get(&id) else { return self.is_safe(id, None) };
         match self.own.get(&asker) {
             Some(own) => self.is_safe(id, Some(own)),
-            None => match records.iter().find(|record| self.is_safe(id, Some(record)).is_ok()) {
-                Some(_) => Ok(()),
-                None => self.is_safe(id, records.last()),
-            },
+            None => {
+                let was_kept = |record: &(u16, u64)| self.kept.contains(record) && self.fact_is_safe(*record);
+                let says_so =
+                    |record: &&(u16, u64)| self.is_safe(id, Some(record)).is_ok() || was_kept(record);
+                match records.iter().find(says_so) {
+                    Some(_) => Ok(()),
+                    None => self.is_safe(id, records.last()),
+                }
+            }
         }
     }
 

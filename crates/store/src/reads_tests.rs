@@ -159,6 +159,17 @@ fn a_shard_reads_what_was_written_before_and_since() {
     }
 }
 
+/// Files are opened no more until what is returned second is dropped; who tries is announced by the first.
+fn hang_on_open(disk: &Disk) -> (Receiver<()>, Sender<()>) {
+    let (arrives, arrived) = channel();
+    let (release, released) = channel::<()>();
+    disk.on_open(move || {
+        let _ = arrives.send(());
+        let _ = released.recv();
+    });
+    (arrived, release)
+}
+
 #[test]
 fn a_disk_that_hangs_on_reads_keeps_neither_the_writer_nor_the_end() {
     let scratch = Scratch::new("reads-hang");
@@ -167,12 +178,7 @@ fn a_disk_that_hangs_on_reads_keeps_neither_the_writer_nor_the_end() {
     let next = || told.recv_timeout(PATIENCE).expect("it is told");
     assert!(shard.append(1, owned(ended(1))).is_none());
     assert!(matches!(next(), Input::Journaled { through: 1 }));
-    let (arrives, arrived) = channel();
-    let (release, released) = channel::<()>();
-    disk.on_open(move || {
-        let _ = arrives.send(());
-        let _ = released.recv();
-    });
+    let (arrived, release) = hang_on_open(&disk);
     assert!(shard.read_result(id(1), Ticket(1)).is_none());
     arrived.recv_timeout(PATIENCE).expect("it hangs");
     assert!(shard.read_result(id(1), Ticket(2)).is_none());
@@ -196,12 +202,7 @@ fn a_server_that_ends_answers_whoever_waits_for_a_read() {
     let next = || told.recv_timeout(PATIENCE).expect("it is told");
     assert!(shard.append(1, owned(ended(1))).is_none());
     assert!(matches!(next(), Input::Journaled { through: 1 }));
-    let (arrives, arrived) = channel();
-    let (release, released) = channel::<()>();
-    disk.on_open(move || {
-        let _ = arrives.send(());
-        let _ = released.recv();
-    });
+    let (arrived, release) = hang_on_open(&disk);
     [1, 2, 3].into_iter().for_each(|ticket| assert!(shard.read_result(id(1), Ticket(ticket)).is_none()));
     arrived.recv_timeout(PATIENCE).expect("it hangs");
     writer.stop();

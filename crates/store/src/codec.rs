@@ -190,34 +190,30 @@ pub(super) fn split(mut rest: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     })
 }
 
-/// What a record without its length is about, and of which kind it is.
-pub(super) fn subject(record: &[u8]) -> Reading<(u8, Subject)> {
+/// What can be told of a record without reading all of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RecordHead {
+    /// The epoch in which it was written, or which it says has begun. `None`: it is of a version that did not write any.
+    pub(super) epoch: Option<Epoch>,
+    pub(super) kind: u8,
+    pub(super) subject: Subject,
+}
+
+/// The head of a record without its length.
+pub(super) fn head(record: &[u8]) -> Reading<RecordHead> {
     let mut reader = Reader(record);
-    let (_, kind) = reader.head()?;
-    Ok((kind, reader.subject(kind)?))
+    let (epoch, kind) = reader.head()?;
+    let subject = reader.subject(kind)?;
+    let epoch = match kind {
+        kind::BEGUN => reader.number().ok().map(Epoch),
+        _ => epoch,
+    };
+    Ok(RecordHead { epoch, kind, subject })
 }
 
-/// The epoch in which a record without its length was written, or which it says has begun.
-pub(super) fn epoch(record: &[u8]) -> Option<Epoch> {
-    let mut reader = Reader(record);
-    match reader.head() {
-        Ok((None, kind::BEGUN)) => {
-            reader.subject(kind::BEGUN).ok()?;
-            reader.number().ok().map(Epoch)
-        }
-        Ok((epoch, _)) => epoch,
-        Err(_) => None,
-    }
-}
-
-/// Of which kind a record without its length is.
-pub(super) fn kind_of(record: &[u8]) -> Option<u8> {
-    Reader(record).head().ok().map(|(_, kind)| kind)
-}
-
-/// Whether it says that an execution was accepted.
+/// Whether a record without its length says that an execution was accepted.
 pub(super) fn is_acceptance(record: &[u8]) -> bool {
-    kind_of(record) == Some(kind::ACCEPTED)
+    matches!(Reader(record).head(), Ok((_, kind::ACCEPTED)))
 }
 
 /// The function of an execution, from the record of its acceptance.

@@ -455,7 +455,7 @@ fn every_record_comes_back() {
         .map(|record| codec().decode(record.expect("a record")).unwrap_or_else(|why| panic!("{why:?}")))
         .collect();
     assert_eq!(read, all);
-    let mut subjects = split(&run).map(|record| subject(record.expect("a record")).expect("a subject").1);
+    let mut subjects = split(&run).map(|record| head(record.expect("a record")).expect("a subject").subject);
     let name = Name::new("f").expect("a name");
     assert!(subjects.all(|subject| {
         let of = [name.partition(), id().partition(), Partition(0), Partition(255)];

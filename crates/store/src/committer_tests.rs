@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     Store,
     codec::{
-        self, Subject, kind,
+        self, RecordHead, Subject, kind,
         tests::{codec, owned},
     },
     directory::Directory,
@@ -111,7 +111,8 @@ impl Server {
             let end = segment::read(&OsFiles, segment, |_, frame| {
                 for record in codec::split(&frame) {
                     let record = record.expect("a record");
-                    let Ok((kind, Subject::Execution(of))) = codec::subject(record) else {
+                    let Ok(RecordHead { kind, subject: Subject::Execution(of), .. }) = codec::head(record)
+                    else {
                         panic!("another")
                     };
                     all.push((kind, (0..=u8::MAX).find(|number| id(*number) == of).expect("known")));

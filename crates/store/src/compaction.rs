@@ -21,7 +21,7 @@ use shard_core::{ExecutionId, Name, Partition};
 use super::{
     StoreError,
     checksum::Key,
-    codec::{self, Subject, kind},
+    codec::{self, RecordHead, Subject, kind},
     directory::Directory,
     fence::Fence,
     files::{File, Files},
@@ -207,15 +207,16 @@ fn survey(files: &dyn Files, segments: &[Segment]) -> Result<(Obsolete, Mark), S
     let (mut place, mut fence) = (0, Fence::default());
     let end = each_record(files, segments, |record, _| {
         place += 1;
-        match codec::subject(record) {
-            Ok((_, subject)) if fence.holds_off(record, &subject) => {}
-            Ok((kind::FORGOTTEN, Subject::Execution(id))) => {
+        let Ok(head) = codec::head(record) else { return Ok(()) };
+        match (head.kind, head.subject) {
+            _ if fence.holds_off(&head) => {}
+            (kind::FORGOTTEN, Subject::Execution(id)) => {
                 obsolete.forgotten.insert(id);
             }
-            Ok((_, Subject::Function(name))) => {
+            (_, Subject::Function(name)) => {
                 obsolete.functions.insert(name, place);
             }
-            Ok((_, Subject::Partition(partition))) => {
+            (_, Subject::Partition(partition)) => {
                 obsolete.begun.insert(partition, place);
             }
             _ => {}
@@ -244,15 +245,16 @@ fn copy(
     let numbers: Vec<_> = segments.iter().map(|segment| index.file(segment)).collect();
     each_record(files, segments, |record, (segment, frame, start)| {
         place += 1;
-        let keep = match codec::subject(record) {
-            Ok((_, subject)) if fence.holds_off(record, &subject) => false,
-            Ok((_, Subject::Partition(partition))) => obsolete.begun.get(&partition) == Some(&place),
-            Ok((_, Subject::Execution(id))) if obsolete.forgotten.contains(&id) => false,
-            Ok((kind::ACCEPTED | kind::KEPT, _)) => {
+        let head = codec::head(record).ok();
+        let keep = match head.map(|head| (head.kind, head.subject)) {
+            _ if head.is_some_and(|head| fence.holds_off(&head)) => false,
+            Some((_, Subject::Partition(partition))) => obsolete.begun.get(&partition) == Some(&place),
+            Some((_, Subject::Execution(id))) if obsolete.forgotten.contains(&id) => false,
+            Some((kind::ACCEPTED | kind::KEPT, _)) => {
                 in_use.extend(codec::function_of(record));
                 true
             }
-            Ok((kind, Subject::Function(name))) => {
+            Some((kind, Subject::Function(name))) => {
                 let counts = obsolete.functions.get(&name) == Some(&place);
                 match kind {
                     // Whatever comes after decides about registration, but not about what ended with a removal.
@@ -264,7 +266,7 @@ fn copy(
             _ => true,
         };
         let keep = wanted(record, !keep) && keep;
-        if let Ok((kind, Subject::Execution(id))) = codec::subject(record)
+        if let Some(RecordHead { kind, subject: Subject::Execution(id), .. }) = head
             && index::says_end(kind) == Some(true)
             && let Some(Some(file)) = numbers.get(segment).copied()
         {

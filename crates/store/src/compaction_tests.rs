@@ -297,7 +297,7 @@ fn left_of(name: &str, entries: &[Entry], parts: usize) -> Vec<u8> {
     assert_eq!(all.len(), 1);
     let mut kinds = Vec::new();
     let taken = each_record(&OsFiles, &all, |record, _| {
-        kinds.push(codec::subject(record).expect("a record").0);
+        kinds.push(codec::head(record).expect("a record").kind);
         Ok(())
     });
     taken.expect("whole");

@@ -2,7 +2,7 @@
 
 use shard_core::{Epoch, PARTITIONS};
 
-use super::codec::{self, Subject};
+use super::codec::RecordHead;
 
 /// The newest epoch of each partition, as far as records were looked at.
 #[derive(Debug, Clone)]
@@ -17,11 +17,9 @@ impl Default for Fence {
 }
 
 impl Fence {
-    /// Whether the next record, which is about this, does not count.
-    pub(super) fn holds_off(&mut self, record: &[u8], subject: &Subject) -> bool {
-        let (Some(epoch), Some(partition)) = (codec::epoch(record), subject.partition()) else {
-            return false;
-        };
+    /// Whether the next record, which has this head, does not count.
+    pub(super) fn holds_off(&mut self, head: &RecordHead) -> bool {
+        let (Some(epoch), Some(partition)) = (head.epoch, head.subject.partition()) else { return false };
         let begun = &mut self.begun[partition.index()];
         let is_over = epoch < *begun;
         *begun = epoch.max(*begun);
@@ -34,7 +32,10 @@ mod tests {
     use shard_core::{Entry, ExecutionId, Name, Partition, Record};
 
     use super::*;
-    use crate::codec::tests::{codec, owned};
+    use crate::codec::{
+        self, Subject,
+        tests::{codec, owned},
+    };
 
     #[test]
     fn a_record_belongs_to_the_partition_of_its_function() {
@@ -52,8 +53,7 @@ mod tests {
         let mut holds_off = |entry: &Entry| {
             let mut bytes = Vec::new();
             assert!(codec().encode(entry, &mut bytes));
-            let subject = codec::subject(&bytes[4..]).expect("a record").1;
-            fence.holds_off(&bytes[4..], &subject)
+            fence.holds_off(&codec::head(&bytes[4..]).expect("a record"))
         };
         let name = Name::new("f").expect("a name");
         let begins = |partition| Entry::of(Epoch(2), Record::Started { partition, epoch: Epoch(2) });

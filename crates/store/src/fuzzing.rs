@@ -30,10 +30,10 @@ pub fn record(functions: &'static dyn Functions, bytes: &[u8]) -> Result<(), Str
     for record in codec::split(bytes) {
         let Some(record) = record else { break };
         let Ok(decoded) = codec.decode(record) else { continue };
-        let Ok((kind, _)) = codec::subject(record) else {
+        let Ok(head) = codec::head(record) else {
             return Err(format!("{decoded:?} is about nothing"));
         };
-        if kind == kind::ACCEPTED && codec::function_of(record).is_none() {
+        if head.kind == kind::ACCEPTED && codec::function_of(record).is_none() {
             return Err(format!("{decoded:?} is of no function"));
         }
         written.clear();

@@ -160,17 +160,16 @@ impl Index {
         for record in codec::split(records).flatten() {
             let place = next;
             next += 4 + record.len();
-            let kind = codec::kind_of(record).unwrap_or_default();
-            let ends = says_end(kind);
-            if ends.is_none() && kind != kind::BEGUN {
+            let Ok(head) = codec::head(record) else { continue };
+            let ends = says_end(head.kind);
+            if ends.is_none() && head.kind != kind::BEGUN {
                 continue;
             }
-            let Ok((_, subject)) = codec::subject(record) else { continue };
             let state = state.get_or_insert_with(|| self.0.lock());
-            if state.fence.holds_off(record, &subject) {
+            if state.fence.holds_off(&head) {
                 continue;
             }
-            let (Some(ends), Subject::Execution(id)) = (ends, subject) else { continue };
+            let (Some(ends), Subject::Execution(id)) = (ends, head.subject) else { continue };
             match file {
                 // No frame is longer than 4 GiB.
                 Some(file) if ends => state.insert(id, Location::new(file, frame, place as u32)),

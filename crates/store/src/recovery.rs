@@ -410,7 +410,7 @@ fn by_owner(frame: &[u8], seating: Seating) -> Result<Vec<Vec<(usize, usize)>>, 
     let mut at = 0;
     for record in codec::split(frame) {
         let record = record.ok_or(Unreadable::Broken)?;
-        let (_, subject) = codec::subject(record)?;
+        let subject = codec::head(record)?.subject;
         let start = at + 4;
         at = start + record.len();
         match subject.partition() {

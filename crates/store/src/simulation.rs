@@ -12,7 +12,7 @@ use shard_core::{Entry, Epoch, ExecutionId, Input, journal::End};
 
 use super::{
     Store, StoreError,
-    codec::{self, Codec, Decoded, Subject, kind},
+    codec::{self, Codec, Decoded, RecordHead, Subject, kind},
     committer::Committer,
     directory::Directory,
     files::Files,
@@ -174,7 +174,10 @@ impl Stepped {
         let mut left = usize::from(loses);
         let before = (self.broken == Some(BrokenIndex::NotMoved)).then(|| self.committer.log.index.state());
         self.committer.log.compactor.run(|record, obsolete| {
-            if obsolete && let Ok((kind::FORGOTTEN, Subject::Execution(id))) = codec::subject(record) {
+            if obsolete
+                && let Ok(RecordHead { kind: kind::FORGOTTEN, subject: Subject::Execution(id), .. }) =
+                    codec::head(record)
+            {
                 dropped.push(id);
             }
             let is_lost = !obsolete && codec::is_acceptance(record) && left > 0;

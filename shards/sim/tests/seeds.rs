@@ -50,7 +50,10 @@ fn twice(options: &Options) -> Outcome {
     let outcome = run(options);
     if let Some(failure) = &outcome.failure {
         let last = failure.last_steps.join("\n");
-        panic!("{last}\n\nvopr --seed {seed} --events {events}: step {}: {}", outcome.steps, failure.what);
+        panic!(
+            "{last}\n\nshard-sim --seed {seed} --events {events}: step {}: {}",
+            outcome.steps, failure.what
+        );
     }
     // How often the state is checked must change nothing.
     let again = run(&Options { check_every: u64::MAX, ..options.clone() });

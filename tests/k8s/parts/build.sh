@@ -1,0 +1,103 @@
+# The binaries: built once per machine from the module in kubebox/, and kept outside the work tree.
+#
+# What they are kept under is a digest of all that decides what comes out, so a folder that is there is right and
+# complete: it gets its name only when everything is in it. Two builds of the same at a time are one: the second waits.
+
+readonly MODULE=$HERE/kubebox
+readonly CACHE=${NANOFAAS_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nanofaas}
+readonly KUBERNETES=1.34.4 HELM=3.19.5
+readonly PACKAGES=3000 # roughly, for the progress lines
+readonly BUILD_SECONDS_MAX=5400 BUILD_MIB=5500
+
+build_flags() {
+  local info= package
+  for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+    info+=" -X $package.gitVersion=v$KUBERNETES -X $package.gitMajor=1 -X $package.gitMinor=34"
+    info+=" -X $package.gitTreeState=clean -X $package.buildDate=2026-01-01T00:00:00Z"
+  done
+  # Without DWARF the build cache is a fifth smaller.
+  printf '%s\n' -mod=readonly -trimpath -p 2 -gcflags=all=-dwarf=false \
+    -ldflags "-s -w$info -X helm.sh/helm/v3/internal/version.version=v$HELM"
+}
+
+# The folder of the binaries, whether it is there or not.
+binaries() {
+  local digest
+  digest=$({
+    cd "$MODULE"
+    cat go.mod go.sum main.go tools.go coredns/main.go
+    go env GOVERSION GOARCH
+    build_flags
+  } | sha256sum)
+  printf '%s/kubebox-%s\n' "$CACHE" "${digest:0:16}"
+}
+
+require_go() {
+  type -P go >/dev/null || skip 'Go 1.24 or newer is missing, with which the binaries of the cluster are built'
+  local version
+  version=$(GOTOOLCHAIN=local go env GOVERSION)
+  [[ $version =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 24)) ||
+    skip "the cluster's binaries are built with Go 1.24 or newer, and this is $version"
+}
+
+# Prints nothing when the binaries are there already.
+build() {
+  require_go
+  local bin
+  bin=$(binaries)
+  [[ -e $bin ]] && return
+  mkdir -p "$CACHE"
+  local lock
+  exec {lock}>"$bin.lock"
+  if ! flock --nonblock "$lock"; then
+    say "another build of the cluster's binaries is running; waiting for it ($bin.log)"
+    flock --timeout "$BUILD_SECONDS_MAX" "$lock" || fail "it was not done within $BUILD_SECONDS_MAX s"
+  fi
+  [[ -e $bin ]] || build_anew "$bin"
+  exec {lock}>&-
+}
+
+build_anew() {
+  local bin=$1 work=$1.work log=$1.log started=$SECONDS flags=() build packages
+  mapfile -t flags < <(build_flags)
+  local free
+  free=$(df --output=avail --block-size=1M "$CACHE" | tail -1)
+  ((free >= BUILD_MIB)) || fail "the build needs $BUILD_MIB MiB in $CACHE, and $free are free"
+  say "building Kubernetes $KUBERNETES, once for this machine: 6 to 20 minutes, into $bin"
+  # What a killed build left. Its processes ended with it or hold files of their own that nobody sees any more.
+  rm -rf "$work"
+  mkdir -p "$work/tmp"
+  # Caches of its own, deleted afterwards: 4 GB that nothing else would ever use again.
+  (
+    cd "$MODULE"
+    exec env CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS='-buildvcs=false -modcacherw' GOTMPDIR="$work/tmp" \
+      GOCACHE="$work/cache" GOMODCACHE="$work/modules" \
+      timeout --kill-after=10 "$BUILD_SECONDS_MAX" \
+      nice -n 19 go build -v "${flags[@]}" -o "$work/bin/" . ./coredns helm.sh/helm/v3/cmd/helm
+  ) >"$log" 2>&1 </dev/null {lock}>&- &
+  build=$!
+  # `timeout` is the head of a process group of its own in the end of which all compilers end.
+  trap 'kill "$build" 2>/dev/null || true; exit 130' INT TERM HUP
+  local shown=$SECONDS code=0
+  while kill -0 "$build" 2>/dev/null; do
+    sleep 1
+    ((SECONDS - shown < 60)) && continue
+    shown=$SECONDS
+    packages=$(grep --count --invert-match '^go: ' "$log" || true)
+    say "$(((SECONDS - started) / 60)) min: $packages of about $PACKAGES packages"
+  done
+  wait "$build" || code=$?
+  trap - INT TERM HUP
+  if ((code != 0)); then
+    tail -20 "$log" >&2
+    rm -rf "$work"
+    fail "the build of the cluster's binaries failed with exit code $code ($log)"
+  fi
+  local name
+  for name in etcd kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl kubelet metrics-server; do
+    ln -s kubebox "$work/bin/$name"
+  done
+  mv "$work/bin" "$bin"
+  rm -rf "$work"
+  say "built in $((SECONDS - started)) s"
+}

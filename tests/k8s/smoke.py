@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Whether the cluster of cluster.sh is one that tests can rely on: starts it, uses and breaks it, ends it, and looks
+for what is left. Prints the time of each step. Exit code 77, with the reason: this machine cannot run it.
+
+Arguments: extras that are started and tried as well, with `all` for all of them.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CLUSTER = os.path.join(HERE, "cluster.sh")
+SKIPPED = 77
+EXTRAS = ["registry", "locked-registry", "coredns", "metrics", "node2"]
+
+WEB = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "web"},
+    "spec": {
+        "replicas": 2,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 2,
+                "containers": [{
+                    "name": "hello",
+                    "image": "localhost/hello:1",
+                    "imagePullPolicy": "IfNotPresent",
+                    "ports": [{"containerPort": 8080}],
+                    "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
+                }],
+            },
+        },
+    },
+}
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web"},
+    "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+}
+
+
+class Cluster:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def call(self, *arguments, check=True, seconds=120, **more):
+        done = subprocess.run([CLUSTER, "--dir", self.folder, *arguments], text=True, check=False, timeout=seconds,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+        if check and done.returncode != 0:
+            raise AssertionError(f"cluster.sh {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}")
+        return done
+
+    def up(self, *arguments):
+        """What it says is shown as it comes: the first time on a machine it builds for long."""
+        done = subprocess.run([CLUSTER, "--dir", self.folder, "up", *arguments], check=False)
+        if done.returncode == SKIPPED:
+            sys.exit(SKIPPED)
+        assert done.returncode == 0, "the cluster does not start"
+
+    def kubectl(self, *arguments, **more):
+        return self.call("kubectl", *arguments, **more).stdout
+
+    def apply(self, *objects):
+        self.kubectl("apply", "--server-side", "--filename", "-",
+                     input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def get(self, *arguments):
+        return json.loads(self.kubectl("get", *arguments, "--output", "json"))
+
+    def pods(self, label="app=web"):
+        return self.get("pods", "--selector", label)["items"]
+
+    def http(self, address):
+        """The body of the answer, or None."""
+        done = self.call("run", "curl", "--silent", "--fail", "--max-time", "3", "--noproxy", "*", address, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+
+def until(what, seconds, ask):
+    """Asks until the answer is something, and returns it."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+def image(cluster):
+    program = os.path.join(cluster.folder, "hello")
+    subprocess.run(["cc", "-Os", "-static", "-o", program, os.path.join(HERE, "hello.c")], check=True)
+    cluster.call("image", "localhost/hello:1", program)
+
+
+def deployment(cluster):
+    cluster.apply(WEB, SERVICE)
+    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    assert ready(cluster) == 2
+
+
+def ready(cluster):
+    return cluster.get("deployment", "web")["status"].get("readyReplicas", 0)
+
+
+def service_address(cluster):
+    return "http://" + cluster.get("service", "web")["spec"]["clusterIP"]
+
+
+def answers(cluster):
+    for pod in cluster.pods():
+        assert cluster.http(f"http://{pod['status']['podIP']}:8080") == pod["metadata"]["name"]
+    names = {pod["metadata"]["name"] for pod in cluster.pods()}
+    address = service_address(cluster)
+    until("the Service answers", 10, lambda: cluster.http(address) in names)
+
+
+def to_zero(cluster):
+    cluster.kubectl("scale", "deployment/web", "--replicas=0")
+    cluster.kubectl("wait", "--for=delete", "pods", "--selector", "app=web", "--timeout=60s")
+    address = service_address(cluster)
+    until("the Service refuses", 10, lambda: cluster.http(address) is None)
+
+
+def from_zero(cluster):
+    cluster.kubectl("scale", "deployment/web", "--replicas=1")
+    address = service_address(cluster)
+    until("the Service answers", 60, lambda: cluster.http(address))
+
+
+def job(cluster):
+    cluster.apply({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "once"},
+        "spec": {"template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "hello", "image": "localhost/hello:1", "args": ["done once"]}],
+        }}},
+    })
+    cluster.kubectl("wait", "--for=condition=complete", "job/once", "--timeout=60s")
+    assert cluster.kubectl("logs", "job/once") == "done once\n"
+
+
+def waiting_reason(cluster, pod):
+    statuses = cluster.get("pod", pod)["status"].get("containerStatuses", [])
+    return [status["state"].get("waiting", {}) for status in statuses]
+
+
+def bad_image(cluster):
+    """Nothing listens there: refused, at once."""
+    cluster.kubectl("run", "bad", "--restart=Never", "--image=localhost:5009/nothing:1")
+    states = until("the image cannot be pulled", 20, lambda: [
+        state for state in waiting_reason(cluster, "bad")
+        if state.get("reason") in ("ErrImagePull", "ImagePullBackOff")
+    ])
+    assert "localhost:5009" in states[0]["message"], states
+    cluster.kubectl("delete", "pod", "bad", "--now")
+
+
+def killed_process(cluster):
+    """The container is started anew, in the same Pod."""
+    [before] = cluster.pods()
+    identity = before["status"]["containerStatuses"][0]["containerID"].split("//")[1]
+    task = cluster.call("inside", "node1", "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL",
+                        identity)
+    assert task.returncode == 0
+
+    def again():
+        [pod] = cluster.pods()
+        [status] = pod["status"]["containerStatuses"]
+        return status["restartCount"] == 1 and status["ready"] and (pod, status)
+
+    pod, status = until("the container is ready again", 60, again)
+    assert pod["metadata"]["uid"] == before["metadata"]["uid"]
+    assert status["lastState"]["terminated"]["exitCode"] == 137
+
+
+def api_server(cluster):
+    address = service_address(cluster)
+    cluster.call("kill", "apiserver")
+    assert cluster.kubectl("get", "pods", check=False)
+    assert cluster.http(address), "Pods do not answer without the API server"
+    cluster.call("start", "apiserver")
+    cluster.kubectl("scale", "deployment/web", "--replicas=2")
+    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+
+
+def again_on_kept_state(cluster):
+    cluster.up()
+    cluster.call("down", "--keep")
+    cluster.up()
+    # Until its Pods have come back the API tells of the old ones, as if they still ran.
+    until("the Pods run again", 60,
+          lambda: all(pod["status"]["containerStatuses"][0]["restartCount"] > 0 for pod in cluster.pods()))
+    address = service_address(cluster)
+    until("the Service answers", 60, lambda: cluster.http(address))
+
+
+STEPS = [image, deployment, answers, to_zero, from_zero, job, bad_image, killed_process, api_server, again_on_kept_state]
+
+
+def machine():
+    """What a cluster must leave as it is: settings of the kernel, links, mounts, cgroups."""
+    settings = {}
+    for name in ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"]:
+        with open(f"/proc/sys/{name}", encoding="ascii") as file:
+            settings[name] = file.read().strip()
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        mounts = [line.split()[4] for line in file]
+    return settings, sorted(os.listdir("/sys/class/net")), mounts
+
+
+def left_by(cluster):
+    """Processes that name its folder, and cgroups."""
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{process}/cmdline", "rb") as file:
+                command = file.read().replace(b"\0", b" ").decode(errors="replace")
+            target = os.readlink(f"/proc/{process}/exe")
+        except OSError:
+            continue
+        if int(process) != os.getpid() and (cluster.folder in command or target.startswith(cluster.folder)):
+            found.append(command)
+    return found + cgroups()
+
+
+def cgroups():
+    return sorted(folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "/nanofaas-" in folder)
+
+
+def timed(name, step, *arguments):
+    start = time.monotonic()
+    step(*arguments)
+    print(f"{name.replace('_', ' '):24} {round((time.monotonic() - start) * 1000):6} ms", flush=True)
+
+
+def main():
+    # An end by a time limit still ends the cluster.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    extras = EXTRAS if sys.argv[1:] == ["all"] else sys.argv[1:]
+    steps = list(STEPS)
+    before, cgroups_before = machine(), cgroups()
+    with tempfile.TemporaryDirectory(prefix="nanofaas-smoke-") as folder:
+        cluster = Cluster(os.path.join(folder, "cluster"))
+        try:
+            timed("up", cluster.up, *(["--with", ",".join(extras)] if extras else []))
+            for step in steps:
+                timed(step.__name__, step, cluster)
+        finally:
+            timed("down", cluster.call, "down")
+        assert not os.path.exists(cluster.folder), "the run directory is left"
+        left = [each for each in left_by(cluster) if each not in cgroups_before]
+        assert not left, f"left: {left}"
+    assert machine() == before, f"changed: {before} {machine()}"
+    print(f"{len(steps) + 2} passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use shard_core::{ExecutionId, Input};
+use shard_core::{ExecutionId, Input, Request};
 use support::{
     once,
     shard::{CALLER, Rig, SLOTS},
@@ -72,7 +72,8 @@ fn status(criterion: &mut Criterion, rig: &mut Option<Rig>, retained: usize) {
     criterion.bench_function(&format!("status/{retained}"), |bencher| {
         let rig = rig.get_or_insert_with(|| Rig::new(retained));
         let id = rig.invoke();
-        bencher.iter(|| rig.step(Input::GetExecution { ticket: CALLER, id: black_box(id), wait_ms: 0 }));
+        bencher
+            .iter(|| rig.step(Input::Ask(CALLER, Request::GetExecution { id: black_box(id), wait_ms: 0 })));
     });
 }
 

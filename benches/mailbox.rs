@@ -14,7 +14,7 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use shard_core::{Answer, Effect, Input, Limits, Name, Seating, Settings};
+use shard_core::{Answer, Effect, Input, Limits, Name, Request, Seating, Settings};
 use shard_runtime::{Host, Placement, Shape, Worker, Workers, plan::plan};
 
 const OUTSTANDING: [u64; 3] = [1, 8, 64];
@@ -76,7 +76,7 @@ fn ask(workers: &Arc<Workers<Idle>>, owner: u16, outstanding: u64, count: u64) -
 async fn caller_of(worker: Worker<Idle>, hash: u16, questions: u64) {
     let name = Name::new("nobody").expect("a name");
     for _ in 0..questions {
-        let reply = worker.call(hash, None, |ticket| Input::GetFunction { ticket, name });
+        let reply = worker.call(hash, None, Request::GetFunction(name));
         let answer = reply.expect("room for a caller").await;
         assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     }

@@ -12,7 +12,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use shard_core::Input;
+use shard_core::{Input, JournalEvent};
 use support::{once, shard::Rig};
 
 /// The server's: another one may take tens of milliseconds to give a million small pieces back.
@@ -56,7 +56,7 @@ fn remove(waiting: u32) -> Removal {
         removal.longest = removal.longest.max(took);
         removal.whole += took;
         next = match rig.perform() {
-            Some(through) => Some(Input::Journaled { through }),
+            Some(through) => Some(Input::Journal(JournalEvent::Safe { through })),
             None => Some(Input::Turn).filter(|_| rig.has_ready()),
         };
     }

@@ -17,7 +17,10 @@ use nanofaas::{
         shard::{Finished, ShardCopy, ShardMetrics},
     },
 };
-use shard_core::{Effects, FunctionSpec, Input, Limits, Name, Now, Policy, Settings, Shard, Target, Ticket};
+use shard_core::{
+    Effects, FunctionSpec, Input, JournalEvent, Limits, Name, Now, Policy, Request, Settings, Shard, Target,
+    Ticket,
+};
 
 const FUNCTIONS: usize = 10_000;
 /// As many when everything runs once.
@@ -42,9 +45,9 @@ fn filled() -> (Shard, ShardMetrics) {
             scaling: None,
             document: Bytes::new(),
         };
-        shard.handle(now, Input::Register { ticket: Ticket(1), spec: Box::new(spec) }, &mut effects);
+        shard.handle(now, Input::Ask(Ticket(1), Request::Register(Box::new(spec))), &mut effects);
         effects.drain().for_each(drop);
-        shard.handle(now, Input::Journaled { through: number as u64 + 1 }, &mut effects);
+        shard.handle(now, Input::Journal(JournalEvent::Safe { through: number as u64 + 1 }), &mut effects);
         effects.drain().for_each(drop);
     }
     let mut metrics = ShardMetrics::default();

@@ -18,7 +18,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use nanofaas::dispatch::{DispatchOptions, Dispatcher};
-use shard_core::{AttemptKey, Destination, Dispatch, EndpointId, Input, Outcome};
+use shard_core::{AttemptKey, Destination, Dispatch, DispatchEvent, EndpointId, Input, Outcome};
 use support::{function::Function, shard::Rig};
 use tokio::sync::Notify;
 
@@ -66,7 +66,7 @@ impl Load {
         };
         let ended = Rc::clone(&load);
         let sink = Rc::new(move |input| {
-            if let Input::DispatchFinished { attempt, report } = input {
+            if let Input::Dispatch(attempt, DispatchEvent::Finished(report)) = input {
                 assert!(matches!(report.outcome, Outcome::Success(_)), "{:?}", report.outcome);
                 ended.end(attempt);
             }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use nanofaas_backends::{Backend, Events, Labels, Order, Version, Workload};
 use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
 use shard_core::{
-    FunctionKey, Input, Provisioned, Target,
+    BackendEvent, FunctionKey, Input, Provisioned, Target,
     answer::{BackendFailure, BackendFailureKind},
 };
 use shard_runtime::Inbox;
@@ -73,7 +73,7 @@ impl Deployments {
                 tracing::error!(%error, shard = function.shard, "the document of a function cannot be read");
                 let reason = format!("The function's document cannot be read: {error}");
                 let result = Err(failure(BackendFailureKind::Provisioning, reason));
-                return Some(Input::Provisioned { function: function.key, result });
+                return Some(Input::Backend(function.key, BackendEvent::Provisioned(result)));
             }
         };
         self.events.want(&spec.name);
@@ -85,7 +85,9 @@ impl Deployments {
                 }
                 None
             }
-            Err(reason) => Some(Input::Provisioned { function: function.key, result: degrade(spec, reason) }),
+            Err(reason) => {
+                Some(Input::Backend(function.key, BackendEvent::Provisioned(degrade(spec, reason))))
+            }
         }
     }
 
@@ -96,7 +98,7 @@ impl Deployments {
                 backend.submit(Order::Teardown { function });
                 None
             }
-            None => Some(Input::TornDown { function: function.key, result: Ok(()) }),
+            None => Some(Input::Backend(function.key, BackendEvent::TornDown(Ok(())))),
         }
     }
 
@@ -110,7 +112,7 @@ impl Deployments {
             None => {
                 let failure =
                     failure(BackendFailureKind::Unavailable, "The function's backend is gone".into());
-                Some(Input::Scaled { function: function.key, result: Err(failure) })
+                Some(Input::Backend(function.key, BackendEvent::Scaled(Err(failure))))
             }
         }
     }
@@ -219,7 +221,8 @@ mod tests {
         let inbox = Inbox::new(|_, input| panic!("{input:?}"));
         let deployments = Deployments::new(inbox, None, |_| Ok::<_, io::Error>(Vec::new())).unwrap();
         let function = FunctionRef { shard: 0, key: FunctionKey::default() };
-        let Some(Input::Provisioned { result: Err(failure), .. }) = deployments.provision(function, b"{")
+        let Some(Input::Backend(_, BackendEvent::Provisioned(Err(failure)))) =
+            deployments.provision(function, b"{")
         else {
             panic!("it goes on for ever");
         };

@@ -5,7 +5,7 @@ pub mod functions;
 use std::{io, iter, sync::Arc, time::Duration};
 
 use nanofaas_store::{Ephemeral, FileJournal, Journal, Progress, StoreError};
-use shard_core::{Input, Recovery, Stored};
+use shard_core::{Control, Input, Recovery, Stored};
 use shard_runtime::Workers;
 use tokio::sync::oneshot;
 
@@ -145,7 +145,8 @@ async fn give_back(workers: &Arc<Workers<ShardHost>>, recovered: Vec<Recovery>, 
 /// What a shard is told, a batch at a time: everything that was kept of it, and then that this was all. It goes on with what it has
 /// when it hears that.
 fn batches(recovery: Recovery) -> impl Iterator<Item = Vec<Input>> {
-    let mut inputs = recovery.into_stored().map(Input::Restore).chain(iter::once(Input::Restored));
+    let mut inputs =
+        recovery.into_stored().map(Control::Restore).chain(iter::once(Control::Restored)).map(Input::Control);
     iter::from_fn(move || {
         let batch: Vec<Input> = inputs.by_ref().take(BATCH).collect();
         (!batch.is_empty()).then_some(batch)
@@ -154,7 +155,7 @@ fn batches(recovery: Recovery) -> impl Iterator<Item = Vec<Input>> {
 
 /// Whether people are told of it as one of the things that are given back.
 fn is_counted(input: &Input) -> bool {
-    matches!(input, Input::Restore(Stored::Function(_) | Stored::Execution(_)))
+    matches!(input, Input::Control(Control::Restore(Stored::Function(_) | Stored::Execution(_))))
 }
 
 #[cfg(test)]
@@ -196,11 +197,14 @@ mod tests {
             assert_eq!(batches.len(), (executions + others).div_ceil(BATCH), "{executions}");
             assert!(batches.iter().all(|batch| batch.len() <= BATCH), "{executions}");
             let mut inputs: Vec<Input> = batches.into_iter().flatten().collect();
-            assert!(matches!(inputs.pop(), Some(Input::Restored)), "{executions}");
-            assert!(inputs.iter().all(|input| matches!(input, Input::Restore(_))), "{executions}");
+            assert!(matches!(inputs.pop(), Some(Input::Control(Control::Restored))), "{executions}");
+            assert!(
+                inputs.iter().all(|input| matches!(input, Input::Control(Control::Restore(_)))),
+                "{executions}"
+            );
             assert_eq!(inputs.iter().filter(|input| is_counted(input)).count(), executions);
             let ids = inputs.iter().filter_map(|input| match input {
-                Input::Restore(Stored::Execution(execution)) => Some(execution.id),
+                Input::Control(Control::Restore(Stored::Execution(execution))) => Some(execution.id),
                 _ => None,
             });
             assert!(ids.eq((0..executions).map(id)), "{executions}");

@@ -5,7 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 use nanofaas_store::Store;
 use nanofaas_wire::result::detach;
-use shard_core::{Destination, Dispatch, Effect, Input, Note, Outcome, Output, OutputKind, Report, Shard};
+use shard_core::{
+    Destination, Dispatch, DispatchEvent, Effect, Input, Note, Outcome, Output, OutputKind, Report, Shard,
+};
 use shard_runtime::Host;
 
 use crate::{
@@ -129,5 +131,5 @@ fn echo(dispatch: Dispatch) -> Input {
     };
     let output = Output { body: detach(&dispatch.payload.input), kind };
     let report = Report::warm(Outcome::Success(output));
-    Input::DispatchFinished { attempt: dispatch.attempt, report }
+    Input::Dispatch(dispatch.attempt, DispatchEvent::Finished(report))
 }

@@ -14,7 +14,7 @@ use nanofaas_wire::{
 };
 use parking_lot::RwLock;
 use shard_core::{
-    Input, Settings,
+    Control, Input, Settings,
     settings::{Autoscaler, SyncQueue},
 };
 use shard_runtime::{Host, Workers};
@@ -156,7 +156,7 @@ impl<H: Host> RuntimeConfig<H> {
             let (sender, receiver) = oneshot::channel();
             let settings = settings.clone();
             self.workers.run_on(self.workers.plan().thread_of(shard), move |worker| {
-                worker.submit(Input::Configure(settings));
+                worker.submit(Input::Control(Control::Configure(settings)));
                 // Whoever asked may have lost patience.
                 let _ = sender.send(());
             });
@@ -188,7 +188,7 @@ impl<H: Host> Drop for Rollback<'_, H> {
         // before this one is done: a shard that is late takes the change and then this, and ends with what held
         // before. Nobody needs to wait for it.
         for shard in 0..workers.shards() {
-            workers.post(shard, Input::Configure(settings(self.current, config)));
+            workers.post(shard, Input::Control(Control::Configure(settings(self.current, config))));
         }
         updates.failed.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(revision = self.current.revision, "runtime configuration rolled back");

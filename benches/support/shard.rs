@@ -9,9 +9,9 @@ use std::{hint::black_box, io::Write, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use shard_core::{
-    AttemptKey, Dispatch, Effect, Effects, ExecutionId, FunctionKey, FunctionSpec, Input, Invoke, Limits,
-    Name, Now, Outcome, Output, OutputKind, Payload, Policy, Provisioned, ReplicaAddress, Report, Settings,
-    Shard, Target, Ticket,
+    AttemptKey, BackendEvent, Dispatch, DispatchEvent, Effect, Effects, ExecutionId, FunctionKey,
+    FunctionSpec, Input, Invoke, JournalEvent, Lease, Limits, Name, Now, Outcome, Output, OutputKind,
+    Payload, Policy, Provisioned, ReplicaAddress, Report, Request, Settings, Shard, Target, Ticket,
 };
 
 /// Attempts that may be in flight at once.
@@ -61,7 +61,7 @@ impl Rig {
             calls: 0,
             managed: FunctionKey::default(),
         };
-        rig.step(Input::GrantBytes(1 << 40));
+        rig.step(Input::Lease(Lease::Bytes(1 << 40)));
         for number in 0..functions {
             let spec = FunctionSpec {
                 name: name(number),
@@ -70,7 +70,7 @@ impl Rig {
                 scaling: None,
                 document: Bytes::new(),
             };
-            rig.step(Input::Register { ticket: CALLER, spec: Box::new(spec) });
+            rig.step(Input::Ask(CALLER, Request::Register(Box::new(spec))));
         }
         rig
     }
@@ -83,7 +83,7 @@ impl Rig {
         let mut rig = Rig::empty(1, limits, policy);
         for _ in 0..=waiting {
             let call = rig.call();
-            rig.step(Input::Enqueue(call));
+            rig.step(Input::Ask(CALLER, Request::Enqueue(call)));
         }
         rig
     }
@@ -100,21 +100,21 @@ impl Rig {
             scaling: None,
             document: Bytes::new(),
         };
-        rig.handle(Input::Register { ticket: CALLER, spec: Box::new(spec) });
+        rig.handle(Input::Ask(CALLER, Request::Register(Box::new(spec))));
         let provision = rig.effects.drain().find_map(|effect| match effect {
             Effect::Provision { function, .. } => Some(function),
             _ => None,
         });
         rig.managed = provision.expect("it is a backend's");
-        rig.step(Input::Provisioned {
-            function: rig.managed,
-            result: Ok(Provisioned {
+        rig.step(Input::Backend(
+            rig.managed,
+            BackendEvent::Provisioned(Ok(Provisioned {
                 document: Bytes::new(),
                 target: Target::Backend,
                 endpoints: addresses(0..replicas),
                 desired: replicas as u32,
-            }),
-        });
+            })),
+        ));
         rig
     }
 
@@ -122,12 +122,12 @@ impl Rig {
     pub(crate) fn set_replicas(&mut self, numbers: Range<u64>) {
         let desired = (numbers.end - numbers.start) as u32;
         let endpoints = addresses(numbers);
-        self.step(Input::EndpointsChanged { function: self.managed, endpoints, desired });
+        self.step(Input::Backend(self.managed, BackendEvent::EndpointsChanged { endpoints, desired }));
     }
 
     /// The removal of its first function.
     pub(crate) fn removal(&self) -> Input {
-        Input::Remove { ticket: CALLER, name: name(0) }
+        Input::Ask(CALLER, Request::Remove(name(0)))
     }
 
     /// Whether there is work for another turn.
@@ -157,7 +157,7 @@ impl Rig {
             }
         }
         match written {
-            Some(through) => self.step(Input::Journaled { through }).or(sent),
+            Some(through) => self.step(Input::Journal(JournalEvent::Safe { through })).or(sent),
             None => sent,
         }
     }
@@ -168,7 +168,11 @@ impl Rig {
         // Calls that were leased for a second are void in the next one.
         if self.now.mono_us == 1 || self.now.mono_us.is_multiple_of(1_000_000) {
             let second = self.now.second();
-            self.shard.handle(self.now, Input::GrantCalls { second, calls: u32::MAX }, &mut self.effects);
+            self.shard.handle(
+                self.now,
+                Input::Lease(Lease::Calls { second, calls: u32::MAX }),
+                &mut self.effects,
+            );
         }
         self.shard.handle(self.now, input, &mut self.effects);
     }
@@ -192,7 +196,6 @@ impl Rig {
         // Its upper half: the lowest bits go round in an order.
         let name = name((spread >> 32) % self.functions);
         Invoke {
-            ticket: CALLER,
             id: ExecutionId::new(random, name.owner_hash()),
             name,
             payload: Payload::json(Bytes::from_static(br#"{"page":3}"#)),
@@ -204,13 +207,13 @@ impl Rig {
     /// Begins a synchronous call; its attempt.
     pub(crate) fn accept(&mut self) -> Option<AttemptKey> {
         let call = self.call();
-        self.step(Input::Invoke(call))
+        self.step(Input::Ask(CALLER, Request::Invoke(call)))
     }
 
     /// Begins a synchronous call; what is to be sent for it.
     pub(crate) fn dispatch(&mut self) -> Dispatch {
         let call = self.call();
-        self.shard.handle(self.now, Input::Invoke(call), &mut self.effects);
+        self.shard.handle(self.now, Input::Ask(CALLER, Request::Invoke(call)), &mut self.effects);
         let dispatch = self.effects.drain().find_map(|effect| match effect {
             Effect::Dispatch(dispatch) => Some(dispatch),
             _ => None,
@@ -222,14 +225,14 @@ impl Rig {
     pub(crate) fn finish(&mut self, attempt: Option<AttemptKey>) {
         let attempt = attempt.expect("a free slot");
         let report = Report::warm(Outcome::Success(self.output.clone()));
-        self.step(Input::DispatchFinished { attempt, report });
+        self.step(Input::Dispatch(attempt, DispatchEvent::Finished(report)));
     }
 
     /// A synchronous call from its arrival to its answer. Its id.
     pub(crate) fn invoke(&mut self) -> ExecutionId {
         let call = self.call();
         let id = call.id;
-        let attempt = self.step(Input::Invoke(call));
+        let attempt = self.step(Input::Ask(CALLER, Request::Invoke(call)));
         self.finish(attempt);
         id
     }
@@ -238,7 +241,7 @@ impl Rig {
     pub(crate) fn enqueue(&mut self) -> ExecutionId {
         let call = self.call();
         let id = call.id;
-        let attempt = self.step(Input::Enqueue(call));
+        let attempt = self.step(Input::Ask(CALLER, Request::Enqueue(call)));
         self.finish(attempt);
         id
     }

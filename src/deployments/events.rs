@@ -16,7 +16,7 @@ use nanofaas_backends::{
 use nanofaas_wire::function::FunctionSpec;
 use parking_lot::{Condvar, Mutex};
 use shard_core::{
-    Input, Provisioned, Target,
+    BackendEvent, Input, Provisioned, Target,
     answer::{BackendFailure, BackendFailureKind},
 };
 use shard_runtime::Inbox;
@@ -172,7 +172,7 @@ impl DeployedFunctions {
         let count = u32::try_from(running.endpoints.len()).unwrap_or(u32::MAX);
         running.not_before = now + PAUSE_PER_ENDPOINT * count;
         let (endpoints, desired) = (running.endpoints.list(), running.desired);
-        Some((*shard, Input::EndpointsChanged { function: *key, endpoints, desired }))
+        Some((*shard, Input::Backend(*key, BackendEvent::EndpointsChanged { endpoints, desired })))
     }
 }
 
@@ -189,7 +189,7 @@ impl Events for ShardEvents {
                 (function, Err(failure_of(error)))
             }
         };
-        self.inbox.post(function.shard, Input::Provisioned { function: function.key, result });
+        self.inbox.post(function.shard, Input::Backend(function.key, BackendEvent::Provisioned(result)));
     }
 
     fn scaled(&self, name: &FunctionName, result: Result<u32, BackendError>) {
@@ -199,7 +199,7 @@ impl Events for ShardEvents {
             return;
         };
         let result = result.map_err(failure_of);
-        self.inbox.post(shard, Input::Scaled { function: key, result });
+        self.inbox.post(shard, Input::Backend(key, BackendEvent::Scaled(result)));
     }
 
     fn torn_down(&self, name: &FunctionName, result: Result<(), BackendError>) {
@@ -219,7 +219,7 @@ impl Events for ShardEvents {
         };
         let Some(FunctionRef { shard, key }) = function else { return };
         let result = result.map_err(failure_of);
-        self.inbox.post(shard, Input::TornDown { function: key, result });
+        self.inbox.post(shard, Input::Backend(key, BackendEvent::TornDown(result)));
     }
 
     fn replicas_changed(&self, name: &FunctionName, changes: ReplicaChanges) {
@@ -328,13 +328,15 @@ mod tests {
         events.replicas_changed(&name, change(0));
         events.ensured(&name, Ok(Ensured { replicas: Vec::new(), desired: COUNT }));
         let first = inputs.recv_timeout(PATIENCE).unwrap();
-        assert!(matches!(first, Input::Provisioned { result: Ok(_), .. }), "{first:?}");
+        assert!(matches!(first, Input::Backend(_, BackendEvent::Provisioned(Ok(_)))), "{first:?}");
         (0..COUNT).for_each(|number| events.replicas_changed(&name, change(number)));
         // Each list is followed by a pause of so many microseconds.
         let mut posted = 0;
         loop {
             let input = inputs.recv_timeout(PATIENCE).unwrap();
-            let Input::EndpointsChanged { endpoints, desired, .. } = input else { panic!("{input:?}") };
+            let Input::Backend(_, BackendEvent::EndpointsChanged { endpoints, desired, .. }) = input else {
+                panic!("{input:?}")
+            };
             assert_eq!(desired, COUNT);
             assert!(endpoints.is_sorted_by_key(|of| of.address[7..].parse::<u32>().unwrap()));
             if endpoints.len() == COUNT as usize {
@@ -347,7 +349,10 @@ mod tests {
         events.replicas_changed(&name, change(0));
         events.close();
         thread.join().unwrap();
-        assert!(matches!(inputs.recv_timeout(PATIENCE), Ok(Input::TornDown { result: Ok(()), .. })));
+        assert!(matches!(
+            inputs.recv_timeout(PATIENCE),
+            Ok(Input::Backend(_, BackendEvent::TornDown(Ok(()))))
+        ));
         assert!(inputs.try_recv().is_err());
     }
 }

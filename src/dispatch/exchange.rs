@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use shard_core::{Dispatch, Failure, Input, Outcome, Report};
+use shard_core::{Dispatch, DispatchEvent, Failure, Input, Outcome, Report};
 
 use super::{
     connection::{Answer, Connection, ExchangeError},
@@ -87,8 +87,8 @@ async fn exchange(
 
 /// Opens a connection, telling the core meanwhile that the function has not got the call yet.
 async fn open(pool: &Pool, dispatch: &Dispatch) -> std::io::Result<Connection> {
-    (pool.shared.sink)(Input::Connecting { attempt: dispatch.attempt, connecting: true });
+    (pool.shared.sink)(Input::Dispatch(dispatch.attempt, DispatchEvent::Connecting));
     let connection = pool.origin.connect(pool.shared.options.connect_timeout).await?;
-    (pool.shared.sink)(Input::Connecting { attempt: dispatch.attempt, connecting: false });
+    (pool.shared.sink)(Input::Dispatch(dispatch.attempt, DispatchEvent::Sent));
     Ok(connection)
 }

@@ -18,7 +18,7 @@ pub mod response;
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use hyper::Uri;
-use shard_core::{AttemptKey, Dispatch, EndpointId, Failure, Input, Outcome, Report};
+use shard_core::{AttemptKey, Dispatch, DispatchEvent, EndpointId, Failure, Input, Outcome, Report};
 
 use origin::{Origin, Peer};
 use pool::{AttemptStage, Pool};
@@ -106,10 +106,7 @@ impl Dispatcher {
         // The core closes an endpoint only after its last dispatch; should it not, the call must not hang.
         let failure = Failure::new(outcome::UNREACHABLE, "The endpoint was closed while the call was sent");
         let outcome = Outcome::NotRun(Box::new(failure));
-        (self.shared.sink)(Input::DispatchFinished {
-            attempt: dispatch.attempt,
-            report: Report::warm(outcome),
-        });
+        (self.shared.sink)(Input::Dispatch(dispatch.attempt, DispatchEvent::Finished(Report::warm(outcome))));
     }
 
     /// Drops an attempt and its connection: nothing of it is reported any more.

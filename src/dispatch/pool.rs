@@ -14,7 +14,7 @@ use std::{
 };
 
 use hyper::Uri;
-use shard_core::{AttemptKey, Dispatch, Input};
+use shard_core::{AttemptKey, Dispatch, DispatchEvent, Input};
 use tokio::task::AbortHandle;
 
 use super::{Shared, connection::Connection, exchange, origin::Origin, request::Prefix};
@@ -63,7 +63,7 @@ impl TaskSlot {
                 pool.free(&self);
             }
             // The seat is free by now: what follows from this may come to it.
-            (pool.shared.sink)(Input::DispatchFinished { attempt, report });
+            (pool.shared.sink)(Input::Dispatch(attempt, DispatchEvent::Finished(report)));
             if !goes_on {
                 return pool.ended();
             }
@@ -167,7 +167,7 @@ impl Pool {
         let attempt = dispatch.attempt;
         self.shared.note(attempt, Some(AttemptStage::Waiting(Rc::clone(self))));
         self.with_waiting(|waiting| waiting.push_back(dispatch));
-        (self.shared.sink)(Input::Connecting { attempt, connecting: true });
+        (self.shared.sink)(Input::Dispatch(attempt, DispatchEvent::Connecting));
     }
 
     /// No further attempts come.
@@ -226,7 +226,7 @@ impl Pool {
         };
         let attempt = dispatch.attempt;
         self.give(seat, dispatch);
-        (self.shared.sink)(Input::Connecting { attempt, connecting: false });
+        (self.shared.sink)(Input::Dispatch(attempt, DispatchEvent::Sent));
     }
 
     /// A seat is gone with its attempt: one that waits gets another.

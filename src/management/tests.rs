@@ -4,7 +4,9 @@ use std::{io, sync::mpsc, time::Instant};
 
 use hyper::HeaderMap;
 use nanofaas_store::Ephemeral;
-use shard_core::{ExecutionId, FunctionSpec, Input, Invoke, Limits, Name, Payload, Policy, Target, Ticket};
+use shard_core::{
+    ExecutionId, FunctionSpec, Input, Invoke, Limits, Name, Payload, Policy, Request, Target, Ticket,
+};
 use shard_runtime::{Placement, Shape, Threads, plan::plan};
 
 use super::*;
@@ -121,20 +123,22 @@ fn a_shard_that_leaves_ready_work_alone_is_not_alive() {
         scaling: None,
         document: Bytes::new(),
     };
-    rig.management.workers.post(0, Input::Register { ticket: Ticket(1), spec: Box::new(spec) });
+    rig.management.workers.post(0, Input::Ask(Ticket(1), Request::Register(Box::new(spec))));
     rig.becomes(StatusCode::OK);
     assert!(rig.threads().iter().all(|thread| thread.unserved_us == 0), "nothing waits");
     // The first call takes the only slot and fails, since nobody listens there; the second waits meanwhile.
     rig.management.workers.run_on(0, move |worker| {
         for number in [1, 2] {
-            worker.submit(Input::Enqueue(Invoke {
-                ticket: Ticket(1),
-                id: ExecutionId::new([number; 16], name.owner_hash()),
-                name,
-                payload: Payload::json(Bytes::from_static(b"1")),
-                timeout_ms: None,
-                extra: None,
-            }));
+            worker.submit(Input::Ask(
+                Ticket(1),
+                Request::Enqueue(Invoke {
+                    id: ExecutionId::new([number; 16], name.owner_hash()),
+                    name,
+                    payload: Payload::json(Bytes::from_static(b"1")),
+                    timeout_ms: None,
+                    extra: None,
+                }),
+            ));
         }
     });
     rig.becomes(StatusCode::SERVICE_UNAVAILABLE);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shard_core::Input;
+use shard_core::{Control, Input};
 use tokio::task::JoinHandle;
 
 use super::Server;
@@ -31,9 +31,9 @@ impl Server {
         tokio::time::sleep(config.delay).await;
         let deadline = Instant::now() + config.timeout;
         for shard in 0..self.workers.shards() {
-            self.workers.post(shard, Input::EndWatches);
+            self.workers.post(shard, Input::Control(Control::EndWatches));
             if self.durable.journal().is_durable() {
-                self.workers.post(shard, Input::Hold);
+                self.workers.post(shard, Input::Control(Control::Hold));
             }
         }
         self.each_listening(|connections| connections.drain());
@@ -47,7 +47,7 @@ impl Server {
         }
         if !self.connections_ended(started + config.delay + config.timeout.mul_f64(QUEUE_PATIENCE)).await {
             for shard in 0..self.workers.shards() {
-                self.workers.post(shard, Input::Drain { finally: true });
+                self.workers.post(shard, Input::Control(Control::Drain { finally: true }));
             }
         }
         let mut cut_off = 0;

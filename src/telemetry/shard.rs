@@ -328,7 +328,10 @@ impl FunctionCopy {
 
 #[cfg(test)]
 mod tests {
-    use shard_core::{Effects, FunctionSpec, Input, Limits, Name, Now, Policy, Settings, Target, Ticket};
+    use shard_core::{
+        Effects, FunctionSpec, Input, JournalEvent, Limits, Name, Now, Policy, Request, Settings, Target,
+        Ticket,
+    };
 
     use super::*;
 
@@ -343,8 +346,8 @@ mod tests {
             document: Default::default(),
         };
         let now = Now { mono_us: 0, unix_ms: 1_700_000_000_000 };
-        let register = Input::Register { ticket: Ticket(1), spec: Box::new(spec) };
-        for input in [register, Input::Journaled { through: 1 }] {
+        let register = Input::Ask(Ticket(1), Request::Register(Box::new(spec)));
+        for input in [register, Input::Journal(JournalEvent::Safe { through: 1 })] {
             shard.handle(now, input, &mut Effects::default());
         }
         shard

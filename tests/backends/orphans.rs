@@ -16,7 +16,7 @@ use nanofaas_backends::{
 };
 use nanofaas_wire::function::FunctionSpec;
 use serde_json::json;
-use shard_core::{FunctionKey, Input, Provisioned, answer::BackendFailure};
+use shard_core::{BackendEvent, FunctionKey, Input, Provisioned, answer::BackendFailure};
 use shard_runtime::Inbox;
 
 use crate::{
@@ -145,7 +145,9 @@ impl Deploying {
     /// The next end of a provisioning.
     fn provisioned(&self) -> (u16, Result<Provisioned, BackendFailure>) {
         loop {
-            if let (shard, Input::Provisioned { result, .. }) = self.inputs.recv_timeout(PATIENCE).unwrap() {
+            if let (shard, Input::Backend(_, BackendEvent::Provisioned(result))) =
+                self.inputs.recv_timeout(PATIENCE).unwrap()
+            {
                 return (shard, result);
             }
         }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shard_core::Input;
+use shard_core::{Input, JournalEvent};
 
 use super::{
     log::Log,
@@ -142,7 +142,7 @@ impl Committer {
         self.shared.written_bytes.fetch_add(self.frame.len() as u64, Ordering::Relaxed);
         let throughs = self.end_commit();
         self.shared.works();
-        self.shared.tell(&throughs, |through| Input::Journaled { through });
+        self.shared.tell(&throughs, |through| Input::Journal(JournalEvent::Safe { through }));
         self.throughs = throughs;
         let is_full = self.log.is_full();
         if is_full {
@@ -173,7 +173,7 @@ impl Committer {
                 *through = Some(given_up);
             }
         }
-        self.shared.tell(&throughs, |through| Input::JournalFailed { through });
+        self.shared.tell(&throughs, |through| Input::Journal(JournalEvent::Failed { through }));
         self.throughs = throughs;
     }
 

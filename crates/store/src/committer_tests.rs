@@ -138,9 +138,9 @@ impl Server {
 
 fn said(input: &Input) -> String {
     match input {
-        Input::Journaled { through } => format!("written {through}"),
-        Input::JournalFailed { through } => format!("failed {through}"),
-        Input::JournalRefused { number } => format!("refused {number}"),
+        Input::Journal(JournalEvent::Safe { through }) => format!("written {through}"),
+        Input::Journal(JournalEvent::Failed { through }) => format!("failed {through}"),
+        Input::Journal(JournalEvent::Refused { number }) => format!("refused {number}"),
         other => panic!("{other:?}"),
     }
 }

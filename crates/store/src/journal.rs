@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use shard_core::{Entry, ExecutionId, Input, ReadFailure, Recovery, Seating, Ticket};
+use shard_core::{Entry, ExecutionId, Input, JournalEvent, ReadFailure, Recovery, Seating, Ticket};
 
 use super::{
     StoreError,
@@ -18,12 +18,12 @@ use super::{
 
 /// Takes the records of one shard, on that shard's thread.
 pub trait Store {
-    /// Takes the next record. Never blocks. Returns what is known at once; else [`Input::Journaled`] or
-    /// [`Input::JournalFailed`] reaches the shard later, at least once for all records up to a number.
+    /// Takes the next record. Never blocks. Returns what is known at once; else [`JournalEvent::Safe`] or
+    /// [`JournalEvent::Failed`] reaches the shard later, at least once for all records up to a number.
     fn append(&mut self, number: u64, entry: Entry) -> Option<Input>;
 
     /// Asks how an execution ended, as its newest record says that was told to be written. Never blocks. Returns what is known
-    /// at once; else [`Input::ResultRead`] reaches the shard later, once.
+    /// at once; else [`JournalEvent::Read`] reaches the shard later, once.
     fn read_result(&mut self, id: ExecutionId, ticket: Ticket) -> Option<Input>;
 }
 
@@ -67,11 +67,11 @@ pub struct Ephemeral;
 
 impl Store for Ephemeral {
     fn append(&mut self, number: u64, _entry: Entry) -> Option<Input> {
-        Some(Input::Journaled { through: number })
+        Some(Input::Journal(JournalEvent::Safe { through: number }))
     }
 
     fn read_result(&mut self, id: ExecutionId, ticket: Ticket) -> Option<Input> {
-        Some(Input::ResultRead { ticket, id, result: Err(ReadFailure::Missing) })
+        Some(Input::Journal(JournalEvent::Read { ticket, id, result: Err(ReadFailure::Missing) }))
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
         let at_once = shard.append(1, accepted());
         let recovered = journal.recover(Seating::of(1), None, &Progress::default()).expect("it is whole");
         let said = at_once.unwrap_or_else(safe);
-        assert!(matches!(said, Input::Journaled { through: 1 }), "{said:?}");
+        assert!(matches!(said, Input::Journal(JournalEvent::Safe { through: 1 })), "{said:?}");
         assert_eq!(journal.trouble(), None);
         journal.close();
         let found = recovered.into_iter().flat_map(Recovery::into_stored);

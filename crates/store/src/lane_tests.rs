@@ -25,7 +25,7 @@ fn length(record: Record) -> usize {
 }
 
 fn is_refused(said: Option<Input>) -> bool {
-    matches!(said, Some(Input::JournalRefused { .. }))
+    matches!(said, Some(Input::Journal(JournalEvent::Refused { .. })))
 }
 
 fn registered() -> Record {

@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 use shard_core::{
-    ExecutionId, Input, ReadFailure, Ticket,
+    ExecutionId, Input, JournalEvent, ReadFailure, Ticket,
     journal::{End, EndResult},
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Request {
 impl Request {
     /// What the shard is told.
     pub(super) fn answer(self, result: Result<EndResult, ReadFailure>) -> Input {
-        Input::ResultRead { ticket: self.ticket, id: self.id, result }
+        Input::Journal(JournalEvent::Read { ticket: self.ticket, id: self.id, result })
     }
 }
 

@@ -35,7 +35,7 @@ type Answered = (u64, Result<EndResult, ReadFailure>);
 /// Which read it is an answer to, and what it says.
 fn answered(input: &Input) -> Answered {
     match input {
-        Input::ResultRead { ticket, result, .. } => (ticket.0, result.clone()),
+        Input::Journal(JournalEvent::Read { ticket, result, .. }) => (ticket.0, result.clone()),
         other => panic!("{other:?}"),
     }
 }
@@ -146,7 +146,7 @@ fn a_shard_reads_what_was_written_before_and_since() {
             shard.append(1, owned(accepted(start))).is_none()
                 && shard.append(2, owned(ended(start))).is_none()
         );
-        while !matches!(next(), Input::Journaled { through: 2 }) {}
+        while !matches!(next(), Input::Journal(JournalEvent::Safe { through: 2 })) {}
         for number in 1..=3 {
             assert!(shard.read_result(id(number), Ticket(u64::from(number))).is_none());
             let expected = if number <= start { output() } else { Err(ReadFailure::Missing) };
@@ -177,14 +177,14 @@ fn a_disk_that_hangs_on_reads_keeps_neither_the_writer_nor_the_end() {
     let (writer, mut shard, told) = writer(&scratch.0, &disk);
     let next = || told.recv_timeout(PATIENCE).expect("it is told");
     assert!(shard.append(1, owned(ended(1))).is_none());
-    assert!(matches!(next(), Input::Journaled { through: 1 }));
+    assert!(matches!(next(), Input::Journal(JournalEvent::Safe { through: 1 })));
     let (arrived, release) = hang_on_open(&disk);
     assert!(shard.read_result(id(1), Ticket(1)).is_none());
     arrived.recv_timeout(PATIENCE).expect("it hangs");
     assert!(shard.read_result(id(1), Ticket(2)).is_none());
     // Commits go on.
     assert!(shard.append(2, owned(ended(2))).is_none());
-    assert!(matches!(next(), Input::Journaled { through: 2 }));
+    assert!(matches!(next(), Input::Journal(JournalEvent::Safe { through: 2 })));
     // After a while nobody waits for it.
     assert_eq!([next(), next()].map(|input| answered(&input)), [(1, UNREADABLE), (2, UNREADABLE)]);
     assert_eq!(shard.read_result(id(1), Ticket(3)).as_ref().map(answered), Some((3, UNREADABLE)));
@@ -201,7 +201,7 @@ fn a_server_that_ends_answers_whoever_waits_for_a_read() {
     let (writer, mut shard, told) = writer(&scratch.0, &disk);
     let next = || told.recv_timeout(PATIENCE).expect("it is told");
     assert!(shard.append(1, owned(ended(1))).is_none());
-    assert!(matches!(next(), Input::Journaled { through: 1 }));
+    assert!(matches!(next(), Input::Journal(JournalEvent::Safe { through: 1 })));
     let (arrived, release) = hang_on_open(&disk);
     [1, 2, 3].into_iter().for_each(|ticket| assert!(shard.read_result(id(1), Ticket(ticket)).is_none()));
     arrived.recv_timeout(PATIENCE).expect("it hangs");

@@ -3,8 +3,8 @@
 //! A shard's end ([`ShardStore`]) encodes a record into a buffer of its own and goes on; it never waits for the
 //! disk. While the disk takes one commit, the next one gathers (`committer`).
 //!
-//! When a commit fails, all that was promised with it is taken back ([`Input::JournalFailed`]), and new executions are
-//! refused at once ([`Input::JournalRefused`]). Every other record is kept and tried again, so that what became of
+//! When a commit fails, all that was promised with it is taken back ([`JournalEvent::Failed`]), and new executions are
+//! refused at once ([`JournalEvent::Refused`]). Every other record is kept and tried again, so that what became of
 //! executions accepted earlier is not lost: these records are few, because nothing new is accepted. The file is cut
 //! back to its last whole frame before each try, and the try writes more than it needs, so that a disk with a few
 //! bytes left does not count as a good one. A start on a full disk is the same without a first success.
@@ -28,7 +28,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use shard_core::{Entry, ExecutionId, Input, ReadFailure, Record, Ticket, journal::EndResult};
+use shard_core::{Entry, ExecutionId, Input, JournalEvent, ReadFailure, Record, Ticket, journal::EndResult};
 
 use super::{
     Store, StoreError,
@@ -294,7 +294,7 @@ impl Shared {
                 *through = Some(given_up);
             }
         }
-        self.tell(&throughs, |through| Input::JournalFailed { through });
+        self.tell(&throughs, |through| Input::Journal(JournalEvent::Failed { through }));
     }
 }
 
@@ -444,7 +444,7 @@ impl Store for ShardStore {
             _ => false,
         };
         if refused {
-            return Some(Input::JournalRefused { number });
+            return Some(Input::Journal(JournalEvent::Refused { number }));
         }
         let before = lane.records.len();
         let promises = matches!(
@@ -463,12 +463,12 @@ impl Store for ShardStore {
                 let function = spec.name.as_str();
                 tracing::error!(function, "cannot be written down: its document does not say what it is");
             }
-            return Some(Input::JournalRefused { number });
+            return Some(Input::Journal(JournalEvent::Refused { number }));
         }
         if before == 0 {
             self.shared.wake();
         }
-        (failing && promises).then_some(Input::JournalFailed { through: number })
+        (failing && promises).then_some(Input::Journal(JournalEvent::Failed { through: number }))
     }
 
     fn read_result(&mut self, id: ExecutionId, ticket: Ticket) -> Option<Input> {

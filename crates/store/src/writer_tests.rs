@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Condvar;
 use shard_core::{
-    ExecutionId, FunctionSpec, Name, Output, Payload, Policy, Recovery, Target,
+    ExecutionId, FunctionSpec, JournalEvent, Name, Output, Payload, Policy, Recovery, Target,
     journal::{End, EndResult},
 };
 
@@ -139,9 +139,9 @@ enum Told {
 
 fn said(input: Input) -> Told {
     match input {
-        Input::Journaled { through } => Told::Written(through),
-        Input::JournalFailed { through } => Told::Failed(through),
-        Input::JournalRefused { number } => Told::Refused(number),
+        Input::Journal(JournalEvent::Safe { through }) => Told::Written(through),
+        Input::Journal(JournalEvent::Failed { through }) => Told::Failed(through),
+        Input::Journal(JournalEvent::Refused { number }) => Told::Refused(number),
         other => panic!("{other:?}"),
     }
 }

@@ -9,8 +9,6 @@ pub struct Ticket(pub u64);
 /// A call of a function.
 #[derive(Debug)]
 pub struct Invoke {
-    /// Who waits.
-    pub ticket: Ticket,
     /// Id of the execution, should one be created.
     pub id: ExecutionId,
     /// Which function.

@@ -23,7 +23,7 @@ pub enum Effect {
         /// What to say.
         answer: Answer,
     },
-    /// Send an attempt to a function. [`crate::Input::DispatchFinished`] must follow, unless it is aborted.
+    /// Send an attempt to a function. [`crate::DispatchEvent::Finished`] must follow, unless it is aborted.
     Dispatch(Dispatch),
     /// Stop an attempt: nothing waits for it any more, and nothing is to be reported.
     Abort {
@@ -44,21 +44,21 @@ pub enum Effect {
         /// Its id.
         endpoint: EndpointId,
     },
-    /// Start the replicas of a function. [`crate::Input::Provisioned`] must follow.
+    /// Start the replicas of a function. [`crate::BackendEvent::Provisioned`] must follow.
     Provision {
         /// The function.
         function: FunctionKey,
         /// What was asked for.
         spec: Box<FunctionSpec>,
     },
-    /// Stop all replicas of a function. [`crate::Input::TornDown`] must follow.
+    /// Stop all replicas of a function. [`crate::BackendEvent::TornDown`] must follow.
     Teardown {
         /// The function.
         function: FunctionKey,
         /// Its name.
         name: Name,
     },
-    /// Change the number of replicas. [`crate::Input::Scaled`] must follow.
+    /// Change the number of replicas. [`crate::BackendEvent::Scaled`] must follow.
     Scale {
         /// The function.
         function: FunctionKey,
@@ -67,8 +67,8 @@ pub enum Effect {
         /// How many are wanted.
         replicas: u32,
     },
-    /// Write a record down, in the order of their numbers. [`crate::Input::Journaled`] or
-    /// [`crate::Input::JournalFailed`] must follow.
+    /// Write a record down, in the order of their numbers. [`crate::JournalEvent::Safe`] or
+    /// [`crate::JournalEvent::Failed`] must follow.
     Journal {
         /// Number of the record; one more than the one before.
         number: u64,
@@ -86,7 +86,7 @@ pub enum Effect {
         /// What to say.
         view: Box<ExecutionView>,
     },
-    /// Read how an accepted execution ended, which is safe and no longer in memory. [`crate::Input::ResultRead`] must follow,
+    /// Read how an accepted execution ended, which is safe and no longer in memory. [`crate::JournalEvent::Read`] must follow,
     /// once.
     ReadResult {
         /// Names the read. Made by the shard: no caller waits under this one.
@@ -112,7 +112,7 @@ pub enum Destination {
 /// An attempt to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dispatch {
-    /// Names the attempt in [`crate::Input::DispatchFinished`].
+    /// Names the attempt in [`crate::DispatchEvent::Finished`].
     pub attempt: AttemptKey,
     /// The execution it belongs to.
     pub id: ExecutionId,

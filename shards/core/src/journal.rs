@@ -2,7 +2,7 @@
 //!
 //! A shard numbers its records, and says of each to which partition it belongs and in which epoch it was written
 //! ([`Entry`]). A store writes them in that order and says how far it has come
-//! ([`crate::Input::Journaled`]); whoever was promised something with a record hears of it then, not before. The
+//! ([`crate::JournalEvent::Safe`]); whoever was promised something with a record hears of it then, not before. The
 //! other records are written without anybody waiting: should they be lost in a crash, what they say happens again.
 //!
 //! Records other than acceptances are *facts*. A store that could not write them keeps them and writes them before

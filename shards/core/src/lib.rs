@@ -56,7 +56,7 @@ pub use call::{Extra, Idempotency, Invoke, Ticket};
 pub use effect::{Destination, Dispatch, Effect, Effects, Note};
 pub use function::{Counters, FunctionView};
 pub use id::ExecutionId;
-pub use input::Input;
+pub use input::{BackendEvent, Control, DispatchEvent, Input, JournalEvent, Lease, Request};
 pub use journal::{Entry, Record};
 pub use keys::{AttemptKey, EndpointId, FunctionKey};
 pub use limits::Limits;

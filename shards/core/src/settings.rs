@@ -5,7 +5,7 @@
 pub struct Settings {
     /// Calls per second that the server admits; 0: any number. Only reported: the leases decide.
     pub calls_per_second: u32,
-    /// Accepted executions are dispatched on their own; else they wait for [`crate::Input::DrainOnce`].
+    /// Accepted executions are dispatched on their own; else they wait for [`crate::Request::DrainOnce`].
     pub background_scheduler: bool,
     /// How synchronous calls are refused early; `None` lets them wait to their own deadlines.
     pub sync_queue: Option<SyncQueue>,

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use shard_core::{Effects, Input, Now, Shard};
+use shard_core::{Effects, Input, Lease, Now, Request, Shard};
 
 /// Most calls of one lease. Small limits lease one call at a time: then nothing is ever left unused elsewhere.
 const CALLS_CHUNK_MAX: u32 = 256;
@@ -36,7 +36,7 @@ impl Budgets {
         if owed > 0 {
             // A retry waits again with a payload that was admitted before: it cannot be refused for its bytes.
             self.bytes.take(owed);
-            shard.handle(now, Input::LendBytes(owed), effects);
+            shard.handle(now, Input::Lease(Lease::LentBytes(owed)), effects);
         }
     }
 
@@ -52,14 +52,14 @@ impl Budgets {
 
     /// Leases what a call may need before it is offered to the shard.
     fn lease(&self, shard: &mut Shard, now: Now, input: &Input, effects: &mut Effects) {
-        let is_call = matches!(input, Input::Invoke(_) | Input::Enqueue(_));
-        if !is_call && !matches!(input, Input::Replay { .. }) {
+        let is_call = matches!(input, Input::Ask(_, Request::Invoke(_) | Request::Enqueue(_)));
+        if !is_call && !matches!(input, Input::Ask(_, Request::Replay { .. })) {
             return;
         }
         if is_call && shard.wants_calls(now) {
             let (second, calls) = self.calls.lease(now.second());
             if calls > 0 {
-                shard.handle(now, Input::GrantCalls { second, calls }, effects);
+                shard.handle(now, Input::Lease(Lease::Calls { second, calls }), effects);
             }
         }
         let need = shard.needed_bytes(input);
@@ -67,7 +67,7 @@ impl Budgets {
         if wanted > 0 {
             let granted = self.bytes.lease(wanted, need);
             if granted > 0 {
-                shard.handle(now, Input::GrantBytes(granted), effects);
+                shard.handle(now, Input::Lease(Lease::Bytes(granted)), effects);
             }
         }
     }

@@ -65,8 +65,9 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use shard_core::{
-        AttemptKey, Effect, Effects, ExecutionId, FunctionSpec, Input, Invoke, Limits, Name, Now, Outcome,
-        Output, Payload, Policy, Report, Settings, Target, Ticket,
+        AttemptKey, DispatchEvent, Effect, Effects, ExecutionId, FunctionSpec, Input, Invoke, JournalEvent,
+        Lease, Limits, Name, Now, Outcome, Output, Payload, Policy, Report, Request, Settings, Target,
+        Ticket,
     };
 
     use super::*;
@@ -86,7 +87,7 @@ mod tests {
             }
         }
         match written {
-            Some(through) => step(shard, Input::Journaled { through }).or(sent),
+            Some(through) => step(shard, Input::Journal(JournalEvent::Safe { through })).or(sent),
             None => sent,
         }
     }
@@ -95,8 +96,8 @@ mod tests {
     fn wedged(functions: u64) -> Shard {
         let limits = Limits { batch_max: 0, ..Limits::default() };
         let mut shard = Shard::new(limits, 1, Settings::default());
-        step(&mut shard, Input::GrantCalls { second: NOW.second(), calls: u32::MAX });
-        step(&mut shard, Input::GrantBytes(1 << 30));
+        step(&mut shard, Input::Lease(Lease::Calls { second: NOW.second(), calls: u32::MAX }));
+        step(&mut shard, Input::Lease(Lease::Bytes(1 << 30)));
         for number in 0..functions {
             let name = Name::new(&format!("f{number}")).expect("a name");
             let spec = FunctionSpec {
@@ -106,25 +107,24 @@ mod tests {
                 scaling: None,
                 document: Default::default(),
             };
-            step(&mut shard, Input::Register { ticket: Ticket(1), spec: Box::new(spec) });
+            step(&mut shard, Input::Ask(Ticket(1), Request::Register(Box::new(spec))));
             // The first call takes the slot, the second waits; when the first ends, the second is ready.
             let sent = [2 * number, 2 * number + 1].map(|call| {
                 let mut random = [0; 16];
                 random[..8].copy_from_slice(&(call + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
                 let call = Invoke {
-                    ticket: Ticket(1),
                     id: ExecutionId::new(random, name.owner_hash()),
                     name,
                     payload: Payload::json(Vec::from(*b"1")),
                     timeout_ms: None,
                     extra: None,
                 };
-                step(&mut shard, Input::Enqueue(call))
+                step(&mut shard, Input::Ask(Ticket(1), Request::Enqueue(call)))
             });
             assert_eq!(sent[1], None, "there is one slot");
             let report = Report::warm(Outcome::Success(Output::null()));
             let attempt = sent[0].expect("a free slot");
-            step(&mut shard, Input::DispatchFinished { attempt, report });
+            step(&mut shard, Input::Dispatch(attempt, DispatchEvent::Finished(report)));
         }
         shard
     }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use shard_core::{Answer, Effect, Effects, ExecutionId, Input, Refusal, Shard, Ticket};
+use shard_core::{Answer, Effect, Effects, ExecutionId, Input, Refusal, Request, Shard, Ticket};
 use tokio::sync::Notify;
 
 use crate::{
@@ -156,15 +156,10 @@ impl<H: Host> Worker<H> {
     ///
     /// # Errors
     /// [`Busy`] when too many callers of this thread wait already.
-    pub fn call(
-        &self,
-        hash: u16,
-        id: Option<ExecutionId>,
-        input: impl FnOnce(Ticket) -> Input,
-    ) -> Result<Reply<H>, Busy> {
+    pub fn call(&self, hash: u16, id: Option<ExecutionId>, request: Request) -> Result<Reply<H>, Busy> {
         let ticket = self.inner.replies.borrow_mut().open()?;
         let owner = self.inner.workers.plan().seating.owner_of(hash);
-        self.send(owner, input(ticket));
+        self.send(owner, Input::Ask(ticket, request));
         Ok(Reply { worker: self.clone(), ticket, owner, id, answered: false })
     }
 
@@ -381,9 +376,7 @@ impl<H: Host> Worker<H> {
         }
         drop(outboxes);
         for message in refused {
-            if let Message::Input(input) = message
-                && let Some(ticket) = input.ticket()
-            {
+            if let Message::Input(Input::Ask(ticket, _)) = message {
                 let what = "calls on their way to the function's shard";
                 let refusal = Refusal::Overloaded { what, retry_after_s: 1 };
                 self.inner.replies.borrow_mut().answer(ticket, Answer::Refused(refusal));

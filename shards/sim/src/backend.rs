@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use shard_core::{
-    FunctionKey, FunctionSpec, Input, Provisioned, ReplicaAddress, Target,
+    BackendEvent, FunctionKey, FunctionSpec, Input, Provisioned, ReplicaAddress, Target,
     answer::{BackendFailure, BackendFailureKind},
 };
 
@@ -75,7 +75,7 @@ impl Backend {
             let endpoints = if degrades { Vec::new() } else { self.addresses(of) };
             Ok(Provisioned { document: spec.document.clone(), target, endpoints, desired })
         };
-        tell(agenda, wait_us, of, Input::Provisioned { function: of.1, result });
+        tell(agenda, wait_us, of, Input::Backend(of.1, BackendEvent::Provisioned(result)));
         if random.chance(300) {
             // Replicas may become ready before the order is reported done, or after.
             self.flap(of, random.below(4) as u32, random.around(self.faults.delay_us), agenda);
@@ -97,7 +97,7 @@ impl Backend {
                 Ok(())
             }
         };
-        tell(agenda, wait_us, of, Input::TornDown { function: of.1, result });
+        tell(agenda, wait_us, of, Input::Backend(of.1, BackendEvent::TornDown(result)));
     }
 
     /// Changes their number.
@@ -106,13 +106,13 @@ impl Backend {
         let wait_us = random.around(self.faults.delay_us);
         if random.chance(self.faults.fails) {
             let result = Err(failure(BackendFailureKind::Unavailable));
-            tell(agenda, wait_us, of, Input::Scaled { function: of.1, result });
+            tell(agenda, wait_us, of, Input::Backend(of.1, BackendEvent::Scaled(result)));
             return;
         }
         if let Some(deployment) = self.deployments.get_mut(&of) {
             deployment.desired = replicas;
         }
-        tell(agenda, wait_us, of, Input::Scaled { function: of.1, result: Ok(replicas) });
+        tell(agenda, wait_us, of, Input::Backend(of.1, BackendEvent::Scaled(Ok(replicas))));
         self.flap(of, replicas, wait_us + random.around(self.faults.delay_us), agenda);
     }
 
@@ -123,7 +123,12 @@ impl Backend {
         deployment.replaced += u64::from(wait_us.is_multiple_of(4));
         let desired = deployment.desired;
         let endpoints = self.addresses(of);
-        tell(agenda, wait_us, of, Input::EndpointsChanged { function: of.1, endpoints, desired });
+        tell(
+            agenda,
+            wait_us,
+            of,
+            Input::Backend(of.1, BackendEvent::EndpointsChanged { endpoints, desired }),
+        );
     }
 
     /// One of the deployments.

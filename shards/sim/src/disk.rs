@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use shard_core::{Entry, ExecutionId, Input, ReadFailure, Record, journal::EndResult};
+use shard_core::{Entry, ExecutionId, Input, JournalEvent, ReadFailure, Record, journal::EndResult};
 
 use crate::{
     agenda::Agenda,
@@ -52,9 +52,9 @@ impl Told {
     /// In the words of the shard.
     pub(crate) fn input(self) -> Input {
         match self {
-            Told::Written(through) => Input::Journaled { through },
-            Told::Failed(through) => Input::JournalFailed { through },
-            Told::Refused(number) => Input::JournalRefused { number },
+            Told::Written(through) => Input::Journal(JournalEvent::Safe { through }),
+            Told::Failed(through) => Input::Journal(JournalEvent::Failed { through }),
+            Told::Refused(number) => Input::Journal(JournalEvent::Refused { number }),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use shard_core::{
-    AttemptKey, Destination, Dispatch, EndpointId, ExecutionId, Failure, Input, Outcome, Output, OutputKind,
-    Report,
+    AttemptKey, Destination, Dispatch, DispatchEvent, EndpointId, ExecutionId, Failure, Input, Outcome,
+    Output, OutputKind, Report,
 };
 
 use crate::{
@@ -116,7 +116,7 @@ impl Functions {
         if dispatch.destination == Destination::Local {
             let output = Output { body: dispatch.payload.input.clone(), kind: OutputKind::Json };
             let report = Report::warm(Outcome::Success(output));
-            return Some(Input::DispatchFinished { attempt: dispatch.attempt, report });
+            return Some(Input::Dispatch(dispatch.attempt, DispatchEvent::Finished(report)));
         }
         let (id, number) = (dispatch.id, dispatch.number);
         let mut random = Random::of(self.seed, Stream::Attempt, (id, number));
@@ -182,7 +182,7 @@ impl Functions {
         match step {
             ExchangeStep::Sent => {
                 let goes_on = self.exchanges.contains_key(&exchange);
-                goes_on.then_some(Input::Connecting { attempt, connecting: false })
+                goes_on.then_some(Input::Dispatch(attempt, DispatchEvent::Sent))
             }
             ExchangeStep::Ends => {
                 let address = self.exchanges.get(&exchange)?.address.clone()?;
@@ -207,7 +207,7 @@ impl Functions {
                     let step = ExchangeStep::Reported { report: report.clone(), again: false };
                     agenda.after(1, Event::Exchange { exchange, step });
                 }
-                Some(Input::DispatchFinished { attempt, report })
+                Some(Input::Dispatch(attempt, DispatchEvent::Finished(report)))
             }
         }
     }

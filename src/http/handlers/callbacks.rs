@@ -2,7 +2,7 @@
 
 use hyper::HeaderMap;
 use nanofaas_wire::{callback, error::ApiError};
-use shard_core::{Answer, ExecutionId, Input, Refusal};
+use shard_core::{Answer, ExecutionId, Refusal, Request};
 
 use super::{Api, unexpected};
 use crate::http::{
@@ -25,8 +25,8 @@ impl Api {
         let attempt = request::dispatch_attempt(headers);
         let refused = |refusal| Err(ApiError::Refused { refusal, name: text.to_owned() });
         let Some(id) = ExecutionId::parse(text) else { return refused(Refusal::ExecutionNotFound) };
-        let ask = |ticket| Input::Complete { ticket, id, attempt, outcome };
-        match self.ask(id.owner_hash(), None, ask).await? {
+        let request = Request::Complete { id, attempt, outcome };
+        match self.ask(id.owner_hash(), None, request).await? {
             Answer::Callback { applied } => {
                 if !applied {
                     tracing::warn!(execution = %id, attempt, "callback ignored: stale or too late");

@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 use nanofaas_wire::{error::ApiError, result};
-use shard_core::{Answer, ExecutionId, Input, Name, Refusal, Ticket};
+use shard_core::{Answer, ExecutionId, Name, Refusal, Request};
 
 use super::{Api, functions::refused, invoke::accepted};
 use crate::http::{
@@ -23,7 +23,7 @@ impl Api {
         query: &Query<'_>,
     ) -> Result<HttpResponse, ApiError> {
         let limit = query.count("limit", LISTED_MAX)?.unwrap_or(LISTED);
-        match self.ask_about(name, |ticket, name| Input::ListDeadLetters { ticket, name, limit }).await? {
+        match self.ask_about(name, |name| Request::ListDeadLetters { name, limit }).await? {
             Answer::DeadLetters(letters) => Ok(respond::json(StatusCode::OK, result::dead_letters(&letters))),
             other => Err(refused(other, name)),
         }
@@ -31,7 +31,7 @@ impl Api {
 
     /// `POST /v1/functions/{name}/dead-letters/{id}:replay`
     pub(super) async fn replay_dead_letter(&self, name: &str, id: &str) -> Result<HttpResponse, ApiError> {
-        let replay = |ticket, name, id| Input::Replay { ticket, name, id };
+        let replay = |name, id| Request::Replay { name, id };
         match self.about_dead_letter(name, id, replay).await? {
             Answer::Accepted { id } => Ok(accepted(&id)),
             Answer::Refused(Refusal::DeadLetterNotFound) => Err(no_dead_letter(name, id)),
@@ -41,7 +41,7 @@ impl Api {
 
     /// `DELETE /v1/functions/{name}/dead-letters/{id}`
     pub(super) async fn purge_dead_letter(&self, name: &str, id: &str) -> Result<HttpResponse, ApiError> {
-        let purge = |ticket, name, id| Input::Purge { ticket, name, id };
+        let purge = |name, id| Request::Purge { name, id };
         match self.about_dead_letter(name, id, purge).await? {
             Answer::Removed => Ok(respond::no_content()),
             Answer::Refused(Refusal::DeadLetterNotFound) => Err(no_dead_letter(name, id)),
@@ -52,7 +52,7 @@ impl Api {
     /// `POST /v1/internal/functions/{name}:drain-once`
     pub(super) async fn drain_once(&self, name: &str) -> Result<HttpResponse, ApiError> {
         self.require_async_queue(name).await?;
-        match self.ask_about(name, |ticket, name| Input::DrainOnce { ticket, name }).await? {
+        match self.ask_about(name, Request::DrainOnce).await? {
             Answer::Drained { dispatched } => Ok(respond::json(StatusCode::OK, result::drained(dispatched))),
             other => Err(refused(other, name)),
         }
@@ -62,10 +62,10 @@ impl Api {
         &self,
         name: &str,
         text: &str,
-        input: impl FnOnce(Ticket, Name, ExecutionId) -> Input,
+        request: impl FnOnce(Name, ExecutionId) -> Request,
     ) -> Result<Answer, ApiError> {
         match ExecutionId::parse(text) {
-            Some(id) => self.ask_about(name, |ticket, name| input(ticket, name, id)).await,
+            Some(id) => self.ask_about(name, |name| request(name, id)).await,
             None => Ok(Answer::Refused(Refusal::DeadLetterNotFound)),
         }
     }

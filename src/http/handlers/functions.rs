@@ -12,7 +12,7 @@ use nanofaas_wire::{
     function::{self, FunctionSpec, parse::SpecError},
     replicas, scaling,
 };
-use shard_core::{Answer, Input, Name, Refusal, Shard, Ticket, answer::BackendFailureKind};
+use shard_core::{Answer, Name, Refusal, Request, Shard, answer::BackendFailureKind};
 
 use super::{Api, internal, unexpected};
 use crate::http::{
@@ -86,8 +86,7 @@ impl Api {
             let limit_bytes = limit as u64;
             return Err(ApiError::PayloadTooLarge { limit_bytes, setting: "limits.spec-bytes" });
         }
-        let answer =
-            self.ask(spec.name.owner_hash(), None, |ticket| Input::Register { ticket, spec }).await?;
+        let answer = self.ask(spec.name.owner_hash(), None, Request::Register(spec)).await?;
         match answer {
             Answer::Registered(document) => {
                 let body = function::with_warnings(document.to_vec(), &warnings);
@@ -103,7 +102,7 @@ impl Api {
 
     /// `GET /v1/functions/{name}`
     pub(super) async fn get_function(&self, name: &str) -> Result<HttpResponse, ApiError> {
-        match self.ask_about(name, |ticket, name| Input::GetFunction { ticket, name }).await? {
+        match self.ask_about(name, Request::GetFunction).await? {
             Answer::Function(document) => Ok(respond::json(StatusCode::OK, document.to_vec())),
             other => Err(refused(other, name)),
         }
@@ -111,7 +110,7 @@ impl Api {
 
     /// `DELETE /v1/functions/{name}`
     pub(super) async fn delete_function(&self, name: &str) -> Result<HttpResponse, ApiError> {
-        match self.ask_about(name, |ticket, name| Input::Remove { ticket, name }).await? {
+        match self.ask_about(name, Request::Remove).await? {
             Answer::Removed => Ok(respond::no_content()),
             other => Err(refused(other, name)),
         }
@@ -119,7 +118,7 @@ impl Api {
 
     /// `GET /v1/functions/{name}/replicas`
     pub(super) async fn get_replicas(&self, name: &str) -> Result<HttpResponse, ApiError> {
-        match self.ask_about(name, |ticket, name| Input::GetReplicas { ticket, name }).await? {
+        match self.ask_about(name, Request::GetReplicas).await? {
             Answer::Replicas { desired, ready } => {
                 Ok(respond::json(StatusCode::OK, replicas::status(name, desired, ready)))
             }
@@ -136,7 +135,7 @@ impl Api {
     ) -> Result<HttpResponse, ApiError> {
         let body = self.read_json(headers, body).await?;
         let wanted = replicas::parse(&body)?;
-        let scale = |ticket, name| Input::Scale { ticket, name, replicas: wanted };
+        let scale = |name| Request::Scale { name, replicas: wanted };
         match self.ask_about(name, scale).await? {
             Answer::Scaled { replicas: wanted } => {
                 Ok(respond::json(StatusCode::OK, replicas::accepted(name, wanted)))
@@ -147,7 +146,7 @@ impl Api {
 
     /// `GET /v1/functions/{name}/scaling`
     pub(super) async fn get_scaling(&self, name: &str) -> Result<HttpResponse, ApiError> {
-        match self.ask_about(name, |ticket, name| Input::GetScaling { ticket, name }).await? {
+        match self.ask_about(name, Request::GetScaling).await? {
             Answer::Scaling(report) => Ok(respond::json(StatusCode::OK, scaling::report(name, &report))),
             other => Err(refused(other, name)),
         }
@@ -156,11 +155,11 @@ impl Api {
     pub(super) async fn ask_about(
         &self,
         name: &str,
-        input: impl FnOnce(Ticket, Name) -> Input,
+        request: impl FnOnce(Name) -> Request,
     ) -> Result<Answer, ApiError> {
         // No function can have a name that is none.
         let Some(name) = Name::new(name) else { return Ok(Answer::Refused(Refusal::FunctionNotFound)) };
-        self.ask(name.owner_hash(), None, |ticket| input(ticket, name)).await
+        self.ask(name.owner_hash(), None, request(name)).await
     }
 
     /// Refuses when the async queue is off. Whether the function exists is said first: it is the more useful of the two
@@ -169,7 +168,7 @@ impl Api {
         if self.settings.async_queue {
             return Ok(());
         }
-        match self.ask_about(name, |ticket, name| Input::GetFunction { ticket, name }).await? {
+        match self.ask_about(name, Request::GetFunction).await? {
             Answer::Function(_) => Err(ApiError::AsyncQueueDisabled),
             other => Err(refused(other, name)),
         }

@@ -9,7 +9,7 @@ use hyper::{
 };
 use nanofaas_wire::{envelope, error::ApiError, result};
 use shard_core::{
-    Answer, ExecutionId, Failure, Input, Invoke, Name, Output, OutputKind, Payload, Refusal, State,
+    Answer, ExecutionId, Failure, Invoke, Name, Output, OutputKind, Payload, Refusal, Request, State,
     payload::code,
 };
 
@@ -19,15 +19,6 @@ use crate::http::{
     request::{self, CallHeaders, RequestBody},
     respond::{self, HttpResponse},
 };
-
-/// A call, read and checked.
-struct Call {
-    name: Name,
-    id: ExecutionId,
-    payload: Payload,
-    timeout_ms: Option<u32>,
-    extra: Option<Box<shard_core::Extra>>,
-}
 
 impl Api {
     /// `POST /v1/functions/{name}:invoke`
@@ -39,18 +30,7 @@ impl Api {
     ) -> Result<HttpResponse, ApiError> {
         let call = self.read_call(name, ours, body).await?;
         let (id, raw) = (call.id, call.payload.content_type.is_some());
-        let answer = self
-            .ask(call.name.owner_hash(), Some(id), |ticket| {
-                Input::Invoke(Invoke {
-                    ticket,
-                    id,
-                    name: call.name,
-                    payload: call.payload,
-                    timeout_ms: call.timeout_ms,
-                    extra: call.extra,
-                })
-            })
-            .await?;
+        let answer = self.ask(call.name.owner_hash(), Some(id), Request::Invoke(call)).await?;
         match answer {
             Answer::Finished { id, result: Ok(output) } if raw => Ok(raw_success(&id, output)),
             Answer::Finished { id, result: Ok(output) } => {
@@ -82,19 +62,9 @@ impl Api {
         let mut call = self.read_call(name, ours, body).await?;
         ours.add_async(self.settings.delivery, &mut call.extra)?;
         self.require_async_queue(name).await?;
-        let id = call.id;
-        let answer = self
-            .ask(call.name.owner_hash(), None, |ticket| {
-                Input::Enqueue(Invoke {
-                    ticket,
-                    id,
-                    name: call.name,
-                    payload: call.payload,
-                    timeout_ms: None,
-                    extra: call.extra,
-                })
-            })
-            .await?;
+        // Nobody waits for it here.
+        call.timeout_ms = None;
+        let answer = self.ask(call.name.owner_hash(), None, Request::Enqueue(call)).await?;
         match answer {
             Answer::Accepted { id } => Ok(accepted(&id)),
             Answer::Refused(refusal) => Err(refused(refusal, name)),
@@ -107,7 +77,7 @@ impl Api {
         name: &str,
         ours: &CallHeaders<'_>,
         body: RequestBody<'_>,
-    ) -> Result<Call, ApiError> {
+    ) -> Result<Invoke, ApiError> {
         let content_type = ours.raw_content_type()?;
         let timeout_ms = ours.timeout_ms()?;
         let limit = self.settings.request_bytes_max;
@@ -120,7 +90,7 @@ impl Api {
         // No function can have a name that is none.
         let name = Name::new(name).ok_or_else(|| refused(Refusal::FunctionNotFound, name))?;
         let id = self.new_id(name.owner_hash())?;
-        Ok(Call { name, id, payload, timeout_ms, extra })
+        Ok(Invoke { id, name, payload, timeout_ms, extra })
     }
 }
 

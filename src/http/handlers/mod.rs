@@ -16,7 +16,7 @@ use std::{
 
 use hyper::{Method, body::Incoming, http::request::Parts};
 use nanofaas_wire::error::ApiError;
-use shard_core::{Answer, ExecutionId, Input, Ticket};
+use shard_core::{Answer, ExecutionId, Request};
 use shard_runtime::Worker;
 
 use super::{
@@ -152,13 +152,8 @@ impl Api {
     }
 
     /// Asks the shard that owns `hash` and waits for its answer.
-    async fn ask(
-        &self,
-        hash: u16,
-        id: Option<ExecutionId>,
-        input: impl FnOnce(Ticket) -> Input,
-    ) -> Result<Answer, ApiError> {
-        match self.worker.call(hash, id, input) {
+    async fn ask(&self, hash: u16, id: Option<ExecutionId>, request: Request) -> Result<Answer, ApiError> {
+        match self.worker.call(hash, id, request) {
             Ok(reply) => Ok(reply.await),
             Err(_busy) => Err(ApiError::Overloaded { what: "Waiting for other callers of this thread" }),
         }

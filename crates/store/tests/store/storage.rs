@@ -11,7 +11,8 @@ use nanofaas_store::{
     simulation::{BrokenIndex, Stepped},
 };
 use shard_core::{
-    Entry, ExecutionId, FunctionSpec, Input, Name, Payload, Policy, ReadFailure, Record, Recovery, Target,
+    Entry, ExecutionId, FunctionSpec, Input, JournalEvent, Name, Payload, Policy, ReadFailure, Record,
+    Recovery, Target,
     journal::{End, EndResult},
 };
 use shard_sim::{
@@ -328,9 +329,9 @@ fn told(all: Vec<(u16, Input)>) -> Vec<(u16, Told)> {
 
 fn as_told(input: Input) -> Told {
     match input {
-        Input::Journaled { through } => Told::Written(through),
-        Input::JournalFailed { through } => Told::Failed(through),
-        Input::JournalRefused { number } => Told::Refused(number),
+        Input::Journal(JournalEvent::Safe { through }) => Told::Written(through),
+        Input::Journal(JournalEvent::Failed { through }) => Told::Failed(through),
+        Input::Journal(JournalEvent::Refused { number }) => Told::Refused(number),
         other => panic!("a store does not say {other:?}"),
     }
 }

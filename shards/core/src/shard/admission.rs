@@ -16,7 +16,7 @@ use crate::{
     limits::Limits,
     payload::{Failure, code},
     sabotage::Sabotage,
-    shard::{Shard, chores::Chore, reading::Reader, state::Drain},
+    shard::{Shard, reading::Reader, state::Drain},
     timers::{Due, TimerKey},
 };
 
@@ -43,9 +43,8 @@ enum Admission {
 
 impl Shard {
     /// A call arrives. `accepted`: it is answered now and its result fetched later.
-    pub(super) fn invoke(&mut self, call: Invoke, accepted: bool, fx: &mut Effects) {
-        let ticket = call.ticket;
-        match self.admit(call, accepted) {
+    pub(super) fn invoke(&mut self, ticket: Ticket, call: Invoke, accepted: bool, fx: &mut Effects) {
+        match self.admit(ticket, call, accepted) {
             Ok(Admission::Created(execution)) if accepted => self.accept(execution, ticket, fx),
             Ok(Admission::Created(execution)) => self.dispatch_or_enqueue(execution, fx),
             Ok(Admission::Accepted(execution, id)) => self.accept_running(execution, id, ticket, fx),
@@ -58,7 +57,7 @@ impl Shard {
         }
     }
 
-    fn admit(&mut self, mut call: Invoke, accepted: bool) -> Result<Admission, Refusal> {
+    fn admit(&mut self, ticket: Ticket, mut call: Invoke, accepted: bool) -> Result<Admission, Refusal> {
         if self.phase.drain != Drain::Open {
             return Err(Refusal::ShuttingDown);
         }
@@ -86,7 +85,7 @@ impl Shard {
         let callback_url = call.extra.as_mut().and_then(|extra| extra.callback_url.take());
         if let Some(sent) = call.extra.as_ref().and_then(|extra| extra.idempotency.as_ref()) {
             let label = Arc::clone(&function.label);
-            if let Some(admission) = self.join(&call, accepted, &label, sent, &callback_url)? {
+            if let Some(admission) = self.join(ticket, &call, accepted, &label, sent, &callback_url)? {
                 return Ok(admission);
             }
         }
@@ -126,12 +125,13 @@ impl Shard {
         {
             function.counters.sync_admitted += 1;
         }
-        Ok(Admission::Created(self.create(call, key, callback_url, accepted)))
+        Ok(Admission::Created(self.create(ticket, call, key, callback_url, accepted)))
     }
 
     /// Uses an earlier execution with the same key. `None`: there is none, go on.
     fn join(
         &mut self,
+        ticket: Ticket,
         call: &Invoke,
         accepted: bool,
         label: &Arc<str>,
@@ -160,7 +160,7 @@ impl Shard {
             // One result is delivered to one address: the first that was given.
             let addressed = execution.delivery.is_none() && callback_url.is_some();
             if addressed {
-                let brought = |url| ResultDelivery::brought(url, call.ticket);
+                let brought = |url| ResultDelivery::brought(url, ticket);
                 execution.delivery = callback_url.clone().map(brought);
             }
             self.retention.accepted += usize::from(!execution.accepted);
@@ -183,15 +183,16 @@ impl Shard {
         let function = self.functions.get(execution.function);
         let limit_ms = call.timeout_ms.or_else(|| Some(function?.policy.timeout_ms)).unwrap_or_default();
         let deadline_us = self.now.mono_us + u64::from(limit_ms) * 1000;
-        let timer = self.timers.insert(deadline_us, Due::Waiter(claim.execution, call.ticket));
-        live.joined.push(Waiter { ticket: call.ticket, timer, limit_ms, gone: false });
+        let timer = self.timers.insert(deadline_us, Due::Waiter(claim.execution, ticket));
+        live.joined.push(Waiter { ticket, timer, limit_ms, gone: false });
         live.deadline_us = live.deadline_us.max(deadline_us);
-        self.index.joined.insert(call.ticket, claim.execution);
+        self.index.joined.insert(ticket, claim.execution);
         Ok(Some(Admission::Joined))
     }
 
     fn create(
         &mut self,
+        ticket: Ticket,
         call: Invoke,
         function_key: FunctionKey,
         callback_url: Option<Box<str>>,
@@ -236,10 +237,10 @@ impl Shard {
             live: None,
         });
         let waiter = (!accepted).then(|| Waiter {
-            ticket: call.ticket,
+            ticket,
             timer: match self.sabotaged.by(Sabotage::DeadlineForgotten) {
                 true => TimerKey::NONE,
-                false => self.timers.insert(deadline_us, Due::Waiter(key, call.ticket)),
+                false => self.timers.insert(deadline_us, Due::Waiter(key, ticket)),
             },
             limit_ms,
             gone: false,
@@ -353,16 +354,6 @@ impl Shard {
             Ending::Failed(failure) => failure.code == code::CANCELLED,
             _ => false,
         })
-    }
-
-    /// Refuses what comes, and with `finally` what still waits for a caller.
-    pub(super) fn drain(&mut self, finally: bool, fx: &mut Effects) {
-        let drain = if finally { Drain::GivenUp } else { Drain::Draining };
-        self.phase.drain = self.phase.drain.max(drain);
-        if !finally {
-            return;
-        }
-        self.begin(Chore::Callers(0), fx);
     }
 
     /// Ends the waits of everybody who waits for an execution's result. Returns those who are still there.

@@ -11,6 +11,7 @@ use crate::{
     execution::{Ending, Execution},
     function::{Function, Life},
     id::ExecutionId,
+    input::DispatchEvent,
     journal::{End, EndResult, Record},
     keys::{AttemptKey, ExecutionKey, FunctionKey},
     payload::{Failure, Output, code},
@@ -20,8 +21,20 @@ use crate::{
 };
 
 impl Shard {
+    /// The dispatcher says something about an attempt, which may have been aborted in the meantime.
+    pub(super) fn dispatch_event(&mut self, key: AttemptKey, event: DispatchEvent, fx: &mut Effects) {
+        let connecting = match event {
+            DispatchEvent::Finished(report) => return self.dispatch_finished(key, report, fx),
+            DispatchEvent::Connecting => true,
+            DispatchEvent::Sent => false,
+        };
+        if let Some(attempt) = self.attempts.get_mut(key) {
+            attempt.connecting = connecting;
+        }
+    }
+
     /// The dispatcher is done with an attempt.
-    pub(super) fn dispatch_finished(&mut self, key: AttemptKey, report: Report, fx: &mut Effects) {
+    fn dispatch_finished(&mut self, key: AttemptKey, report: Report, fx: &mut Effects) {
         // Aborted in the meantime: the abort was the last word on it.
         let Some(attempt) = self.attempts.get_mut(key) else { return };
         let (execution, id, settled) = (attempt.execution, attempt.id, attempt.settled);

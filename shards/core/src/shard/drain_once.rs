@@ -8,7 +8,6 @@ use crate::{
     journal::Promise,
     keys::AttemptKey,
     name::Name,
-    settings::Settings,
     shard::Shard,
 };
 
@@ -62,17 +61,6 @@ impl Shard {
                 true
             });
             held.into_iter().for_each(|key| function.backlog.push(key));
-        }
-    }
-
-    /// Other settings hold.
-    pub(super) fn configure(&mut self, settings: Settings) {
-        let released = settings.background_scheduler && !self.settings.background_scheduler;
-        let before = std::mem::replace(&mut self.settings, settings);
-        self.reconfigure_sync_queue(before.sync_queue);
-        self.reconfigure_scaling(before.autoscaler.as_ref());
-        if released && !self.phase.start.is_being_written() {
-            self.release_backlogs();
         }
     }
 

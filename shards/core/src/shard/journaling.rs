@@ -8,6 +8,7 @@ use crate::{
     effect::{Effect, Effects},
     execution::Execution,
     id::ExecutionId,
+    input::JournalEvent,
     journal::{Entry, Promise, Record},
     keys::ExecutionKey,
     name::Name,
@@ -158,6 +159,16 @@ impl Shard {
         self.write(record, fx);
     }
 
+    /// The journal says something about records, or brings what was to be read.
+    pub(super) fn journal_event(&mut self, event: JournalEvent, fx: &mut Effects) {
+        match event {
+            JournalEvent::Safe { through } => self.journaled(through, fx),
+            JournalEvent::Failed { through } => self.journal_failed(through, fx),
+            JournalEvent::Refused { number } => self.journal_refused(number, fx),
+            JournalEvent::Read { ticket, id, result } => self.result_read(ticket, id, result, fx),
+        }
+    }
+
     /// Everything up to this record is safe: what was promised with it happens.
     pub(super) fn journaled(&mut self, through: u64, fx: &mut Effects) {
         self.journal.is_safe_through(through);
@@ -208,7 +219,7 @@ impl Shard {
     }
 
     /// Records up to this one cannot be written: nothing may be promised.
-    pub(super) fn journal_failed(&mut self, through: u64, fx: &mut Effects) {
+    fn journal_failed(&mut self, through: u64, fx: &mut Effects) {
         while let Some((number, promise)) = self.journal.pop_broken(through) {
             if let Promise::End(key) = promise {
                 self.end_is_delayed(key, number, fx);
@@ -221,7 +232,7 @@ impl Shard {
     }
 
     /// One record was not taken.
-    pub(super) fn journal_refused(&mut self, number: u64, fx: &mut Effects) {
+    fn journal_refused(&mut self, number: u64, fx: &mut Effects) {
         while let Some((number, promise)) = self.journal.take(number) {
             // Nothing of it will ever turn up, so nothing has to be taken back: while the disk is full, a record for
             // every refusal would push out those that count.

@@ -2,12 +2,15 @@
 //!
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
 //! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
-//! execution ends), `ending` (what it came to is shown), `crashes` (a replica ends), `retry` (another one follows), `timing` (deadlines), `retention` (finished executions are
-//! forgotten), `reading` (results that are on disk are read). `sync_queue` refuses synchronous calls early. `chores` is work in batches. `restoration` takes back what was there before the server started.
+//! execution ends), `ending` (what it came to is shown), `crashes` (a replica ends), `retry` (another one follows),
+//! `timing` (deadlines), `retention` (finished executions are forgotten), `reading` (results that are on disk are
+//! read). `sync_queue` refuses synchronous calls early. `chores` is work in batches. `restoration` takes back what was
+//! there before the server started. `requests`, `leases` and `control` are the inputs that go to many of them.
 
 mod admission;
 pub(crate) mod chores;
 mod completion;
+mod control;
 mod crashes;
 mod dead_letters;
 mod delivery;
@@ -15,9 +18,11 @@ mod dispatch;
 mod drain_once;
 mod ending;
 mod journaling;
+mod leases;
 mod progress;
 mod reading;
 mod registry;
+mod requests;
 mod restoration;
 mod retention;
 mod retry;
@@ -36,9 +41,8 @@ pub(crate) use state::{Attempt, ByteAccounts, Impossible, Index, Phase, ScalingR
 use std::{collections::VecDeque, panic::Location};
 
 use crate::{
-    answer::{Answer, Refusal},
     dead_letters::DeadLetters,
-    effect::{Effect, Effects},
+    effect::Effects,
     endpoints::OpenEndpoint,
     execution::Execution,
     function::{Function, FunctionView},
@@ -157,64 +161,17 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, fx: &mut Effects) {
         self.now = Now { mono_us: now.mono_us.max(self.now.mono_us), unix_ms: now.unix_ms };
         // A lease is for the call that comes next: what it is too large by now is not yet spare.
-        let leases = matches!(input, Input::GrantCalls { .. } | Input::GrantBytes(_) | Input::LendBytes(_));
+        let leases = matches!(input, Input::Lease(_));
         self.fire_timers(fx);
         match input {
-            Input::Invoke(call) => self.invoke(call, false, fx),
-            Input::Enqueue(call) => self.invoke(call, true, fx),
-            Input::DispatchFinished { attempt, report } => self.dispatch_finished(attempt, report, fx),
-            Input::Connecting { attempt, connecting } => {
-                if let Some(attempt) = self.attempts.get_mut(attempt) {
-                    attempt.connecting = connecting;
-                }
-            }
-            Input::Complete { ticket, id, attempt, outcome } => {
-                self.callback(ticket, id, attempt, outcome, fx);
-            }
+            Input::Ask(ticket, request) => self.asked(ticket, request, fx),
             Input::Abandon { ticket, id } => self.abandon(ticket, id, fx),
-            Input::Cancel { ticket, id } => self.cancel(ticket, id, fx),
-            Input::GetExecution { ticket, id, wait_ms } => self.get_execution(ticket, id, wait_ms, fx),
-            Input::ListDeadLetters { ticket, name, limit } => {
-                self.list_dead_letters(ticket, &name, limit, fx);
-            }
-            Input::Replay { ticket, name, id } => self.replay(ticket, &name, id, fx),
-            Input::Purge { ticket, name, id } => self.purge(ticket, &name, id, fx),
-            Input::DrainOnce { ticket, name } => self.drain_once(ticket, &name, fx),
-            Input::Journaled { through } => self.journaled(through, fx),
-            Input::JournalFailed { through } => self.journal_failed(through, fx),
-            Input::JournalRefused { number } => self.journal_refused(number, fx),
-            Input::Restore(stored) => self.restore(stored, fx),
-            Input::Restored => self.restored(),
-            Input::ResultRead { ticket, id, result } => self.result_read(ticket, id, result, fx),
-            Input::EndWatches => self.end_watches(fx),
-            Input::Hold => self.hold(),
-            Input::GetFunction { ticket, name } => {
-                let answer = match self.live_function(&name) {
-                    Some((_, function)) => Answer::Function(function.document.clone()),
-                    None => Answer::Refused(Refusal::FunctionNotFound),
-                };
-                fx.reply(ticket, answer);
-            }
-            Input::GetScaling { ticket, name } => self.get_scaling(ticket, &name, fx),
-            Input::GetReplicas { ticket, name } => self.get_replicas(ticket, &name, fx),
-            Input::Register { ticket, spec } => self.register(ticket, spec, fx),
-            Input::Provisioned { function, result } => self.provisioned(function, result, fx),
-            Input::Remove { ticket, name } => self.remove(ticket, &name, fx),
-            Input::TornDown { function, result } => self.torn_down(function, result, fx),
-            Input::Scale { ticket, name, replicas } => self.scale(ticket, &name, replicas, fx),
-            Input::Scaled { function, result } => self.scaled(function, result, fx),
-            Input::EndpointsChanged { function, endpoints, desired } => {
-                self.endpoints_changed(function, endpoints, desired, fx);
-            }
-            Input::GrantCalls { second, calls } => self.calls.grant(second, calls),
-            Input::GrantBytes(bytes) => self.bytes.granted = self.bytes.granted.saturating_add(bytes),
-            Input::LendBytes(bytes) => {
-                self.bytes.granted = self.bytes.granted.saturating_add(bytes);
-                self.bytes.lent = self.bytes.lent.saturating_add(bytes);
-            }
-            Input::Configure(settings) => self.configure(settings),
+            Input::Dispatch(attempt, event) => self.dispatch_event(attempt, event, fx),
+            Input::Backend(function, event) => self.backend_event(function, event, fx),
+            Input::Journal(event) => self.journal_event(event, fx),
             Input::Delivered { id, number, delivery } => self.delivered(id, number, delivery, fx),
-            Input::Drain { finally } => self.drain(finally, fx),
+            Input::Lease(lease) => self.take_lease(lease),
+            Input::Control(control) => self.controlled(control, fx),
             Input::Turn => self.work_off(fx),
         }
         self.serve(fx);
@@ -241,38 +198,6 @@ impl Shard {
     /// Whether work is left over that another [`Input::Turn`] would take up.
     pub fn has_ready(&self) -> bool {
         !self.chores.is_empty() || (!self.ring.is_empty() && !self.phase.restoring)
-    }
-
-    /// Whether a call in this second needs an [`Input::GrantCalls`] first.
-    pub fn wants_calls(&self, now: Now) -> bool {
-        self.calls.is_spent(now.second())
-    }
-
-    /// Bytes that an [`Input::GrantBytes`] should bring before a payload of this size is offered; 0 for none.
-    pub fn wanted_bytes(&self, payload_bytes: u64) -> u64 {
-        let need = self.bytes.queued + payload_bytes;
-        if need <= self.bytes.granted {
-            0
-        } else {
-            (need - self.bytes.granted).max(self.limits.queued_bytes_chunk)
-        }
-    }
-
-    /// Bytes that wait beyond those that were granted: of retries, and of what was given back after a crash.
-    pub fn owed_bytes(&self) -> u64 {
-        self.bytes.queued.saturating_sub(self.bytes.granted)
-    }
-
-    /// Bytes that must be granted for this input, unless it is to be refused.
-    pub fn needed_bytes(&self, input: &Input) -> u64 {
-        match input {
-            Input::Invoke(call) | Input::Enqueue(call) => call.payload.bytes(),
-            Input::Replay { id, .. } => {
-                let dead = self.find(*id).and_then(|execution| execution.dead.as_ref());
-                dead.map_or(0, |letter| letter.payload.bytes())
-            }
-            _ => 0,
-        }
     }
 
     /// Visible functions, by position.
@@ -362,22 +287,6 @@ impl Shard {
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^ (bits >> 31)
-    }
-
-    /// Gives leased bytes back when far fewer wait than were leased for. After every step, not only when time
-    /// passes: a shard that falls idle would keep what others need.
-    fn return_bytes(&mut self, fx: &mut Effects) {
-        let chunk = self.limits.queued_bytes_chunk;
-        let spare = self.bytes.granted.saturating_sub(self.bytes.queued);
-        // What was lent is not for new calls: with every retry more would wait than may.
-        let repaid = spare.min(self.bytes.lent);
-        let idle = (spare - repaid).saturating_sub(chunk);
-        let returned = repaid + if idle >= chunk { idle } else { 0 };
-        if returned > 0 {
-            self.bytes.lent -= repaid;
-            self.bytes.granted -= returned;
-            fx.push(Effect::ReturnBytes(returned));
-        }
     }
 }
 

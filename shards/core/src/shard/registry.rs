@@ -7,6 +7,7 @@ use crate::{
     call::Ticket,
     effect::{Effect, Effects, Note},
     function::{Function, Life, Pending, Runner},
+    input::BackendEvent,
     journal::{Promise, Record},
     keys::FunctionKey,
     name::Name,
@@ -116,8 +117,20 @@ impl Shard {
         fx.push(Effect::Teardown { function: key, name });
     }
 
+    /// A backend says something about a function.
+    pub(super) fn backend_event(&mut self, key: FunctionKey, event: BackendEvent, fx: &mut Effects) {
+        match event {
+            BackendEvent::Provisioned(result) => self.provisioned(key, result, fx),
+            BackendEvent::TornDown(result) => self.torn_down(key, result, fx),
+            BackendEvent::Scaled(result) => self.scaled(key, result, fx),
+            BackendEvent::EndpointsChanged { endpoints, desired } => {
+                self.endpoints_changed(key, endpoints, desired, fx);
+            }
+        }
+    }
+
     /// The backend has an answer: the function becomes visible once that is written down, or the claim is given up.
-    pub(super) fn provisioned(
+    fn provisioned(
         &mut self,
         key: FunctionKey,
         result: Result<Provisioned, BackendFailure>,
@@ -232,12 +245,7 @@ impl Shard {
     }
 
     /// The backend removed the replicas, or could not: then the function is back.
-    pub(super) fn torn_down(
-        &mut self,
-        key: FunctionKey,
-        result: Result<(), BackendFailure>,
-        fx: &mut Effects,
-    ) {
+    fn torn_down(&mut self, key: FunctionKey, result: Result<(), BackendFailure>, fx: &mut Effects) {
         let being_torn_down =
             |function: &&mut Function| matches!(function.life, Life::TearingDown | Life::RollingBack);
         let Some(function) = self.functions.get_mut(key).filter(being_torn_down) else { return };
@@ -285,7 +293,7 @@ impl Shard {
     }
 
     /// The backend took note of the number, or could not.
-    pub(super) fn scaled(&mut self, key: FunctionKey, result: Result<u32, BackendFailure>, fx: &mut Effects) {
+    fn scaled(&mut self, key: FunctionKey, result: Result<u32, BackendFailure>, fx: &mut Effects) {
         // Provisioning and removing end with answers of their own.
         let Some(function) = self.functions.get_mut(key).filter(|function| function.life == Life::Ordered)
         else {
@@ -310,6 +318,14 @@ impl Shard {
             // A call may have come while the last replica was being taken away.
             self.wake(key, fx);
         }
+    }
+
+    pub(super) fn get_function(&self, ticket: Ticket, name: &Name, fx: &mut Effects) {
+        let answer = match self.live_function(name) {
+            Some((_, function)) => Answer::Function(function.document.clone()),
+            None => Answer::Refused(Refusal::FunctionNotFound),
+        };
+        fx.reply(ticket, answer);
     }
 
     pub(super) fn get_replicas(&self, ticket: Ticket, name: &Name, fx: &mut Effects) {

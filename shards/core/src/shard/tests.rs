@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     call::Ticket,
     function::Runner,
+    input::{BackendEvent, Control, Request},
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
     settings::Autoscaler,
     spec::{FunctionSpec, Policy, Provisioned, ReplicaAddress, Target},
@@ -33,7 +34,7 @@ fn whatever_accounts_and_slots_are_off_by_is_told() {
             scaling: None,
             document: Bytes::new(),
         };
-        let register = Input::Register { ticket: Ticket(0), spec: Box::new(spec) };
+        let register = Input::Ask(Ticket(0), Request::Register(Box::new(spec)));
         shard.handle(Now { mono_us: 0, unix_ms: 0 }, register, &mut Effects::default());
     }
     assert_eq!(shard.totals().drift, 0);
@@ -44,19 +45,6 @@ fn whatever_accounts_and_slots_are_off_by_is_told() {
         function.in_flight += off as u32 * 10;
     }
     assert_eq!(shard.totals().drift, 5 + 50);
-}
-
-#[test]
-fn whoever_asks_is_known_from_the_input() {
-    let name = || Name::new("f").expect("valid");
-    for input in [
-        Input::Remove { ticket: Ticket(7), name: name() },
-        Input::GetFunction { ticket: Ticket(7), name: name() },
-        Input::GetScaling { ticket: Ticket(7), name: name() },
-    ] {
-        assert_eq!(input.ticket(), Some(Ticket(7)));
-    }
-    assert_eq!(Input::Turn.ticket(), None);
 }
 
 #[test]
@@ -77,7 +65,7 @@ fn how_a_function_is_scaled_is_seen_and_when_that_is_decided_again() {
     ] {
         let name = Name::new(name).expect("valid");
         let spec = FunctionSpec { name, policy: Policy::default(), target, scaling, document: Bytes::new() };
-        handle(&mut shard, 0, Input::Register { ticket: Ticket(0), spec: Box::new(spec) });
+        handle(&mut shard, 0, Input::Ask(Ticket(0), Request::Register(Box::new(spec))));
     }
     let keys: Vec<FunctionKey> = shard.functions.iter().map(|(key, _)| key).collect();
     for function in keys {
@@ -88,12 +76,16 @@ fn how_a_function_is_scaled_is_seen_and_when_that_is_decided_again() {
             endpoints: vec![ReplicaAddress { replica: 1, address: "a".into() }],
             desired: 1,
         });
-        handle(&mut shard, 0, Input::Provisioned { function, result });
+        handle(&mut shard, 0, Input::Backend(function, BackendEvent::Provisioned(result)));
         let function = shard.functions.get_mut(function).expect("it was registered");
         let is_scaled = function.scaling.is_some();
         function.runner = if is_scaled { Runner::Backend } else { Runner::Address };
     }
-    handle(&mut shard, 0, Input::Configure(Settings { autoscaler: Some(autoscaler), ..Settings::default() }));
+    handle(
+        &mut shard,
+        0,
+        Input::Control(Control::Configure(Settings { autoscaler: Some(autoscaler), ..Settings::default() })),
+    );
     // It decides at once, and again after its interval.
     handle(&mut shard, 1, Input::Turn);
     let due_us = shard.scaling.timer.and_then(|timer| shard.timers.due_us(timer)).expect("it decides");

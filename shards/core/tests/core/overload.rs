@@ -5,9 +5,9 @@ use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use bytes::Bytes;
 use shard_core::{
-    Answer, AttemptKey, Effect, Effects, ExecutionId, FunctionSpec, Input, Invoke, Limits, Name, Now,
-    Outcome, Output, Payload, Policy, Refusal, Report, Settings, Shard, Target, Ticket, invariant,
-    settings::SyncQueue,
+    Answer, AttemptKey, DispatchEvent, Effect, Effects, ExecutionId, FunctionSpec, Input, Invoke,
+    JournalEvent, Lease, Limits, Name, Now, Outcome, Output, Payload, Policy, Refusal, Report, Request,
+    Settings, Shard, Target, Ticket, invariant, settings::SyncQueue,
 };
 
 const SECOND_US: u64 = 1_000_000;
@@ -101,7 +101,7 @@ impl Simulation {
             scaling: None,
             document: Bytes::new(),
         };
-        simulation.handle(Input::Register { ticket: Ticket(u64::MAX), spec: Box::new(spec) });
+        simulation.handle(Input::Ask(Ticket(u64::MAX), Request::Register(Box::new(spec))));
         simulation.at(0, Event::New);
         while let Some(at_us) = simulation.next_us() {
             simulation.now_us = at_us;
@@ -142,7 +142,7 @@ impl Simulation {
             }
             Event::Finish(attempt) => {
                 let report = Report::warm(Outcome::Success(Output::null()));
-                self.handle(Input::DispatchFinished { attempt: self.attempts[attempt], report });
+                self.handle(Input::Dispatch(self.attempts[attempt], DispatchEvent::Finished(report)));
             }
         }
         self.steps += 1;
@@ -159,16 +159,18 @@ impl Simulation {
         bytes[..8].copy_from_slice(&(client as u64).to_le_bytes());
         bytes[8] = self.clients[client] as u8;
         if self.shard.wants_calls(self.now()) {
-            self.handle(Input::GrantCalls { second, calls: 1_000_000 });
+            self.handle(Input::Lease(Lease::Calls { second, calls: 1_000_000 }));
         }
-        self.handle(Input::Invoke(Invoke {
+        self.handle(Input::Ask(
             ticket,
-            id: ExecutionId::new(bytes, 0),
-            name: name(),
-            payload: Payload::json(Bytes::new()),
-            timeout_ms: None,
-            extra: None,
-        }));
+            Request::Invoke(Invoke {
+                id: ExecutionId::new(bytes, 0),
+                name: name(),
+                payload: Payload::json(Bytes::new()),
+                timeout_ms: None,
+                extra: None,
+            }),
+        ));
     }
 
     fn handle(&mut self, input: Input) {
@@ -187,7 +189,9 @@ impl Simulation {
                     self.answered(client as usize, answer);
                 }
                 // Only the registration is written down.
-                Effect::Journal { number, .. } => self.handle(Input::Journaled { through: number }),
+                Effect::Journal { number, .. } => {
+                    self.handle(Input::Journal(JournalEvent::Safe { through: number }))
+                }
                 _ => {}
             }
         }

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use shard_core::{
-    AttemptKey, Effect, Effects, ExecutionId, FunctionKey, FunctionSpec, Input, Invoke, Limits, Name, Now,
-    Outcome, Output, Payload, Policy, Provisioned, ReplicaAddress, Report, Scaling, Settings, Shard, Target,
-    Ticket, invariant,
+    AttemptKey, BackendEvent, Control, DispatchEvent, Effect, Effects, ExecutionId, FunctionKey,
+    FunctionSpec, Input, Invoke, Lease, Limits, Name, Now, Outcome, Output, Payload, Policy, Provisioned,
+    ReplicaAddress, Report, Request, Scaling, Settings, Shard, Target, Ticket, invariant,
     scaling::{ConcurrencyControl, Metric, MetricTarget},
     settings::Autoscaler,
 };
@@ -107,7 +107,7 @@ impl Run {
             scaling: Some(Box::new(run.scaling.clone())),
             document: Bytes::new(),
         };
-        run.handle(Input::Register { ticket: Ticket(u64::MAX), spec: Box::new(spec) });
+        run.handle(Input::Ask(Ticket(u64::MAX), Request::Register(Box::new(spec))));
         let provisioned = Provisioned {
             document: Bytes::new(),
             target: Target::Backend,
@@ -115,12 +115,12 @@ impl Run {
             desired: run.desired,
         };
         let function = run.function.expect("its provisioning was asked for");
-        run.handle(Input::Provisioned { function, result: Ok(provisioned) });
+        run.handle(Input::Backend(function, BackendEvent::Provisioned(Ok(provisioned))));
         run
     }
 
     fn handle(&mut self, input: Input) {
-        let is_manual = matches!(input, Input::Scale { .. });
+        let is_manual = matches!(input, Input::Ask(_, Request::Scale { .. }));
         let mut effects = Effects::default();
         self.shard.handle(self.now, input, &mut effects);
         let works = self.works();
@@ -156,20 +156,22 @@ impl Run {
                 self.calls += 1;
                 let mut id = [0; 16];
                 id[0] = self.calls;
-                self.handle(Input::GrantCalls { second: self.now.second(), calls: 9 });
-                self.handle(Input::Invoke(Invoke {
-                    ticket: Ticket(self.calls.into()),
-                    id: ExecutionId::new(id, 0),
-                    name: name(),
-                    payload: Payload::json(Bytes::new()),
-                    timeout_ms: None,
-                    extra: None,
-                }));
+                self.handle(Input::Lease(Lease::Calls { second: self.now.second(), calls: 9 }));
+                self.handle(Input::Ask(
+                    Ticket(self.calls.into()),
+                    Request::Invoke(Invoke {
+                        id: ExecutionId::new(id, 0),
+                        name: name(),
+                        payload: Payload::json(Bytes::new()),
+                        timeout_ms: None,
+                        extra: None,
+                    }),
+                ));
             }
             Op::Answer if !self.attempts.is_empty() => {
                 let attempt = self.attempts.remove(0);
                 let report = Report::warm(Outcome::Success(Output::null()));
-                self.handle(Input::DispatchFinished { attempt, report });
+                self.handle(Input::Dispatch(attempt, DispatchEvent::Finished(report)));
             }
             Op::Scaled(well) => {
                 let Some(replicas) = self.ordered.take() else { return };
@@ -181,11 +183,14 @@ impl Run {
                     self.desired = replicas;
                 }
                 let result = if well { Ok(replicas) } else { Err(failure) };
-                self.handle(Input::Scaled { function, result });
+                self.handle(Input::Backend(function, BackendEvent::Scaled(result)));
             }
             Op::Ready(ready) => {
                 let endpoints = addresses(ready.min(self.desired));
-                self.handle(Input::EndpointsChanged { function, endpoints, desired: self.desired });
+                self.handle(Input::Backend(
+                    function,
+                    BackendEvent::EndpointsChanged { endpoints, desired: self.desired },
+                ));
             }
             Op::Set(replicas) => {
                 // What is due comes first, and while an order is carried out this one would only wait.
@@ -193,11 +198,14 @@ impl Run {
                 if self.ordered.is_some() {
                     return;
                 }
-                self.handle(Input::Scale { ticket: Ticket(u64::MAX - 1), name: name(), replicas });
+                self.handle(Input::Ask(Ticket(u64::MAX - 1), Request::Scale { name: name(), replicas }));
             }
             Op::Turned(on) => {
                 let autoscaler = on.then(|| self.autoscaler.clone());
-                self.handle(Input::Configure(Settings { autoscaler, ..Settings::default() }));
+                self.handle(Input::Control(Control::Configure(Settings {
+                    autoscaler,
+                    ..Settings::default()
+                })));
             }
             Op::Pass(ms) => {
                 self.now.mono_us += ms * 1000;

@@ -11,8 +11,9 @@ use std::{
 };
 
 use shard_core::{
-    Answer, AttemptKey, Dispatch, Effect, ExecutionId, Failure, FunctionSpec, Input, Invoke, Limits, Name,
-    Outcome, Output, OutputKind, Payload, Policy, Report, Settings, Target,
+    Answer, AttemptKey, Dispatch, DispatchEvent, Effect, ExecutionId, Failure, FunctionSpec, Input, Invoke,
+    JournalEvent, Limits, Name, Outcome, Output, OutputKind, Payload, Policy, Report, Request, Settings,
+    Target,
 };
 
 use super::executor::{Executor, Random};
@@ -190,7 +191,7 @@ impl World {
             scaling: None,
             document: Default::default(),
         };
-        let register = |ticket| Input::Register { ticket, spec: Box::new(spec) };
+        let register = Request::Register(Box::new(spec));
         let answer = worker.call(name.owner_hash(), None, register).expect("nobody else calls").await;
         assert!(matches!(answer, Answer::Registered(_)), "{answer:?}");
     }
@@ -212,7 +213,7 @@ impl World {
     async fn invoke(&self, worker: &Worker<TestHost>) {
         let call = self.call();
         let (id, hash) = (call.id, call.name.owner_hash());
-        let reply = worker.call(hash, Some(id), |ticket| Input::Invoke(Invoke { ticket, ..call }));
+        let reply = worker.call(hash, Some(id), Request::Invoke(call));
         let Ok(reply) = reply else {
             return self.busy().await;
         };
@@ -250,7 +251,7 @@ impl World {
     async fn enqueue(&self, worker: &Worker<TestHost>) {
         let call = self.call();
         let (id, hash) = (call.id, call.name.owner_hash());
-        let reply = worker.call(hash, Some(id), |ticket| Input::Enqueue(Invoke { ticket, ..call }));
+        let reply = worker.call(hash, Some(id), Request::Enqueue(call));
         let Ok(reply) = reply else {
             return self.busy().await;
         };
@@ -265,7 +266,7 @@ impl World {
         }
         self.counts.borrow_mut().accepted += 1;
         if self.percent(40)
-            && let Ok(reply) = worker.call(hash, None, |ticket| Input::Cancel { ticket, id })
+            && let Ok(reply) = worker.call(hash, None, Request::Cancel(id))
         {
             reply.await;
             self.counts.borrow_mut().cancelled += 1;
@@ -273,7 +274,7 @@ impl World {
         // What was accepted ends, and is found until then.
         loop {
             let wait_ms = self.below(50) as u32;
-            match worker.call(hash, None, |ticket| Input::GetExecution { ticket, id, wait_ms }) {
+            match worker.call(hash, None, Request::GetExecution { id, wait_ms }) {
                 Err(_) => self.busy().await,
                 Ok(reply) => match reply.await {
                     Answer::Execution(view) if view.state.is_terminal() => return,
@@ -292,7 +293,6 @@ impl World {
         random[..8].copy_from_slice(&self.random.borrow_mut().next().to_be_bytes());
         random[8..].copy_from_slice(&self.random.borrow_mut().next().to_be_bytes());
         Invoke {
-            ticket: shard_core::Ticket(0),
             id: ExecutionId::new(random, name.owner_hash()),
             name,
             payload: Payload::json(Vec::from(*b"1")),
@@ -352,7 +352,7 @@ impl Host for TestHost {
                 self.aborted.borrow_mut().insert(place(attempt));
             }
             Effect::Journal { number, .. } => {
-                let journaled = Input::Journaled { through: number };
+                let journaled = Input::Journal(JournalEvent::Safe { through: number });
                 if self.world.percent(50) {
                     follow_up.push_back(journaled);
                 } else {
@@ -385,7 +385,7 @@ impl TestHost {
         self.world.executor.spawn(async move {
             pause(service_ms).await;
             if !aborted.borrow_mut().remove(&place(attempt)) {
-                sink(Input::DispatchFinished { attempt, report: Report::warm(outcome) });
+                sink(Input::Dispatch(attempt, DispatchEvent::Finished(Report::warm(outcome))));
             }
         });
     }

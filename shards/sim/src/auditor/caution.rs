@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shard_core::{EndpointId, ExecutionId, FunctionKey, Input};
+use shard_core::{BackendEvent, EndpointId, ExecutionId, FunctionKey, Input};
 
 use super::{Auditor, Verdict};
 
@@ -34,14 +34,15 @@ struct Wanted {
 impl Caution {
     /// A shard is about to be given this.
     pub(super) fn input(&mut self, shard: u16, input: &Input) {
-        let (function, number) = match input {
-            Input::EndpointsChanged { function, desired, .. } => (*function, *desired),
-            Input::Scaled { function, result: Ok(replicas) } => (*function, *replicas),
-            Input::Provisioned { function, result: Ok(provisioned) } => (*function, provisioned.desired),
+        let Input::Backend(function, event) = input else { return };
+        let number = match event {
+            BackendEvent::EndpointsChanged { desired, .. } => *desired,
+            BackendEvent::Scaled(Ok(replicas)) => *replicas,
+            BackendEvent::Provisioned(Ok(provisioned)) => provisioned.desired,
             _ => return,
         };
-        let wanted = self.wanted.entry((shard, function)).or_default();
-        wanted.is_new |= matches!(input, Input::Provisioned { .. });
+        let wanted = self.wanted.entry((shard, *function)).or_default();
+        wanted.is_new |= matches!(event, BackendEvent::Provisioned(_));
         wanted.numbers.insert(number);
         wanted.next = Some(number);
     }

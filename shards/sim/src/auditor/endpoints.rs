@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use shard_core::{Destination, EndpointId, FunctionKey, Input, Name, ReplicaAddress, Target};
+use shard_core::{BackendEvent, Destination, EndpointId, FunctionKey, Input, Name, ReplicaAddress, Target};
 
 use super::{Verdict, registrations::Registration};
 
@@ -38,10 +38,10 @@ impl Endpoints {
     /// A shard is about to be given this.
     pub(super) fn input(&mut self, shard: u16, input: &Input) {
         match input {
-            Input::EndpointsChanged { function, endpoints, .. } => {
+            Input::Backend(function, BackendEvent::EndpointsChanged { endpoints, .. }) => {
                 self.are_ready((shard, *function), endpoints);
             }
-            Input::Provisioned { function, result: Ok(provisioned) } => {
+            Input::Backend(function, BackendEvent::Provisioned(Ok(provisioned))) => {
                 // What was reported meanwhile is newer.
                 let known = self.ready.get(&(shard, *function)).is_some_and(|ready| !ready.is_empty());
                 if provisioned.target != Target::Backend {

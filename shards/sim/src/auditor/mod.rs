@@ -33,7 +33,10 @@ mod status;
 
 use std::collections::BTreeSet;
 
-use shard_core::{ExecutionId, Input, Invoke, Name, Now, Outcome, Stored, Ticket};
+use shard_core::{
+    Control, DispatchEvent, ExecutionId, Input, Invoke, JournalEvent, Name, Now, Outcome, Request, Stored,
+    Ticket,
+};
 
 use crate::{disk::Told, swarm::Swarm};
 
@@ -136,47 +139,50 @@ impl Auditor {
     /// A shard is about to be given this.
     pub(crate) fn input(&mut self, shard: u16, now: Now, input: &Input) -> Verdict {
         self.cause = Cause::Other;
-        self.asker = input.ticket();
+        self.asker = match input {
+            Input::Ask(ticket, _) => Some(*ticket),
+            _ => None,
+        };
         self.endpoints.input(shard, input);
         self.refusals.input(shard, input);
         self.caution.input(shard, input);
         match input {
-            Input::Invoke(call) => self.called(now, call, false)?,
-            Input::Enqueue(call) => self.called(now, call, true)?,
-            Input::Register { ticket, spec } => {
+            Input::Ask(ticket, Request::Invoke(call)) => self.called(now, *ticket, call, false)?,
+            Input::Ask(ticket, Request::Enqueue(call)) => self.called(now, *ticket, call, true)?,
+            Input::Ask(ticket, Request::Register(spec)) => {
                 self.callers.asked(*ticket, Asked::Register)?;
                 self.registrations.asked(*ticket, spec);
                 self.specs.asked(*ticket, spec);
             }
-            Input::Remove { ticket, name } => {
+            Input::Ask(ticket, Request::Remove(name)) => {
                 self.registrations.removes(*name);
                 self.callers.asked(*ticket, Asked::Remove(*name))?;
             }
-            Input::GetExecution { ticket, id, wait_ms } => {
+            Input::Ask(ticket, Request::GetExecution { id, wait_ms }) => {
                 let due_us = now.mono_us + u64::from(*wait_ms) * 1000;
                 self.callers.asked(*ticket, Asked::Read { id: *id, due_us })?;
             }
-            Input::Cancel { ticket, .. } => self.callers.asked(*ticket, Asked::Cancel)?,
-            Input::Purge { ticket, id, .. } => {
+            Input::Ask(ticket, Request::Cancel(_)) => self.callers.asked(*ticket, Asked::Cancel)?,
+            Input::Ask(ticket, Request::Purge { id, .. }) => {
                 self.cause = Cause::Purge(*ticket);
                 self.callers.asked(*ticket, Asked::Purge(*id))?;
             }
-            Input::Replay { ticket, id, .. } => {
+            Input::Ask(ticket, Request::Replay { id, .. }) => {
                 self.cause = Cause::Replay(*ticket);
                 self.callers.asked(*ticket, Asked::Replay(*id))?;
             }
-            Input::DrainOnce { ticket, .. } => {
+            Input::Ask(ticket, Request::DrainOnce(_)) => {
                 self.cause = Cause::DrainOnce;
                 self.callers.asked(*ticket, Asked::Other)?;
             }
-            Input::Complete { ticket, id, attempt, outcome } => {
+            Input::Ask(ticket, Request::Complete { id, attempt, outcome }) => {
                 self.callers.asked(*ticket, Asked::Other)?;
                 if *outcome != Outcome::Promised {
                     self.slots.calls_back(*id, *attempt);
                 }
                 self.executions.reported(now, *id, *attempt, outcome);
             }
-            Input::DispatchFinished { attempt, report } => {
+            Input::Dispatch(attempt, DispatchEvent::Finished(report)) => {
                 let promised = report.outcome == Outcome::Promised;
                 self.heard_of(shard, *attempt, &report.outcome);
                 if let Some((id, number)) = self.slots.reported((shard, *attempt), now, promised)? {
@@ -188,20 +194,17 @@ impl Auditor {
             Input::Delivered { id, number, delivery } => {
                 self.executions.is_delivered(*id, *number, delivery.status);
             }
-            Input::EndWatches => self.promptness.watches_end(shard),
-            Input::Restore(stored) => {
+            Input::Control(Control::EndWatches) => self.promptness.watches_end(shard),
+            Input::Control(Control::Restore(stored)) => {
                 self.restoring.insert(shard);
                 if let Stored::Execution(stored) = stored {
                     self.executions.given_back(now, stored.id);
                 }
             }
-            Input::ResultRead { .. } => self.has_read(shard, input)?,
-            Input::Restored => drop(self.restoring.remove(&shard)),
-            input => {
-                if let Some(ticket) = input.ticket() {
-                    self.callers.asked(ticket, Asked::Other)?;
-                }
-            }
+            Input::Journal(JournalEvent::Read { .. }) => self.has_read(shard, input)?,
+            Input::Control(Control::Restored) => drop(self.restoring.remove(&shard)),
+            Input::Ask(ticket, _) => self.callers.asked(*ticket, Asked::Other)?,
+            _ => {}
         }
         Ok(())
     }
@@ -231,8 +234,8 @@ impl Auditor {
         self.registrations.are(count)
     }
 
-    fn called(&mut self, now: Now, call: &Invoke, accepted: bool) -> Verdict {
-        let (ticket, id, name) = (call.ticket, call.id, call.name);
+    fn called(&mut self, now: Now, ticket: Ticket, call: &Invoke, accepted: bool) -> Verdict {
+        let (id, name) = (call.id, call.name);
         let key = call.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
         let digest = key.map(|idempotency| idempotency.digest);
         let key = key.map(|idempotency| idempotency.key.clone());

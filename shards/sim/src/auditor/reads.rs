@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{ExecutionId, Input, ReadFailure, Ticket};
+use shard_core::{ExecutionId, Input, JournalEvent, ReadFailure, Ticket};
 
 use super::{Auditor, Verdict};
 
@@ -38,7 +38,7 @@ impl Auditor {
 
     /// It is told.
     pub(super) fn has_read(&mut self, shard: u16, input: &Input) -> Verdict {
-        let Input::ResultRead { ticket, id, result } = input else { return Ok(()) };
+        let Input::Journal(JournalEvent::Read { ticket, id, result }) = input else { return Ok(()) };
         if self.reads.open.remove(&(shard, *ticket)) != Some(*id) {
             return Err(format!("the world answers read {} of shard {shard}, which is not open", ticket.0));
         }

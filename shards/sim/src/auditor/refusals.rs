@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shard_core::{ExecutionId, Input, Name, Refusal, Ticket};
+use shard_core::{Control, ExecutionId, Input, Name, Refusal, Request, Ticket};
 
 use super::{Asked, Auditor, Verdict};
 use crate::swarm::Swarm;
@@ -43,19 +43,23 @@ impl Refusals {
 
     /// A shard is about to be given this.
     pub(super) fn input(&mut self, shard: u16, input: &Input) {
-        (self.name, self.id) = match input {
-            Input::Invoke(call) | Input::Enqueue(call) => (Some(call.name), None),
-            Input::Register { spec, .. } => (Some(spec.name), None),
-            Input::Remove { name, .. } | Input::DrainOnce { name, .. } => (Some(*name), None),
-            Input::Replay { name, id, .. } | Input::Purge { name, id, .. } => (Some(*name), Some(*id)),
-            Input::Cancel { id, .. } => (None, Some(*id)),
+        (self.name, self.id) = (None, None);
+        if let Input::Control(Control::Drain { .. }) = input {
+            self.draining.insert(shard);
+        }
+        let Input::Ask(ticket, request) = input else { return };
+        (self.name, self.id) = match request {
+            Request::Invoke(call) | Request::Enqueue(call) => (Some(call.name), None),
+            Request::Register(spec) => (Some(spec.name), None),
+            Request::Remove(name) | Request::DrainOnce(name) => (Some(*name), None),
+            Request::Replay { name, id } | Request::Purge { name, id } => (Some(*name), Some(*id)),
+            Request::Cancel(id) => (None, Some(*id)),
             _ => (None, None),
         };
-        match input {
-            Input::Drain { .. } => drop(self.draining.insert(shard)),
-            Input::Register { ticket, spec } => drop(self.changing.insert(*ticket, spec.name)),
-            Input::Remove { ticket, name } => drop(self.changing.insert(*ticket, *name)),
-            Input::Purge { ticket, id, .. } => drop(self.purging.insert(*ticket, *id)),
+        match request {
+            Request::Register(spec) => drop(self.changing.insert(*ticket, spec.name)),
+            Request::Remove(name) => drop(self.changing.insert(*ticket, *name)),
+            Request::Purge { id, .. } => drop(self.purging.insert(*ticket, *id)),
             _ => {}
         }
     }

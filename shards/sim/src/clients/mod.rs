@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use shard_core::{Answer, ExecutionId, Input, Name, Settings, Ticket};
+use shard_core::{Answer, ExecutionId, Name, Request, Settings, Ticket};
 
 /// Executions that clients remember.
 const REMEMBERED: usize = 100;
@@ -108,7 +108,7 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) enum Act {
     /// Ask a shard.
-    Ask(Request),
+    Ask(Outgoing),
     /// Give all shards other settings.
     Configure(Settings),
     /// Set the clock that people read, in milliseconds from where it would be.
@@ -128,13 +128,13 @@ pub(crate) enum Act {
 
 /// A request on its way.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct Outgoing {
     /// The thread that the client is connected to.
     pub(crate) thread: u16,
     /// Hash of the function's name.
     pub(crate) hash: u16,
-    /// What is asked.
-    pub(crate) input: Input,
+    pub(crate) ticket: Ticket,
+    pub(crate) request: Request,
     /// The execution that it would create, when it is a call.
     pub(crate) id: Option<ExecutionId>,
     /// When its client leaves, if it is not answered before.

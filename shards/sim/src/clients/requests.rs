@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use shard_core::{
-    ExecutionId, Extra, FunctionSpec, Idempotency, Input, Invoke, Name, Payload, Policy, Scaling, Target,
+    ExecutionId, Extra, FunctionSpec, Idempotency, Invoke, Name, Payload, Policy, Request, Scaling, Target,
     Ticket,
     scaling::{ConcurrencyControl, Metric, MetricTarget},
 };
 
-use super::{Act, Clients, Kind, Request, unique_address};
+use super::{Act, Clients, Kind, Outgoing, unique_address};
 use crate::{
     random::{Random, Stream},
     swarm::{Swarm, settings},
@@ -26,8 +26,7 @@ impl Clients {
         let kind = if wants_back { Kind::Replay } else { kind };
         let at = if first { number as usize } else { self.names_pick(random) };
         let (thread, name) = (random.below(u64::from(swarm.shards)) as u16, self.name(at)?);
-        let about_function = |input| request(thread, name.owner_hash(), input);
-        let input = match kind {
+        let request = match kind {
             Kind::Invoke | Kind::Enqueue => {
                 return Some(Act::Ask(self.call(random, number, at, thread, kind, swarm)?));
             }
@@ -56,31 +55,27 @@ impl Clients {
                 let one = *known.get(random.below(known.len() as u64) as usize)?;
                 let (id, at) = self.rivalled.take_if(|_| about_letter && kind == Kind::Replay).unwrap_or(one);
                 let name = self.name(at)?;
-                let input = match kind {
-                    Kind::Read => Input::GetExecution { ticket, id, wait_ms: 0 },
-                    Kind::Watch => {
-                        Input::GetExecution { ticket, id, wait_ms: random.between(1, 2000) as u32 }
-                    }
-                    Kind::Cancel => Input::Cancel { ticket, id },
-                    Kind::Replay => Input::Replay { ticket, name, id },
-                    _ => Input::Purge { ticket, name, id },
+                let request = match kind {
+                    Kind::Read => Request::GetExecution { id, wait_ms: 0 },
+                    Kind::Watch => Request::GetExecution { id, wait_ms: random.between(1, 2000) as u32 },
+                    Kind::Cancel => Request::Cancel(id),
+                    Kind::Replay => Request::Replay { name, id },
+                    _ => Request::Purge { name, id },
                 };
                 let leaves = (kind == Kind::Watch).then(|| leaves_after(random, swarm)).flatten();
-                let asked = request(thread, id.owner_hash(), input);
-                return Some(Act::Ask(Request { id: leaves.map(|_| id), leaves_after_us: leaves, ..asked }));
+                let asked = outgoing(thread, id.owner_hash(), ticket, request);
+                return Some(Act::Ask(Outgoing { id: leaves.map(|_| id), leaves_after_us: leaves, ..asked }));
             }
-            Kind::ListDead => Input::ListDeadLetters { ticket, name, limit: random.between(1, 5) as usize },
-            Kind::DrainOnce => Input::DrainOnce { ticket, name },
-            Kind::Register => {
-                Input::Register { ticket, spec: Box::new(registration(random, number, name, swarm)) }
-            }
-            Kind::Remove => Input::Remove { ticket, name },
-            Kind::Scale => Input::Scale { ticket, name, replicas: random.below(4) as u32 },
-            Kind::GetFunction => Input::GetFunction { ticket, name },
-            Kind::GetReplicas => Input::GetReplicas { ticket, name },
-            Kind::GetScaling => Input::GetScaling { ticket, name },
+            Kind::ListDead => Request::ListDeadLetters { name, limit: random.between(1, 5) as usize },
+            Kind::DrainOnce => Request::DrainOnce(name),
+            Kind::Register => Request::Register(Box::new(registration(random, number, name, swarm))),
+            Kind::Remove => Request::Remove(name),
+            Kind::Scale => Request::Scale { name, replicas: random.below(4) as u32 },
+            Kind::GetFunction => Request::GetFunction(name),
+            Kind::GetReplicas => Request::GetReplicas(name),
+            Kind::GetScaling => Request::GetScaling(name),
         };
-        Some(Act::Ask(about_function(input)))
+        Some(Act::Ask(outgoing(thread, name.owner_hash(), ticket, request)))
     }
 
     /// Few functions get most of the calls.
@@ -109,7 +104,7 @@ impl Clients {
         thread: u16,
         kind: Kind,
         swarm: &Swarm,
-    ) -> Option<Request> {
+    ) -> Option<Outgoing> {
         let name = self.name(at)?;
         let faults = &swarm.callers;
         let mut bits = [0; 16];
@@ -138,7 +133,6 @@ impl Clients {
         };
         let padding = random.below(faults.payload_bytes_max) as usize;
         let call = Invoke {
-            ticket: Ticket(number),
             id,
             name,
             payload: Payload::json(Bytes::from(format!("{number}:{}", "x".repeat(padding)))),
@@ -152,13 +146,17 @@ impl Clients {
             self.keys.insert(id, key);
         }
         let leaves_after_us = leaves_after(random, swarm);
-        let input = if accepted { Input::Enqueue(call) } else { Input::Invoke(call) };
-        Some(Request { id: Some(id), leaves_after_us, ..request(thread, name.owner_hash(), input) })
+        let request = if accepted { Request::Enqueue(call) } else { Request::Invoke(call) };
+        Some(Outgoing {
+            id: Some(id),
+            leaves_after_us,
+            ..outgoing(thread, name.owner_hash(), Ticket(number), request)
+        })
     }
 }
 
-fn request(thread: u16, hash: u16, input: Input) -> Request {
-    Request { thread, hash, input, id: None, leaves_after_us: None }
+fn outgoing(thread: u16, hash: u16, ticket: Ticket, request: Request) -> Outgoing {
+    Outgoing { thread, hash, ticket, request, id: None, leaves_after_us: None }
 }
 
 fn leaves_after(random: &mut Random, swarm: &Swarm) -> Option<u64> {

@@ -1,7 +1,7 @@
 //! The end of a run. Faults stop, and then: everything that was begun ends within a bounded time, every caller has its
 //! answer, slots and bytes come home, and after their time finished executions are forgotten.
 
-use shard_core::{Input, Settings};
+use shard_core::{Control, Input, Settings};
 
 use super::World;
 use crate::network::Message;
@@ -26,7 +26,7 @@ impl World {
         self.storage.iter_mut().for_each(|storage| storage.repair());
         self.write_storage();
         for shard in 0..self.swarm.shards {
-            let message = Message::Input(Input::Configure(Settings::default()));
+            let message = Message::Input(Input::Control(Control::Configure(Settings::default())));
             self.network.send_control(0, shard, message, &mut self.agenda);
         }
         self.drain()?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{Entry, Epoch, Input, Partition, Record, Seating, recovery::Recovery};
+use shard_core::{Control, Entry, Epoch, Input, Partition, Record, Seating, recovery::Recovery};
 
 use super::{Event, World, budgets, seats};
 use crate::{
@@ -21,14 +21,14 @@ impl World {
         }
         self.stopping = true;
         self.agenda.after(time_us, Event::GiveUp);
-        self.tell_all(|| Input::Drain { finally: false })
+        self.tell_all(|| Input::Control(Control::Drain { finally: false }))
     }
 
     /// Its time is nearly over: whoever still waits is sent away.
     pub(super) fn give_up(&mut self) -> Result<(), String> {
         self.agenda.after(self.swarm.functions.service_us, Event::Exit);
-        self.tell_all(|| Input::EndWatches)?;
-        self.tell_all(|| Input::Drain { finally: true })
+        self.tell_all(|| Input::Control(Control::EndWatches))?;
+        self.tell_all(|| Input::Control(Control::Drain { finally: true }))
     }
 
     /// It ends, with everything written that can be.
@@ -101,9 +101,9 @@ impl World {
             all[executions..].reverse();
         }
         for stored in all {
-            self.feed(shard, Input::Restore(stored))?;
+            self.feed(shard, Input::Control(Control::Restore(stored)))?;
         }
-        self.feed(shard, Input::Restored)
+        self.feed(shard, Input::Control(Control::Restored))
     }
 
     /// What an earlier owner of the partitions writes behind all that, because it does not know yet that it is none any more. Our

@@ -1,6 +1,6 @@
 //! Carries out what shards decide.
 
-use shard_core::{Delivery, DeliveryStatus, Destination, Effect, Input};
+use shard_core::{Delivery, DeliveryStatus, Destination, Effect, Input, JournalEvent};
 
 use super::{Event, World};
 use crate::{
@@ -57,7 +57,7 @@ impl World {
                 let disk = self.disks.get_mut(usize::from(shard));
                 let told = disk.and_then(|disk| disk.append(number, entry, &mut self.agenda));
                 if told.is_none() && self.is_broken(Sabotage::DiskLies) {
-                    self.follow_up.push_back((shard, Input::Journaled { through: number }));
+                    self.follow_up.push_back((shard, Input::Journal(JournalEvent::Safe { through: number })));
                 }
                 if let Some(told) = told {
                     self.auditor.told(shard, told);

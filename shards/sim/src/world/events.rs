@@ -1,12 +1,13 @@
 //! What happens by itself: requests, messages, answers of functions, disks, deadlines.
 
 use shard_core::{
-    Answer, ExecutionId, Input, Outcome, Output, ReadFailure, Refusal, Report, Seating, Ticket,
+    Answer, Control, DispatchEvent, ExecutionId, Input, JournalEvent, Outcome, Output, ReadFailure, Refusal,
+    Report, Request, Seating, Ticket,
 };
 
 use super::World;
 use crate::{
-    clients::{Act, Open, Request},
+    clients::{Act, Open, Outgoing},
     functions::{Callback, ExchangeKey, ExchangeStep},
     network::Message,
     random::{Random, Stream},
@@ -78,13 +79,13 @@ impl World {
                     (None, Some(disk)) => disk.read(id),
                     (None, None) => Err(ReadFailure::Missing),
                 };
-                self.feed(shard, Input::ResultRead { ticket, id, result })
+                self.feed(shard, Input::Journal(JournalEvent::Read { ticket, id, result }))
             }
             Event::Stored { commit, hangs } => self.stored(commit, hangs),
             Event::Exchange { exchange, step } => {
                 if self.is_broken(Sabotage::ReportedEarly) && matches!(step, ExchangeStep::Sent) {
                     let report = Report::warm(Outcome::Success(Output::null()));
-                    self.feed(exchange.0, Input::DispatchFinished { attempt: exchange.1, report })?;
+                    self.feed(exchange.0, Input::Dispatch(exchange.1, DispatchEvent::Finished(report)))?;
                 }
                 match self.functions.step(exchange, step, &mut self.agenda) {
                     Some(input) => self.feed(exchange.0, input),
@@ -140,7 +141,7 @@ impl World {
                 self.budgets.set_calls_per_second(settings.calls_per_second);
                 self.auditor.configured(settings.calls_per_second);
                 for shard in 0..self.swarm.shards {
-                    let message = Message::Input(Input::Configure(settings.clone()));
+                    let message = Message::Input(Input::Control(Control::Configure(settings.clone())));
                     self.network.send_control(0, shard, message, &mut self.agenda);
                 }
                 Ok(())
@@ -162,17 +163,15 @@ impl World {
     }
 
     /// A client asks and waits.
-    fn ask(&mut self, request: Request) -> Result<(), String> {
-        let Request { thread, hash, input, id, leaves_after_us } = request;
+    fn ask(&mut self, asked: Outgoing) -> Result<(), String> {
+        let Outgoing { thread, hash, ticket, request, id, leaves_after_us } = asked;
         let disagrees = self.is_broken(Sabotage::OwnersDiffer) && thread > 0;
         let shard = Seating::of(self.swarm.shards - u16::from(disagrees)).owner_of(hash);
-        if let Some(ticket) = input.ticket() {
-            self.clients.wait(ticket, Open { thread, hash, id });
-            if let Some(wait_us) = leaves_after_us {
-                self.agenda.after(wait_us, Event::Leave { ticket });
-            }
+        self.clients.wait(ticket, Open { thread, hash, id });
+        if let Some(wait_us) = leaves_after_us {
+            self.agenda.after(wait_us, Event::Leave { ticket });
         }
-        self.send(thread, shard, input)
+        self.send(thread, shard, Input::Ask(ticket, request))
     }
 
     /// A function calls back on some thread.
@@ -181,9 +180,9 @@ impl World {
         let ticket = self.clients.callback();
         let mut random = Random::of(self.options.seed, Stream::Request, ticket.0);
         let thread = random.below(u64::from(self.swarm.shards)) as u16;
-        let input = Input::Complete { ticket, id, attempt, outcome };
+        let request = Request::Complete { id, attempt, outcome };
         let hash = id.owner_hash();
-        self.ask(Request { thread, hash, input, id: None, leaves_after_us: None })
+        self.ask(Outgoing { thread, hash, ticket, request, id: None, leaves_after_us: None })
     }
 
     /// Takes an input from a thread to a shard.
@@ -195,13 +194,13 @@ impl World {
         if self.is_broken(Sabotage::RefusalLost) {
             return Ok(());
         }
-        match refused.and_then(|input| input.ticket()) {
-            Some(ticket) => {
+        match refused {
+            Some(Input::Ask(ticket, _)) => {
                 let what = "calls on their way to the function's shard";
                 let refusal = Refusal::Overloaded { what, retry_after_s: 1 };
                 self.answer(ticket, &Answer::Refused(refusal))
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 

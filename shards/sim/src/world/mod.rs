@@ -17,7 +17,7 @@ mod events;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use shard_core::{Effects, Input, Invoke, Limits, Now, Payload, Shard, invariant};
+use shard_core::{Effects, Input, Invoke, Limits, Now, Payload, Request, Shard, invariant};
 use shard_runtime::Budgets;
 
 use crate::{
@@ -78,11 +78,11 @@ fn seats(options: &Options, swarm: &Swarm) -> Vec<Seat> {
 
 /// Leases for a call once more, and uses nothing of it.
 fn waste_a_lease(budgets: &Budgets, shard: &Shard, now: Now, input: &Input) {
-    let (Input::Invoke(call) | Input::Enqueue(call)) = input else { return };
-    let (ticket, id, name, payload) = (call.ticket, call.id, call.name, Payload::json(Bytes::new()));
-    let call = Invoke { ticket, id, name, payload, timeout_ms: None, extra: None };
+    let Input::Ask(ticket, Request::Invoke(call) | Request::Enqueue(call)) = input else { return };
+    let (id, name, payload) = (call.id, call.name, Payload::json(Bytes::new()));
+    let call = Invoke { id, name, payload, timeout_ms: None, extra: None };
     let mut another = Shard::new(Limits::default(), 0, shard.settings().clone());
-    budgets.step(&mut another, now, Input::Invoke(call), &mut Effects::default());
+    budgets.step(&mut another, now, Input::Ask(*ticket, Request::Invoke(call)), &mut Effects::default());
 }
 
 /// See the module.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use shard_core::{Effects, Input, Recovery, Shard};
+use shard_core::{Control, Effects, Input, Recovery, Shard};
 
 use super::{
     drive::{Drive, limits},
@@ -51,7 +51,9 @@ impl Drive {
         self.records.iter().cloned().for_each(|entry| recovery.apply(entry));
         self.shard = Shard::new(limits(), 7, self.shard.settings().clone());
         let mut effects = Effects::default();
-        for stored in recovery.into_stored().map(Input::Restore).chain([Input::Restored]) {
+        for stored in
+            recovery.into_stored().map(Control::Restore).chain([Control::Restored]).map(Input::Control)
+        {
             self.shard.handle(self.now, stored, &mut effects);
         }
         let holders = self.oracle.key_holders();

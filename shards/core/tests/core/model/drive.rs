@@ -8,9 +8,9 @@ use std::{
 
 use bytes::Bytes;
 use shard_core::{
-    Answer, AttemptKey, Destination, Effect, Effects, EndpointId, Entry, ExecutionId, Failure, FunctionKey,
-    FunctionSpec, Input, Limits, Now, Outcome, ReadFailure, Record, Report, Settings, Shard, Target, Ticket,
-    settings::SyncQueue,
+    Answer, AttemptKey, BackendEvent, Control, Destination, DispatchEvent, Effect, Effects, EndpointId,
+    Entry, ExecutionId, Failure, FunctionKey, FunctionSpec, Input, JournalEvent, Lease, Limits, Now, Outcome,
+    ReadFailure, Record, Report, Request, Settings, Shard, Target, Ticket, settings::SyncQueue,
 };
 
 use super::{
@@ -269,7 +269,8 @@ impl Drive {
                 return (real, written);
             }
             written = true;
-            self.shard.handle(self.now, Input::Journaled { through: self.written }, &mut effects);
+            let safe = Input::Journal(JournalEvent::Safe { through: self.written });
+            self.shard.handle(self.now, safe, &mut effects);
         }
     }
 
@@ -289,18 +290,18 @@ impl Drive {
             let mut effects = Effects::default();
             let wanted = self.shard.wanted_bytes(self.oracle.executions[execution].bytes);
             self.oracle.granted_bytes += wanted;
-            self.shard.handle(self.now, Input::GrantBytes(wanted), &mut effects);
+            self.shard.handle(self.now, Input::Lease(Lease::Bytes(wanted)), &mut effects);
         }
         let Step::Call { call, .. } = step else { return };
         let mut effects = Effects::default();
         if self.shard.wants_calls(self.now) {
-            let grant = Input::GrantCalls { second: self.now.second(), calls: 1000 };
+            let grant = Input::Lease(Lease::Calls { second: self.now.second(), calls: 1000 });
             self.shard.handle(self.now, grant, &mut effects);
         }
         let wanted = self.shard.wanted_bytes(u64::from(call.bytes));
         if call.lease && wanted > 0 {
             self.oracle.granted_bytes += wanted;
-            self.shard.handle(self.now, Input::GrantBytes(wanted), &mut effects);
+            self.shard.handle(self.now, Input::Lease(Lease::Bytes(wanted)), &mut effects);
         }
         assert!(effects.is_empty(), "a lease causes nothing");
     }
@@ -317,10 +318,13 @@ impl Drive {
         {
             self.answers.insert(*ticket, 0);
         }
+        let ask = |ticket: &u64, request| Input::Ask(Ticket(*ticket), request);
         Some(match step {
             Step::Turn => Input::Turn,
-            Step::Call { ticket, call } if call.accepted => Input::Enqueue(invoke(*ticket, call)),
-            Step::Call { ticket, call } => Input::Invoke(invoke(*ticket, call)),
+            Step::Call { ticket, call } if call.accepted => {
+                ask(ticket, Request::Enqueue(invoke(*ticket, call)))
+            }
+            Step::Call { ticket, call } => ask(ticket, Request::Invoke(invoke(*ticket, call))),
             Step::Answer { execution, number, result } => {
                 let attempt = self.attempts[&(*execution, *number)];
                 let accepted = self.oracle.executions.get(execution).is_some_and(|one| one.accepted);
@@ -328,30 +332,27 @@ impl Drive {
                     Outcome::Success(_) if accepted => Outcome::Success(output_of(*execution)),
                     outcome => outcome,
                 };
-                Input::DispatchFinished { attempt, report: Report::warm(outcome) }
+                Input::Dispatch(attempt, DispatchEvent::Finished(Report::warm(outcome)))
             }
-            Step::Callback { ticket, execution, number, result } => Input::Complete {
-                ticket: Ticket(*ticket),
-                id: id(*execution),
-                attempt: *number,
-                outcome: outcome(*result),
-            },
+            Step::Callback { ticket, execution, number, result } => ask(
+                ticket,
+                Request::Complete { id: id(*execution), attempt: *number, outcome: outcome(*result) },
+            ),
             Step::Connecting { execution, number, connecting } => {
                 let attempt = self.attempts[&(*execution, *number)];
-                Input::Connecting { attempt, connecting: *connecting }
+                let event = if *connecting { DispatchEvent::Connecting } else { DispatchEvent::Sent };
+                Input::Dispatch(attempt, event)
             }
             Step::Leave { ticket } => {
                 self.left.push(*ticket);
                 Input::Abandon { ticket: Ticket(*ticket), id: Some(id(*ticket)) }
             }
-            Step::Cancel { ticket, execution } => {
-                Input::Cancel { ticket: Ticket(*ticket), id: id(*execution) }
-            }
+            Step::Cancel { ticket, execution } => ask(ticket, Request::Cancel(id(*execution))),
             Step::Replay { ticket, name: which, execution } => {
-                Input::Replay { ticket: Ticket(*ticket), name: name(*which), id: id(*execution) }
+                ask(ticket, Request::Replay { name: name(*which), id: id(*execution) })
             }
             Step::Purge { ticket, name: which, execution } => {
-                Input::Purge { ticket: Ticket(*ticket), name: name(*which), id: id(*execution) }
+                ask(ticket, Request::Purge { name: name(*which), id: id(*execution) })
             }
             Step::Register { ticket, registration } => {
                 let spec = FunctionSpec {
@@ -364,32 +365,29 @@ impl Drive {
                     scaling: None,
                     document: Bytes::new(),
                 };
-                Input::Register { ticket: Ticket(*ticket), spec: Box::new(spec) }
+                ask(ticket, Request::Register(Box::new(spec)))
             }
-            Step::Remove { ticket, name: which } => {
-                Input::Remove { ticket: Ticket(*ticket), name: name(*which) }
-            }
+            Step::Remove { ticket, name: which } => ask(ticket, Request::Remove(name(*which))),
             Step::Scale { ticket, name: which, replicas } => {
-                Input::Scale { ticket: Ticket(*ticket), name: name(*which), replicas: *replicas }
+                ask(ticket, Request::Scale { name: name(*which), replicas: *replicas })
             }
-            Step::Provisioned { function, provisioning } => Input::Provisioned {
-                function: *self.functions.get(function)?,
-                result: provisioned(*provisioning),
-            },
-            Step::TornDown { function, done } => Input::TornDown {
-                function: *self.functions.get(function)?,
-                result: done.then_some(()).ok_or_else(backend_failure),
-            },
-            Step::Scaled { function, replicas } => Input::Scaled {
-                function: *self.functions.get(function)?,
-                result: replicas.ok_or_else(backend_failure),
-            },
-            Step::Endpoints { function, ready, desired } => Input::EndpointsChanged {
-                function: *self.functions.get(function)?,
-                endpoints: addresses(*ready),
-                desired: *desired,
-            },
-            Step::Drain { finally } => Input::Drain { finally: *finally },
+            Step::Provisioned { function, provisioning } => Input::Backend(
+                *self.functions.get(function)?,
+                BackendEvent::Provisioned(provisioned(*provisioning)),
+            ),
+            Step::TornDown { function, done } => Input::Backend(
+                *self.functions.get(function)?,
+                BackendEvent::TornDown(done.then_some(()).ok_or_else(backend_failure)),
+            ),
+            Step::Scaled { function, replicas } => Input::Backend(
+                *self.functions.get(function)?,
+                BackendEvent::Scaled(replicas.ok_or_else(backend_failure)),
+            ),
+            Step::Endpoints { function, ready, desired } => Input::Backend(
+                *self.functions.get(function)?,
+                BackendEvent::EndpointsChanged { endpoints: addresses(*ready), desired: *desired },
+            ),
+            Step::Drain { finally } => Input::Control(Control::Drain { finally: *finally }),
             Step::Crash { .. } => return None,
         })
     }
@@ -463,7 +461,7 @@ impl Drive {
             }
             _ => None,
         });
-        Input::ResultRead { ticket, id, result: result.ok_or(ReadFailure::Missing) }
+        Input::Journal(JournalEvent::Read { ticket, id, result: result.ok_or(ReadFailure::Missing) })
     }
 
     /// State, attempt, error and last error of a record that is kept.
@@ -471,7 +469,7 @@ impl Drive {
         let mut effects = Effects::default();
         self.shard.handle(
             self.now,
-            Input::GetExecution { ticket: PROBE, id: id(ticket), wait_ms: 0 },
+            Input::Ask(PROBE, Request::GetExecution { id: id(ticket), wait_ms: 0 }),
             &mut effects,
         );
         if let [Effect::ReadResult { ticket, id }] = effects.as_slice() {

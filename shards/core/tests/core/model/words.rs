@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shard_core::{
     Answer, ExecutionId, Extra, Failure, Idempotency, Invoke, Name, Outcome, Output, OutputKind, Payload,
-    Provisioned, Refusal, ReplicaAddress, Target, Ticket,
+    Provisioned, Refusal, ReplicaAddress, Target,
     answer::{BackendFailure, BackendFailureKind},
 };
 
@@ -21,7 +21,6 @@ pub(super) fn invoke(ticket: u64, call: &Call) -> Invoke {
     let extra =
         Extra { idempotency, max_age_ms: call.max_age_ms.filter(|_| call.accepted), ..Extra::default() };
     Invoke {
-        ticket: Ticket(ticket),
         id: id(ticket),
         name: name(call.name),
         payload: Payload::json(vec![0; usize::from(call.bytes)]),

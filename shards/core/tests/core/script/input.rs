@@ -4,9 +4,9 @@ use std::{str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use shard_core::{
-    Delivery, DeliveryStatus, Extra, Failure, FunctionSpec, Idempotency, Input, Invoke, Limits, Name,
-    Outcome, Output, OutputKind, Payload, Policy, Provisioned, ReadFailure, ReplicaAddress, Report, Settings,
-    Target,
+    BackendEvent, Control, Delivery, DeliveryStatus, DispatchEvent, Extra, Failure, FunctionSpec,
+    Idempotency, Input, Invoke, JournalEvent, Lease, Limits, Name, Outcome, Output, OutputKind, Payload,
+    Policy, Provisioned, ReadFailure, ReplicaAddress, Report, Request, Settings, Target,
     answer::{BackendFailure, BackendFailureKind},
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
     settings::{Autoscaler, SyncQueue},
@@ -27,37 +27,39 @@ impl Run {
                 self.store_waits = true;
                 return None;
             }
-            ["store", "safe"] => Input::Journaled { through: self.written },
+            ["store", "safe"] => Input::Journal(JournalEvent::Safe { through: self.written }),
             // All but the newest so many.
             ["store", what, "but", newest] => {
                 let through = self.written - newest.parse::<u64>().expect("a number of records");
                 match *what {
-                    "safe" => Input::Journaled { through },
-                    _ => Input::JournalFailed { through },
+                    "safe" => Input::Journal(JournalEvent::Safe { through }),
+                    _ => Input::Journal(JournalEvent::Failed { through }),
                 }
             }
-            ["store", "refuses"] => Input::JournalRefused { number: self.written },
-            ["store", "fails"] => Input::JournalFailed { through: self.written },
+            ["store", "refuses"] => Input::Journal(JournalEvent::Refused { number: self.written }),
+            ["store", "fails"] => Input::Journal(JournalEvent::Failed { through: self.written }),
             // The disk holds what it reported as failed.
             ["store", "fails", "keeping"] => {
                 self.safe = self.records.len();
-                Input::JournalFailed { through: self.written }
+                Input::Journal(JournalEvent::Failed { through: self.written })
             }
-            ["autoscaler", "off"] => Input::Configure(Settings::default()),
-            ["autoscaler", rest @ ..] => Input::Configure(Settings {
+            ["autoscaler", "off"] => Input::Control(Control::Configure(Settings::default())),
+            ["autoscaler", rest @ ..] => Input::Control(Control::Configure(Settings {
                 autoscaler: Some(Autoscaler {
                     poll_interval_us: option::<u64>(rest, "poll").unwrap_or(5000) * 1000,
                     upscale_cooldown_us: option::<u64>(rest, "up").unwrap_or(30_000) * 1000,
                     downscale_cooldown_us: option::<u64>(rest, "down").unwrap_or(60_000) * 1000,
                 }),
                 ..Settings::default()
-            }),
-            ["scheduler", on] => {
-                Input::Configure(Settings { background_scheduler: *on == "on", ..Settings::default() })
-            }
-            ["sync", words @ ..] => {
-                Input::Configure(Settings { sync_queue: sync_queue(words), ..Settings::default() })
-            }
+            })),
+            ["scheduler", on] => Input::Control(Control::Configure(Settings {
+                background_scheduler: *on == "on",
+                ..Settings::default()
+            })),
+            ["sync", words @ ..] => Input::Control(Control::Configure(Settings {
+                sync_queue: sync_queue(words),
+                ..Settings::default()
+            })),
             ["delivered", execution, how @ ..] => {
                 let id = self.id(execution);
                 let numbers = self.handed_over.get(&id).map_or(&[][..], Vec::as_slice);
@@ -79,28 +81,26 @@ impl Run {
                     ["fails"] => Err(ReadFailure::Unreadable),
                     _ => self.result_on_record(id).ok_or(ReadFailure::Missing),
                 };
-                Input::ResultRead { ticket, id, result }
+                Input::Journal(JournalEvent::Read { ticket, id, result })
             }
-            ["end-watches"] => Input::EndWatches,
-            ["hold"] => Input::Hold,
-            ["drain"] => Input::Drain { finally: false },
-            ["drain", "finally"] => Input::Drain { finally: true },
+            ["end-watches"] => Input::Control(Control::EndWatches),
+            ["hold"] => Input::Control(Control::Hold),
+            ["drain"] => Input::Control(Control::Drain { finally: false }),
+            ["drain", "finally"] => Input::Control(Control::Drain { finally: true }),
             ["calls", calls] => {
                 self.lease_calls = false;
-                Input::GrantCalls { second: self.now.second(), calls: calls.parse().expect("calls") }
+                Input::Lease(Lease::Calls { second: self.now.second(), calls: calls.parse().expect("calls") })
             }
             ["bytes", bytes] => {
                 self.lease_bytes = false;
-                Input::GrantBytes(bytes.parse().expect("bytes"))
+                Input::Lease(Lease::Bytes(bytes.parse().expect("bytes")))
             }
-            ["lend", bytes] => Input::LendBytes(bytes.parse().expect("bytes")),
+            ["lend", bytes] => Input::Lease(Lease::LentBytes(bytes.parse().expect("bytes"))),
             ["answer", attempt, outcome @ ..] => {
-                Input::DispatchFinished { attempt: self.attempts[*attempt], report: report(outcome) }
+                Input::Dispatch(self.attempts[*attempt], DispatchEvent::Finished(report(outcome)))
             }
-            ["connecting", attempt] => {
-                Input::Connecting { attempt: self.attempts[*attempt], connecting: true }
-            }
-            ["sent", attempt] => Input::Connecting { attempt: self.attempts[*attempt], connecting: false },
+            ["connecting", attempt] => Input::Dispatch(self.attempts[*attempt], DispatchEvent::Connecting),
+            ["sent", attempt] => Input::Dispatch(self.attempts[*attempt], DispatchEvent::Sent),
             ["leave", caller] => {
                 let id = Some(self.id(caller));
                 Input::Abandon { ticket: self.ticket(caller), id }
@@ -109,62 +109,57 @@ impl Run {
                 Input::Abandon { ticket: self.ticket(reader), id: Some(self.id(execution)) }
             }
             ["provisioned", name, result @ ..] => {
-                Input::Provisioned { function: self.function(name), result: provisioned(result) }
+                Input::Backend(self.function(name), BackendEvent::Provisioned(provisioned(result)))
             }
             ["torn-down", name, result] => {
                 let result = if *result == "ok" { Ok(()) } else { Err(backend_failure(result)) };
-                Input::TornDown { function: self.function(name), result }
+                Input::Backend(self.function(name), BackendEvent::TornDown(result))
             }
             ["scaled", name, result] => {
                 let result = result.parse().map_err(|_| backend_failure(result));
-                Input::Scaled { function: self.function(name), result }
+                Input::Backend(self.function(name), BackendEvent::Scaled(result))
             }
-            ["endpoints", name, desired, rest @ ..] => Input::EndpointsChanged {
-                function: self.function(name),
-                endpoints: addresses(rest),
-                desired: desired.parse().expect("a number"),
-            },
-            [caller, rest @ ..] => self.request(caller, rest),
+            ["endpoints", name, desired, rest @ ..] => Input::Backend(
+                self.function(name),
+                BackendEvent::EndpointsChanged {
+                    endpoints: addresses(rest),
+                    desired: desired.parse().expect("a number"),
+                },
+            ),
+            [caller, rest @ ..] => Input::Ask(self.ticket(caller), self.request(caller, rest)),
             [] => panic!("an input is missing"),
         })
     }
 
     /// What a caller asks for.
-    fn request(&mut self, caller: &str, words: &[&str]) -> Input {
-        let ticket = self.ticket(caller);
+    fn request(&mut self, caller: &str, words: &[&str]) -> Request {
         match words {
-            ["register", name, rest @ ..] => Input::Register { ticket, spec: Box::new(spec(name, rest)) },
-            ["remove", name] => Input::Remove { ticket, name: function_name(name) },
-            ["function", name] => Input::GetFunction { ticket, name: function_name(name) },
-            ["replicas", name] => Input::GetReplicas { ticket, name: function_name(name) },
-            ["scale", name, replicas] => Input::Scale {
-                ticket,
-                name: function_name(name),
-                replicas: replicas.parse().expect("a number"),
-            },
-            ["invoke", name, rest @ ..] => Input::Invoke(self.call(caller, name, rest)),
-            ["enqueue", name, rest @ ..] => Input::Enqueue(self.call(caller, name, rest)),
-            ["get", execution, rest @ ..] => Input::GetExecution {
-                ticket,
-                id: self.id(execution),
-                wait_ms: option(rest, "wait").unwrap_or(0),
-            },
-            ["scaling", name] => Input::GetScaling { ticket, name: function_name(name) },
-            ["dead", name, rest @ ..] => Input::ListDeadLetters {
-                ticket,
+            ["register", name, rest @ ..] => Request::Register(Box::new(spec(name, rest))),
+            ["remove", name] => Request::Remove(function_name(name)),
+            ["function", name] => Request::GetFunction(function_name(name)),
+            ["replicas", name] => Request::GetReplicas(function_name(name)),
+            ["scale", name, replicas] => {
+                Request::Scale { name: function_name(name), replicas: replicas.parse().expect("a number") }
+            }
+            ["invoke", name, rest @ ..] => Request::Invoke(self.call(caller, name, rest)),
+            ["enqueue", name, rest @ ..] => Request::Enqueue(self.call(caller, name, rest)),
+            ["get", execution, rest @ ..] => {
+                Request::GetExecution { id: self.id(execution), wait_ms: option(rest, "wait").unwrap_or(0) }
+            }
+            ["scaling", name] => Request::GetScaling(function_name(name)),
+            ["dead", name, rest @ ..] => Request::ListDeadLetters {
                 name: function_name(name),
                 limit: option(rest, "limit").unwrap_or(100),
             },
             ["replay", name, execution] => {
-                Input::Replay { ticket, name: function_name(name), id: self.id(execution) }
+                Request::Replay { name: function_name(name), id: self.id(execution) }
             }
             ["purge", name, execution] => {
-                Input::Purge { ticket, name: function_name(name), id: self.id(execution) }
+                Request::Purge { name: function_name(name), id: self.id(execution) }
             }
-            ["drain-once", name] => Input::DrainOnce { ticket, name: function_name(name) },
-            ["cancel", execution] => Input::Cancel { ticket, id: self.id(execution) },
-            ["callback", execution, rest @ ..] => Input::Complete {
-                ticket,
+            ["drain-once", name] => Request::DrainOnce(function_name(name)),
+            ["cancel", execution] => Request::Cancel(self.id(execution)),
+            ["callback", execution, rest @ ..] => Request::Complete {
                 id: self.id(execution),
                 attempt: option(rest, "attempt"),
                 outcome: report(rest).outcome,
@@ -187,7 +182,6 @@ impl Run {
             callback_url: option::<String>(words, "url").map(Box::from),
         };
         Invoke {
-            ticket: self.ticket(caller),
             id: self.id(caller),
             name: function_name(name),
             payload: Payload::json(option::<String>(words, "body").unwrap_or_default()),

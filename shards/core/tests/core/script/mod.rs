@@ -21,8 +21,8 @@ mod update;
 use std::{collections::BTreeMap, env, panic::Location};
 
 use shard_core::{
-    AttemptKey, Effect, Effects, EndpointId, Entry, ExecutionId, FunctionKey, Input, Limits, Now, Record,
-    Recovery, Settings, Shard, Ticket, invariant, journal::EndResult,
+    AttemptKey, Control, Effect, Effects, EndpointId, Entry, ExecutionId, FunctionKey, Input, JournalEvent,
+    Lease, Limits, Now, Record, Recovery, Request, Settings, Shard, Ticket, invariant, journal::EndResult,
 };
 
 /// Epoch milliseconds at time 0 of a script; the start of a second.
@@ -165,7 +165,8 @@ impl Run {
         self.records.iter().cloned().for_each(|entry| recovery.apply(entry));
         self.shard = Shard::new(self.limits.clone(), 1, self.shard.settings().clone());
         self.written = 0;
-        let inputs = recovery.into_stored().map(Input::Restore).chain([Input::Restored]);
+        let inputs =
+            recovery.into_stored().map(Control::Restore).chain([Control::Restored]).map(Input::Control);
         let texts: Vec<String> = inputs.map(|input| self.handle(input)).collect();
         let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
         texts.join(", ")
@@ -173,10 +174,10 @@ impl Run {
 
     fn handle(&mut self, input: Input) -> String {
         match input {
-            Input::Journaled { through } => {
+            Input::Journal(JournalEvent::Safe { through }) => {
                 self.safe = self.records.len() - (self.written - through) as usize;
             }
-            Input::JournalFailed { through } => {
+            Input::Journal(JournalEvent::Failed { through }) => {
                 // Facts are written before anything that comes after.
                 let decided = self.records.len() - (self.written - through) as usize;
                 let newer = self.records.split_off(decided);
@@ -184,21 +185,21 @@ impl Run {
                 let is_fact = |entry: &Entry| !matches!(entry.record, Record::Accepted { .. });
                 self.records.extend(failed.into_iter().filter(is_fact).chain(newer));
             }
-            Input::JournalRefused { .. } => drop(self.records.pop()),
+            Input::Journal(JournalEvent::Refused { .. }) => drop(self.records.pop()),
             _ => {}
         }
         let mut effects = Effects::default();
-        if matches!(input, Input::Invoke(_) | Input::Enqueue(_))
+        if matches!(input, Input::Ask(_, Request::Invoke(_) | Request::Enqueue(_)))
             && self.lease_calls
             && self.shard.wants_calls(self.now)
         {
-            let grant = Input::GrantCalls { second: self.now.second(), calls: 1000 };
+            let grant = Input::Lease(Lease::Calls { second: self.now.second(), calls: 1000 });
             self.shard.handle(self.now, grant, &mut effects);
         }
         let need = self.shard.needed_bytes(&input);
         let wanted = self.shard.wanted_bytes(need);
         if self.lease_bytes && need > 0 && wanted > 0 {
-            self.shard.handle(self.now, Input::GrantBytes(wanted), &mut effects);
+            self.shard.handle(self.now, Input::Lease(Lease::Bytes(wanted)), &mut effects);
         }
         self.shard.handle(self.now, input, &mut effects);
         let mut texts: Vec<String> = Vec::new();
@@ -211,7 +212,11 @@ impl Run {
             if self.store_waits || !std::mem::take(&mut self.promised) {
                 return texts.join(", ");
             }
-            self.shard.handle(self.now, Input::Journaled { through: self.written }, &mut effects);
+            self.shard.handle(
+                self.now,
+                Input::Journal(JournalEvent::Safe { through: self.written }),
+                &mut effects,
+            );
         }
     }
 

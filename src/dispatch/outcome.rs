@@ -38,7 +38,7 @@ pub fn classify(head: &Head, body: Bytes, raw: bool) -> Report {
     let outcome = if !head.status.is_success() {
         judged(head, failed(head, body))
     } else if head.status == StatusCode::ACCEPTED && head.promises_callback {
-        Outcome::Promised
+        Outcome::Deferred
     } else {
         succeeded(head, body, raw, &mut bad_output)
     };
@@ -179,7 +179,7 @@ mod tests {
     fn check(status: u16, headers: &[(&str, &str)], body: &str, raw: bool, expected: &str) {
         let report = classify(&head(status, headers), Bytes::from(body.to_owned()), raw);
         let mut text = match &report.outcome {
-            Outcome::Promised => "promised".to_owned(),
+            Outcome::Deferred => "deferred".to_owned(),
             Outcome::NotRun(failure) => format!("{} not run: {}", failure.code, failure.message),
             Outcome::Crashed(failure) => format!("{} crashed: {}", failure.code, failure.message),
             Outcome::Success(output) => {
@@ -222,7 +222,7 @@ mod tests {
         check(204, &[], "", false, "json null");
         check(200, &[png], "\u{1}", true, "image/png \u{1}");
         check(200, &[text], "a", true, "text/plain; charset=utf-8 a");
-        check(202, &[("x-nanofaas-async", "true")], "", false, "promised");
+        check(202, &[("x-nanofaas-async", "true")], "", false, "deferred");
         check(202, &[json], "1", false, "json 1");
         check(
             200,

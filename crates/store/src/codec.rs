@@ -145,7 +145,7 @@ impl Codec {
 
     /// Reads a record without its length.
     pub(super) fn decode(self, record: &[u8]) -> Reading<Decoded> {
-        let mut reader = Reader(record);
+        let mut reader = RecordReader(record);
         let (epoch, kind) = reader.head()?;
         let record = match reader.subject(kind)? {
             Subject::Function(name) => match kind {
@@ -174,7 +174,7 @@ impl Codec {
         })
     }
 
-    fn spec(self, reader: &mut Reader) -> Reading<Box<FunctionSpec>> {
+    fn spec(self, reader: &mut RecordReader) -> Reading<Box<FunctionSpec>> {
         let function = Function::from_bytes(reader.bytes()?)?;
         self.functions.to_core(function).map(Box::new).ok_or(Broken)
     }
@@ -201,7 +201,7 @@ pub(super) struct RecordHead {
 
 /// The head of a record without its length.
 pub(super) fn head(record: &[u8]) -> Reading<RecordHead> {
-    let mut reader = Reader(record);
+    let mut reader = RecordReader(record);
     let (epoch, kind) = reader.head()?;
     let subject = reader.subject(kind)?;
     let epoch = match kind {
@@ -213,12 +213,12 @@ pub(super) fn head(record: &[u8]) -> Reading<RecordHead> {
 
 /// Whether a record without its length says that an execution was accepted.
 pub(super) fn is_acceptance(record: &[u8]) -> bool {
-    matches!(Reader(record).head(), Ok((_, kind::ACCEPTED)))
+    matches!(RecordReader(record).head(), Ok((_, kind::ACCEPTED)))
 }
 
 /// The function of an execution, from the record of its acceptance.
 pub(super) fn function_of(record: &[u8]) -> Option<Name> {
-    let mut reader = Reader(record);
+    let mut reader = RecordReader(record);
     let (_, kind) = reader.head().ok()?;
     reader.subject(kind).ok()?;
     reader.name().ok()
@@ -231,9 +231,9 @@ const DELIVERY_STATUSES: [DeliveryStatus; 4] =
     [DeliveryStatus::Pending, DeliveryStatus::Delivered, DeliveryStatus::Failed, DeliveryStatus::Refused];
 
 /// Bytes that are left to read. Every method takes what it reads off the front.
-struct Reader<'a>(&'a [u8]);
+struct RecordReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> RecordReader<'a> {
     fn take(&mut self, count: usize) -> Reading<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Broken)?;
         self.0 = rest;
@@ -319,7 +319,7 @@ impl<'a> Reader<'a> {
         Name::new(self.text()?).ok_or(Broken)
     }
 
-    fn option<T>(&mut self, read: impl FnOnce(&mut Reader<'a>) -> Reading<T>) -> Reading<Option<T>> {
+    fn option<T>(&mut self, read: impl FnOnce(&mut RecordReader<'a>) -> Reading<T>) -> Reading<Option<T>> {
         if self.flag()? { read(self).map(Some) } else { Ok(None) }
     }
 
@@ -347,8 +347,8 @@ impl<'a> Reader<'a> {
                 function: self.name()?,
                 created_ms: self.number()?,
                 payload: self.payload()?,
-                extra: self.option(Reader::extra)?.map(Box::new),
-                callback_url: self.option(Reader::boxed_text)?,
+                extra: self.option(RecordReader::extra)?.map(Box::new),
+                callback_url: self.option(RecordReader::boxed_text)?,
             },
             kind::KEPT => Record::Kept {
                 id,
@@ -356,8 +356,8 @@ impl<'a> Reader<'a> {
                 created_ms: self.number()?,
                 attempt: self.small()?,
                 payload: self.payload()?,
-                extra: self.option(Reader::extra)?.map(Box::new),
-                last_failure: self.option(Reader::failure)?.map(Box::new),
+                extra: self.option(RecordReader::extra)?.map(Box::new),
+                last_failure: self.option(RecordReader::failure)?.map(Box::new),
                 end: Box::new(self.end()?),
                 dead: self.flag()?,
             },
@@ -368,7 +368,7 @@ impl<'a> Reader<'a> {
             kind::PURGED => Record::Purged { id },
             kind::DELIVERED => {
                 let status = self.one_of("a delivery that stands at", &DELIVERY_STATUSES)?;
-                let (attempts, last_error) = (self.small()?, self.option(Reader::boxed_text)?);
+                let (attempts, last_error) = (self.small()?, self.option(RecordReader::boxed_text)?);
                 Record::Delivered { id, delivery: Delivery { status, attempts, last_error } }
             }
             kind::FORGOTTEN => Record::Forgotten { id },
@@ -380,17 +380,17 @@ impl<'a> Reader<'a> {
         Ok(Payload {
             input: Bytes::copy_from_slice(self.bytes()?),
             metadata: self.option(|reader| reader.bytes().map(Bytes::copy_from_slice))?,
-            content_type: self.option(Reader::boxed_text)?,
+            content_type: self.option(RecordReader::boxed_text)?,
         })
     }
 
     fn extra(&mut self) -> Reading<Extra> {
         Ok(Extra {
-            trace_id: self.option(Reader::boxed_text)?,
-            traceparent: self.option(Reader::boxed_text)?,
+            trace_id: self.option(RecordReader::boxed_text)?,
+            traceparent: self.option(RecordReader::boxed_text)?,
             idempotency: self
                 .option(|reader| Ok(Idempotency { key: reader.boxed_text()?, digest: reader.array()? }))?,
-            max_age_ms: self.option(Reader::small)?,
+            max_age_ms: self.option(RecordReader::small)?,
             callback_url: None,
         })
     }
@@ -411,7 +411,7 @@ impl<'a> Reader<'a> {
 
     fn failure(&mut self) -> Reading<Failure> {
         let code = Cow::Owned(self.text()?.to_owned());
-        Ok(Failure { code, message: self.boxed_text()?, body: self.option(Reader::output)? })
+        Ok(Failure { code, message: self.boxed_text()?, body: self.option(RecordReader::output)? })
     }
 
     fn end(&mut self) -> Reading<End> {
@@ -429,7 +429,7 @@ impl<'a> Reader<'a> {
             dispatched_ms: self.number()?,
             finished_ms: self.number()?,
             cold_start: self.flag()?,
-            init_ms: self.option(Reader::small)?,
+            init_ms: self.option(RecordReader::small)?,
         })
     }
 }

@@ -140,7 +140,7 @@ fn said(input: &Input) -> String {
     match input {
         Input::Journal(JournalEvent::Safe { through }) => format!("written {through}"),
         Input::Journal(JournalEvent::Failed { through }) => format!("failed {through}"),
-        Input::Journal(JournalEvent::Refused { number }) => format!("refused {number}"),
+        Input::Journal(JournalEvent::NotTaken { number }) => format!("refused {number}"),
         other => panic!("{other:?}"),
     }
 }

@@ -25,7 +25,7 @@ fn length(record: Record) -> usize {
 }
 
 fn is_refused(said: Option<Input>) -> bool {
-    matches!(said, Some(Input::Journal(JournalEvent::Refused { .. })))
+    matches!(said, Some(Input::Journal(JournalEvent::NotTaken { .. })))
 }
 
 fn registered() -> Record {

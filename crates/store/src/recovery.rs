@@ -1,8 +1,8 @@
 //! From the log to what shards take back.
 //!
-//! [`take`] takes the data directory, [`Taken::open`] finds the end of the log. [`Opened::read`] reads all segments: one thread reads
+//! [`take`] takes the data directory, [`Taken::open`] finds the end of the log. [`OpenedLog::read`] reads all segments: one thread reads
 //! and checks frames, one per shard folds the records that are that shard's now, so that the number of shards may
-//! differ from the last time. Nothing is changed until all of that was read; then [`Opened::mend`] cuts a torn frame off. To give the
+//! differ from the last time. Nothing is changed until all of that was read; then [`OpenedLog::mend`] cuts a torn frame off. To give the
 //! records to the shards is the server's business.
 
 use std::{
@@ -111,7 +111,7 @@ pub(super) struct Taken {
 
 /// What is in it, and how it is mended. Nothing is written before that: whoever finds in it what a newer version wrote leaves it as it
 /// is.
-pub(super) struct Opened {
+pub(super) struct OpenedLog {
     directory: Arc<Directory>,
     codec: Codec,
     /// The log up to its last whole frame.
@@ -143,13 +143,13 @@ impl Taken {
     ///
     /// # Errors
     /// When the log cannot be read, lacks a part, or does not end with a whole frame or a torn one.
-    pub(super) fn open(&self) -> Result<Opened, StoreError> {
+    pub(super) fn open(&self) -> Result<OpenedLog, StoreError> {
         open(Arc::clone(&self.directory), self.codec)
     }
 }
 
 /// The same for any directory.
-pub(super) fn open(directory: Arc<Directory>, codec: Codec) -> Result<Opened, StoreError> {
+pub(super) fn open(directory: Arc<Directory>, codec: Codec) -> Result<OpenedLog, StoreError> {
     let is_old = directory.format()? < directory::FORMAT;
     let (files, store) = (&*directory.files, &directory.store);
     let failed = |source| StoreError::Unwritable { data_dir: store.clone(), source };
@@ -177,7 +177,16 @@ pub(super) fn open(directory: Arc<Directory>, codec: Codec) -> Result<Opened, St
     } else if let Some(last) = segments.last_mut() {
         last.expected = Expected::Exactly(end);
     }
-    Ok(Opened { directory: Arc::clone(&directory), codec, segments, place, files: found, torn, end, is_old })
+    Ok(OpenedLog {
+        directory: Arc::clone(&directory),
+        codec,
+        segments,
+        place,
+        files: found,
+        torn,
+        end,
+        is_old,
+    })
 }
 
 /// Where the log ends, and the file in which its last commit is torn. A file that is nothing but torn is taken out.
@@ -278,7 +287,7 @@ pub(super) fn keep(files: &dyn Files, path: &Path, offset: u64, copy: &Path) -> 
     }
 }
 
-impl Opened {
+impl OpenedLog {
     /// Leaves nothing but the log: cuts a torn commit off, has the rest of it on disk, and removes what is no part of it.
     ///
     /// # Errors
@@ -455,7 +464,7 @@ fn is_full(error: &io::Error) -> bool {
 
 /// A log that is mended at once.
 #[cfg(test)]
-pub(super) fn prepare(directory: Arc<Directory>, codec: Codec) -> Result<Opened, StoreError> {
+pub(super) fn prepare(directory: Arc<Directory>, codec: Codec) -> Result<OpenedLog, StoreError> {
     let opened = open(directory, codec)?;
     opened.mend()?;
     Ok(opened)

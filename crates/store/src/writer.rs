@@ -4,7 +4,7 @@
 //! disk. While the disk takes one commit, the next one gathers (`committer`).
 //!
 //! When a commit fails, all that was promised with it is taken back ([`JournalEvent::Failed`]), and new executions are
-//! refused at once ([`JournalEvent::Refused`]). Every other record is kept and tried again, so that what became of
+//! refused at once ([`JournalEvent::NotTaken`]). Every other record is kept and tried again, so that what became of
 //! executions accepted earlier is not lost: these records are few, because nothing new is accepted. The file is cut
 //! back to its last whole frame before each try, and the try writes more than it needs, so that a disk with a few
 //! bytes left does not count as a good one. A start on a full disk is the same without a first success.
@@ -444,7 +444,7 @@ impl Store for ShardStore {
             _ => false,
         };
         if refused {
-            return Some(Input::Journal(JournalEvent::Refused { number }));
+            return Some(Input::Journal(JournalEvent::NotTaken { number }));
         }
         let before = lane.records.len();
         let promises = matches!(
@@ -463,7 +463,7 @@ impl Store for ShardStore {
                 let function = spec.name.as_str();
                 tracing::error!(function, "cannot be written down: its document does not say what it is");
             }
-            return Some(Input::Journal(JournalEvent::Refused { number }));
+            return Some(Input::Journal(JournalEvent::NotTaken { number }));
         }
         if before == 0 {
             self.shared.wake();

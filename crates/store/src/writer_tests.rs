@@ -134,14 +134,14 @@ fn ended(number: u8, bytes: usize) -> Record {
 enum Told {
     Written(u64),
     Failed(u64),
-    Refused(u64),
+    NotTaken(u64),
 }
 
 fn said(input: Input) -> Told {
     match input {
         Input::Journal(JournalEvent::Safe { through }) => Told::Written(through),
         Input::Journal(JournalEvent::Failed { through }) => Told::Failed(through),
-        Input::Journal(JournalEvent::Refused { number }) => Told::Refused(number),
+        Input::Journal(JournalEvent::NotTaken { number }) => Told::NotTaken(number),
         other => panic!("{other:?}"),
     }
 }
@@ -179,7 +179,7 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
     assert_eq!(told(&reports), Told::Failed(3));
     assert!(writer.figures().is_failing);
     assert!(writer.trouble().is_some_and(|text| text.contains("more than 5 s")), "{:?}", writer.trouble());
-    assert_eq!(append(4, accepted(4)), Some(Told::Refused(4)));
+    assert_eq!(append(4, accepted(4)), Some(Told::NotTaken(4)));
     // What follows from the failure, and what became of the first one.
     assert_eq!(append(5, Record::Forgotten { id: id(2) }), None);
     assert_eq!(append(6, Record::Forgotten { id: id(3) }), None);
@@ -191,7 +191,7 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
     assert!((60..70).contains(&refused), "{refused} of 191");
     // What decides which number the next attempt has is taken all the same.
     assert_eq!(append(200, Record::Attempted { id: id(1), attempt: 7 }), None);
-    assert_eq!(append(201, Record::Replayed { id: id(9), at_ms: 0 }), Some(Told::Refused(201)));
+    assert_eq!(append(201, Record::Replayed { id: id(9), at_ms: 0 }), Some(Told::NotTaken(201)));
 
     disk.release();
     loop {
@@ -199,7 +199,7 @@ fn a_commit_that_hangs_has_failed_until_it_is_done() {
             Told::Written(through) if through >= 200 => break,
             // What has gathered is a lot: the machine may take too long for it once more.
             Told::Written(_) | Told::Failed(_) => {}
-            other @ Told::Refused(_) => panic!("{other:?}"),
+            other @ Told::NotTaken(_) => panic!("{other:?}"),
         }
     }
     while writer.figures().is_failing {
@@ -257,7 +257,7 @@ fn a_function_that_cannot_be_written_down_is_refused_alone() {
         scaling: None,
         document: "{".into(),
     };
-    assert_eq!(append(1, Record::Registered { spec: Box::new(spec) }), Some(Told::Refused(1)));
+    assert_eq!(append(1, Record::Registered { spec: Box::new(spec) }), Some(Told::NotTaken(1)));
     assert_eq!(append(2, accepted(1)), None);
     assert_eq!(told(&reports), Told::Written(2));
     writer.stop();
@@ -286,7 +286,7 @@ fn a_writer_that_starts_on_a_full_disk_writes_when_there_is_room() {
     let trouble = writer.trouble().expect("something is wrong");
     assert!(trouble.contains("refuses what must be safe") && trouble.contains(".log"), "{trouble}");
     let mut shard = writer.shard(0);
-    assert_eq!(shard.append(1, owned(accepted(1))).map(said), Some(Told::Refused(1)));
+    assert_eq!(shard.append(1, owned(accepted(1))).map(said), Some(Told::NotTaken(1)));
     assert_eq!(shard.append(2, owned(ended(9, 1))).map(said), None);
     assert_eq!(told(&reports), Told::Failed(2));
     disk.fail(false);

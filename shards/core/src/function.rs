@@ -136,7 +136,7 @@ pub struct Counters {
 /// Executions of a function by what became of them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Accounting {
-    pub(crate) accepted: u64,
+    pub(crate) admitted: u64,
     pub(crate) queued: u64,
     pub(crate) running: u64,
     pub(crate) finished: u64,
@@ -144,10 +144,10 @@ pub(crate) struct Accounting {
 }
 
 impl Accounting {
-    /// `accepted − (queued + running + finished + evicted)`: 0, always.
+    /// `admitted − (queued + running + finished + evicted)`: 0, always.
     pub(crate) fn drift(&self) -> i64 {
         let places = self.queued + self.running + self.finished + self.evicted;
-        self.accepted.wrapping_sub(places) as i64
+        self.admitted.wrapping_sub(places) as i64
     }
 }
 

@@ -84,7 +84,7 @@ pub enum Request {
     /// Dispatch one queued execution, and answer when its attempt has been recorded.
     DrainOnce(Name),
     /// A function reports by callback how an execution ended, and by which attempt when the callback says so.
-    /// [`Outcome::Promised`] is ignored.
+    /// [`Outcome::Deferred`] is ignored.
     Complete { id: ExecutionId, attempt: Option<u32>, outcome: Outcome },
 }
 
@@ -131,7 +131,7 @@ pub enum JournalEvent {
         through: u64,
     },
     /// This record was not taken: it will not be written, while others still may be.
-    Refused {
+    NotTaken {
         /// Its number.
         number: u64,
     },

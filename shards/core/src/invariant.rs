@@ -167,7 +167,7 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     )?;
     let of_it = || shard.executions.iter().filter(move |(_, execution)| execution.function == key);
     let in_state = |state| of_it().filter(move |(_, execution)| execution.state == state).count() as u64;
-    expect(function.accounting.drift() == 0, "accepted ≠ queued + running + finished + evicted")?;
+    expect(function.accounting.drift() == 0, "admitted ≠ queued + running + finished + evicted")?;
     expect(in_state(State::Queued) == function.accounting.queued, "the account of queued is off")?;
     expect(in_state(State::Running) == function.accounting.running, "the account of running is off")?;
     let finished = of_it().filter(|(_, execution)| execution.state.is_terminal()).count() as u64;

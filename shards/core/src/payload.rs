@@ -105,7 +105,7 @@ impl Failure {
         Failure { code: Cow::Borrowed(code), message: message.into(), body: None }
     }
 
-    /// A function promised to report an attempt by callback, and did not.
+    /// A function was to report an attempt by callback, and did not.
     pub(crate) fn no_callback(limit_ms: u32) -> Failure {
         let message = format!(
             "The function promised a callback and sent none within {limit_ms} ms; check CALLBACK_URL and its log"

@@ -36,8 +36,8 @@ pub enum Outcome {
         /// How long the function asks to be left alone, in milliseconds.
         retry_after_ms: Option<u32>,
     },
-    /// The function promised to report by callback.
-    Promised,
+    /// The function will report by callback.
+    Deferred,
     /// It was not run: nothing of it was written, or who watches over the function says so.
     NotRun(Box<Failure>),
     /// What ran it ended before it had answered.

@@ -3,19 +3,19 @@
 //! A returning caller carries nothing that tells it from a new one, and under overload new ones take every place
 //! that becomes free. What is known is *when* it returns: whole seconds after its refusal, so in the same part of
 //! a second. Therefore the plan divides a second into slices and lets one of [`PERIOD`] slices be a *window*: in
-//! it everybody is admitted, outside it only whoever leaves the room that was promised for the next window. A
+//! it everybody is admitted, outside it only whoever leaves the room that was reserved in the next window. A
 //! caller that is refused in a slice is told to come back in a window that starts a whole number of seconds
 //! later and has room left. Windows are few, so many returning callers meet few new ones there; and they visit
 //! all parts of a second in turn, each once in [`PERIOD`] seconds, because [`PERIOD`] is prime to the number of
 //! slices. Windows stay open a little longer than their slice: callers are late, never early.
 //!
-//! No slot idles for a promise. Outside windows a call is admitted when the queue will have drained far enough
-//! by the next window; should the promised callers not come, the queue is shorter than planned, and new calls
+//! No slot idles for a reservation. Outside windows a call is admitted when the queue will have drained far enough
+//! by the next window; should the callers with one not come, the queue is shorter than planned, and new calls
 //! fill it up at once.
 //!
-//! How many are promised per window follows from what it can hold less the new callers that it will meet, as
+//! How many are reserved per window follows from what it can hold less the new callers that it will meet, as
 //! observed between windows; at a multiple of the overload that this is made for (about threefold) new callers
-//! fill the windows, promises are kept less often, and the queue stays full all the same.
+//! fill the windows, reservations are kept less often, and the queue stays full all the same.
 //!
 //! Bounded: [`WINDOWS_MAX`] counts and [`HORIZON_S_MAX`] seconds ahead. What is refused beyond is told the end of
 //! the horizon. Not here: admission itself, and what the rate is.
@@ -34,7 +34,7 @@ const DRAIN_US_MIN: f64 = 20_000.0;
 const LATE_DIVISOR: u64 = 4;
 /// Queues shorter than this are not planned: chance would decide.
 const ROOM_MIN: u32 = 8;
-/// Furthest promise.
+/// Furthest reservation.
 const HORIZON_S_MAX: u64 = 3600;
 /// Most windows remembered.
 const WINDOWS_MAX: u64 = 8192;
@@ -63,8 +63,8 @@ pub(crate) struct RetryPlan {
     slices: u64,
     /// `PERIOD · inverse ≡ 1 (mod slices)`.
     inverse: u64,
-    /// Callers promised per window, from window `first` on.
-    promised: VecDeque<u32>,
+    /// Places reserved per window, from window `first` on.
+    reserved: VecDeque<u32>,
     first: u64,
     outstanding: u64,
     /// By number of the window modulo `slices`: no earlier one has room.
@@ -96,7 +96,7 @@ impl RetryPlan {
             slice_us,
             slices,
             inverse,
-            promised: VecDeque::new(),
+            reserved: VecDeque::new(),
             first: period,
             outstanding: 0,
             next: vec![0; slices as usize],
@@ -111,7 +111,7 @@ impl RetryPlan {
     pub(crate) fn outstanding(&mut self, now_us: u64) -> u64 {
         let current = now_us / self.period_us();
         while self.first < current {
-            let Some(count) = self.promised.pop_front() else {
+            let Some(count) = self.reserved.pop_front() else {
                 self.first = current;
                 break;
             };
@@ -136,24 +136,24 @@ impl RetryPlan {
         }
     }
 
-    /// Whether the room that is promised stays free when a call joins the `ahead` that wait.
+    /// Whether the room that is reserved stays free when a call joins the `ahead` that wait.
     pub(crate) fn allows(&mut self, capacity: Capacity, ahead: u32, now_us: u64) -> bool {
         self.outstanding(now_us);
         let into_us = now_us % self.period_us();
         let next = now_us / self.period_us() + 1;
-        let promised = self.promised.get((next - self.first) as usize).copied().unwrap_or(0);
-        if into_us < self.open_us() || promised == 0 {
+        let reserved = self.reserved.get((next - self.first) as usize).copied().unwrap_or(0);
+        if into_us < self.open_us() || reserved == 0 {
             return true;
         }
         let room = f64::from(capacity.room);
         let drained = capacity.rate_per_us * (self.period_us() - into_us) as f64;
         let left_at_window = f64::from(ahead) + 1.0 - drained;
-        let free = room - f64::from(promised) - self.new_per_window();
+        let free = room - f64::from(reserved) - self.new_per_window();
         left_at_window <= free.max(room / 10.0)
     }
 
     /// Finds the seconds after which a caller that is refused now will be admitted, and keeps a place for it.
-    pub(crate) fn promise(&mut self, capacity: Capacity, after_s_min: u32, now_us: u64) -> u32 {
+    pub(crate) fn reserve(&mut self, capacity: Capacity, after_s_min: u32, now_us: u64) -> u32 {
         self.outstanding(now_us);
         let slice = now_us / self.slice_us;
         let class = slice * self.inverse % self.slices;
@@ -163,22 +163,22 @@ impl RetryPlan {
             return after_s_min;
         }
         let mut window = self.at_or_after(earliest.max(self.next[class as usize]), class);
-        let most = self.promises_max(capacity);
-        while window + self.slices <= last && self.promised_in(window) >= most {
+        let most = self.reserved_max(capacity);
+        while window + self.slices <= last && self.reserved_in(window) >= most {
             window += self.slices;
         }
         self.next[class as usize] = window;
         let index = (window - self.first) as usize;
-        if self.promised.len() <= index {
-            self.promised.resize(index + 1, 0);
+        if self.reserved.len() <= index {
+            self.reserved.resize(index + 1, 0);
         }
-        self.promised[index] += 1;
+        self.reserved[index] += 1;
         self.outstanding += 1;
         ((window * PERIOD - slice) / self.slices) as u32
     }
 
-    fn promised_in(&self, window: u64) -> u32 {
-        self.promised.get((window - self.first) as usize).copied().unwrap_or(0)
+    fn reserved_in(&self, window: u64) -> u32 {
+        self.reserved.get((window - self.first) as usize).copied().unwrap_or(0)
     }
 
     /// The first window from `earliest` on whose number is `class` modulo the slices of a second.
@@ -186,8 +186,8 @@ impl RetryPlan {
         earliest + (class + self.slices - earliest % self.slices) % self.slices
     }
 
-    /// Callers to promise a window at most: what fits, less the new ones that it will meet.
-    fn promises_max(&self, capacity: Capacity) -> u32 {
+    /// Places to reserve in a window at most: what fits, less the new ones that it will meet.
+    fn reserved_max(&self, capacity: Capacity) -> u32 {
         let drained = capacity.rate_per_us * self.period_us() as f64;
         let fits = drained.min(f64::from(capacity.room));
         let free = fits - 1.1 * self.new_per_window();
@@ -215,13 +215,13 @@ mod tests {
     const CAPACITY: Capacity = Capacity { room: 100, rate_per_us: 50e-6 };
 
     #[test]
-    fn promised_returns_fall_into_windows_that_have_room() {
+    fn reserved_returns_fall_into_windows_that_have_room() {
         let mut plan = RetryPlan::new(CAPACITY, 5_000_000).expect("room enough");
         let mut returns = Vec::new();
         for caller in 0..2000 {
             let now_us = 5_000_000 + caller * 7_001;
             plan.arrived(now_us);
-            let after_s = plan.promise(CAPACITY, 2, now_us);
+            let after_s = plan.reserve(CAPACITY, 2, now_us);
             assert!(after_s >= 2);
             returns.push(now_us + u64::from(after_s) * 1_000_000);
         }
@@ -236,13 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn outside_windows_calls_leave_the_promised_room() {
+    fn outside_windows_calls_leave_the_reserved_room() {
         let mut plan = RetryPlan::new(CAPACITY, 0).expect("room enough");
         let period_us = plan.period_us();
         for _ in 0..20 {
-            plan.promise(CAPACITY, 1, 0);
+            plan.reserve(CAPACITY, 1, 0);
         }
-        let window = plan.promised.iter().position(|count| *count > 0).expect("a promise") as u64;
+        let window = plan.reserved.iter().position(|count| *count > 0).expect("a reservation") as u64;
         let before_us = window * period_us - 100_000;
         assert!(plan.allows(CAPACITY, 99, period_us * 3 / 2), "nobody comes next");
         assert!(plan.allows(CAPACITY, 10, before_us));
@@ -251,29 +251,29 @@ mod tests {
         assert_eq!(plan.outstanding((window + 1) * period_us), 0);
     }
 
-    /// Five periods in, with so many promised for each of the next two windows.
-    fn promising(callers: u32) -> RetryPlan {
+    /// Five periods in, with so many places reserved in each of the next two windows.
+    fn reserving(callers: u32) -> RetryPlan {
         let period_us = RetryPlan::new(CAPACITY, 0).expect("room enough").period_us();
         let mut plan = RetryPlan::new(CAPACITY, 5 * period_us).expect("room enough");
         assert_eq!((plan.slice_us, plan.first), (100_000, 5));
-        plan.promised = [0, callers, callers].into();
+        plan.reserved = [0, callers, callers].into();
         plan
     }
 
     #[test]
-    fn room_is_kept_for_those_promised_and_for_new_ones_that_the_window_will_meet() {
+    fn room_is_kept_for_those_who_have_it_reserved_and_for_new_ones_that_the_window_will_meet() {
         // Twice the rate of new callers than leave, in windows of 125 ms: 12.5 of them. 25 leave until the next window.
-        for (promised, ahead_max) in [(50, 61), (20, 91), (95, 34)] {
-            let mut plan = promising(promised);
+        for (reserved, ahead_max) in [(50, 61), (20, 91), (95, 34)] {
+            let mut plan = reserving(reserved);
             let now_us = 5 * plan.period_us() + 600_000;
-            assert!(plan.allows(CAPACITY, ahead_max, now_us), "{promised}");
-            assert!(!plan.allows(CAPACITY, ahead_max + 1, now_us), "{promised}");
+            assert!(plan.allows(CAPACITY, ahead_max, now_us), "{reserved}");
+            assert!(!plan.allows(CAPACITY, ahead_max + 1, now_us), "{reserved}");
         }
     }
 
     #[test]
     fn windows_stay_open_a_little_longer_than_their_slice() {
-        let mut plan = promising(50);
+        let mut plan = reserving(50);
         let window_us = 6 * plan.period_us();
         for (into_us, open) in [(0, true), (100_000, true), (124_999, true), (125_000, false)] {
             assert_eq!(plan.allows(CAPACITY, 99, window_us + into_us), open, "{into_us}");
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn new_callers_are_counted_between_windows() {
-        let mut plan = promising(0);
+        let mut plan = reserving(0);
         let period_us = plan.period_us();
         (0..10).for_each(|caller| plan.arrived(5 * period_us + caller));
         (0..39).for_each(|caller| plan.arrived(5 * period_us + 125_000 + 1000 * caller));
@@ -296,13 +296,13 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_promised_to_as_many_as_fit_beside_new_callers() {
-        let mut plan = promising(0);
-        assert_eq!(plan.promises_max(CAPACITY), 41, "55 leave, and 12.5 are new");
+    fn a_window_is_reserved_for_as_many_as_fit_beside_new_callers() {
+        let mut plan = reserving(0);
+        assert_eq!(plan.reserved_max(CAPACITY), 41, "55 leave, and 12.5 are new");
         plan.new_per_us = 1e-3;
-        assert_eq!(plan.promises_max(CAPACITY), 27, "at least half of them");
+        assert_eq!(plan.reserved_max(CAPACITY), 27, "at least half of them");
         assert_eq!(
-            plan.promises_max(Capacity { room: 20, ..CAPACITY }),
+            plan.reserved_max(Capacity { room: 20, ..CAPACITY }),
             10,
             "no more than there is room for"
         );
@@ -313,20 +313,20 @@ mod tests {
         for least_s in [1, 2, 5, 30] {
             let mut plan = RetryPlan::new(CAPACITY, 0).expect("room enough");
             for caller in 0..100 {
-                assert!(plan.promise(CAPACITY, least_s, caller * 7_001) >= least_s);
+                assert!(plan.reserve(CAPACITY, least_s, caller * 7_001) >= least_s);
             }
         }
     }
 
     #[test]
-    fn promises_are_bounded() {
+    fn reservations_are_bounded() {
         let mut plan = RetryPlan::new(CAPACITY, 0).expect("room enough");
         for caller in 0..300_000 {
-            let after_s = plan.promise(CAPACITY, 2, caller);
+            let after_s = plan.reserve(CAPACITY, 2, caller);
             assert!(u64::from(after_s) <= HORIZON_S_MAX);
         }
-        assert!(plan.promised.len() as u64 <= WINDOWS_MAX);
-        assert_eq!(plan.promise(CAPACITY, u32::MAX, 300_000), u32::MAX);
+        assert!(plan.reserved.len() as u64 <= WINDOWS_MAX);
+        assert_eq!(plan.reserve(CAPACITY, u32::MAX, 300_000), u32::MAX);
         assert_eq!(plan.outstanding(u64::MAX / 2), 0);
     }
 

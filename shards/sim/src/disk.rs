@@ -45,7 +45,7 @@ pub enum Told {
     /// Nothing can be promised with records up to this number.
     Failed(u64),
     /// This record was not taken.
-    Refused(u64),
+    NotTaken(u64),
 }
 
 impl Told {
@@ -54,7 +54,7 @@ impl Told {
         match self {
             Told::Written(through) => Input::Journal(JournalEvent::Safe { through }),
             Told::Failed(through) => Input::Journal(JournalEvent::Failed { through }),
-            Told::Refused(number) => Input::Journal(JournalEvent::Refused { number }),
+            Told::NotTaken(number) => Input::Journal(JournalEvent::NotTaken { number }),
         }
     }
 }
@@ -110,7 +110,7 @@ impl Disk {
         }
         let fails = self.failed.is_some();
         if fails && is_new(&entry) {
-            return Some(Told::Refused(number));
+            return Some(Told::NotTaken(number));
         }
         let promises = matches!(
             entry.record,

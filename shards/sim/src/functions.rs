@@ -83,7 +83,7 @@ impl Functions {
     /// From now on every attempt is answered.
     pub(crate) fn behave(&mut self) {
         let faults = &mut self.faults;
-        (faults.fails, faults.refuses, faults.hangs, faults.promises) = (0, 0, 0, 0);
+        (faults.fails, faults.refuses, faults.hangs, faults.defers) = (0, 0, 0, 0);
         (faults.poisons, faults.crashes) = (0, 0);
     }
 
@@ -147,10 +147,10 @@ impl Functions {
         }
         let calls_back_unasked = random.chance(faults.calls_back_unasked);
         let mut outcome = self.outcome(random, id, number, "answer");
-        if random.chance(faults.promises) {
-            outcome = Outcome::Promised;
+        if random.chance(faults.defers) {
+            outcome = Outcome::Deferred;
         }
-        if outcome == Outcome::Promised && !random.chance(faults.forgets) || calls_back_unasked {
+        if outcome == Outcome::Deferred && !random.chance(faults.forgets) || calls_back_unasked {
             self.call_back(random, id, number, service_us, agenda);
         }
         if !random.chance(faults.hangs) {

@@ -102,13 +102,13 @@ pub struct FunctionFaults {
     pub retry_after: u32,
     /// Attempts that get no answer.
     pub hangs: u32,
-    /// Attempts that are answered with a promise to call back.
-    pub promises: u32,
+    /// Attempts that are answered by callback.
+    pub defers: u32,
     /// Promises that are not kept.
     pub forgets: u32,
     /// Callbacks that come twice.
     pub calls_back_twice: u32,
-    /// Callbacks without a promise, before the answer.
+    /// Callbacks that nobody was told of, before the answer.
     pub calls_back_unasked: u32,
     /// Callbacks that come after the attempt's time.
     pub calls_back_late: u32,
@@ -369,7 +369,7 @@ fn function_faults(random: &mut Random) -> FunctionFaults {
         refuses: maybe(random, 100),
         retry_after: maybe(random, 300),
         hangs: maybe(random, 100),
-        promises: maybe(random, 400),
+        defers: maybe(random, 400),
         forgets: maybe(random, 300),
         calls_back_twice: maybe(random, 300),
         calls_back_unasked: maybe(random, 200),

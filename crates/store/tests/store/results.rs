@@ -47,7 +47,7 @@ impl Results {
                     self.safe.insert(id, end);
                 }
             }
-            Told::Refused(refused) => pending.retain(|(number, _)| *number != refused),
+            Told::NotTaken(refused) => pending.retain(|(number, _)| *number != refused),
             Told::Failed(_) => {}
         }
     }

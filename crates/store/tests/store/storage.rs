@@ -331,7 +331,7 @@ fn as_told(input: Input) -> Told {
     match input {
         Input::Journal(JournalEvent::Safe { through }) => Told::Written(through),
         Input::Journal(JournalEvent::Failed { through }) => Told::Failed(through),
-        Input::Journal(JournalEvent::Refused { number }) => Told::Refused(number),
+        Input::Journal(JournalEvent::NotTaken { number }) => Told::NotTaken(number),
         other => panic!("a store does not say {other:?}"),
     }
 }
@@ -340,7 +340,7 @@ impl Storage for RealStore {
     fn append(&mut self, shard: u16, number: u64, entry: Entry) -> Option<Told> {
         let is_fact = matches!(entry.record, Record::Ended { .. } | Record::Requeued { .. });
         if is_fact && self.planted == Some(Planted::FactRefused) && self.random.chance(20) {
-            return Some(Told::Refused(number));
+            return Some(Told::NotTaken(number));
         }
         self.results.given(shard, number, &entry.record);
         let entry = self.numbered(entry);

@@ -1,4 +1,4 @@
-//! A call is accepted, joined to an earlier one, or refused; a caller leaves or cancels.
+//! A call is admitted, joined to an earlier one, or refused; a caller leaves or cancels.
 //!
 //! Order: drain → server's rate limit → lookup → function's rate limit → idempotency → queue → slot.
 
@@ -202,7 +202,7 @@ impl Shard {
         let (label, timeout_ms) = match self.functions.get_mut(function_key) {
             Some(function) => {
                 function.counters.invocations += 1;
-                function.accounting.accepted += 1;
+                function.accounting.admitted += 1;
                 function.accounting.queued += 1;
                 (Arc::clone(&function.label), function.policy.timeout_ms)
             }

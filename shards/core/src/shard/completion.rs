@@ -39,10 +39,10 @@ impl Shard {
         let Some(attempt) = self.attempts.get_mut(key) else { return };
         let (execution, id, settled) = (attempt.execution, attempt.id, attempt.settled);
         let function = attempt.function;
-        if report.outcome == Outcome::Promised {
+        if report.outcome == Outcome::Deferred {
             attempt.exchange_over = true;
             if settled {
-                // The callback overtook its own promise. That is no second completion.
+                // The callback overtook the answer that said so. That is no second completion.
                 self.forget_attempt(key);
                 return;
             }
@@ -95,7 +95,7 @@ impl Shard {
         let mut applied = false;
         let mut drainer = None;
         if let Some(attempt) = attempt
-            && outcome != Outcome::Promised
+            && outcome != Outcome::Deferred
             && self.settle(attempt)
         {
             drainer = self.take_drainer(attempt);
@@ -106,7 +106,7 @@ impl Shard {
             let execution = self.executions.get(key);
             let report = Report {
                 outcome,
-                // What the promise said about the replica still holds.
+                // What the answer said about the replica still holds.
                 cold_start: execution.is_some_and(|execution| execution.cold_start),
                 init_ms: execution.and_then(|execution| execution.init_ms),
                 bad_output: false,
@@ -125,31 +125,31 @@ impl Shard {
     pub(super) fn attempt_timed_out(&mut self, key: AttemptKey, fx: &mut Effects) {
         let drainer = self.take_drainer(key);
         let Some(attempt) = self.attempts.get(key) else { return self.impossible() };
-        let (execution, function, promised) = (attempt.execution, attempt.function, attempt.exchange_over);
+        let (execution, function, deferred) = (attempt.execution, attempt.function, attempt.exchange_over);
         let current = self.is_current(execution, key);
-        if !promised {
+        if !deferred {
             fx.push(Effect::Abort { attempt: key });
         }
         let settled_now = self.settle(key);
         self.forget_attempt(key);
         if settled_now {
-            self.nobody_reported(execution, function, promised, current, fx);
+            self.nobody_reported(execution, function, deferred, current, fx);
         }
         self.forget_function_if_gone(function);
         self.tell_drainer(drainer, fx);
     }
 
-    /// An attempt was given up. Whoever `promised` a callback for it and sent none left an orphan.
+    /// An attempt was given up. One that was `deferred` to a callback that never came is an orphan.
     fn nobody_reported(
         &mut self,
         execution: ExecutionKey,
         function: FunctionKey,
-        promised: bool,
+        deferred: bool,
         current: bool,
         fx: &mut Effects,
     ) {
         let Some(function) = self.functions.get_mut(function) else { return self.impossible() };
-        function.counters.orphans += u64::from(promised);
+        function.counters.orphans += u64::from(deferred);
         if !current {
             return;
         }
@@ -159,7 +159,7 @@ impl Shard {
                 .executions
                 .get(execution)
                 .is_none_or(|execution| execution.attempts_made() >= execution.attempts_of(&function.policy));
-        let failure = Box::new(if promised {
+        let failure = Box::new(if deferred {
             Failure::no_callback(limit_ms)
         } else {
             let message = format!(
@@ -167,7 +167,7 @@ impl Shard {
             );
             Failure::new(code::FUNCTION_TIMEOUT, message)
         });
-        if promised && last {
+        if deferred && last {
             if let Some(execution) = self.executions.get_mut(execution) {
                 execution.last_failure = Some(failure);
             }
@@ -306,7 +306,7 @@ impl Shard {
                 }
             }
             // Filtered out by both callers, and made into one of the others.
-            Outcome::Promised | Outcome::NotRun(_) | Outcome::Crashed(_) => {}
+            Outcome::Deferred | Outcome::NotRun(_) | Outcome::Crashed(_) => {}
         }
     }
 

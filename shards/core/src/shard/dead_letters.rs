@@ -248,12 +248,12 @@ impl Shard {
             function.accounting.evicted += 1;
         }
         if let Some(function) = self.functions.get_mut(to) {
-            let Accounting { accepted, queued, finished, .. } = &mut function.accounting;
+            let Accounting { admitted, queued, finished, .. } = &mut function.accounting;
             *queued += 1;
             if from == to {
                 *finished -= 1;
             } else {
-                *accepted += 1;
+                *admitted += 1;
             }
         }
     }

@@ -164,7 +164,7 @@ impl Shard {
         match event {
             JournalEvent::Safe { through } => self.journaled(through, fx),
             JournalEvent::Failed { through } => self.journal_failed(through, fx),
-            JournalEvent::Refused { number } => self.journal_refused(number, fx),
+            JournalEvent::NotTaken { number } => self.record_not_taken(number, fx),
             JournalEvent::Read { ticket, id, result } => self.result_read(ticket, id, result, fx),
         }
     }
@@ -232,7 +232,7 @@ impl Shard {
     }
 
     /// One record was not taken.
-    fn journal_refused(&mut self, number: u64, fx: &mut Effects) {
+    fn record_not_taken(&mut self, number: u64, fx: &mut Effects) {
         while let Some((number, promise)) = self.journal.take(number) {
             // Nothing of it will ever turn up, so nothing has to be taken back: while the disk is full, a record for
             // every refusal would push out those that count.

@@ -1,7 +1,7 @@
 //! The shard: its state, and the one way to change it.
 //!
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
-//! `admission` (a call is accepted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
+//! `admission` (a call is admitted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
 //! execution ends), `ending` (what it came to is shown), `crashes` (a replica ends), `retry` (another one follows),
 //! `timing` (deadlines), `retention` (finished executions are forgotten), `reading` (results that are on disk are
 //! read). `sync_queue` refuses synchronous calls early. `chores` is work in batches. `restoration` takes back what was

@@ -182,7 +182,7 @@ impl Shard {
         let unrecorded = if end.is_none() { stored.unrecorded } else { 0 };
         let mut label = None;
         if let Some(function) = self.functions.get_mut(function_key) {
-            function.accounting.accepted += 1;
+            function.accounting.admitted += 1;
             match end {
                 Some(_) => function.accounting.finished += 1,
                 None => function.accounting.queued += 1,

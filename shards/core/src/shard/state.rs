@@ -37,7 +37,7 @@ pub(crate) struct Attempt {
     pub(crate) settled: bool,
     /// It was decided by callback while its HTTP exchange goes on.
     pub(crate) lingers: bool,
-    /// The dispatcher is done with it; a callback was promised.
+    /// The dispatcher is done with it; a callback is to follow.
     pub(crate) exchange_over: bool,
     /// The request is not sent yet.
     pub(crate) connecting: bool,

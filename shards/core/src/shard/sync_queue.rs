@@ -173,7 +173,7 @@ impl Shard {
         }
     }
 
-    /// Other settings hold: what waits, waits by them. What was observed and promised is kept while the window
+    /// Other settings hold: what waits, waits by them. What was observed and reserved is kept while the window
     /// stays the same.
     pub(super) fn reconfigure_sync_queue(&mut self, before: Option<SyncQueue>) {
         if self.settings.sync_queue == before {
@@ -212,7 +212,7 @@ fn capacity(function: &mut Function, settings: &SyncQueue, now_us: u64) -> Optio
     let by_depth = queued.saturating_add(settings.max_depth.saturating_sub(function.sync_waiting));
     let elsewhere = function.waiting_count() - queued;
     let by_size = function.policy.queue_size.saturating_sub(elsewhere);
-    // Who is promised a place is to be served within the longest wait, not refused at its end.
+    // Who has a place reserved is to be served within the longest wait, not refused at its end.
     let wait_us = settings.max_estimated_wait_us.min(settings.max_queue_wait_us / 5 * 4);
     let by_wait = (wait_us as f64 * rate_per_us).min(f64::from(u32::MAX - 1)) as u32 + 1;
     Some(Capacity { room: by_depth.min(by_size).min(by_wait), rate_per_us })
@@ -220,13 +220,13 @@ fn capacity(function: &mut Function, settings: &SyncQueue, now_us: u64) -> Optio
 
 fn rejection(function: &mut Function, settings: &SyncQueue, reason: SyncQueueReason, now_us: u64) -> Refusal {
     let retry_after_s = retry_after_s(function, settings, now_us);
-    let ahead = function.queue.len() as u64 + promised(function, now_us);
+    let ahead = function.queue.len() as u64 + reserved(function, now_us);
     let est_wait_us = capacity(function, settings, now_us).map(|capacity| capacity.wait_us(ahead));
     Refusal::SyncQueueRejected { reason, queue_depth: function.sync_waiting, est_wait_us, retry_after_s }
 }
 
 /// Callers that were told to come back.
-fn promised(function: &mut Function, now_us: u64) -> u64 {
+fn reserved(function: &mut Function, now_us: u64) -> u64 {
     let plan = function.sync.as_mut().and_then(|sync| sync.plan.as_mut());
     plan.map_or(0, |plan| plan.outstanding(now_us))
 }
@@ -240,7 +240,7 @@ fn retry_after_s(function: &mut Function, settings: &SyncQueue, now_us: u64) -> 
         sync.plan = RetryPlan::new(capacity, now_us);
     }
     if let Some(plan) = sync.plan.as_mut() {
-        return plan.promise(capacity, least_s, now_us);
+        return plan.reserve(capacity, least_s, now_us);
     }
     let place_us = capacity.wait_us(1).min(SPREAD_US_MAX);
     sync.spread_us = (sync.spread_us.max(now_us) + place_us).min(now_us + SPREAD_US_MAX);
@@ -322,11 +322,11 @@ mod tests {
             let Refusal::SyncQueueRejected { est_wait_us, .. } = refusal else { return None };
             est_wait_us
         };
-        assert_eq!(promised(&mut function, 0), 0);
+        assert_eq!(reserved(&mut function, 0), 0);
         // 50 ms for each of the four that wait, and for each that was refused before, and for the one itself.
         assert_eq!([1, 2, 3].map(|_| waits_us(&mut function)), [5, 6, 7].map(|calls| Some(calls * 50_000)));
-        assert_eq!(promised(&mut function, 0), 3);
-        assert_eq!(promised(&mut function, 100 * SECOND_US), 0, "they have come, or do not");
+        assert_eq!(reserved(&mut function, 0), 3);
+        assert_eq!(reserved(&mut function, 100 * SECOND_US), 0, "they have come, or do not");
     }
 
     #[test]

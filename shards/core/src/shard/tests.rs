@@ -41,7 +41,7 @@ fn whatever_accounts_and_slots_are_off_by_is_told() {
     let keys: Vec<FunctionKey> = shard.functions.iter().map(|(key, _)| key).collect();
     for (key, off) in keys.into_iter().zip([2, 3]) {
         let function = shard.functions.get_mut(key).expect("it was registered");
-        function.accounting.accepted += off;
+        function.accounting.admitted += off;
         function.in_flight += off as u32 * 10;
     }
     assert_eq!(shard.totals().drift, 5 + 50);

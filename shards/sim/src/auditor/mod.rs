@@ -177,15 +177,15 @@ impl Auditor {
             }
             Input::Ask(ticket, Request::Complete { id, attempt, outcome }) => {
                 self.callers.asked(*ticket, Asked::Other)?;
-                if *outcome != Outcome::Promised {
+                if *outcome != Outcome::Deferred {
                     self.slots.calls_back(*id, *attempt);
                 }
                 self.executions.reported(now, *id, *attempt, outcome);
             }
             Input::Dispatch(attempt, DispatchEvent::Finished(report)) => {
-                let promised = report.outcome == Outcome::Promised;
+                let deferred = report.outcome == Outcome::Deferred;
                 self.heard_of(shard, *attempt, &report.outcome);
-                if let Some((id, number)) = self.slots.reported((shard, *attempt), now, promised)? {
+                if let Some((id, number)) = self.slots.reported((shard, *attempt), now, deferred)? {
                     self.executions.reported(now, id, number, &report.outcome);
                     self.executions.reported_cold(id, number, report);
                 }

@@ -109,7 +109,7 @@ impl Records {
                 numbers.decided = numbers.decided.max(through);
                 self.failed(shard, from, through);
             }
-            Told::Refused(number) => self.failed(shard, number, number),
+            Told::NotTaken(number) => self.failed(shard, number, number),
         }
     }
 

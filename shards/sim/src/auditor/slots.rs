@@ -14,8 +14,8 @@ struct Slot {
     number: u32,
     /// When its attempt has to be over.
     until_us: u64,
-    /// The function promised to call back: nothing is told when its time is over.
-    promised: bool,
+    /// The function is to call back: nothing is told when its time is over.
+    deferred: bool,
     /// A callback decided it; the exchange goes on.
     lingers: bool,
 }
@@ -62,7 +62,7 @@ impl Slots {
         now_us: u64,
     ) -> Verdict {
         let until_us = now_us + u64::from(policy.timeout_ms) * 1000;
-        let slot = Slot { epoch, id, number, until_us, promised: false, lingers: false };
+        let slot = Slot { epoch, id, number, until_us, deferred: false, lingers: false };
         if self.newest.contains_key(&id) {
             self.end_before(id, now_us);
         }
@@ -82,7 +82,7 @@ impl Slots {
     fn end_before(&mut self, id: ExecutionId, now_us: u64) {
         let Some(&before) = self.newest.get(&id) else { return };
         let Some(slot) = self.attempts.get(&before) else { return };
-        if slot.promised && slot.until_us <= now_us {
+        if slot.deferred && slot.until_us <= now_us {
             self.end(before);
         } else if !slot.lingers && self.callback.is_some_and(|(of, _)| of == id) {
             self.called_back();
@@ -95,7 +95,7 @@ impl Slots {
         let held_by = |slots: &Slots, epoch| slots.held.get(&epoch).copied().unwrap_or_default();
         while let Some((epoch, allowed)) = self.takers.pop() {
             if held_by(self, epoch).slots > allowed {
-                self.end_overdue_promises(now_us);
+                self.end_overdue_callbacks(now_us);
             }
             let held = held_by(self, epoch);
             if held.slots > allowed {
@@ -119,14 +119,14 @@ impl Slots {
         &mut self,
         attempt: ExchangeKey,
         now: Now,
-        promised: bool,
+        deferred: bool,
     ) -> Result<Option<(ExecutionId, Option<u32>)>, String> {
         let Some(slot) = self.attempts.get_mut(&attempt) else { return Ok(None) };
-        if now.mono_us > slot.until_us + self.late_us_max && !slot.promised {
+        if now.mono_us > slot.until_us + self.late_us_max && !slot.deferred {
             return Err(format!("attempt {} of {} outlives its time", slot.number, slot.id));
         }
-        if promised && !slot.lingers {
-            let over = !std::mem::replace(&mut slot.promised, true);
+        if deferred && !slot.lingers {
+            let over = !std::mem::replace(&mut slot.deferred, true);
             if let Some(held) = self.held.get_mut(&slot.epoch) {
                 held.exchanges -= u32::from(over);
             }
@@ -157,7 +157,7 @@ impl Slots {
         if number.is_some_and(|number| number != slot.number) || slot.lingers {
             return;
         }
-        if slot.promised {
+        if slot.deferred {
             self.end(attempt);
             return;
         }
@@ -187,7 +187,7 @@ impl Slots {
         let Some(slot) = self.attempts.remove(&attempt) else { return };
         if let Some(held) = self.held.get_mut(&slot.epoch) {
             held.slots -= u32::from(!slot.lingers);
-            held.exchanges -= u32::from(!slot.promised);
+            held.exchanges -= u32::from(!slot.deferred);
         }
         if self.newest.get(&slot.id) == Some(&attempt) {
             self.newest.remove(&slot.id);
@@ -205,15 +205,15 @@ impl Slots {
 
     /// Checks that every slot was given back.
     pub(super) fn all_free(&self, now_us: u64) -> Verdict {
-        match self.attempts.values().find(|slot| !slot.promised || slot.until_us > now_us) {
+        match self.attempts.values().find(|slot| !slot.deferred || slot.until_us > now_us) {
             None => Ok(()),
             Some(slot) => Err(format!("attempt {} of {} never ended", slot.number, slot.id)),
         }
     }
 
-    /// Whoever promised a callback and sent none has lost its slot without a word.
-    fn end_overdue_promises(&mut self, now_us: u64) {
-        let overdue = |slot: &Slot| slot.promised && slot.until_us <= now_us;
+    /// Whoever was to call back and did not has lost its slot without a word.
+    fn end_overdue_callbacks(&mut self, now_us: u64) {
+        let overdue = |slot: &Slot| slot.deferred && slot.until_us <= now_us;
         let ended: Vec<ExchangeKey> =
             self.attempts.iter().filter(|(_, slot)| overdue(slot)).map(|(attempt, _)| *attempt).collect();
         for attempt in ended {

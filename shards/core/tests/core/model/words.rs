@@ -47,7 +47,7 @@ pub(super) fn outcome(result: Result) -> Outcome {
             Outcome::Failure { failure, retryable: true, retry_after_ms: Some(after_ms) }
         }
         Result::Refuse => Outcome::Failure { failure, retryable: false, retry_after_ms: None },
-        Result::Promise => Outcome::Promised,
+        Result::Promise => Outcome::Deferred,
         Result::NotRun => Outcome::NotRun(failure),
         Result::Crash => Outcome::Crashed(failure),
     }

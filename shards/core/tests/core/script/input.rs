@@ -36,7 +36,7 @@ impl Run {
                     _ => Input::Journal(JournalEvent::Failed { through }),
                 }
             }
-            ["store", "refuses"] => Input::Journal(JournalEvent::Refused { number: self.written }),
+            ["store", "refuses"] => Input::Journal(JournalEvent::NotTaken { number: self.written }),
             ["store", "fails"] => Input::Journal(JournalEvent::Failed { through: self.written }),
             // The disk holds what it reported as failed.
             ["store", "fails", "keeping"] => {
@@ -292,7 +292,7 @@ fn report(words: &[&str]) -> Report {
             Some(out) => Output { body: Bytes::from(out), kind: OutputKind::Json },
             None => Output::null(),
         }),
-        "promise" => Outcome::Promised,
+        "promise" => Outcome::Deferred,
         "refused" => Outcome::NotRun(Box::new(Failure::new("UNREACHABLE", "Nobody listens"))),
         "crash" => Outcome::Crashed(Box::new(Failure::new("UNREACHABLE", "It broke off"))),
         word => Outcome::Failure {

@@ -185,7 +185,7 @@ impl Run {
                 let is_fact = |entry: &Entry| !matches!(entry.record, Record::Accepted { .. });
                 self.records.extend(failed.into_iter().filter(is_fact).chain(newer));
             }
-            Input::Journal(JournalEvent::Refused { .. }) => drop(self.records.pop()),
+            Input::Journal(JournalEvent::NotTaken { .. }) => drop(self.records.pop()),
             _ => {}
         }
         let mut effects = Effects::default();

@@ -211,9 +211,18 @@ pub(super) fn head(record: &[u8]) -> Reading<RecordHead> {
     Ok(RecordHead { epoch, kind, subject })
 }
 
+/// The kind of a record without its length, whether or not the rest is one. The commit of every call asks for it.
+pub(super) fn kind_of(record: &[u8]) -> Option<u8> {
+    match *record {
+        [kind::OWNED, epoch, kind, ..] if epoch < 0x80 => Some(kind),
+        [kind, ..] if kind != kind::OWNED => Some(kind),
+        _ => RecordReader(record).head().ok().map(|(_, kind)| kind),
+    }
+}
+
 /// Whether a record without its length says that an execution was accepted.
 pub(super) fn is_acceptance(record: &[u8]) -> bool {
-    matches!(RecordReader(record).head(), Ok((_, kind::ACCEPTED)))
+    kind_of(record) == Some(kind::ACCEPTED)
 }
 
 /// The function of an execution, from the record of its acceptance.

@@ -160,11 +160,12 @@ impl Index {
         for record in codec::split(records).flatten() {
             let place = next;
             next += 4 + record.len();
-            let Ok(head) = codec::head(record) else { continue };
-            let ends = says_end(head.kind);
-            if ends.is_none() && head.kind != kind::BEGUN {
+            let Some(kind) = codec::kind_of(record) else { continue };
+            let ends = says_end(kind);
+            if ends.is_none() && kind != kind::BEGUN {
                 continue;
             }
+            let Ok(head) = codec::head(record) else { continue };
             let state = state.get_or_insert_with(|| self.0.lock());
             if state.fence.holds_off(&head) {
                 continue;

@@ -293,7 +293,7 @@ impl<H: Host> Worker<H> {
         let mut progress = Progress::default();
         let mut sleep = std::pin::pin!(tokio::time::sleep(HEARTBEAT));
         while !workers.stopping.load(Ordering::Acquire) {
-            let now_us = workers.clock.now().mono_us;
+            let now_us = workers.clock.mono_us();
             // Data that is behind waits in the mailbox, where it is bounded and senders learn of it.
             let behind = !data_left.is_empty();
             if behind {

@@ -134,7 +134,7 @@ impl<H: Host> Workers<H> {
 
     /// Readings of all threads.
     pub fn threads(&self) -> Vec<ThreadView> {
-        let now_us = self.clock.now().mono_us;
+        let now_us = self.clock.mono_us();
         let roles = self.shape.plan.threads.iter();
         roles
             .zip(&self.loop_stats)

@@ -142,19 +142,66 @@ impl Live {
     }
 }
 
+/// What an execution does until it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// It waits for a slot, or for its next attempt.
+    Queued,
+    /// An attempt is in flight.
+    Running,
+}
+
+/// Where an execution stands: what it does, or how it ended, never both.
+#[derive(Debug)]
+pub(crate) enum Course {
+    Active(Activity),
+    Ended(Ending),
+}
+
+// An ending is what an execution holds of its size.
+const _: () = assert!(size_of::<Course>() == size_of::<Ending>());
+
 /// How an execution ended.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// Not yet.
-    None,
     /// Success, with its output while that is kept.
     Output(Option<Output>),
     /// Error.
     Failed(Box<Failure>),
     /// The deadline passed.
     TimedOut { stage: Stage, limit_ms: u32 },
-    /// Success or error, as its record on disk says: only what it counts for there is in memory.
-    OnDisk { bytes: u64 },
+    /// As its record on disk says: only the state and what it counts for there is in memory.
+    OnDisk { state: State, bytes: u64 },
+}
+
+impl Activity {
+    fn state(self) -> State {
+        match self {
+            Activity::Queued => State::Queued,
+            Activity::Running => State::Running,
+        }
+    }
+}
+
+impl Ending {
+    /// Bytes of it in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Ending::Output(Some(output)) => output.bytes(),
+            Ending::Failed(failure) => failure.bytes(),
+            Ending::Output(None) | Ending::TimedOut { .. } | Ending::OnDisk { .. } => 0,
+        }
+    }
+
+    /// The state that an execution has which ended like this.
+    pub(crate) fn state(&self) -> State {
+        match self {
+            Ending::Output(_) => State::Success,
+            Ending::Failed(_) => State::Error,
+            Ending::TimedOut { .. } => State::Timeout,
+            Ending::OnDisk { state, .. } => *state,
+        }
+    }
 }
 
 impl From<EndResult> for Ending {
@@ -170,7 +217,6 @@ impl From<EndResult> for Ending {
 /// How a dead letter had ended.
 #[derive(Debug)]
 pub(crate) struct Death {
-    pub(crate) state: State,
     pub(crate) ending: Ending,
     pub(crate) last_failure: Option<Box<Failure>>,
     pub(crate) dispatched_ms: u64,
@@ -189,7 +235,10 @@ pub(crate) struct ResultDelivery {
     pub(crate) brought_by: Option<Ticket>,
 }
 
-/// See the module. Its size times a million is what retention costs.
+// Times a million, that is what retention costs.
+const _: () = assert!(size_of::<Execution>() == 192);
+
+/// See the module.
 #[derive(Debug)]
 pub(crate) struct Execution {
     pub(crate) id: ExecutionId,
@@ -197,9 +246,9 @@ pub(crate) struct Execution {
     pub(crate) id_table: TableNumber,
     pub(crate) function: FunctionKey,
     pub(crate) label: Arc<str>,
-    pub(crate) state: State,
+    pub(crate) course: Course,
     /// It ended, and is shown as this until the record of that is safe.
-    pub(crate) shown: Option<State>,
+    pub(crate) shown: Option<Activity>,
     /// Number of the current attempt; 0 before the first.
     pub(crate) attempt: u32,
     /// Accepted with 202: no waiter ends it.
@@ -218,7 +267,6 @@ pub(crate) struct Execution {
     pub(crate) finished_ms: u64,
     /// When it ended; monotonic. Retention counts from it.
     pub(crate) finished_us: u64,
-    pub(crate) ending: Ending,
     pub(crate) last_failure: Option<Box<Failure>>,
     /// Where its result goes, when its caller gave an address.
     pub(crate) delivery: Option<Box<ResultDelivery>>,
@@ -231,6 +279,40 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
+    pub(crate) fn is_queued(&self) -> bool {
+        matches!(self.course, Course::Active(Activity::Queued))
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.course, Course::Active(Activity::Running))
+    }
+
+    /// Whether nothing can change it any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.course, Course::Ended(_))
+    }
+
+    /// How it ended, shown or not.
+    pub(crate) fn ending(&self) -> Option<&Ending> {
+        match &self.course {
+            Course::Active(_) => None,
+            Course::Ended(ending) => Some(ending),
+        }
+    }
+
+    /// What those outside see of how it ended.
+    fn shown_ending(&self) -> Option<&Ending> {
+        self.ending().filter(|_| self.shown.is_none())
+    }
+
+    /// What it is, for those outside.
+    pub(crate) fn shown_state(&self) -> State {
+        match (self.shown, &self.course) {
+            (Some(activity), _) | (None, &Course::Active(activity)) => activity.state(),
+            (None, Course::Ended(ending)) => ending.state(),
+        }
+    }
+
     /// Attempts that count against those that it may have.
     pub(crate) fn attempts_made(&self) -> u32 {
         self.attempt - self.live.as_ref().map_or(0, |live| live.attempts_before)
@@ -243,37 +325,33 @@ impl Execution {
 
     /// Bytes that it holds of the retention budget.
     pub(crate) fn retained_bytes(&self) -> u64 {
-        let ending = match &self.ending {
-            Ending::Output(Some(output)) => output.bytes(),
-            Ending::Failed(failure) => failure.bytes(),
-            Ending::None | Ending::Output(None) | Ending::TimedOut { .. } | Ending::OnDisk { .. } => 0,
-        };
-        ending + self.last_failure.as_ref().map_or(0, |failure| failure.bytes())
+        self.ending().map_or(0, Ending::bytes)
+            + self.last_failure.as_ref().map_or(0, |failure| failure.bytes())
     }
 
     /// Bytes of it that are on disk only.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        match self.ending {
-            Ending::OnDisk { bytes } => bytes,
+        match self.course {
+            Course::Ended(Ending::OnDisk { bytes, .. }) => bytes,
             _ => 0,
         }
     }
 
     /// Whether it has ended, and how is to be read from disk.
     pub(crate) fn is_on_disk(&self) -> bool {
-        matches!(self.ending, Ending::OnDisk { .. })
+        matches!(self.course, Course::Ended(Ending::OnDisk { .. }))
     }
 
     /// What a caller of a finished execution is told. `None` while it lives, its end is not shown, or how it ended is on disk only.
     pub(crate) fn answer(&self) -> Option<Answer> {
-        if self.shown.is_some() { None } else { self.answer_of(&self.ending) }
+        self.answer_of(self.shown_ending()?)
     }
 
     /// The same with this ending.
     pub(crate) fn answer_of(&self, ending: &Ending) -> Option<Answer> {
         let id = self.id;
         Some(match ending {
-            Ending::None | Ending::OnDisk { .. } => return None,
+            Ending::OnDisk { .. } => return None,
             Ending::Output(output) => {
                 Answer::Finished { id, result: Ok(output.clone().unwrap_or_else(Output::null)) }
             }
@@ -286,17 +364,17 @@ impl Execution {
 
     /// What a reader is told.
     pub(crate) fn view(&self) -> ExecutionView {
-        self.view_of(if self.shown.is_some() { &Ending::None } else { &self.ending })
+        self.view_of(self.shown_ending())
     }
 
     /// The same with this ending.
-    pub(crate) fn view_of(&self, ending: &Ending) -> ExecutionView {
+    pub(crate) fn view_of(&self, ending: Option<&Ending>) -> ExecutionView {
         let known = |ms: u64| (ms != 0).then_some(ms);
         let (output, error) = match ending {
-            Ending::None | Ending::OnDisk { .. } => (None, None),
-            Ending::Output(output) => (output.clone(), None),
-            Ending::Failed(failure) => (None, Some((**failure).clone())),
-            Ending::TimedOut { stage, limit_ms } => {
+            None | Some(Ending::OnDisk { .. }) => (None, None),
+            Some(Ending::Output(output)) => (output.clone(), None),
+            Some(Ending::Failed(failure)) => (None, Some((**failure).clone())),
+            Some(Ending::TimedOut { stage, limit_ms }) => {
                 (None, Some(Failure::new(code::TIMEOUT, stage.timeout_message(*limit_ms))))
             }
         };

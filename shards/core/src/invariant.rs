@@ -1,7 +1,6 @@
 //! What holds after every step.
 
 use crate::{
-    answer::State,
     execution::Execution,
     function::Life,
     journal::Promise,
@@ -25,7 +24,7 @@ pub fn check(shard: &Shard) -> Result<(), String> {
     let specs: u64 = shard.functions.iter().map(|(_, function)| function.spec.bytes()).sum();
     expect(specs == shard.bytes.specs, "specs_bytes is not what functions hold")?;
     let kept = |execution: &Execution| {
-        execution.state.is_terminal() && execution.dead.is_none() && execution.shown.is_none()
+        execution.has_ended() && execution.dead.is_none() && execution.shown.is_none()
     };
     for (retained, accepted) in shard.retention.kinds.iter().zip([false, true]) {
         let executions = shard.executions.iter().map(|(_, execution)| execution);
@@ -56,10 +55,10 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         expect(known, "an execution cannot be found by its id")?;
         let concealed = execution.shown.is_some();
         expect(
-            execution.live.is_some() == (concealed || !execution.state.is_terminal()),
+            execution.live.is_some() == (concealed || !execution.has_ended()),
             "an execution is terminal and alive, or neither",
         )?;
-        expect(!concealed || execution.state.is_terminal(), "what goes on is shown as something else")?;
+        expect(!concealed || execution.has_ended(), "what goes on is shown as something else")?;
         let Some(live) = execution.live.as_ref() else { continue };
         expect(
             live.waiter_count() > 0 || execution.accepted,
@@ -68,7 +67,7 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         for waiter in live.waiter.iter().chain(&live.joined) {
             expect(shard.timers.get(waiter.timer).is_some(), "a caller has no deadline")?;
         }
-        if execution.state == State::Running {
+        if execution.is_running() {
             let attempt = execution.in_flight.and_then(|attempt| shard.attempts.get(attempt));
             expect(attempt.is_some_and(|attempt| !attempt.settled), "a running execution has no attempt")?;
         }
@@ -86,7 +85,7 @@ pub fn check(shard: &Shard) -> Result<(), String> {
 
 fn check_accepted(shard: &Shard) -> Result<(), String> {
     let expect = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
-    let alive = |execution: &&Execution| execution.accepted && !execution.state.is_terminal();
+    let alive = |execution: &&Execution| execution.accepted && !execution.has_ended();
     let all = || shard.executions.iter().map(|(_, execution)| execution);
     expect(all().filter(alive).count() == shard.retention.accepted, "the account of accepted is off")?;
     let dead = || shard.executions.iter().filter_map(|(_, execution)| execution.dead.as_ref());
@@ -166,17 +165,16 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
         "it cannot be found by its name, or still is when it is gone",
     )?;
     let of_it = || shard.executions.iter().filter(move |(_, execution)| execution.function == key);
-    let in_state = |state| of_it().filter(move |(_, execution)| execution.state == state).count() as u64;
+    let count =
+        |does: fn(&Execution) -> bool| of_it().filter(|(_, execution)| does(execution)).count() as u64;
     expect(function.accounting.drift() == 0, "admitted ≠ queued + running + finished + evicted")?;
-    expect(in_state(State::Queued) == function.accounting.queued, "the account of queued is off")?;
-    expect(in_state(State::Running) == function.accounting.running, "the account of running is off")?;
-    let finished = of_it().filter(|(_, execution)| execution.state.is_terminal()).count() as u64;
-    expect(finished == function.accounting.finished, "the account of finished is off")?;
+    expect(count(Execution::is_queued) == function.accounting.queued, "the account of queued is off")?;
+    expect(count(Execution::is_running) == function.accounting.running, "the account of running is off")?;
+    expect(count(Execution::has_ended) == function.accounting.finished, "the account of finished is off")?;
     let waiting = u64::from(function.waiting_count());
     expect(waiting == function.accounting.queued, "what is queued is neither in a queue nor beside it")?;
     for queue in [&function.queue, &function.backlog] {
-        let waits =
-            |key: &_| shard.executions.get(*key).is_some_and(|execution| execution.state == State::Queued);
+        let waits = |key: &_| shard.executions.get(*key).is_some_and(|execution| execution.is_queued());
         expect(
             queue.iter().filter(waits).count() == queue.len(),
             "a queue's length is not what waits in it",
@@ -262,7 +260,7 @@ fn check_sync_queue(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     let mut waiting = 0;
     for (_, execution) in shard.executions.iter().filter(|(_, execution)| execution.function == key) {
         let Some(live) = execution.live.as_ref() else { continue };
-        let of_concern = execution.state == State::Queued && !execution.accepted && execution.attempt == 0;
+        let of_concern = execution.is_queued() && !execution.accepted && execution.attempt == 0;
         expect(
             live.sync_wait.is_some() == (is_on && of_concern),
             "what waits in the sync queue is not in it",

@@ -8,7 +8,7 @@ use crate::{
     answer::{Answer, Refusal, State},
     call::{Idempotency, Invoke, Ticket},
     effect::Effects,
-    execution::{Ending, Execution, Live, ResultDelivery, Waiter, Watcher},
+    execution::{Activity, Course, Ending, Execution, Live, ResultDelivery, Waiter, Watcher},
     function::Function,
     id::ExecutionId,
     id_table::TableNumber,
@@ -149,7 +149,7 @@ impl Shard {
         if claim.digest != sent.digest && !self.sabotaged.by(Sabotage::DigestIgnored) {
             return Err(Refusal::KeyReused);
         }
-        if accepted && execution.state.is_terminal() {
+        if accepted && execution.has_ended() {
             let admission = match execution.accepted && !execution.unwritten {
                 true => Admission::Accepted(claim.execution, execution.id),
                 false => Admission::Ended(claim.execution, sent.clone()),
@@ -216,7 +216,7 @@ impl Shard {
             id_table: TableNumber::default(),
             function: function_key,
             label: Arc::clone(&label),
-            state: State::Queued,
+            course: Course::Active(Activity::Queued),
             shown: None,
             attempt: 0,
             accepted,
@@ -229,7 +229,6 @@ impl Shard {
             dispatched_ms: 0,
             finished_ms: 0,
             finished_us: 0,
-            ending: Ending::None,
             last_failure: None,
             delivery: callback_url.map(ResultDelivery::new),
             dead: None,
@@ -307,7 +306,7 @@ impl Shard {
             if let Some(waiter) = live.remove_waiter(ticket) {
                 self.timers.remove(waiter.timer);
             }
-        } else if execution.state == State::Queued {
+        } else if execution.is_queued() {
             // Nobody knows its id: keeping a record would let callers that come and go fill the memory.
             self.discard(key, fx);
         }
@@ -321,9 +320,9 @@ impl Shard {
         if self.sabotaged.by(Sabotage::CancelRefused) {
             return fx.reply(ticket, Answer::Refused(Refusal::NotCancellable(State::Running)));
         }
-        if self.executions.get(key).is_some_and(|execution| execution.state == State::Queued) {
+        if self.executions.get(key).is_some_and(|execution| execution.is_queued()) {
             let failure = Failure::new(code::CANCELLED, "The execution was cancelled while it was queued");
-            self.finish(key, State::Error, Ending::Failed(Box::new(failure)), fx);
+            self.finish(key, Ending::Failed(Box::new(failure)), fx);
         } else if !self.is_being_cancelled(key) {
             let state = self.executions.get(key).map_or(State::Error, Execution::shown_state);
             return fx.reply(ticket, Answer::Refused(Refusal::NotCancellable(state)));
@@ -350,8 +349,8 @@ impl Shard {
     /// Whether it was cancelled, and that is being written down.
     fn is_being_cancelled(&self, key: ExecutionKey) -> bool {
         let concealed = self.executions.get(key).filter(|execution| execution.shown.is_some());
-        concealed.is_some_and(|execution| match &execution.ending {
-            Ending::Failed(failure) => failure.code == code::CANCELLED,
+        concealed.is_some_and(|execution| match execution.ending() {
+            Some(Ending::Failed(failure)) => failure.code == code::CANCELLED,
             _ => false,
         })
     }

@@ -2,7 +2,7 @@
 //! The first batch is done at once; the rest follows with [`crate::Input::Turn`], and other work comes in between.
 
 use crate::{
-    answer::{Answer, Refusal, State},
+    answer::{Answer, Refusal},
     effect::Effects,
     execution::{Ending, Execution, Watcher},
     keys::{ExecutionKey, FunctionKey},
@@ -64,7 +64,7 @@ impl Shard {
             let message = format!("Function '{name}' was removed before the execution could run");
             let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));
             // The record of the removal says that what waits ends with it.
-            self.finish_at_once(execution, State::Error, Ending::Failed(failure), fx);
+            self.finish_at_once(execution, Ending::Failed(failure), fx);
         }
         self.first_waiting(key).is_some()
     }
@@ -72,7 +72,7 @@ impl Shard {
     fn first_waiting(&mut self, key: FunctionKey) -> Option<ExecutionKey> {
         let function = self.functions.get_mut(key)?;
         let executions = &self.executions;
-        let waits = |key| executions.get(key).is_some_and(|execution| execution.state == State::Queued);
+        let waits = |key| executions.get(key).is_some_and(|execution| execution.is_queued());
         let queued = function.queue.front(waits).or_else(|| function.backlog.front(waits));
         queued.or_else(|| function.parked.first().copied())
     }
@@ -94,7 +94,7 @@ impl Shard {
 
     /// Refuses callers that still wait. Returns where to go on.
     fn send_some_away(&mut self, from: usize, fx: &mut Effects) -> Option<usize> {
-        let waits = |execution: &Execution| execution.state == State::Queued && !execution.accepted;
+        let waits = |execution: &Execution| execution.is_queued() && !execution.accepted;
         let (waiting, next) = self.some_executions(from, waits);
         for key in waiting {
             for ticket in self.take_waiters(key) {

@@ -8,7 +8,7 @@ use crate::{
     answer::{Answer, Refusal, Stage, State},
     call::Ticket,
     effect::{Effect, Effects, Note},
-    execution::{Ending, Execution},
+    execution::{Activity, Course, Ending, Execution},
     function::{Function, Life},
     id::ExecutionId,
     input::DispatchEvent,
@@ -48,7 +48,7 @@ impl Shard {
             }
             // What has ended stays as it is.
             let execution = self.executions.get_mut(execution);
-            if let Some(execution) = execution.filter(|execution| execution.state == State::Running) {
+            if let Some(execution) = execution.filter(|execution| execution.is_running()) {
                 execution.cold_start = report.cold_start;
                 execution.init_ms = report.init_ms;
             }
@@ -89,7 +89,7 @@ impl Shard {
         let Some(execution) = self.executions.get(key) else { return };
         let stale_too = self.sabotaged.by(Sabotage::StaleCallbackAccepted);
         let current = stale_too || number.is_none_or(|number| number == execution.attempt);
-        let running = execution.state == State::Running;
+        let running = execution.is_running();
         let attempt = execution.in_flight.filter(|_| current);
         let function = execution.function;
         let mut applied = false;
@@ -171,7 +171,7 @@ impl Shard {
             if let Some(execution) = self.executions.get_mut(execution) {
                 execution.last_failure = Some(failure);
             }
-            self.finish(execution, State::Timeout, Ending::TimedOut { stage: Stage::Function, limit_ms }, fx);
+            self.finish(execution, Ending::TimedOut { stage: Stage::Function, limit_ms }, fx);
             return;
         }
         let outcome = Outcome::Failure { failure, retryable: true, retry_after_ms: None };
@@ -179,9 +179,9 @@ impl Shard {
     }
 
     fn is_current(&self, execution: ExecutionKey, attempt: AttemptKey) -> bool {
-        self.executions.get(execution).is_some_and(|execution| {
-            execution.in_flight == Some(attempt) && execution.state == State::Running
-        })
+        self.executions
+            .get(execution)
+            .is_some_and(|execution| execution.in_flight == Some(attempt) && execution.is_running())
     }
 
     /// Gives the slot of an attempt back. `false`: it was given back before.
@@ -276,7 +276,7 @@ impl Shard {
                 if let Some(function) = function.filter(|_| report.bad_output) {
                     function.counters.bad_outputs += 1;
                 }
-                self.finish(key, State::Success, Ending::Output(Some(output)), fx);
+                self.finish(key, Ending::Output(Some(output)), fx);
             }
             Outcome::Failure { failure, retryable, retry_after_ms } => {
                 // A batch of deadlines may still be on its way: what is past its own is not sent again.
@@ -302,7 +302,7 @@ impl Shard {
                 } else if again {
                     self.retry(key, failure, retry_after_ms, fx);
                 } else {
-                    self.finish(key, State::Error, Ending::Failed(failure), fx);
+                    self.finish(key, Ending::Failed(failure), fx);
                 }
             }
             // Filtered out by both callers, and made into one of the others.
@@ -312,8 +312,8 @@ impl Shard {
 
     /// Ends an execution: timers and places are given back, and what it came to is shown: of one that was accepted when
     /// that is written down, else at once.
-    pub(super) fn finish(&mut self, key: ExecutionKey, state: State, ending: Ending, fx: &mut Effects) {
-        let Some(before) = self.end(key, state, ending, fx) else { return };
+    pub(super) fn finish(&mut self, key: ExecutionKey, ending: Ending, fx: &mut Effects) {
+        let Some(before) = self.end(key, ending, fx) else { return };
         // Of one whose acceptance could not be written down nobody knows.
         if self.executions.get(key).is_some_and(|execution| execution.accepted && !execution.unwritten) {
             self.conceal_end(key, before, fx);
@@ -323,26 +323,20 @@ impl Shard {
     }
 
     /// The same when what is safe by now says that it ended like this: then it is shown at once.
-    pub(super) fn finish_at_once(
-        &mut self,
-        key: ExecutionKey,
-        state: State,
-        ending: Ending,
-        fx: &mut Effects,
-    ) {
-        if self.end(key, state, ending, fx).is_some() {
+    pub(super) fn finish_at_once(&mut self, key: ExecutionKey, ending: Ending, fx: &mut Effects) {
+        if self.end(key, ending, fx).is_some() {
             self.write_and_show_end(key, fx);
         }
     }
 
-    /// Ends an execution, and leaves it to the caller to say so. Returns its state before.
-    fn end(&mut self, key: ExecutionKey, state: State, ending: Ending, fx: &mut Effects) -> Option<State> {
+    /// Ends an execution, and leaves it to the caller to say so. Returns what it did before.
+    fn end(&mut self, key: ExecutionKey, ending: Ending, fx: &mut Effects) -> Option<Activity> {
         let now = self.now;
-        let before = self.leave_queue(key, state)?;
-        let ran = before == State::Running;
+        let state = ending.state();
+        let before = self.leave_queue(key, ending)?;
+        let ran = before == Activity::Running;
         let execution = self.executions.get_mut(key)?;
         let live = execution.live.as_mut()?;
-        execution.ending = ending;
         execution.finished_ms = now.unix_ms;
         execution.finished_us = now.mono_us;
         self.timers.remove(live.expiry);
@@ -350,7 +344,7 @@ impl Shard {
         self.retention.accepted -= usize::from(execution.accepted);
         if let Some(function) = self.functions.get_mut(execution.function) {
             function.accounting.finished += 1;
-            count_ending(function, execution, ran);
+            count_ending(function, execution, state, ran);
             // After `Note::FunctionGone` its series must not come back.
             if ran && state != State::Timeout && function.life != Life::Gone {
                 fx.push(Effect::Note(Note::Finished {
@@ -368,11 +362,12 @@ impl Shard {
     /// How an execution ended, for the record, and whether it would be a dead letter if it was accepted.
     pub(super) fn end_of(&self, key: ExecutionKey) -> Option<(End, bool)> {
         let execution = self.executions.get(key)?;
-        let lost = self.sabotaged.by(Sabotage::RemovalDropsCalls) && execution.ending.is_of_removal();
-        let dead = execution.ending.is_for_another_try() && !lost;
-        let result = match &execution.ending {
+        let ending = execution.ending()?;
+        let lost = self.sabotaged.by(Sabotage::RemovalDropsCalls) && ending.is_of_removal();
+        let dead = ending.is_for_another_try() && !lost;
+        let result = match ending {
             // What is on disk only is on record.
-            Ending::None | Ending::OnDisk { .. } => return None,
+            Ending::OnDisk { .. } => return None,
             Ending::Output(output) => EndResult::Output(output.clone().unwrap_or_else(Output::null)),
             Ending::Failed(failure) => EndResult::Failed(failure.clone()),
             Ending::TimedOut { stage, limit_ms } => {
@@ -389,11 +384,14 @@ impl Shard {
         Some((end, dead))
     }
 
-    /// Moves an execution that is not terminal out of its queue, its back-off or its run, into `state`. Returns
-    /// the state before.
-    pub(super) fn leave_queue(&mut self, key: ExecutionKey, state: State) -> Option<State> {
+    /// Moves an execution out of its queue, its back-off or its run, to its end. Returns what it did before.
+    pub(super) fn leave_queue(&mut self, key: ExecutionKey, ending: Ending) -> Option<Activity> {
         let execution = self.executions.get_mut(key)?;
-        let before = std::mem::replace(&mut execution.state, state);
+        let Course::Active(before) = execution.course else {
+            self.impossible();
+            return None;
+        };
+        execution.course = Course::Ended(ending);
         let mut backoff = None;
         let mut in_backlog = false;
         let mut sync_wait = None;
@@ -410,30 +408,27 @@ impl Shard {
         let Some(function) = self.functions.get_mut(function_key) else { return Some(before) };
         function.sync_waiting -= u32::from(sync_wait.is_some());
         match before {
-            State::Running => function.accounting.running -= 1,
-            State::Queued => {
+            Activity::Running => function.accounting.running -= 1,
+            Activity::Queued => {
                 function.accounting.queued -= 1;
                 if !function.parked.remove(&key) && backoff.is_none() {
                     let executions = &self.executions;
                     let queue = if in_backlog { &mut function.backlog } else { &mut function.queue };
-                    queue.forget_one(|key| {
-                        executions.get(key).is_some_and(|execution| execution.state == State::Queued)
-                    });
+                    queue.forget_one(|key| executions.get(key).is_some_and(Execution::is_queued));
                 }
             }
-            State::Success | State::Error | State::Timeout => {}
         }
         Some(before)
     }
 }
 
-fn count_ending(function: &mut Function, execution: &Execution, ran: bool) {
-    match execution.state {
+fn count_ending(function: &mut Function, execution: &Execution, state: State, ran: bool) {
+    match state {
         State::Success => function.counters.successes += 1,
         State::Error => function.counters.errors += 1,
         State::Queued | State::Running | State::Timeout => {}
     }
-    if ran && execution.state != State::Timeout {
+    if ran && state != State::Timeout {
         if execution.cold_start {
             function.counters.cold_starts += 1;
         } else {

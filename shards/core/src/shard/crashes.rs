@@ -12,8 +12,8 @@
 //! would tell when it is back.
 
 use crate::{
-    answer::State,
     effect::{Effect, Effects, Note},
+    execution::{Activity, Course},
     keys::{EndpointId, ExecutionKey, FunctionKey},
     payload::{Failure, code},
     report::Outcome,
@@ -124,7 +124,7 @@ impl Shard {
         let backlogged = self.is_backlogged(execution);
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let (id, attempt, function_key) = (execution.id, execution.attempt, execution.function);
-        execution.state = State::Queued;
+        execution.course = Course::Active(Activity::Queued);
         // Nobody has seen this number, and the next attempt has it.
         execution.attempt -= 1;
         execution.dispatched_ms = 0;

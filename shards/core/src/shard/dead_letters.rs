@@ -1,11 +1,11 @@
 //! Accepted executions that ended badly are kept, listed, tried again or given up.
 
 use crate::{
-    answer::{Answer, DeadLetterView, DeliveryStatus, Refusal, State},
+    answer::{Answer, DeadLetterView, DeliveryStatus, Refusal},
     call::{Extra, Ticket},
     dead_letters::DeadLetter,
     effect::{Effect, Effects, Note},
-    execution::{Death, Ending, Execution, Live},
+    execution::{Activity, Course, Death, Ending, Execution, Live},
     function::Accounting,
     id::ExecutionId,
     journal::{Promise, Record},
@@ -29,7 +29,7 @@ impl Shard {
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let bytes = payload.bytes() + execution.retained_bytes();
         let dead_ms = execution.finished_ms;
-        let of_removal = execution.ending.is_of_removal();
+        let of_removal = execution.ending().is_some_and(Ending::is_of_removal);
         execution.dead = Some(Box::new(DeadLetter {
             payload,
             extra,
@@ -178,9 +178,13 @@ impl Shard {
             self.impossible();
             return Err(Refusal::DeadLetterNotFound);
         };
+        let course = std::mem::replace(&mut execution.course, Course::Active(Activity::Queued));
+        let Course::Ended(ending) = course else {
+            self.impossible();
+            return Err(Refusal::DeadLetterNotFound);
+        };
         let died = Death {
-            state: std::mem::replace(&mut execution.state, State::Queued),
-            ending: std::mem::replace(&mut execution.ending, Ending::None),
+            ending,
             last_failure: execution.last_failure.take(),
             dispatched_ms: std::mem::take(&mut execution.dispatched_ms),
             cold_start: std::mem::take(&mut execution.cold_start),
@@ -260,7 +264,7 @@ impl Shard {
 
     /// A replay that could not be written down: the dead letter is one again, of what it had died of.
     pub(super) fn bury_again(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let waits = |execution: &&mut Execution| execution.state == State::Queued;
+        let waits = |execution: &&mut Execution| execution.is_queued();
         let Some(execution) = self.executions.get_mut(key).filter(waits) else { return };
         let Some(died) = execution.live.as_mut().and_then(|live| live.died.take()) else { return };
         execution.last_failure = died.last_failure;
@@ -268,7 +272,7 @@ impl Shard {
         execution.cold_start = died.cold_start;
         execution.init_ms = died.init_ms;
         // Shown at once: that it died of this was safe before.
-        self.finish_at_once(key, died.state, died.ending, fx);
+        self.finish_at_once(key, died.ending, fx);
     }
 
     fn dead_letter(&self, name: &Name, id: ExecutionId) -> Result<ExecutionKey, Refusal> {
@@ -304,7 +308,7 @@ impl Death {
             Ending::TimedOut { stage, limit_ms } => {
                 Some(Box::new(Failure::new(code::TIMEOUT, stage.timeout_message(*limit_ms))))
             }
-            Ending::None | Ending::Output(_) | Ending::OnDisk { .. } => self.last_failure.clone(),
+            Ending::Output(_) | Ending::OnDisk { .. } => self.last_failure.clone(),
         }
     }
 }

@@ -91,7 +91,7 @@ impl Shard {
     /// record would stand behind that of the new one, and the next server would not deliver that any more.
     pub(super) fn delivered(&mut self, id: ExecutionId, number: u32, state: Delivery, fx: &mut Effects) {
         let Some(key) = self.find_key(id) else { return };
-        let execution = self.executions.get_mut(key).filter(|execution| execution.state.is_terminal());
+        let execution = self.executions.get_mut(key).filter(|execution| execution.has_ended());
         let delivery = execution.and_then(|execution| execution.delivery.as_mut());
         let any_counts = self.sabotaged.by(Sabotage::OldDeliveryCounts);
         if let Some(delivery) = delivery.filter(|delivery| delivery.number == number || any_counts) {

@@ -6,10 +6,9 @@ use std::{
 };
 
 use crate::{
-    answer::State,
     effect::{Destination, Dispatch, Effect, Effects},
     endpoints::{Endpoint, OpenEndpoint},
-    execution::Execution,
+    execution::{Activity, Course, Execution},
     function::{Function, Life, Runner},
     journal::Record,
     keys::{AttemptKey, EndpointId, ExecutionKey, FunctionKey},
@@ -93,7 +92,7 @@ impl Shard {
             return false;
         };
         let executions = &self.executions;
-        let waits = |key| executions.get(key).is_some_and(|execution| execution.state == State::Queued);
+        let waits = |key| executions.get(key).is_some_and(|execution| execution.is_queued());
         if self.sabotaged.by(Sabotage::HeadGoesLast)
             && let Some(head) = function.queue.pop(waits)
         {
@@ -116,7 +115,7 @@ impl Shard {
     pub(super) fn dispatch_from_backlog(&mut self, key: FunctionKey, fx: &mut Effects) -> Option<AttemptKey> {
         let function = self.functions.get_mut(key).filter(|function| function.can_dispatch())?;
         let executions = &self.executions;
-        let waits = |key| executions.get(key).is_some_and(|execution| execution.state == State::Queued);
+        let waits = |key| executions.get(key).is_some_and(|execution| execution.is_queued());
         let execution = function.backlog.pop(waits).or_else(|| function.queue.pop(waits))?;
         if self.would_risk_the_last(execution) {
             self.wait_for_another(execution);
@@ -157,7 +156,7 @@ impl Shard {
         } else {
             timeout_us.min(live.deadline_us.saturating_sub(now.mono_us))
         };
-        execution.state = State::Running;
+        execution.course = Course::Active(Activity::Running);
         execution.attempt += 1;
         execution.dispatched_ms = now.unix_ms;
         let mut extra = live.extra.clone();

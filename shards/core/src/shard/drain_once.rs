@@ -2,7 +2,7 @@
 //! This is how accepted executions run when the background scheduler is off.
 
 use crate::{
-    answer::{Answer, Refusal, State},
+    answer::{Answer, Refusal},
     call::Ticket,
     effect::Effects,
     journal::Promise,
@@ -50,7 +50,7 @@ impl Shard {
         for key in functions {
             let Some(function) = self.functions.get_mut(key) else { continue };
             let held = function.queue.take_if(|key| {
-                let waits = executions.get_mut(key).filter(|execution| execution.state == State::Queued);
+                let waits = executions.get_mut(key).filter(|execution| execution.is_queued());
                 let Some(live) = waits
                     .filter(|execution| execution.accepted)
                     .and_then(|execution| execution.live.as_mut())

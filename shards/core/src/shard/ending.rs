@@ -8,9 +8,9 @@
 //! shown all the same, for nobody could keep them.
 
 use crate::{
-    answer::{Answer, Refusal, State},
+    answer::{Answer, Refusal},
     effect::Effects,
-    execution::{Ending, Execution},
+    execution::{Activity, Ending},
     journal::{Promise, Record},
     keys::ExecutionKey,
     payload::code,
@@ -21,7 +21,7 @@ use crate::{
 
 impl Shard {
     /// Writes down how an accepted execution ended. It is shown as what it was `before` until that is safe.
-    pub(super) fn conceal_end(&mut self, key: ExecutionKey, before: State, fx: &mut Effects) {
+    pub(super) fn conceal_end(&mut self, key: ExecutionKey, before: Activity, fx: &mut Effects) {
         let Some(number) = self.write_ended(key, fx) else { return self.impossible() };
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         execution.shown = Some(before);
@@ -81,8 +81,9 @@ impl Shard {
         if execution.shown.take().is_some() {
             self.bytes.concealed -= execution.retained_bytes();
         }
-        let lost = self.sabotaged.by(Sabotage::RemovalDropsCalls) && execution.ending.is_of_removal();
-        let dead = execution.accepted && execution.ending.is_for_another_try() && !lost;
+        let Some(ending) = execution.ending() else { return self.impossible() };
+        let lost = self.sabotaged.by(Sabotage::RemovalDropsCalls) && ending.is_of_removal();
+        let dead = execution.accepted && ending.is_for_another_try() && !lost;
         if let Some(answer) = execution.answer() {
             // The first caller takes the answer itself; those that joined, if any, a copy.
             for waiter in live.joined {
@@ -138,18 +139,11 @@ impl Shard {
     }
 }
 
-impl Execution {
-    /// What it is, for those outside.
-    pub(crate) fn shown_state(&self) -> State {
-        self.shown.unwrap_or(self.state)
-    }
-}
-
 impl Ending {
     /// Whether an accepted execution that ended like this is a dead letter.
     pub(crate) fn is_for_another_try(&self) -> bool {
         match self {
-            Ending::None | Ending::Output(_) | Ending::OnDisk { .. } => false,
+            Ending::Output(_) | Ending::OnDisk { .. } => false,
             Ending::Failed(failure) => failure.code != code::CANCELLED,
             Ending::TimedOut { .. } => true,
         }

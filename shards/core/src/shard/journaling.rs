@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    answer::{Answer, Refusal, State},
+    answer::{Answer, Refusal},
     call::{Extra, Idempotency, Ticket},
     effect::{Effect, Effects},
     execution::Execution,
@@ -238,7 +238,7 @@ impl Shard {
             // every refusal would push out those that count.
             if let Promise::Accept(key, _) = promise
                 && let Some(execution) = self.executions.get_mut(key)
-                && execution.state == State::Queued
+                && execution.is_queued()
             {
                 execution.accepted = false;
                 self.retention.accepted -= 1;
@@ -308,7 +308,7 @@ impl Shard {
     /// An execution that was not accepted after all leaves nothing behind; whoever joined it is told.
     fn refuse_parked(&mut self, key: ExecutionKey, broken: u64, fx: &mut Effects) {
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
-        if execution.state != State::Queued {
+        if !execution.is_queued() {
             // It was cancelled in the meantime. Who repeats its key must not be told that there is a record.
             execution.unwritten = !self.journal.rely_on_addresses(execution.id, broken);
             return;
@@ -351,7 +351,7 @@ fn attempts_before_acceptance(execution: &Execution) -> impl Iterator<Item = Rec
     let failed = execution.last_failure.as_deref().cloned().map(|failure| Record::Requeued { id, failure });
     let attempted = (attempt > 0).then_some(Record::Attempted { id, attempt });
     // Of what waits for another attempt, the last one has failed.
-    let (before, after) = if execution.state == State::Queued { (None, failed) } else { (failed, None) };
+    let (before, after) = if execution.is_queued() { (None, failed) } else { (failed, None) };
     let records = crashed.into_iter().chain(before).chain(attempted).chain(after);
     records.filter(move |_| !is_replay)
 }

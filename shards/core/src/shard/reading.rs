@@ -179,7 +179,7 @@ impl Shard {
         match (reader, result.map(Ending::from)) {
             (Reader::Nobody, _) => {}
             (Reader::View(asker), Ok(ending)) => {
-                fx.reply(asker, Answer::Execution(Box::new(execution.view_of(&ending))));
+                fx.reply(asker, Answer::Execution(Box::new(execution.view_of(Some(&ending)))));
             }
             (Reader::Call(asker), Ok(ending)) => {
                 let missing = Answer::Refused(Refusal::ResultUnread(ReadFailure::Missing));
@@ -189,7 +189,7 @@ impl Shard {
                 fx.reply(asker, Answer::Refused(Refusal::ResultUnread(failure)));
             }
             (Reader::Delivery(number), Ok(ending)) => {
-                let view = Box::new(execution.view_of(&ending));
+                let view = Box::new(execution.view_of(Some(&ending)));
                 if let Some(delivery) = execution.delivery.as_ref().filter(|known| known.number == number) {
                     fx.push(Effect::Deliver { id, number, url: delivery.url.clone(), view });
                 }

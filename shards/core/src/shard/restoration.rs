@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use crate::{
-    answer::{BackendFailure, State},
+    answer::BackendFailure,
     dead_letters::DeadLetter,
     effect::{Effect, Effects, Note},
-    execution::{Ending, Execution, Live, ResultDelivery},
+    execution::{Activity, Course, Ending, Execution, Live, ResultDelivery},
     function::{Function, Life, Runner},
     id_table::TableNumber,
     journal::{Promise, Record},
@@ -194,7 +194,7 @@ impl Shard {
             id_table: TableNumber::default(),
             function: function_key,
             label: label.unwrap_or_else(|| Arc::from(stored.function.as_str())),
-            state: end.map_or(State::Queued, StoredEnd::state),
+            course: Course::Active(Activity::Queued),
             shown: None,
             attempt: stored.attempt + unrecorded,
             accepted: true,
@@ -207,7 +207,6 @@ impl Shard {
             dispatched_ms: end.map_or(0, |end| end.dispatched_ms),
             finished_ms: end.map_or(0, |end| end.finished_ms),
             finished_us: 0,
-            ending: Ending::None,
             last_failure: stored.last_failure.clone(),
             delivery: stored.callback_url.clone().map(ResultDelivery::new),
             dead: None,
@@ -263,7 +262,7 @@ impl Shard {
         let name = &execution.label;
         let message = format!("Function '{name}' was removed before the execution could run");
         let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));
-        self.finish_at_once(key, State::Error, Ending::Failed(failure), fx);
+        self.finish_at_once(key, Ending::Failed(failure), fx);
     }
 
     /// What had ended is kept for the rest of its time; a result that was not delivered yet is delivered.
@@ -278,10 +277,12 @@ impl Shard {
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         execution.finished_us = finished_us;
         execution.end_is_safe = true;
-        execution.ending = match end.result {
+        let ending = match end.result {
             StoredResult::Here(result) => Ending::from(result),
-            StoredResult::OnDisk { bytes, .. } => Ending::OnDisk { bytes },
+            StoredResult::OnDisk { state, bytes } => Ending::OnDisk { state, bytes },
         };
+        let of_removal = ending.is_of_removal();
+        execution.course = Course::Ended(ending);
         if stored.dead {
             let bytes = stored.payload.bytes() + execution.retained_bytes();
             let letter = DeadLetter {
@@ -290,7 +291,7 @@ impl Shard {
                 dead_ms: end.finished_ms,
                 bytes,
                 order: 0,
-                of_removal: execution.ending.is_of_removal(),
+                of_removal,
                 is_given_up: false,
             };
             execution.dead = Some(Box::new(letter));

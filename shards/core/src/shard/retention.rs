@@ -10,9 +10,8 @@
 use std::collections::VecDeque;
 
 use crate::{
-    answer::State,
     effect::Effects,
-    execution::{Ending, Execution},
+    execution::{Course, Ending, Execution},
     journal::Record,
     keys::ExecutionKey,
     sabotage::Sabotage,
@@ -96,10 +95,10 @@ impl Shard {
         // The output of a keyed execution answers whoever repeats the key: it stays as long as the record. That of an
         // accepted one is what its caller has yet to fetch.
         let stays = execution.keyed || accepted && !self.sabotaged.by(Sabotage::OutputDroppedEarly);
-        let has_payload = match &execution.ending {
-            Ending::Output(output) => output.is_some(),
-            Ending::Failed(failure) => failure.body.is_some(),
-            Ending::None | Ending::TimedOut { .. } | Ending::OnDisk { .. } => false,
+        let has_payload = match &execution.course {
+            Course::Ended(Ending::Output(output)) => output.is_some(),
+            Course::Ended(Ending::Failed(failure)) => failure.body.is_some(),
+            Course::Ended(Ending::TimedOut { .. } | Ending::OnDisk { .. }) | Course::Active(_) => false,
         };
         if has_payload && !stays {
             self.retention.payloads.push_back(key);
@@ -171,7 +170,7 @@ impl Shard {
     pub(super) fn expire_keys(&mut self, batch: usize) -> bool {
         let (ttl_us, keys_max) = (self.limits.keys_ttl_us, self.limits.keys_max);
         let executions = &self.executions;
-        let unfinished = |key| executions.get(key).is_some_and(|execution| !execution.state.is_terminal());
+        let unfinished = |key| executions.get(key).is_some_and(|execution| !execution.has_ended());
         (0..batch).all(|_| self.index.keys.expire_one(self.now.mono_us, ttl_us, keys_max, unfinished))
     }
 
@@ -184,10 +183,10 @@ impl Shard {
             if execution.finished_us + ttl_us > now_us && !self.sabotaged.by(Sabotage::OutputDroppedAtOnce) {
                 return false;
             }
-            let output = match &mut execution.ending {
-                Ending::Output(output) => output.take(),
-                Ending::Failed(failure) => failure.body.take(),
-                Ending::None | Ending::TimedOut { .. } | Ending::OnDisk { .. } => None,
+            let output = match &mut execution.course {
+                Course::Ended(Ending::Output(output)) => output.take(),
+                Course::Ended(Ending::Failed(failure)) => failure.body.take(),
+                Course::Ended(Ending::TimedOut { .. } | Ending::OnDisk { .. }) | Course::Active(_) => None,
             };
             let accepted = execution.accepted;
             self.retained_mut(accepted).bytes -= output.map_or(0, |output| output.bytes());
@@ -233,16 +232,12 @@ impl Shard {
         retained.passed += 1;
         let any = self.sabotaged.by(Sabotage::OutputDroppedUnsafe);
         let Some(execution) = self.executions.get_mut(key) else { return true };
-        let has_ended = execution.state.is_terminal() && execution.dead.is_none() && execution.accepted;
+        let has_ended = execution.has_ended() && execution.dead.is_none() && execution.accepted;
         let is_safe = execution.end_is_safe && !execution.unwritten || any;
-        let bytes = match &execution.ending {
-            Ending::Output(Some(output)) => output.bytes(),
-            Ending::Failed(failure) => failure.bytes(),
-            Ending::None | Ending::Output(None) | Ending::TimedOut { .. } | Ending::OnDisk { .. } => 0,
-        };
+        let bytes = execution.ending().map_or(0, Ending::bytes);
         let leaves = has_ended && is_safe && bytes > 0;
-        if leaves {
-            execution.ending = Ending::OnDisk { bytes };
+        if leaves && let Course::Ended(ending) = &mut execution.course {
+            *ending = Ending::OnDisk { state: ending.state(), bytes };
         }
         let stays = has_ended && execution.retained_bytes() > 0;
         if leaves {
@@ -271,7 +266,7 @@ impl Shard {
             let kind = usize::from(accepted);
             let Some(&key) = self.retention.kinds[kind].order.front() else { continue };
             let stays = |execution: &&Execution| {
-                execution.state.is_terminal() && execution.dead.is_none() && execution.accepted == accepted
+                execution.has_ended() && execution.dead.is_none() && execution.accepted == accepted
             };
             let Some(execution) = self.executions.get(key).filter(stays) else {
                 self.retention.kinds[kind].pop();
@@ -322,7 +317,8 @@ impl Shard {
         self.timers.remove(live.expiry);
         self.retention.accepted -= usize::from(execution.accepted);
         self.take_waiters(key);
-        self.leave_queue(key, State::Error);
+        // Nobody sees how it ended: it is forgotten at once.
+        self.leave_queue(key, Ending::Output(None));
         self.forget(key, false, fx);
         self.tell(key, watchers, fx);
         if let Some(idempotency_key) = idempotency_key {

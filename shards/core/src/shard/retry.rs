@@ -1,9 +1,8 @@
 //! A failed attempt is followed by another: at the tail of the queue, after its back-off.
 
 use crate::{
-    answer::State,
     effect::{Effect, Effects, Note},
-    execution::Ending,
+    execution::{Activity, Course, Ending},
     function::Function,
     journal::{Promise, Record},
     keys::ExecutionKey,
@@ -41,7 +40,7 @@ impl Shard {
             if self.sabotaged.by(Sabotage::RetryDropped) {
                 return;
             }
-            self.finish(key, State::Error, Ending::Failed(failure), fx);
+            self.finish(key, Ending::Failed(failure), fx);
             return;
         }
         function.counters.retries += 1;
@@ -56,7 +55,7 @@ impl Shard {
             self.write(Record::Requeued { id, failure: failure.clone() }, fx);
         }
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
-        execution.state = State::Queued;
+        execution.course = Course::Active(Activity::Queued);
         if !self.sabotaged.by(Sabotage::TimesKept) {
             execution.dispatched_ms = 0;
         }

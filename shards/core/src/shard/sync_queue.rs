@@ -14,7 +14,7 @@
 //! for a plan, refused callers are spread at the rate at which it drains.
 
 use crate::{
-    answer::{Answer, Refusal, State, SyncQueueReason},
+    answer::{Answer, Refusal, SyncQueueReason},
     effect::{Effect, Effects, Note},
     function::Function,
     keys::{ExecutionKey, FunctionKey},
@@ -74,7 +74,7 @@ impl Shard {
     pub(super) fn start_sync_wait(&mut self, key: ExecutionKey) {
         let Some(settings) = self.settings.sync_queue.as_ref() else { return };
         let Some(execution) = self.executions.get_mut(key) else { return };
-        if execution.accepted || execution.attempt > 0 || execution.state != State::Queued {
+        if execution.accepted || execution.attempt > 0 || !execution.is_queued() {
             return;
         }
         let Some(function) = self.functions.get_mut(execution.function) else { return self.impossible() };

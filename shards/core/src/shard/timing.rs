@@ -1,10 +1,10 @@
 //! What happens when a deadline passes.
 
 use crate::{
-    answer::{Answer, Stage, State},
+    answer::{Answer, Stage},
     call::{Extra, Ticket},
     effect::Effects,
-    execution::Ending,
+    execution::{Activity, Course, Ending},
     keys::ExecutionKey,
     payload::{Failure, code},
     sabotage::Sabotage,
@@ -50,17 +50,17 @@ impl Shard {
             }
         }
         if last {
-            self.finish(key, State::Timeout, Ending::TimedOut { stage, limit_ms }, fx);
+            self.finish(key, Ending::TimedOut { stage, limit_ms }, fx);
         }
     }
 
     fn stage_of(&self, key: ExecutionKey) -> Stage {
         let Some(execution) = self.executions.get(key) else { return Stage::Queue };
         let attempt = execution.in_flight.and_then(|attempt| self.attempts.get(attempt));
-        match (execution.state, attempt) {
-            (State::Running, Some(attempt)) if attempt.connecting => Stage::Dispatch,
-            (State::Running | State::Success | State::Error | State::Timeout, _) => Stage::Function,
-            _ => match self.functions.get(execution.function) {
+        match (&execution.course, attempt) {
+            (Course::Active(Activity::Running), Some(attempt)) if attempt.connecting => Stage::Dispatch,
+            (Course::Active(Activity::Running) | Course::Ended(_), _) => Stage::Function,
+            (Course::Active(Activity::Queued), _) => match self.functions.get(execution.function) {
                 Some(function) if !function.has_replica() => Stage::Replica,
                 _ => Stage::Queue,
             },
@@ -88,7 +88,7 @@ impl Shard {
 
     /// An accepted execution is as old as its caller lets it become. What runs goes on.
     fn expired(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        if self.executions.get(key).is_some_and(|execution| execution.state == State::Queued) {
+        if self.executions.get(key).is_some_and(|execution| execution.is_queued()) {
             self.expire(key, fx);
         }
     }
@@ -105,7 +105,7 @@ impl Shard {
             "The execution still waited after {max_age_ms} ms, its X-Max-Age-Ms; raise that, or the function's concurrency"
         );
         let failure = Box::new(Failure::new(code::EXPIRED, message));
-        self.finish(key, State::Error, Ending::Failed(failure), fx);
+        self.finish(key, Ending::Failed(failure), fx);
     }
 
     /// A retry has waited long enough: to the tail of the queue.

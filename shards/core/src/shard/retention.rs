@@ -63,12 +63,6 @@ impl Retained {
         self.passed = self.passed.saturating_sub(1);
         self.order.pop_front()
     }
-
-    /// Whether it holds more than its half of a bound that is exceeded.
-    fn gives_way(&self, executions_max: Option<usize>, bytes_max: Option<u64>) -> bool {
-        executions_max.is_some_and(|most| self.count > most / 2)
-            || bytes_max.is_some_and(|most| self.bytes > most / 2)
-    }
 }
 
 impl Shard {
@@ -277,22 +271,23 @@ impl Shard {
         Ok(oldest_us)
     }
 
-    /// The kind that has to make room, if one has to.
+    /// The kind that has to make room, if one has to: the one with more than its half of the bound that is exceeded. The number
+    /// comes before bytes: those of a result may go to disk once nothing has to be forgotten.
     fn crowded_kind(&self, oldest_us: [Option<u64>; 2]) -> Option<bool> {
-        let limits = &self.limits;
-        let executions_max = Some(limits.executions_max).filter(|most| self.finished_count() > *most);
-        let bytes_max = Some(limits.executions_bytes_max).filter(|most| self.retained_bytes() > *most);
-        if executions_max.is_none() && bytes_max.is_none() {
+        let [synchronous, accepted] = &self.retention.kinds;
+        let (executions_max, bytes_max) = (self.limits.executions_max, self.limits.executions_bytes_max);
+        let gives_way = if self.finished_count() > executions_max {
+            [synchronous, accepted].map(|retained| retained.count > executions_max / 2)
+        } else if self.retained_bytes() > bytes_max {
+            [synchronous, accepted].map(|retained| retained.bytes > bytes_max / 2)
+        } else {
             return None;
-        }
-        let [synchronous, accepted] = [false, true]
-            .map(|kind| self.retention.kinds[usize::from(kind)].gives_way(executions_max, bytes_max));
-        Some(match synchronous == accepted {
-            false => accepted,
-            true => match oldest_us {
-                [Some(synchronous_us), Some(accepted_us)] => accepted_us < synchronous_us,
-                [_, accepted_us] => accepted_us.is_some(),
-            },
+        };
+        Some(match (gives_way, oldest_us) {
+            ([true, false], _) => false,
+            ([false, true], _) => true,
+            (_, [Some(synchronous_us), Some(accepted_us)]) => accepted_us < synchronous_us,
+            (_, [_, accepted_us]) => accepted_us.is_some(),
         })
     }
 

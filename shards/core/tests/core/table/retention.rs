@@ -339,6 +339,27 @@ fn what_is_on_disk_has_a_bound_as_well_and_the_oldest_go_first() {
 }
 
 #[test]
+fn too_many_synchronous_results_cost_no_accepted_one_though_both_bounds_are_exceeded() {
+    check(
+        "
+        limits executions=3 retained=10 disk=1000
+        0 r register f slots=9 -> open F, r: registered
+        0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
+        0 b invoke f -> dispatch b#1 to F for 1000
+        0 c invoke f -> dispatch c#1 to F for 1000
+        0 d invoke f -> dispatch d#1 to F for 1000
+        1 answer a#1 ok out=123456 -> note 0+1 of 1 ms
+        2 answer b#1 ok out=12 -> note 0+2 of 2 ms, b: success b 12
+        3 answer c#1 ok out=12 -> note 0+3 of 3 ms, c: success c 12
+        4 answer d#1 ok out=12 -> note 0+4 of 4 ms, d: success d 12
+        5 g get a -> g: a success attempt=1 output=123456 created=0 dispatched=0 finished=1
+        5 g get b -> g: refused ExecutionNotFound
+        5 g get c -> g: c success attempt=1 output=12 created=0 dispatched=0 finished=3
+        ",
+    );
+}
+
+#[test]
 fn synchronous_results_leave_no_room_on_disk() {
     check(
         "

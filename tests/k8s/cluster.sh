@@ -22,7 +22,7 @@ usage: cluster.sh [--dir DIR] COMMAND
   run PROGRAM…           in the cluster's network, with KUBECONFIG set: reaches the API, Pods, Services and registries
   inside NODE PROGRAM…   with everything of that machine, for a look around
   image NAME PROGRAM…    make an image of one program and its arguments, and give it to every machine
-  push NAME TARGET       push an image to a registry: TARGET is localhost:5000/… (user:secret for :5001)
+  push NAME TARGET       push an image to a registry: TARGET is registry:5000/… or registry:5001/…
   add EXTRA              add one of the extras to a running cluster
   aggregate GROUP VERSION PORT
                          send requests for that API to what listens on that port in the cluster's network, with TLS
@@ -132,8 +132,8 @@ up() {
 }
 
 start_cluster() {
-  local began=$EPOCHREALTIME since name
-  since=$(date --utc +%FT%TZ)
+  local began=$EPOCHREALTIME since='' name
+  [[ -e $DIR/node1/var/lib/etcd ]] && since=$(date --utc +%FT%TZ)
   make_keys
   [[ -e $DIR/pause ]] || cc -Os -static -o "$DIR/pause" "$HERE/pause.c"
   start_machine node1
@@ -143,8 +143,10 @@ start_cluster() {
   say "the API answers, $(after "$began")"
   for name in kube-controller-manager kube-scheduler kubelet kube-proxy; do start_component node1 "$name"; done
   for name in "${CONTROL[@]}"; do await_component node1 "$name"; done
-  # On kept state the node is said to be ready before its kubelet has come back.
-  wait_until 60 'the kubelet does not renew its lease' "$(log_of node1 kubelet)" node_renewed node1 "$since"
+  # On kept state the node is said to be ready before its kubelet has come back. A new one is not, and takes its first
+  # lease seconds later.
+  [[ -z $since ]] ||
+    wait_until 60 'the kubelet does not renew its lease' "$(log_of node1 kubelet)" node_renewed node1 "$since"
   wait_until 60 'node1 is not ready' "$(log_of node1 kubelet)" node_ready node1
   say "the node is ready, $(after "$began")"
   wait_until 60 'there is no account for Pods' "$(log_of node1 kube-controller-manager)" account_is_there
@@ -243,7 +245,7 @@ status() {
     done
   done
   printf 'in all, without Pods: %d MiB\n' "$total"
-  [[ -e $DIR/up ]] || say 'its start was interrupted: run `up` or `down`'
+  [[ -e $DIR/up ]] || say "its start was interrupted: run \`up\` or \`down\`"
 }
 
 kubectl() { run "$DIR/bin/kubectl" "$@"; }
@@ -286,7 +288,7 @@ import_pause() {
 push() {
   (($# == 2)) || fail 'push needs the name of an image, and where to'
   local user=()
-  [[ $2 == localhost:5001/* ]] && user=(--user "$REGISTRY_USER")
+  [[ $2 == registry:5001/* ]] && user=(--user "$REGISTRY_USER")
   inside node1 ctr --namespace k8s.io images push --plain-http "${user[@]}" "$2" "$1" >>"$(log_of node1 images)" 2>&1 ||
     broken "$1 cannot be pushed" "$(log_of node1 images)"
 }

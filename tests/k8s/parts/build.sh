@@ -10,7 +10,7 @@ readonly PACKAGES=3000 # roughly, for the progress lines
 readonly BUILD_SECONDS_MAX=5400 BUILD_MIB=5500
 
 build_flags() {
-  local info= package
+  local info='' package
   for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
     info+=" -X $package.gitVersion=v$KUBERNETES -X $package.gitMajor=1 -X $package.gitMinor=34"
     info+=" -X $package.gitTreeState=clean -X $package.buildDate=2026-01-01T00:00:00Z"
@@ -24,7 +24,7 @@ build_flags() {
 binaries() {
   local digest
   digest=$({
-    cd "$MODULE"
+    cd "$MODULE" || exit
     cat go.mod go.sum main.go tools.go coredns/main.go
     go env GOVERSION GOARCH
     build_flags
@@ -36,7 +36,8 @@ require_go() {
   type -P go >/dev/null || skip 'Go 1.24 or newer is missing, with which the binaries of the cluster are built'
   local version
   version=$(GOTOOLCHAIN=local go env GOVERSION)
-  [[ $version =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 24)) ||
+  [[ $version =~ ^go1\.([0-9]+) ]] || skip "this Go has a version that is not known: $version"
+  ((BASH_REMATCH[1] >= 24)) ||
     skip "the cluster's binaries are built with Go 1.24 or newer, and this is $version"
 }
 
@@ -69,7 +70,7 @@ build_anew() {
   mkdir -p "$work/tmp"
   # Caches of its own, deleted afterwards: 4 GB that nothing else would ever use again.
   (
-    cd "$MODULE"
+    cd "$MODULE" || exit
     exec env CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS='-buildvcs=false -modcacherw' GOTMPDIR="$work/tmp" \
       GOCACHE="$work/cache" GOMODCACHE="$work/modules" \
       timeout --kill-after=10 "$BUILD_SECONDS_MAX" \

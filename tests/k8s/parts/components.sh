@@ -118,7 +118,7 @@ start_apiserver() {
 
 # The optional parts of containerd that are left out want kernel modules or write outside of /run and /var.
 configure_containerd() {
-  inside "$1" mkdir -p /run/node/cni /run/node/registries/localhost:5000 /run/node/registries/localhost:5001
+  inside "$1" mkdir -p /run/node/cni /run/node/registries/registry:5000 /run/node/registries/registry:5001
   # Machines may lack the right to make processes harder to kill, and then every Pod hangs in ContainerCreating without
   # restrict_oom_score_adj.
   inside "$1" tee /run/node/containerd.toml >/dev/null <<'CONFIG'
@@ -154,9 +154,9 @@ config_path = "/run/node/registries"
 CONFIG
   local port
   for port in 5000 5001; do
-    # The registries run on the first machine, and Pods everywhere call them localhost.
-    printf 'server = "http://10.10.0.2:%s"\n' "$port" |
-      inside "$1" tee "/run/node/registries/localhost:$port/hosts.toml" >/dev/null
+    # Without this it would ask by TLS. The section is empty, but a file without one is not accepted.
+    printf 'server = "http://registry:%s"\n[host."http://registry:%s"]\n' "$port" "$port" |
+      inside "$1" tee "/run/node/registries/registry:$port/hosts.toml" >/dev/null
   done
   # Addresses that are given out are noted in memory: after `down` none counts as taken.
   inside "$1" tee /run/node/cni/10-bridge.conflist >/dev/null <<CONFIG
@@ -195,7 +195,7 @@ eventRecordQPS: 0
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 evictionHard: {nodefs.available: "0%", imagefs.available: "0%", nodefs.inodesFree: "0%", imagefs.inodesFree: "0%"}
-nodeStatusUpdateFrequency: 4s
+nodeStatusUpdateFrequency: 2s
 volumePluginDir: /var/lib/kubelet/volume-plugins
 resolvConf: /run/node/resolv.conf
 clusterDNS: [10.30.0.10]

@@ -51,7 +51,7 @@ prepare_mounts() {
   mount --rbind "$dir/run" /run
   mount --bind "$dir/var" /var
   printf 'nameserver 127.0.0.1\n' >/run/node/resolv.conf
-  printf '%s\n' '127.0.0.1 localhost' '::1 localhost' '10.10.0.2 node1' '10.10.0.3 node2' >/run/node/hosts
+  printf '%s\n' '127.0.0.1 localhost' '::1 localhost' '10.10.0.2 node1 registry' '10.10.0.3 node2' >/run/node/hosts
   mount --bind /run/node/resolv.conf /etc/resolv.conf
   mount --bind /run/node/hosts /etc/hosts
   hostname "$node"

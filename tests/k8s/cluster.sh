@@ -5,6 +5,7 @@
 # Everything of a cluster is in its run directory and in namespaces of its own, so several can run side by side, and
 # `down` leaves nothing. Nothing is sent to any address outside of these namespaces.
 
+# shellcheck source-path=SCRIPTDIR disable=SC2317 # all is called by main, after which nothing is read
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE
@@ -19,7 +20,10 @@ usage: cluster.sh [--dir DIR] COMMAND
   status                 what runs, and the memory that it takes; exit code 3 if the cluster is down
   kubectl ARGUMENT…      as administrator
   helm ARGUMENT…         the same
-  run PROGRAM…           in the cluster's network, with KUBECONFIG set: reaches the API, Pods, Services and registries
+  run [--with A,B] PROGRAM…
+                         in the cluster's network, with KUBECONFIG set: reaches the API, Pods, Services and registries.
+                         If the cluster is down, it is up for as long as the program runs, and its exit code is the
+                         program's. Without a DIR that is a cluster of its own
   inside NODE PROGRAM…   with everything of that machine, for a look around
   image NAME PROGRAM…    make an image of one program and its arguments, and give it to every machine
   push NAME TARGET       push an image to a registry: TARGET is registry:5000/… or registry:5001/…
@@ -31,13 +35,15 @@ usage: cluster.sh [--dir DIR] COMMAND
   start COMPONENT [NODE] start what was killed, and wait until it is well
   logs COMPONENT [NODE]  what it has printed
 
-DIR is NANOFAAS_CLUSTER_DIR, or nanofaas-cluster in the folder for temporary files. DIR/kubeconfig is the
-administrator's, good in the cluster's network. Components: etcd, apiserver, controller-manager, scheduler, kubelet,
+DIR is NANOFAAS_CLUSTER_DIR, or nanofaas-cluster in the folder for temporary files; programs that `run` starts find
+theirs in NANOFAAS_CLUSTER_DIR. DIR/kubeconfig is the administrator's, good in the cluster's network. Components: etcd, apiserver, controller-manager, scheduler, kubelet,
 proxy, containerd, registry, locked-registry, coredns, metrics-server. Exit code 77: this machine cannot run it.
 USAGE
 }
 
-say() { printf 'cluster: %s\n' "$*" >&2; }
+# Not to >&2: when a signal comes, its trap runs with the redirections of the command that it interrupts.
+exec 8>&2
+say() { printf 'cluster: %s\n' "$*" >&8; }
 
 fail() {
   say "$*"
@@ -53,7 +59,7 @@ skip() {
 # broken MESSAGE LOG
 broken() {
   say "$1; the last lines of $2:"
-  tail -n 20 "$2" 2>/dev/null | cut -c1-400 | sed 's/^/  /' >&2 || true
+  tail -n 20 "$2" 2>/dev/null | cut -c1-400 | sed 's/^/  /' >&8 || true
   exit 1
 }
 
@@ -67,27 +73,31 @@ wait_until() {
   done
 }
 
+# shellcheck source=parts/build.sh
 . "$HERE/parts/build.sh"
+# shellcheck source=parts/machine.sh
 . "$HERE/parts/machine.sh"
+# shellcheck source=parts/keys.sh
 . "$HERE/parts/keys.sh"
+# shellcheck source=parts/components.sh
 . "$HERE/parts/components.sh"
+# shellcheck source=parts/extras.sh
 . "$HERE/parts/extras.sh"
+# shellcheck source=parts/run.sh
+. "$HERE/parts/run.sh"
 
 main() {
-  DIR=${NANOFAAS_CLUSTER_DIR:-${TMPDIR:-/tmp}/nanofaas-cluster}
+  local command
+  CHOSEN=${NANOFAAS_CLUSTER_DIR:-}
   if [[ ${1:-} == --dir && ${2:-} ]]; then
-    DIR=$2
+    CHOSEN=$2
     shift 2
   fi
-  DIR=$(realpath --canonicalize-missing -- "$DIR")
-  [[ $DIR =~ ^/[A-Za-z0-9._/-]+$ ]] || fail "the run directory may have no other characters than A-Z a-z 0-9 . _ - / : $DIR"
-  ID=$(sha256sum <<<"$DIR" | cut -c1-8)
-  BIN=$DIR/bin
-  readonly DIR ID
-  local command=${1:-help}
+  command=${1:-help}
   (($# == 0)) || shift
+  set_folder "${CHOSEN:-${TMPDIR:-/tmp}/nanofaas-cluster}"
   case $command in
-    build) build ;;
+    build) require_kernel && build ;;
     up | down | add) alone "$command" "$@" ;;
     status | kubectl | helm | run | image | push | aggregate | logs) "$command" "$@" ;;
     inside) inside "${@:?}" ;;
@@ -101,11 +111,19 @@ main() {
   esac
 }
 
-# One at a time for a run directory. The lock is that of the folder itself, which `down` removes.
+set_folder() {
+  DIR=$(realpath --canonicalize-missing -- "$1")
+  [[ $DIR =~ ^/[A-Za-z0-9._/-]+$ ]] || fail "the run directory may have no other characters than A-Z a-z 0-9 . _ - / : $DIR"
+  BIN=$DIR/bin
+}
+
+# One at a time for a run directory. The lock is that of the folder itself, which `down` removes. Waiting for it is for
+# what a killed one had called, and what still holds it for a moment.
 alone() {
   mkdir -p "$DIR"
   exec 9<"$DIR"
-  flock --nonblock 9 || fail "another \`up\`, \`down\` or \`add\` of $DIR is running"
+  flock --timeout 10 9 || fail "another \`up\`, \`down\` or \`add\` of $DIR is running"
+  trap 'rmdir "$DIR" 2>/dev/null || true' EXIT
   "$@"
 }
 
@@ -113,7 +131,7 @@ up() {
   local extras=() extra
   if [[ ${1:-} == --with ]]; then IFS=, read -ra extras <<<"${2:?}"; fi
   require_machine
-  if [[ -e $DIR/up && $(first_process node1) ]]; then
+  if is_up; then
     say "is up already in $DIR"
   else
     [[ -e $DIR/.cluster || -z $(ls -A "$DIR") ]] || fail "$DIR is no run directory of a cluster, and not empty"
@@ -130,6 +148,8 @@ up() {
   for extra in "${extras[@]}"; do add "$extra"; done
   trap - EXIT INT TERM HUP
 }
+
+is_up() { [[ -e $DIR/up && $(first_process node1) ]]; }
 
 start_cluster() {
   local began=$EPOCHREALTIME since='' name
@@ -186,6 +206,8 @@ down() {
     end_all
     [[ ${1:-} == --keep ]] || rm -rf "$DIR"
   else
+    # Its folder may have been removed while it ran.
+    end_all
     # `alone` has made it. Or it is not ours.
     rmdir "$DIR" 2>/dev/null || fail "$DIR is no run directory of a cluster"
   fi
@@ -203,9 +225,18 @@ end_all() {
   stop_machine node1
 }
 
-require_machine() {
+# Before a build as well: it would be for nothing.
+require_kernel() {
   [[ $(uname -s) == Linux ]] || skip 'it needs Linux'
   ((EUID == 0)) || skip 'it needs root'
+  [[ $(</proc/self/uid_map) =~ ^\ *0\ +0\ +4294967295$ ]] || skip 'it needs the root of the machine, not of a user namespace'
+  unshare --mount --net --pid --fork --kill-child true 2>/dev/null || skip 'namespaces cannot be made here (unshare)'
+  cgroups_can_be_made || skip 'cgroups cannot be made here'
+  [[ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]] || skip 'the kernel module br_netfilter is not loaded'
+}
+
+require_machine() {
+  require_kernel
   [[ $DIR/ != /run/* && $DIR/ != /var/* ]] || fail "the run directory cannot be in /run or /var: $DIR"
   local need packages=()
   for need in containerd:containerd runc:runc iptables:iptables nft:nftables docker-registry:docker-registry \
@@ -218,12 +249,10 @@ require_machine() {
     type -P apt-get >/dev/null || skip "missing, and there is no apt-get to install it: ${packages[*]}"
     say "installing with apt-get: ${packages[*]}"
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "${packages[@]}"; } </dev/null >"$DIR.apt.log" 2>&1 9>&- ||
-      { tail "$DIR.apt.log" >&2; skip "apt-get cannot install ${packages[*]}"; }
+      apt-get install -y -qq --no-install-recommends "${packages[@]}"; } </dev/null >"$DIR.apt.log" 2>&1 8>&- 9>&- ||
+      { tail "$DIR.apt.log" >&8; skip "apt-get cannot install ${packages[*]}"; }
     rm -f "$DIR.apt.log"
   fi
-  unshare --mount --net --pid --fork --kill-child true 2>/dev/null || skip 'namespaces cannot be made here (unshare)'
-  [[ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]] || skip 'the kernel module br_netfilter is not loaded'
 }
 
 status() {
@@ -248,17 +277,9 @@ status() {
   [[ -e $DIR/up ]] || say "its start was interrupted: run \`up\` or \`down\`"
 }
 
-kubectl() { run "$DIR/bin/kubectl" "$@"; }
+kubectl() { in_network "$DIR/bin/kubectl" "$@"; }
 
-helm() { run "$DIR/bin/helm" "$@"; }
-
-# What clients keep of the API stays in the run directory as well.
-run() {
-  (($# > 0)) || fail 'run needs a program'
-  network node1 env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY KUBECONFIG="$DIR/kubeconfig" \
-    KUBECACHEDIR="$DIR/cache" HELM_CACHE_HOME="$DIR/cache/helm" HELM_CONFIG_HOME="$DIR/cache/helm" \
-    HELM_DATA_HOME="$DIR/cache/helm" "$@"
-}
+helm() { in_network "$DIR/bin/helm" "$@"; }
 
 # nodes: those that run.
 nodes() {
@@ -326,4 +347,5 @@ start_again() {
   esac
 }
 
-main "$@"
+# On one line, for the file may change while this runs.
+main "$@"; exit

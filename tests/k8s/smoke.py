@@ -5,6 +5,7 @@ for what is left. Prints the time of each step. Exit code 77, with the reason: t
 Arguments: extras that are started and tried as well, with `all` for all of them.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -171,9 +172,8 @@ def killed_process(cluster):
     """The container is started anew, in the same Pod."""
     [before] = cluster.pods()
     identity = before["status"]["containerStatuses"][0]["containerID"].split("//")[1]
-    task = cluster.call("inside", "node1", "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL",
-                        identity)
-    assert task.returncode == 0
+    cluster.call("inside", before["spec"]["nodeName"], "ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal",
+                 "SIGKILL", identity)
 
     def again():
         [pod] = cluster.pods()
@@ -221,7 +221,7 @@ def machine():
 
 
 def left_by(cluster):
-    """Processes that name its folder, and cgroups."""
+    """Processes that name its folder, and its cgroups, which are named after a digest of it."""
     found = []
     for process in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -232,11 +232,31 @@ def left_by(cluster):
             continue
         if int(process) != os.getpid() and (cluster.folder in command or target.startswith(cluster.folder)):
             found.append(command)
-    return found + cgroups()
+    digest = hashlib.sha256(f"{cluster.folder}\n".encode()).hexdigest()[:8]
+    return found + [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if f"/nanofaas-{digest}-" in folder]
 
 
-def cgroups():
-    return sorted(folder for folder, _, _ in os.walk("/sys/fs/cgroup") if "/nanofaas-" in folder)
+def lives_as_long_as_its_program():
+    """Ended by its program, and by whatever ends the script; with what the program has left."""
+    environment = {name: value for name, value in os.environ.items() if name != "NANOFAAS_CLUSTER_DIR"}
+
+    def run(program):
+        return subprocess.Popen([CLUSTER, "run", "sh", "-c", program], env=environment, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    leaves = f'echo "$NANOFAAS_CLUSTER_DIR"; {CLUSTER} kubectl get nodes >&2 || exit 1; setsid sleep 600 & exit 7'
+    with run(leaves) as program:
+        ended = Cluster(program.stdout.readline().strip())
+        program.stdout.read()
+    assert program.returncode == 7, program.returncode
+    with run('echo "$NANOFAAS_CLUSTER_DIR"; sleep 600') as program:
+        killed = Cluster(program.stdout.readline().strip())
+        program.kill()
+        program.wait()
+        for cluster in [ended, killed]:
+            until(f"nothing is left of {cluster.folder}", 30,
+                  lambda folder=cluster.folder: not os.path.exists(folder) and not os.path.exists(f"{folder}.runner"))
+            assert not left_by(cluster), left_by(cluster)
 
 
 def timed(name, step, *arguments):
@@ -250,7 +270,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     extras = EXTRAS if sys.argv[1:] == ["all"] else sys.argv[1:]
     steps = list(STEPS)
-    before, cgroups_before = machine(), cgroups()
+    before = machine()
     with tempfile.TemporaryDirectory(prefix="nanofaas-smoke-") as folder:
         cluster = Cluster(os.path.join(folder, "cluster"))
         try:
@@ -260,10 +280,11 @@ def main():
         finally:
             timed("down", cluster.call, "down")
         assert not os.path.exists(cluster.folder), "the run directory is left"
-        left = [each for each in left_by(cluster) if each not in cgroups_before]
+        left = left_by(cluster)
         assert not left, f"left: {left}"
+    timed("a cluster for a program", lives_as_long_as_its_program)
     assert machine() == before, f"changed: {before} {machine()}"
-    print(f"{len(steps) + 2} passed, 0 failed")
+    print(f"{len(steps) + 3} passed, 0 failed")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The binaries: built once per machine from the module in kubebox/, and kept outside the work tree.
 #
 # What they are kept under is a digest of all that decides what comes out, so a folder that is there is right and
@@ -46,7 +47,7 @@ build() {
   require_go
   local bin
   bin=$(binaries)
-  [[ -e $bin ]] && return
+  [[ -e $bin ]] && return 0
   mkdir -p "$CACHE"
   local lock
   exec {lock}>"$bin.lock"
@@ -56,30 +57,47 @@ build() {
   fi
   [[ -e $bin ]] || build_anew "$bin"
   exec {lock}>&-
+  # Only now: who waits for the lock has no use for it.
+  rm -rf "$bin.work"
 }
 
 build_anew() {
-  local bin=$1 work=$1.work log=$1.log started=$SECONDS flags=() build packages
+  local bin=$1 work=$1.work log=$1.log started=$SECONDS flags=()
   mapfile -t flags < <(build_flags)
   local free
   free=$(df --output=avail --block-size=1M "$CACHE" | tail -1)
   ((free >= BUILD_MIB)) || fail "the build needs $BUILD_MIB MiB in $CACHE, and $free are free"
   say "building Kubernetes $KUBERNETES, once for this machine: 6 to 20 minutes, into $bin"
-  # What a killed build left. Its processes ended with it or hold files of their own that nobody sees any more.
-  rm -rf "$work"
+  # What a killed build left is continued: its compiler, which may have gone on, held the lock.
   mkdir -p "$work/tmp"
-  # Caches of its own, deleted afterwards: 4 GB that nothing else would ever use again.
+  : >"$log"
+  # The second try is for downloads that failed: what was done is kept for it.
+  compile || compile || {
+    tail -20 "$log" >&8
+    rm -rf "$work"
+    fail "the build of the cluster's binaries failed ($log)"
+  }
+  local name
+  for name in etcd kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl kubelet metrics-server; do
+    ln -sf kubebox "$work/bin/$name"
+  done
+  mv "$work/bin" "$bin"
+  say "built in $((SECONDS - started)) s"
+}
+
+# With caches of its own, 4 GB that nothing else would ever use again.
+compile() {
+  local code=0 shown=$SECONDS packages build
   (
     cd "$MODULE" || exit
     exec env CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS='-buildvcs=false -modcacherw' GOTMPDIR="$work/tmp" \
       GOCACHE="$work/cache" GOMODCACHE="$work/modules" \
       timeout --kill-after=10 "$BUILD_SECONDS_MAX" \
       nice -n 19 go build -v "${flags[@]}" -o "$work/bin/" . ./coredns helm.sh/helm/v3/cmd/helm
-  ) >"$log" 2>&1 </dev/null {lock}>&- &
+  ) >>"$log" 2>&1 </dev/null 8>&- 9>&- &
   build=$!
-  # `timeout` is the head of a process group of its own in the end of which all compilers end.
+  # `timeout` is the head of a process group, and ends all compilers with itself.
   trap 'kill "$build" 2>/dev/null || true; exit 130' INT TERM HUP
-  local shown=$SECONDS code=0
   while kill -0 "$build" 2>/dev/null; do
     sleep 1
     ((SECONDS - shown < 60)) && continue
@@ -89,16 +107,5 @@ build_anew() {
   done
   wait "$build" || code=$?
   trap - INT TERM HUP
-  if ((code != 0)); then
-    tail -20 "$log" >&2
-    rm -rf "$work"
-    fail "the build of the cluster's binaries failed with exit code $code ($log)"
-  fi
-  local name
-  for name in etcd kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl kubelet metrics-server; do
-    ln -s kubebox "$work/bin/$name"
-  done
-  mv "$work/bin" "$bin"
-  rm -rf "$work"
-  say "built in $((SECONDS - started)) s"
+  return "$code"
 }

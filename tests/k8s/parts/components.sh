@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The components: how each is configured, started, asked whether it is well, and ended.
 
 # What runs on the first machine, in the order of the start, and on every other.
@@ -33,10 +34,11 @@ launch() {
   [[ -z $(process_of "$node" "$name") ]] || fail "$name is running on $node"
   program=$(program_of "$name")
   # A session of its own: whoever ends the group of this script, such as Ctrl-C, does not end the cluster in passing.
-  # The variable is for `process_of`: two components may execute the same program.
+  # Disowned: its end is no news of this script's. The variable is for `process_of`: two components may execute the same program.
   setsid nsenter --target "$process" --mount --net --pid --uts --ipc -- \
     env -i PATH=/run/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run/node COMPONENT="$name" \
-    "$program" "$@" >>"$(log_of "$node" "$name")" 2>&1 </dev/null 9>&- &
+    "$program" "$@" >>"$(log_of "$node" "$name")" 2>&1 </dev/null 8>&- 9>&- &
+  disown
 }
 
 # process_of NODE NAME: its number as seen from here, or nothing.
@@ -50,7 +52,7 @@ process_of() {
     [[ $command == "$program" ]] || continue
     if grep --quiet --null-data --line-regexp "COMPONENT=$2" "/proc/$process/environ" 2>/dev/null; then
       printf '%s\n' "$process"
-      return
+      return 0
     fi
   done
 }
@@ -223,7 +225,7 @@ CONFIG
 network() {
   local process
   process=$(first_process "$1")
-  [[ $process ]] || fail "$1 is not running: start it with \`$0 up\`"
+  [[ $process ]] || fail "$1 is not running"
   nsenter --target "$process" --net -- "${@:2}"
 }
 

@@ -1,9 +1,15 @@
+# shellcheck shell=bash
 # What only some tests need: registries, names of Services, figures for `kubectl top` and HPAs, a second machine.
 
 readonly EXTRAS=(registry locked-registry coredns metrics node2)
 
-# An extra is told by the name of its process, but for these.
+# An extra is told by the name of its process, but for these. One that is there already is left as it is.
 add_extra() {
+  case $1 in
+    node2) [[ -z $(first_process node2) ]] || return 0 ;;
+    metrics) [[ -z $(process_of node1 metrics-server) ]] || return 0 ;;
+    *) [[ " ${EXTRAS[*]} " != *" $1 "* || -z $(process_of node1 "$1") ]] || return 0 ;;
+  esac
   case $1 in
     registry | locked-registry | coredns)
       start_component node1 "$1"

@@ -1,8 +1,9 @@
+# shellcheck shell=bash
 # Certificates, tokens and kubeconfigs, made once for a run directory.
 
 make_keys() {
   local keys=$DIR/keys node user
-  [[ -e $keys/complete ]] && return
+  [[ -e $keys/complete ]] && return 0
   rm -rf "$keys"
   mkdir -p "$keys"
   (

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The machines of the cluster: namespaces of their own (mounts, network, processes, names), with a pause program as the
 # first process. When that ends, everything in them ends, and their mounts, addresses and links are gone with them.
 #
@@ -11,9 +12,10 @@ address() { printf '10.10.0.%d' $((${1#node} + 1)); }
 pod_range() { printf '10.20.%d.0/24' $((${1#node} - 1)); }
 
 # The machine's first process as seen from here, or nothing. By what it executes, not by a file with its number: a
-# script that was killed has written none, and a number is given again.
+# script that was killed has written none, and a number is given again. The file may have been removed since.
 first_process() {
-  { find /proc -maxdepth 2 -name exe -lname "$DIR/$1/pause" 2>/dev/null || true; } | sed 's|/proc/\(.*\)/exe|\1|;q'
+  { find /proc -maxdepth 2 -name exe \( -lname "$DIR/$1/pause" -o -lname "$DIR/$1/pause (deleted)" \) 2>/dev/null || true; } |
+    sed 's|/proc/\(.*\)/exe|\1|;q'
 }
 
 # inside NODE COMMAND…: with everything of that machine.
@@ -24,8 +26,10 @@ inside() {
   nsenter --target "$process" --mount --net --pid --uts --ipc -- "${@:2}"
 }
 
+machine_is_there() { [[ $(first_process "$1") ]]; }
+
 start_machine() {
-  local node=$1 dir=$DIR/$1 process=
+  local node=$1 dir=$DIR/$1
   mkdir -p "$dir"/{run,log,var/{lib,log,tmp}}
   ln -sfn /run "$dir/var/run"
   # Not written over: it may be what a process executes that is about to end.
@@ -33,9 +37,9 @@ start_machine() {
   cp "$DIR/pause" "$dir/pause"
   make_cgroups "$node"
   setsid unshare --mount --net --pid --uts --ipc --fork --kill-child --mount-proc "$dir/pause" \
-    </dev/null >"$dir/log/machine.log" 2>&1 9>&- &
-  machine_is_there() { process=$(first_process "$node") && [[ $process ]]; }
-  wait_until 10 "$node does not start" "$dir/log/machine.log" machine_is_there
+    </dev/null >"$dir/log/machine.log" 2>&1 8>&- 9>&- &
+  disown
+  wait_until 10 "$node does not start" "$dir/log/machine.log" machine_is_there "$node"
   inside "$node" bash -euc "$(declare -f prepare_mounts prepare_network); prepare_mounts \"\$@\"; prepare_network \"\$@\"" \
     - "$node" "$dir" "$DIR" "$BIN" "$(address "$node")" "$SERVICES" >>"$dir/log/machine.log" 2>&1 ||
     broken "$node cannot be prepared" "$dir/log/machine.log"
@@ -88,7 +92,13 @@ prepare_network() {
 }
 
 # What the kubelet of a machine puts its Pods under: two kubelets in one would delete each other's.
-cgroup() { printf 'nanofaas-%s-%s' "$ID" "$1"; }
+cgroup() { printf 'nanofaas-%s-%s' "$(sha256sum <<<"$DIR" | cut -c1-8)" "$1"; }
+
+cgroups_can_be_made() {
+  local root=/sys/fs/cgroup
+  [[ -e $root/cgroup.controllers ]] || root+=/memory
+  { mkdir "$root/nanofaas-$$" && rmdir "$root/nanofaas-$$"; } 2>/dev/null
+}
 
 make_cgroups() {
   local root=/sys/fs/cgroup name hierarchy
@@ -96,7 +106,7 @@ make_cgroups() {
   if [[ -e $root/cgroup.controllers ]]; then
     mkdir -p "$root/$name"
     sed 's/[^ ]*/+&/g' "$root/cgroup.controllers" >"$root/cgroup.subtree_control"
-    return
+    return 0
   fi
   for hierarchy in "$root"/*/; do
     mkdir -p "$hierarchy$name"
@@ -111,10 +121,10 @@ cgroups_left() { find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$(cg
 
 remove_cgroups() {
   local left
-  left=$(cgroups_left "$1")
-  [[ -z $left ]] && return
+  mapfile -t left < <(cgroups_left "$1")
+  ((${#left[@]} > 0)) || return 0
   # Depth first. One whose last process is just ending is still busy.
-  find $left -depth -type d -exec rmdir {} + 2>/dev/null || true
+  find "${left[@]}" -depth -type d -exec rmdir {} + 2>/dev/null || true
   [[ -z $(cgroups_left "$1") ]]
 }
 
@@ -122,11 +132,27 @@ machine_is_gone() {
   [[ -z $(first_process "$1") ]] && ! pgrep --full --exact "unshare .* $DIR/$1/pause" >/dev/null
 }
 
+# What `run` has started in the network of that machine, and what came of it, but for those that this script is part of.
+end_guests() {
+  local ancestor=$BASHPID ancestors=' ' process
+  # Not yet in a network of its own: then it has no guests, and everything here is in the same.
+  [[ $(readlink "/proc/$1/ns/net") != "$(readlink /proc/1/ns/net)" ]] || return 0
+  while ((ancestor > 1)); do
+    ancestors+="$ancestor "
+    ancestor=$(awk '/^PPid:/ { print $2 }' "/proc/$ancestor/status")
+  done
+  for process in $(pgrep --ns "$1" --nslist net || true); do
+    [[ $ancestors == *" $process "* || $process == "$1" ]] || kill -KILL "$process" 2>/dev/null || true
+  done
+}
+
 stop_machine() {
   local node=$1 process
   process=$(first_process "$node")
+  [[ -z $process ]] || end_guests "$process"
   # The starter before it has become the pause program, when a script is killed at the wrong moment: it ends its child.
   [[ $process ]] || process=$(pgrep --full --exact "unshare .* $DIR/$node/pause" || true)
+  # shellcheck disable=SC2086 # one or more
   [[ -z $process ]] || kill -KILL $process 2>/dev/null || true
   wait_until 30 "$node does not end" /dev/null machine_is_gone "$node"
   wait_until 10 "cgroups of $node cannot be removed" /dev/null remove_cgroups "$node"

@@ -248,8 +248,8 @@ require_machine() {
   if ((${#packages[@]} > 0)); then
     type -P apt-get >/dev/null || skip "missing, and there is no apt-get to install it: ${packages[*]}"
     say "installing with apt-get: ${packages[*]}"
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "${packages[@]}"; } </dev/null >"$DIR.apt.log" 2>&1 8>&- 9>&- ||
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 \
+      --no-install-recommends "${packages[@]}"; } </dev/null >"$DIR.apt.log" 2>&1 8>&- 9>&- ||
       { tail "$DIR.apt.log" >&8; skip "apt-get cannot install ${packages[*]}"; }
     rm -f "$DIR.apt.log"
   fi

@@ -136,6 +136,12 @@ impl Deployments {
         self.backends.iter().map(|backend| backend.id()).collect()
     }
 
+    /// How long ago each backend last heard of the system that runs its replicas, where there is one.
+    pub fn silences(&self) -> Vec<(&'static str, Duration)> {
+        let silences = self.backends.iter().map(|backend| Some((backend.id(), backend.silence()?)));
+        silences.flatten().collect()
+    }
+
     /// Ends every backend; replicas that cannot outlive the server are stopped.
     pub fn shut_down(&self, grace: Duration) {
         self.events.end_orphans();

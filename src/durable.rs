@@ -1,6 +1,7 @@
 //! The server's end of its journal: opened before anything else, read while readiness says how far that is, closed last.
 
 pub mod functions;
+mod pods;
 
 use std::{io, iter, sync::Arc, time::Duration};
 

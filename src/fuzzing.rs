@@ -85,6 +85,7 @@ fn function(bytes: &[u8]) -> Result<(), String> {
         default_queue_size: 100,
         default_max_retries: 3,
         image_optional: bytes.len().is_multiple_of(2),
+        pods: bytes.len().is_multiple_of(3),
     };
     let Ok(spec) = FunctionSpec::parse(bytes, &registration) else { return Ok(()) };
     let core = spec.core_spec();

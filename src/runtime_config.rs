@@ -20,7 +20,7 @@ use shard_core::{
 use shard_runtime::{Host, Workers};
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::config::{Config, quantity::micros};
+use crate::config::{BackendKind, Config, quantity::micros};
 
 /// How long a shard may take to take a change.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -82,7 +82,6 @@ pub fn settings(snapshot: &Snapshot, config: &Config) -> Settings {
 pub struct RuntimeConfig<H: 'static> {
     workers: Arc<Workers<H>>,
     config: Config,
-    image_optional: bool,
     snapshot: RwLock<Arc<Snapshot>>,
     /// Held by the change that is being made.
     changing: tokio::sync::Mutex<()>,
@@ -92,12 +91,11 @@ pub struct RuntimeConfig<H: 'static> {
 
 impl<H: Host> RuntimeConfig<H> {
     /// What the server starts with.
-    pub fn new(workers: &Arc<Workers<H>>, config: Config, image_optional: bool) -> RuntimeConfig<H> {
+    pub fn new(workers: &Arc<Workers<H>>, config: Config) -> RuntimeConfig<H> {
         RuntimeConfig {
             workers: Arc::clone(workers),
             snapshot: RwLock::new(Arc::new(initial(&config))),
             config,
-            image_optional,
             changing: tokio::sync::Mutex::default(),
             updates: Updates::default(),
         }
@@ -110,7 +108,8 @@ impl<H: Host> RuntimeConfig<H> {
 
     /// What registrations are resolved against now.
     pub fn registration(&self) -> Registration {
-        self.snapshot().registration(self.image_optional)
+        let on = self.config.deployment.backends_on();
+        self.snapshot().registration(on.contains(&BackendKind::Process), on.contains(&BackendKind::K8s))
     }
 
     /// Says whether a change could be made.

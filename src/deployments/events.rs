@@ -11,7 +11,7 @@ use std::{
 };
 
 use nanofaas_backends::{
-    Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, Order, ReplicaChanges,
+    Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, ImageProblem, Order, ReplicaChanges,
 };
 use nanofaas_wire::function::FunctionSpec;
 use parking_lot::{Condvar, Mutex};
@@ -261,6 +261,14 @@ fn failure_of(error: BackendError) -> BackendFailure {
         BackendError::Provisioning(_) => BackendFailureKind::Provisioning,
         BackendError::Unavailable(_) => BackendFailureKind::Unavailable,
         BackendError::Teardown(_) => BackendFailureKind::Teardown,
+        BackendError::Image { problem: ImageProblem::NotFound, .. } => BackendFailureKind::ImageNotFound,
+        BackendError::Image { problem: ImageProblem::AuthRequired, .. } => {
+            BackendFailureKind::ImagePullAuthRequired
+        }
+        BackendError::Image { problem: ImageProblem::RegistryUnavailable, .. } => {
+            BackendFailureKind::ImageRegistryUnavailable
+        }
+        BackendError::Conflict(_) => BackendFailureKind::Conflict,
     };
     failure(kind, error.to_string())
 }

@@ -5,10 +5,12 @@
 
 use nanofaas_store::function as disk;
 use nanofaas_wire::function::{
-    ConcurrencyControl, ConcurrencyMode, ExecutionMode, FunctionSpec, Resources, RuntimeMode, ScalingConfig,
-    ScalingMetric, ScalingStrategy,
+    Amounts, ConcurrencyControl, ConcurrencyMode, ExecutionMode, FunctionSpec, Resources, RuntimeMode,
+    ScalingConfig, ScalingMetric, ScalingStrategy,
 };
 use shard_core::Name;
+
+use super::pods::{pod_from_disk, pod_to_disk};
 
 /// What this server's functions are on disk.
 pub struct ApiFunctions;
@@ -57,13 +59,14 @@ fn to_disk(function: FunctionSpec) -> disk::Function {
         working_dir,
         scaling_config,
         image_pull_secrets,
+        pod,
     } = function;
     disk::Function {
         name,
         image,
         command,
         env,
-        resources: resources.map(|Resources { cpu, memory }| disk::Resources { cpu, memory }),
+        resources: resources.map(resources_to_disk),
         timeout_ms,
         concurrency,
         queue_size,
@@ -86,6 +89,7 @@ fn to_disk(function: FunctionSpec) -> disk::Function {
         scaling_config: scaling_config.map(scaling_to_disk),
         image_pull_secrets,
         default_max_retries,
+        pod: (!pod.is_default()).then(|| Box::new(pod_to_disk(pod))),
     }
 }
 
@@ -114,13 +118,14 @@ fn from_disk(function: disk::Function) -> FunctionSpec {
         scaling_config,
         image_pull_secrets,
         default_max_retries,
+        pod,
     } = function;
     FunctionSpec {
         name,
         image,
         command,
         env,
-        resources: resources.map(|disk::Resources { cpu, memory }| Resources { cpu, memory }),
+        resources: resources.map(resources_from_disk),
         timeout_ms,
         concurrency,
         queue_size,
@@ -143,7 +148,20 @@ fn from_disk(function: disk::Function) -> FunctionSpec {
         working_dir,
         scaling_config: scaling_config.map(scaling_from_disk),
         image_pull_secrets,
+        pod: pod.map(|pod| pod_from_disk(*pod)).unwrap_or_default(),
     }
+}
+
+fn resources_to_disk(resources: Resources) -> disk::Resources {
+    let Resources { cpu, memory, requests, limits } = resources;
+    let amounts = |Amounts { cpu, memory }| disk::Amounts { cpu, memory };
+    disk::Resources { cpu, memory, requests: requests.map(amounts), limits: limits.map(amounts) }
+}
+
+fn resources_from_disk(resources: disk::Resources) -> Resources {
+    let disk::Resources { cpu, memory, requests, limits } = resources;
+    let amounts = |disk::Amounts { cpu, memory }| Amounts { cpu, memory };
+    Resources { cpu, memory, requests: requests.map(amounts), limits: limits.map(amounts) }
 }
 
 fn mode_to_disk(mode: ExecutionMode) -> disk::Mode {
@@ -266,10 +284,11 @@ mod tests {
         default_queue_size: 100,
         default_max_retries: 7,
         image_optional: true,
+        pods: true,
     };
 
     /// Functions with every member that one may have.
-    const ALL: [&str; 5] = [
+    const ALL: [&str; 6] = [
         r#"{"name":"f","executionMode":"LOCAL"}"#,
         r#"{"name":"f","executionMode":"LOCAL","maxRetries":1}"#,
         r#"{"name":"f","executionMode":"POOL","endpointUrl":"http://h","maxRetries":4,"rateLimitPerSecond":9,
@@ -281,6 +300,15 @@ mod tests {
         r#"{"name":"f","image":"i:1","executionMode":"DEPLOYMENT","resources":{"cpu":"250m"},"runtimeMode":"FILE",
             "imagePullSecrets":["s"],"scalingConfig":{"strategy":"NONE","concurrencyControl":{"mode":"STATIC_PER_POD",
             "targetInFlightPerPod":3}}}"#,
+        r#"{"name":"f","image":"i:1","resources":{"requests":{"cpu":"1"},"limits":{"memory":"1Gi"}},"containerPort":9000,
+            "healthPath":"","nodeSelector":{"disk":"ssd"},"tolerations":[{"key":"gpu","operator":"Equal","value":"a",
+            "effect":"NoExecute","tolerationSeconds":5}],"topologySpreadConstraints":[{"topologyKey":"zone","maxSkew":2,
+            "whenUnsatisfiable":"ScheduleAnyway"}],"annotations":{"a":"b"},"labels":{"c":"d"},"serviceAccountName":"s",
+            "readOnlyRootFilesystem":false,"volumes":[
+            {"name":"a","mountPath":"/a","readOnly":true,"subPath":"x","configMap":{"name":"c"}},
+            {"name":"b","mountPath":"/b","secret":{"secretName":"s"}},
+            {"name":"c","mountPath":"/c","emptyDir":{"medium":"Memory","sizeLimit":"1Mi"}},
+            {"name":"d","mountPath":"/d","persistentVolumeClaim":{"claimName":"p"}}]}"#,
     ];
 
     #[test]

@@ -30,6 +30,7 @@ mod tests {
             default_queue_size: 100,
             default_max_retries: 3,
             image_optional: true,
+            pods: true,
         };
         FunctionSpec::parse(body.to_string().as_bytes(), &registration)
             .unwrap_or_else(|error| panic!("{body}: {error}"))
@@ -72,6 +73,10 @@ mod tests {
         let mut full = registered(&serde_json::json!({
             "name": "f", "image": "i", "resources": {}, "rateLimitPerSecond": 1, "endpointUrl": "http://h",
             "runtimeMode": "HTTP", "runtimeCommand": "c", "workingDir": "/", "imagePullSecrets": [], "maxRetries": 2,
+            "containerPort": 80, "healthPath": "", "nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}],
+            "topologySpreadConstraints": [{"topologyKey": "zone"}], "annotations": {"a": "b"}, "labels": {"a": "b"},
+            "serviceAccountName": "a", "readOnlyRootFilesystem": true,
+            "volumes": [{"name": "v", "mountPath": "/v", "emptyDir": {}}],
         }));
         full.deployment_backend = Some(String::new());
         full.degradation_reason = Some(String::new());

@@ -25,6 +25,7 @@ use crate::http::{
     origin::{OriginPolicy, Pass, Seen},
 };
 use crate::{
+    deployments::Deployments,
     durable::Durable,
     host::ShardHost,
     runtime_config::RuntimeConfig,
@@ -56,6 +57,8 @@ pub struct Management {
     pub runtime_config: Arc<RuntimeConfig<ShardHost>>,
     /// What callers were answered.
     pub answers: Arc<AllAnswers>,
+    /// What runs functions.
+    pub deployments: Arc<Deployments>,
 }
 
 impl Management {
@@ -153,6 +156,7 @@ impl Management {
                 let updates = self.runtime_config.updates.counts();
                 self.answers.render(&mut server);
                 telemetry::runtime_config::render(&mut server, revision, updates);
+                telemetry::backends::render(&mut server, &self.deployments.silences());
                 telemetry::store::render(&mut server, self.durable.journal().figures());
                 let functions = prometheus::of_functions(copies, self.functions_max);
                 let chunks = functions.chain(std::iter::once(server.finish())).map(Bytes::from);

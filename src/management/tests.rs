@@ -52,8 +52,9 @@ impl Rig {
             let dispatcher = Dispatcher::new(options.clone(), worker.sink());
             ShardHost::new(shard, dispatcher, Arc::clone(&deployments), Box::new(Ephemeral), None)
         });
-        let runtime_config = Arc::new(RuntimeConfig::new(&workers, config, false));
+        let runtime_config = Arc::new(RuntimeConfig::new(&workers, config));
         let ready = Arc::new(AtomicBool::new(true));
+        let deployments = Deployments::new(workers.inbox(), None, |_| Ok::<_, io::Error>(Vec::new()));
         Rig {
             management: Management {
                 workers,
@@ -63,6 +64,7 @@ impl Rig {
                 functions_max: 10,
                 runtime_config,
                 answers: Arc::new(AllAnswers::new(1, &TEMPLATES)),
+                deployments: Arc::new(deployments.expect("no backends")),
             },
             threads: Some(threads.expect("threads")),
             runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),

@@ -34,7 +34,7 @@ impl Rig {
             seed: 1,
         });
         let threads = shard_runtime::start(&workers, |_, _| Idle).expect("threads");
-        let config = RuntimeConfig::new(&workers, config, false);
+        let config = RuntimeConfig::new(&workers, config);
         Rig { workers, threads: Some(threads), config }
     }
 

@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::{ServeError, Server, listeners::Addresses, parts};
 use crate::{
-    config::{self, Config},
+    config::Config,
     delivery::Deliveries,
     deployments::Deployments,
     dispatch::{DispatchOptions, Dispatcher},
@@ -37,8 +37,7 @@ impl Server {
         let deliveries = Deliveries::of(&config.delivery, workers.inbox())?;
         let durable = Durable::open(&config, &workers)?;
         let threads = start_threads(&workers, &config, &deployments, deliveries.clone(), durable.clone())?;
-        let image_optional = config.deployment.backends_on().contains(&config::BackendKind::Process);
-        let runtime_config = Arc::new(RuntimeConfig::new(&workers, config.clone(), image_optional));
+        let runtime_config = Arc::new(RuntimeConfig::new(&workers, config.clone()));
         let serving_threads = workers.plan().listening().count();
         let server = Server {
             answers: Arc::new(AllAnswers::new(serving_threads, &route::TEMPLATES)),
@@ -70,6 +69,7 @@ impl Server {
             functions_max: self.config.metrics.max_functions as usize,
             runtime_config: Arc::clone(&self.runtime_config),
             answers: Arc::clone(&self.answers),
+            deployments: Arc::clone(&self.deployments),
         };
         let socket = socket.into_std()?;
         std::thread::Builder::new().name("management".to_owned()).spawn(move || {

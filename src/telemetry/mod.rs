@@ -4,6 +4,7 @@
 //! shard for a copy and merges the copies; nothing is shared and nothing is locked on the way of a call.
 
 pub mod answers;
+pub mod backends;
 pub mod histogram;
 pub mod log;
 pub mod process;

@@ -57,6 +57,28 @@ pub enum BackendError {
     /// Replicas could not be removed.
     #[error("{0}")]
     Teardown(String),
+    /// The image of the function cannot be had.
+    #[error("{text}")]
+    Image {
+        /// Why.
+        problem: ImageProblem,
+        /// For a person.
+        text: String,
+    },
+    /// Somebody else has what the function would be called.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// Why an image cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageProblem {
+    /// The registry does not have it.
+    NotFound,
+    /// The registry wants credentials, or others.
+    AuthRequired,
+    /// The registry does not answer, or not with an image.
+    RegistryUnavailable,
 }
 
 /// Where a backend reports. Cheap, never blocks, called from any thread; of one function, one call after the other.
@@ -92,6 +114,10 @@ pub trait Backend: Send + Sync {
     fn list(&self, reply: ListReply);
     /// What replicas write. Of a function that is not there the stream is empty. Never blocks.
     fn logs(&self, request: LogRequest) -> LogStream;
+    /// How long ago the system behind it was last heard; none when there is no such system. Never blocks.
+    fn silence(&self) -> Option<Duration> {
+        None
+    }
     /// Ends the backend and leaves replicas running, for the next server to adopt with [`Order::Ensure`]. A backend
     /// whose replicas cannot outlive the server does what [`Backend::shut_down`] does. Orders that come later are
     /// refused.

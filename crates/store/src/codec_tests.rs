@@ -8,13 +8,18 @@ use super::*;
 use crate::{
     directory::FORMAT,
     files::OsFiles,
-    function::{InFlight, InFlightMode, Metric, Mode, Program, Resources, Scaling, Strategy},
+    function::Mode,
     recovery::{self, Progress},
     segment::{
         Mark,
         tests::{Scratch, write},
     },
 };
+
+#[path = "codec_tests/functions.rs"]
+mod functions;
+
+use functions::{full, other_names, plain, with_pods};
 
 /// Functions whose documents are what is on disk.
 pub(crate) struct Plain;
@@ -45,106 +50,6 @@ fn spec(function: &Function) -> Box<CoreSpec> {
     Box::new(Plain.to_core(function.clone()).expect("a name"))
 }
 
-/// A function that says nothing that it need not say.
-fn plain() -> Function {
-    Function {
-        name: "f".to_owned(),
-        image: None,
-        command: Vec::new(),
-        env: BTreeMap::new(),
-        resources: None,
-        timeout_ms: 30_000,
-        concurrency: 4,
-        queue_size: 100,
-        max_retries: None,
-        retry_backoff_ms: 100,
-        rate_limit_per_second: None,
-        endpoint_url: None,
-        execution_mode: Mode::Local,
-        requested_execution_mode: Mode::Local,
-        effective_execution_mode: Mode::Local,
-        deployment_backend: None,
-        degradation_reason: None,
-        runtime_mode: Program::Http,
-        runtime_command: None,
-        working_dir: None,
-        scaling_config: None,
-        image_pull_secrets: None,
-        default_max_retries: 3,
-    }
-}
-
-/// One that says everything.
-fn full() -> Function {
-    let text = |text: &str| Some(text.to_owned());
-    Function {
-        image: text("registry/f:1"),
-        command: vec!["run".to_owned(), "it".to_owned()],
-        env: BTreeMap::from([("A".to_owned(), "b".to_owned())]),
-        resources: Some(Resources { cpu: text("250m"), memory: None }),
-        max_retries: Some(5),
-        rate_limit_per_second: Some(9),
-        endpoint_url: text("http://h:1/invoke"),
-        execution_mode: Mode::Deployment,
-        requested_execution_mode: Mode::Remote,
-        effective_execution_mode: Mode::Pool,
-        deployment_backend: text("process"),
-        degradation_reason: text("because"),
-        runtime_mode: Program::Stdio,
-        runtime_command: text("cat -"),
-        working_dir: text("/srv"),
-        scaling_config: Some(Scaling {
-            strategy: Strategy::Internal,
-            min_replicas: 1,
-            max_replicas: 4,
-            metrics: vec![Metric { kind: "rps".to_owned(), target: text("5"), query: None }],
-            concurrency_control: InFlight {
-                mode: InFlightMode::AdaptivePerPod,
-                target_in_flight_per_pod: Some(2),
-                min_target_in_flight_per_pod: Some(1),
-                max_target_in_flight_per_pod: Some(8),
-                upscale_cooldown_ms: Some(30_000),
-                downscale_cooldown_ms: None,
-                high_load_threshold: Some(0.85),
-                low_load_threshold: None,
-            },
-        }),
-        image_pull_secrets: Some(vec!["secret".to_owned()]),
-        default_max_retries: 7,
-        ..plain()
-    }
-}
-
-/// The others of what has a name.
-fn other_names() -> [Function; 2] {
-    let control = InFlight {
-        mode: InFlightMode::StaticPerPod,
-        target_in_flight_per_pod: Some(2),
-        min_target_in_flight_per_pod: None,
-        max_target_in_flight_per_pod: None,
-        upscale_cooldown_ms: None,
-        downscale_cooldown_ms: None,
-        high_load_threshold: None,
-        low_load_threshold: None,
-    };
-    let scaling = |strategy, mode| Scaling {
-        strategy,
-        min_replicas: 0,
-        max_replicas: 1,
-        metrics: Vec::new(),
-        concurrency_control: InFlight { mode, ..control.clone() },
-    };
-    let of = |runtime_mode, strategy, mode| Function {
-        runtime_mode,
-        scaling_config: Some(scaling(strategy, mode)),
-        ..plain()
-    };
-    [
-        of(Program::File, Strategy::None, InFlightMode::StaticPerPod),
-        of(Program::Http, Strategy::Hpa, InFlightMode::Fixed),
-    ]
-}
-
 pub(crate) fn id() -> ExecutionId {
     ExecutionId::new(*b"0123456789abcdef", 0xbeef)
 }
@@ -161,6 +66,7 @@ fn records() -> Vec<Record> {
     ];
     all.extend(records_of_executions());
     all.push(ended_encoded());
+    all.push(Record::Registered { spec: spec(&with_pods()) });
     all
 }
 

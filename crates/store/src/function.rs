@@ -86,6 +86,112 @@ pub struct Resources {
     pub cpu: Option<String>,
     /// For example `128Mi`.
     pub memory: Option<String>,
+    /// What a node must have left, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Amounts>,
+    /// What a replica may use, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Amounts>,
+}
+
+/// Some of each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "named like what clients write, and explained there")]
+pub struct Amounts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+/// How the Pods of a function are. What is not there was not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "named like what clients write, and explained there")]
+pub struct Pod {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_path: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub topology_spread_constraints: Vec<Spread>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_only_root_filesystem: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+}
+
+/// A taint that does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "named like what clients write, and explained there")]
+pub struct Toleration {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toleration_seconds: Option<u32>,
+}
+
+/// How replicas spread over nodes and zones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "named like what clients write, and explained there")]
+pub struct Spread {
+    pub max_skew: u32,
+    pub topology_key: String,
+    pub when_unsatisfiable: String,
+}
+
+/// Something that is mounted into every replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "named like what clients write, and explained there")]
+pub struct Volume {
+    pub name: String,
+    pub mount_path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<String>,
+    pub read_only: bool,
+    pub source: Source,
+}
+
+/// What a volume shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "named like what clients write, and explained there")]
+pub enum Source {
+    ConfigMap {
+        name: String,
+    },
+    Secret {
+        secret_name: String,
+    },
+    EmptyDir {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        medium: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size_limit: Option<String>,
+    },
+    PersistentVolumeClaim {
+        claim_name: String,
+    },
 }
 
 /// One metric that scaling looks at.
@@ -176,6 +282,8 @@ pub struct Function {
     /// What the server assumed when the registration said nothing.
     #[serde(default = "default_max_retries", skip_serializing_if = "is_default_max_retries")]
     pub default_max_retries: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Box<Pod>>,
 }
 
 fn default_max_retries() -> u32 {

@@ -229,6 +229,14 @@ impl ApiError {
                         (503, "PROVISIONING_FAILED", Value::Null)
                     }
                     BackendFailureKind::Teardown => (500, "INTERNAL_ERROR", Value::Null),
+                    BackendFailureKind::ImageNotFound => (422, "IMAGE_NOT_FOUND", Value::Null),
+                    BackendFailureKind::ImagePullAuthRequired => {
+                        (424, "IMAGE_PULL_AUTH_REQUIRED", Value::Null)
+                    }
+                    BackendFailureKind::ImageRegistryUnavailable => {
+                        (503, "IMAGE_REGISTRY_UNAVAILABLE", Value::Null)
+                    }
+                    BackendFailureKind::Conflict => (409, "CONFLICT", Value::Null),
                 },
             },
         };

@@ -105,13 +105,14 @@ const SYNC_QUEUE_FIELDS: &[&str] = FIELDS.split_at(6).1;
 
 impl Snapshot {
     /// What registrations are resolved against.
-    pub fn registration(&self, image_optional: bool) -> Registration {
+    pub fn registration(&self, image_optional: bool, pods: bool) -> Registration {
         Registration {
             default_timeout_ms: self.default_timeout_ms,
             default_concurrency: self.default_concurrency,
             default_queue_size: self.default_queue_size,
             default_max_retries: self.default_max_retries,
             image_optional,
+            pods,
         }
     }
 

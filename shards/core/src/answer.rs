@@ -264,6 +264,14 @@ pub enum BackendFailureKind {
     Unavailable,
     /// The replicas could not be removed.
     Teardown,
+    /// The registry does not have the function's image.
+    ImageNotFound,
+    /// The registry wants credentials for it, or others.
+    ImagePullAuthRequired,
+    /// The registry does not answer, or not with an image.
+    ImageRegistryUnavailable,
+    /// Somebody else has what the function would be called at the backend.
+    Conflict,
 }
 
 /// An execution, as read from outside. Times are milliseconds since the Unix epoch.

@@ -149,7 +149,14 @@ fn registration(probe: &mut Probe) {
     let full = json!({
         "name": "full", "executionMode": "DEPLOYMENT", "runtimeMode": "STDIO", "runtimeCommand": "cat",
         "env": { "A": "b" }, "command": ["x"], "imagePullSecrets": ["s"], "rateLimitPerSecond": 7,
-        "resources": { "cpu": "250m" }, "workingDir": "/", "image": "registry.example.org/full:1",
+        "containerPort": 80, "healthPath": "", "nodeSelector": { "a": "b" }, "annotations": { "a": "b" },
+        "labels": { "a": "b" }, "tolerations": [{ "key": "a", "effect": "NoExecute", "tolerationSeconds": 1 }],
+        "topologySpreadConstraints": [{ "topologyKey": "zone" }], "serviceAccountName": "a",
+        "readOnlyRootFilesystem": false, "volumes": [
+            { "name": "a", "mountPath": "/a", "configMap": { "name": "a" } },
+            { "name": "b", "mountPath": "/b", "subPath": "b", "readOnly": true, "emptyDir": { "sizeLimit": "1Mi" } },
+        ],
+        "resources": { "cpu": "250m", "limits": { "memory": "1Gi" } }, "workingDir": "/", "image": "registry.example.org/full:1",
         "scalingConfig": {
             "strategy": "INTERNAL", "minReplicas": 1,
             "concurrencyControl": { "mode": "ADAPTIVE_PER_POD", "targetInFlightPerPod": 3 },

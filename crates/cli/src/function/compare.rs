@@ -16,7 +16,7 @@ const SERVER_DEFAULTS: [(&str, &str, u64); 3] = [
     ("queueSize", "defaultQueueSize", 100),
 ];
 /// The other fields of a spec.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 25] = [
     "name",
     "image",
     "command",
@@ -32,6 +32,27 @@ const FIELDS: [&str; 15] = [
     "workingDir",
     "scalingConfig",
     "imagePullSecrets",
+    "containerPort",
+    "healthPath",
+    "nodeSelector",
+    "tolerations",
+    "topologySpreadConstraints",
+    "annotations",
+    "labels",
+    "serviceAccountName",
+    "readOnlyRootFilesystem",
+    "volumes",
+];
+/// Fields that say nothing when they are empty.
+const EMPTY_IS_ABSENT: [&str; 8] = [
+    "resources",
+    "imagePullSecrets",
+    "nodeSelector",
+    "tolerations",
+    "topologySpreadConstraints",
+    "annotations",
+    "labels",
+    "volumes",
 ];
 
 /// The result of a comparison.
@@ -99,9 +120,19 @@ fn resolve(spec: &Map<String, Value>) -> Map<String, Value> {
     ] {
         resolved.entry(field).or_insert(default);
     }
-    for field in ["resources", "imagePullSecrets"] {
+    for field in EMPTY_IS_ABSENT {
         if resolved.get(field).is_some_and(is_empty) {
             resolved.remove(field);
+        }
+    }
+    for (list, field, default) in [
+        ("topologySpreadConstraints", "maxSkew", json!(1)),
+        ("topologySpreadConstraints", "whenUnsatisfiable", json!("DoNotSchedule")),
+        ("volumes", "readOnly", json!(false)),
+    ] {
+        let elements = resolved.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
+        for element in elements.filter_map(Value::as_object_mut) {
+            element.entry(field).or_insert_with(|| default.clone());
         }
     }
     if let Some(Value::String(url)) = resolved.get_mut("endpointUrl") {
@@ -266,6 +297,14 @@ mod tests {
                 running(json!({})),
             ),
             (json!({"name": "f", "image": "i", "timeoutMillis": 5}), running(json!({"timeoutMs": 5}))),
+            (
+                json!({"name": "f", "image": "i", "labels": {}, "volumes": [{"name": "v", "mountPath": "/v", "emptyDir": {}}],
+                    "topologySpreadConstraints": [{"topologyKey": "zone"}]}),
+                running(
+                    json!({"volumes": [{"name": "v", "mountPath": "/v", "readOnly": false, "emptyDir": {}}],
+                    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}),
+                ),
+            ),
             (
                 json!({"name": "f", "image": "i", "executionMode": "DEPLOYMENT", "concurrency": 4.0}),
                 running(json!({})),

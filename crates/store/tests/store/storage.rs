@@ -55,6 +55,7 @@ impl Functions for Numbered {
             scaling_config: None,
             image_pull_secrets: None,
             default_max_retries: 3,
+            pod: None,
         })
     }
 

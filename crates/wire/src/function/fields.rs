@@ -116,6 +116,14 @@ impl<'a> Fields<'a> {
         number
     }
 
+    pub(super) fn boolean(&self, name: &str, violations: &mut Violations) -> Option<bool> {
+        let value = self.get(name)?.as_bool();
+        if value.is_none() {
+            violations.push(&self.path(name), "must be true or false");
+        }
+        value
+    }
+
     pub(super) fn choice<T: Copy>(
         &self,
         name: &str,

@@ -3,20 +3,22 @@
 //!
 //! [`parse`] turns a request body into it, with every violation reported at once; `resolved` turns it into what
 //! the core has to know, and `warnings` tells what a registration says in vain. Beside them one file per kind of value
-//! that has rules of its own: `endpoint` (addresses), `quantity` (CPU and memory), `scaling` (scalingConfig), all on
-//! top of `fields` (reading JSON members).
+//! that has rules of its own: `endpoint` (addresses), `pod` (how Pods are), `quantity` (CPU and memory), `scaling`
+//! (scalingConfig), all on top of `fields` (reading JSON members).
 //!
 //! Not here: anything that needs I/O (does the image exist, is there a backend), and the backends' own limits.
 
 mod endpoint;
 mod fields;
 pub mod parse;
+mod pod;
 pub mod quantity;
 mod resolved;
 mod scaling;
 mod warnings;
 
 pub use parse::{QUEUE_SIZE_MAX, Registration, SpecError};
+pub use pod::{PodOptions, Toleration, TopologySpread, Volume, VolumeSource};
 pub use warnings::{KNOWN, with_warnings};
 
 use std::collections::BTreeMap;
@@ -80,6 +82,23 @@ pub struct Resources {
     /// For example `250m`.
     pub cpu: Option<String>,
     /// For example `128Mi`.
+    pub memory: Option<String>,
+    /// What a node must have left, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Amounts>,
+    /// What a replica may use, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Amounts>,
+}
+
+/// Some of each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amounts {
+    /// For example `250m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// For example `128Mi`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
 }
 
@@ -202,4 +221,7 @@ pub struct FunctionSpec {
     /// Secrets for pulling the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_pull_secrets: Option<Vec<String>>,
+    /// How its Pods are, with a backend that runs it as such.
+    #[serde(flatten)]
+    pub pod: PodOptions,
 }

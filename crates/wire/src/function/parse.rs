@@ -21,8 +21,9 @@ use serde_json::Value;
 use shard_core::Name;
 
 use super::{
-    ExecutionMode, FunctionSpec, Resources, RuntimeMode, ScalingConfig, endpoint,
+    Amounts, ExecutionMode, FunctionSpec, Resources, RuntimeMode, ScalingConfig, endpoint,
     fields::{Choices, Fields, Violations},
+    pod,
     quantity::Quantity,
     scaling, warnings,
 };
@@ -66,6 +67,8 @@ pub struct Registration {
     pub default_max_retries: u32,
     /// The process backend is on: a function may name a program instead of an image.
     pub image_optional: bool,
+    /// The Kubernetes backend is on: what a function says about its image and its Pods counts.
+    pub pods: bool,
 }
 
 /// Why a body is not a function.
@@ -162,6 +165,7 @@ fn read(
     let working_dir = working_dir(fields, violations);
     let scaling_config = scaling_config(fields, mode, violations);
     let image_pull_secrets = fields.texts("imagePullSecrets", violations);
+    let pod = pod::read(fields, violations);
     require_program(fields, mode, registration, violations);
 
     Some(FunctionSpec {
@@ -188,6 +192,7 @@ fn read(
         working_dir,
         scaling_config,
         image_pull_secrets,
+        pod,
     })
 }
 
@@ -217,15 +222,32 @@ fn env_key_allowed(key: &str) -> bool {
 
 fn resources(fields: &Fields<'_>, violations: &mut Violations) -> Option<Resources> {
     let resources = fields.object("resources", violations)?;
-    let mut amount = |name, example| {
-        let text = resources.text(name, violations)?;
-        if Quantity::parse(text).is_none() {
-            let message = format!("must be a Kubernetes quantity such as {example}");
-            violations.push(&resources.path(name), &message);
-        }
-        Some(text.to_owned())
+    let mut amounts = |name| {
+        let amounts = resources.object(name, violations)?;
+        let cpu = amount(&amounts, "cpu", "250m", violations);
+        Some(Amounts { cpu, memory: amount(&amounts, "memory", "128Mi", violations) })
     };
-    Some(Resources { cpu: amount("cpu", "250m"), memory: amount("memory", "128Mi") })
+    let (requests, limits) = (amounts("requests"), amounts("limits"));
+    Some(Resources {
+        cpu: amount(&resources, "cpu", "250m", violations),
+        memory: amount(&resources, "memory", "128Mi", violations),
+        requests,
+        limits,
+    })
+}
+
+/// A quantity, such as `example`.
+pub(super) fn amount(
+    fields: &Fields<'_>,
+    name: &str,
+    example: &str,
+    violations: &mut Violations,
+) -> Option<String> {
+    let text = fields.text(name, violations)?;
+    if Quantity::parse(text).is_none() {
+        violations.push(&fields.path(name), &format!("must be a Kubernetes quantity such as {example}"));
+    }
+    Some(text.to_owned())
 }
 
 fn endpoint_url(

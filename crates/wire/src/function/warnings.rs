@@ -36,8 +36,45 @@ pub const KNOWN: &[&str] = &[
     "workingDir",
     "scalingConfig",
     "imagePullSecrets",
+    "containerPort",
+    "healthPath",
+    "nodeSelector",
+    "tolerations",
+    "topologySpreadConstraints",
+    "annotations",
+    "labels",
+    "serviceAccountName",
+    "readOnlyRootFilesystem",
+    "volumes",
     "resources.cpu",
     "resources.memory",
+    "resources.requests",
+    "resources.limits",
+    "resources.requests.cpu",
+    "resources.requests.memory",
+    "resources.limits.cpu",
+    "resources.limits.memory",
+    "tolerations.key",
+    "tolerations.operator",
+    "tolerations.value",
+    "tolerations.effect",
+    "tolerations.tolerationSeconds",
+    "topologySpreadConstraints.maxSkew",
+    "topologySpreadConstraints.topologyKey",
+    "topologySpreadConstraints.whenUnsatisfiable",
+    "volumes.name",
+    "volumes.mountPath",
+    "volumes.subPath",
+    "volumes.readOnly",
+    "volumes.configMap",
+    "volumes.configMap.name",
+    "volumes.secret",
+    "volumes.secret.secretName",
+    "volumes.emptyDir",
+    "volumes.emptyDir.medium",
+    "volumes.emptyDir.sizeLimit",
+    "volumes.persistentVolumeClaim",
+    "volumes.persistentVolumeClaim.claimName",
     "scalingConfig.strategy",
     "scalingConfig.minReplicas",
     "scalingConfig.maxReplicas",
@@ -55,6 +92,9 @@ pub const KNOWN: &[&str] = &[
     "scalingConfig.concurrencyControl.highLoadThreshold",
     "scalingConfig.concurrencyControl.lowLoadThreshold",
 ];
+
+/// Objects with keys that the author of a function chooses.
+const KEYS_OF_AUTHORS: &[&str] = &["env", "nodeSelector", "annotations", "labels"];
 
 /// What responses have on top; ignored in a registration.
 const RESPONSE_ONLY: &[&str] = &[
@@ -76,8 +116,6 @@ const UNSUPPORTED: &[&str] = &[
     "minWorkers",
     "warm",
     "asyncKeepCredentials",
-    "healthPath",
-    "containerPort",
     "public",
     "secrets",
     "sandbox",
@@ -96,6 +134,20 @@ const OF_PROGRAMS: &[&str] = &[
     "workingDir",
     "scalingConfig",
     "imagePullSecrets",
+];
+
+/// Fields about Pods.
+const OF_PODS: &[&str] = &[
+    "containerPort",
+    "healthPath",
+    "nodeSelector",
+    "tolerations",
+    "topologySpreadConstraints",
+    "annotations",
+    "labels",
+    "serviceAccountName",
+    "readOnlyRootFilesystem",
+    "volumes",
 ];
 
 /// A function's document with one more member, when there is something to warn of. Only the answer to a registration
@@ -133,12 +185,18 @@ pub(super) fn collect(
     match mode {
         Some(ExecutionMode::Local) => {
             in_vain(OF_PROGRAMS, "the server itself answers the calls of a LOCAL function");
+            in_vain(OF_PODS, "the server itself answers the calls of a LOCAL function");
             in_vain(&["endpointUrl"], "the server itself answers the calls of a LOCAL function");
         }
-        Some(ExecutionMode::Pool) => in_vain(OF_PROGRAMS, "the server starts nothing for a POOL function"),
-        Some(ExecutionMode::Deployment) if registration.image_optional => {
+        Some(ExecutionMode::Pool) => {
+            in_vain(OF_PROGRAMS, "the server starts nothing for a POOL function");
+            in_vain(OF_PODS, "the server starts nothing for a POOL function");
+        }
+        // With both backends it is not known here which of them runs it.
+        Some(ExecutionMode::Deployment) if registration.image_optional && !registration.pods => {
             in_vain(&["resources"], "the process backend limits neither CPU nor memory");
             in_vain(&["command", "imagePullSecrets"], "the process backend runs programs, not images");
+            in_vain(OF_PODS, "the process backend runs programs, not Pods");
             if members.get("scalingConfig").and_then(|scaling| scaling.get("strategy")) == Some(&"HPA".into())
             {
                 warnings.push(
@@ -167,8 +225,8 @@ fn unknown(members: &Map<String, Value>, shown: &str, path: &str, warnings: &mut
         }
         let (below, path) = (format!("{shown}."), format!("{name}."));
         match value {
-            // The names of variables are the author's.
-            Value::Object(_) if name == "env" => {}
+            // The names of variables and labels are the author's.
+            Value::Object(_) if KEYS_OF_AUTHORS.contains(&name.as_str()) => {}
             Value::Object(members) => unknown(members, &below, &path, warnings),
             Value::Array(elements) => {
                 for (index, element) in elements.iter().enumerate() {
@@ -233,6 +291,7 @@ mod tests {
         default_queue_size: 100,
         default_max_retries: 3,
         image_optional: true,
+        pods: false,
     };
 
     fn warnings(body: &Value) -> Vec<String> {

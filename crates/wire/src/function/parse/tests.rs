@@ -5,12 +5,15 @@ use shard_core::Target;
 
 use super::*;
 
+mod pods;
+
 const SERVER: Registration = Registration {
     default_timeout_ms: 30_000,
     default_concurrency: 4,
     default_queue_size: 100,
     default_max_retries: 3,
     image_optional: false,
+    pods: false,
 };
 
 /// A server with the process backend.
@@ -68,6 +71,7 @@ fn defaults_are_filled_in() {
         default_queue_size: 3,
         default_max_retries: 4,
         image_optional: false,
+        pods: false,
     };
     let spec = parse_on(&json!({"name": "echo", "executionMode": "LOCAL", "timeoutMs": null}), &server);
     assert_eq!((spec.timeout_ms, spec.concurrency, spec.queue_size, spec.max_retries), (1, 2, 3, None));

@@ -65,11 +65,15 @@ pub enum ServeError {
         source: io::Error,
     },
     /// A backend is named that this version does not have.
-    #[error("deployment backend '{0}' is not part of this version; available: process")]
+    #[error("deployment backend '{0}' is not part of this version")]
     UnknownBackend(String),
     /// The process backend does not start.
     #[error(transparent)]
     Process(#[from] ProcessBackendError),
+    /// The Kubernetes backend does not start.
+    #[cfg(feature = "kubernetes")]
+    #[error(transparent)]
+    Kubernetes(#[from] nanofaas_kubernetes::KubernetesBackendError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

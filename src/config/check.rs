@@ -12,9 +12,10 @@ pub(super) struct Breach {
 
 /// Settings that nothing looks at yet, by name or group, and why. Who sets one believes in something that does not
 /// happen.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 3] = [
+pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("console.", "this version has no web console"),
-    ("image-validator.", "this version has no backend that pulls images"),
+    ("image-validator.", "this version does not check images before a function is registered"),
+    #[cfg(not(feature = "kubernetes"))]
     ("k8s.", "this version has no Kubernetes backend"),
 ];
 
@@ -50,6 +51,12 @@ pub(super) fn check(config: &Config) -> Vec<Breach> {
         breaches.push(Breach {
             keys: &["k8s.namespace"],
             message: "is not a namespace: lower-case letters, digits and '-', at most 63".to_owned(),
+        });
+    }
+    if !is_dns_label(&config.k8s.installation) {
+        breaches.push(Breach {
+            keys: &["k8s.installation"],
+            message: "is not the value of a label: lower-case letters, digits and '-', at most 63".to_owned(),
         });
     }
     breaches
@@ -101,7 +108,7 @@ fn missing_backends(config: &Config, breaches: &mut Vec<Breach>) {
                 message: format!(
                     "names {}, which this version does not have; it has: {}",
                     missing.join(", "),
-                    BackendKind::BUILT_IN.map(BackendKind::as_str).join(", ")
+                    BackendKind::BUILT_IN.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ")
                 ),
             });
         }

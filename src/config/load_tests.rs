@@ -1,6 +1,7 @@
 //! Tables for [`super::load`]: what goes in, what comes out, and where it came from.
 
 use super::*;
+use crate::config::BackendKind;
 
 struct Case<'a> {
     base: Base,
@@ -105,6 +106,7 @@ fn sample(name: &str) -> &'static str {
         "deployment.default-backend" => "process",
         "http-client.read-timeout-ms" => "250",
         "k8s.namespace" => "faas",
+        "k8s.kubeconfig" => "/etc/nanofaas/kubeconfig",
         "k8s.callback-url" => "http://callback:8080/v1/internal/executions",
         "delivery.secret" => "open sesame",
         _ => panic!("{name} has no default and no sample"),
@@ -254,59 +256,71 @@ fn settings_without_effect_are_refused() {
         ),
         (
             "image-validator.enabled = true",
-            "nanofaas.toml:1: image-validator.enabled: has no effect: this version has no backend that pulls images; \
-             leave it unset",
-        ),
-        (
-            "k8s.namespace = 'My Space'",
-            "nanofaas.toml:1: k8s.namespace: has no effect: this version has no Kubernetes backend; leave it unset",
+            "nanofaas.toml:1: image-validator.enabled: has no effect: this version does not check images before a \
+             function is registered; leave it unset",
         ),
     ] {
         assert_eq!(Case { file, ..EMPTY }.problems(), [expected]);
     }
-    let environment = &[("NANOFAAS_K8S_NAMESPACE", "faas"), ("POD_NAMESPACE", "x")][..];
-    let problems = Case { environment, ..EMPTY }.problems();
-    assert!(problems.len() == 1 && problems[0].starts_with("NANOFAAS_K8S_NAMESPACE: "), "{problems:?}");
-    // A pod's own variable, and what does no harm.
-    let (file, environment) = ("console.enabled = false", &[("POD_NAMESPACE", "faas")][..]);
-    assert_eq!(Case { file, environment, ..EMPTY }.problems(), [""; 0]);
+    // What does no harm.
+    assert_eq!(Case { file: "console.enabled = false", ..EMPTY }.problems(), [""; 0]);
     assert_eq!(Case { base: Base::Dev, ..EMPTY }.problems(), [""; 0]);
 }
 
 #[test]
-fn backends_that_this_version_does_not_have_are_refused_where_they_are_named() {
-    for (file, environment, expected) in [
+#[cfg(feature = "kubernetes")]
+fn settings_of_kubernetes_are_checked() {
+    for (file, expected) in [
         (
-            "deployment.backends = ['process', 'container', 'k8s']",
-            &[][..],
-            "nanofaas.toml:1: deployment.backends: names container, k8s, which this version does not have; \
-             it has: process",
+            "k8s.namespace = 'My Space'",
+            "nanofaas.toml:1: k8s.namespace: is not a namespace: lower-case letters, digits and '-', at most 63",
         ),
         (
-            "deployment.default-backend = 'k8s'",
+            "k8s.installation = ''",
+            "nanofaas.toml:1: k8s.installation: is not the value of a label: lower-case letters, digits and '-', at most 63",
+        ),
+    ] {
+        assert_eq!(Case { file, ..EMPTY }.problems(), [expected]);
+    }
+    let environment = &[("POD_NAMESPACE", "faas")][..];
+    let loaded = Case { file: "deployment.backends = ['process', 'k8s']", environment, ..EMPTY }.loaded();
+    assert_eq!(loaded.config.k8s.namespace.as_deref(), Some("faas"));
+}
+
+#[test]
+fn backends_that_this_version_does_not_have_are_refused_where_they_are_named() {
+    let has = BackendKind::BUILT_IN.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+    for (file, environment, expected) in [
+        (
+            "deployment.backends = ['process', 'container']",
+            &[][..],
+            "nanofaas.toml:1: deployment.backends: names container, which this version does not have; it has: ",
+        ),
+        (
+            "deployment.default-backend = 'container'",
             &[],
-            "nanofaas.toml:1: deployment.default-backend: names k8s, which this version does not have; it has: process",
+            "nanofaas.toml:1: deployment.default-backend: names container, which this version does not have; it has: ",
         ),
         (
             "deployment.backends = ['process']",
             &[("NANOFAAS_DEPLOYMENT_BACKENDS", "Container")],
             "NANOFAAS_DEPLOYMENT_BACKENDS: deployment.backends: names container, which this version does not have; \
-             it has: process",
+             it has: ",
         ),
         (
             "",
-            &[("NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND", "k8s")],
-            "NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND: deployment.default-backend: names k8s, which this version does \
-             not have; it has: process",
+            &[("NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND", "container")],
+            "NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND: deployment.default-backend: names container, which this version does \
+             not have; it has: ",
         ),
     ] {
         for base in [Base::Serve, Base::Dev] {
-            assert_eq!(Case { base, file, environment, ..EMPTY }.problems(), [expected]);
+            assert_eq!(Case { base, file, environment, ..EMPTY }.problems(), [format!("{expected}{has}")]);
         }
     }
     // What counts is what is left of all sources.
     let (file, environment) =
-        ("deployment.backends = ['k8s']", &[("NANOFAAS_DEPLOYMENT_BACKENDS", "process")][..]);
+        ("deployment.backends = ['container']", &[("NANOFAAS_DEPLOYMENT_BACKENDS", "process")][..]);
     assert_eq!(Case { file, environment, ..EMPTY }.problems(), [""; 0]);
 }
 
@@ -323,14 +337,14 @@ fn rules_name_keys_of_the_table() {
     config.management.port = config.server.port;
     config.internal.bind = Some(config.api_address());
     config.limits.queued_bytes = 1;
-    config.deployment.backends =
-        vec![crate::config::BackendKind::Process, crate::config::BackendKind::Container];
-    config.deployment.default_backend = Some(crate::config::BackendKind::K8s);
+    config.deployment.backends = vec![BackendKind::Process, BackendKind::Container];
+    config.deployment.default_backend = Some(BackendKind::Container);
     config.k8s.callback_url = Some(String::new());
     config.k8s.namespace = Some(String::new());
+    config.k8s.installation = String::new();
     config.delivery.secret = Some(crate::config::Secret::new(""));
     let breaches = check(&config);
-    assert_eq!(breaches.len(), 10);
+    assert_eq!(breaches.len(), 11);
     for name in breaches.iter().flat_map(|breach| breach.keys) {
         assert!(find(name).is_ok(), "{name}");
     }

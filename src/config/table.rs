@@ -212,7 +212,7 @@ settings! {
 
     /// How DEPLOYMENT functions run.
     deployment: Deployment {
-        /// Backends that are on; this version has one: process.
+        /// Backends that are on: process, k8s.
         backends: Vec<BackendKind> = Vec::new();
         /// Backend of functions that name none; it is on even if it is not listed.
         default_backend: Option<BackendKind> = None;
@@ -232,12 +232,18 @@ settings! {
 
     /// The Kubernetes backend.
     k8s: K8s {
-        /// Namespace of the functions; unset takes the server's own.
+        /// Namespace of the functions; unset takes the server's own, or that of the kubeconfig.
         namespace: Option<String> = None, env "POD_NAMESPACE";
-        /// Address that functions report results to; unset derives it.
+        /// Kubeconfig; unset takes the account of the server's Pod, else $KUBECONFIG or ~/.kube/config.
+        kubeconfig: Option<PathBuf> = None;
+        /// Tells this server's objects from those of others in the namespace; a label.
+        installation: String = "nanofaas".to_owned();
+        /// Address that functions report results to; unset derives it from the listener, if that has an address.
         callback_url: Option<String> = None;
         /// When a node pulls a function's image: Always, IfNotPresent, Never.
         image_pull_policy: PullPolicy = PullPolicy::Always;
+        /// Only Pods labelled app=nanofaas-control-plane may call functions.
+        network_policy: bool = false;
     }
 
     /// Delivery of results to `X-Callback-Url`.

@@ -29,7 +29,11 @@ pub enum BackendKind {
 
 impl BackendKind {
     /// Those that this version has. The others are names of the contract, and refused with a reason of their own.
-    pub const BUILT_IN: [BackendKind; 1] = [BackendKind::Process];
+    pub const BUILT_IN: &[BackendKind] = &[
+        BackendKind::Process,
+        #[cfg(feature = "kubernetes")]
+        BackendKind::K8s,
+    ];
 
     /// This version has it.
     pub fn is_built_in(self) -> bool {

@@ -10,6 +10,10 @@ use nanofaas_backends::{
     process::{ProcessBackend, ProcessOptions},
 };
 use nanofaas_base::environment;
+#[cfg(feature = "kubernetes")]
+use nanofaas_kubernetes::{
+    KubernetesBackend, KubernetesBackendError, KubernetesOptions, WatchLimits, access::Access,
+};
 use shard_core::Limits;
 use shard_runtime::{Placement, Plan, Shape, plan::plan};
 
@@ -93,10 +97,34 @@ pub(super) fn backends(
                 },
                 Arc::clone(&events),
             )?),
+            #[cfg(feature = "kubernetes")]
+            config::BackendKind::K8s => Arc::new(kubernetes(config, callback, &events)?),
             other => return Err(ServeError::UnknownBackend(other.to_string())),
         });
     }
     Ok(backends)
+}
+
+#[cfg(feature = "kubernetes")]
+fn kubernetes(
+    config: &Config,
+    callback: SocketAddr,
+    events: &Arc<dyn Events>,
+) -> Result<KubernetesBackend, KubernetesBackendError> {
+    let settings = &config.k8s;
+    // Loopback is the Pod's own there, and an address that stands for all is none.
+    let reachable = !callback.ip().is_unspecified() && !callback.ip().is_loopback();
+    let options = KubernetesOptions {
+        access: Access::find(settings.kubeconfig.as_deref(), environment::var)?,
+        namespace: settings.namespace.clone(),
+        installation: settings.installation.clone(),
+        callback_url: settings.callback_url.clone().or_else(|| reachable.then(|| callback_url(callback))),
+        image_pull_policy: settings.image_pull_policy.to_string(),
+        network_policy: settings.network_policy,
+        ready_timeout: config.deployment.ready_timeout,
+        limits: WatchLimits::default(),
+    };
+    KubernetesBackend::new(options, Arc::clone(events))
 }
 
 /// Where a program of this machine reports a result.

@@ -4,15 +4,36 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::{conformance::pids, memory::Cluster, rig::Rig};
+use crate::{conformance::pids, kubelet::ScriptedCluster, memory::Cluster, rig::Rig};
 
 /// Time for a backend to end that leaves everything as it is.
 const GRACE: Duration = Duration::from_secs(5);
 
-#[test]
-fn the_next_server_adopts_what_the_last_one_left() {
-    let cluster = Cluster::default();
-    let first = Rig::memory("adoption", cluster.clone());
+/// Runs each test with each backend whose replicas outlive the server; it is given what starts a server at their cluster.
+macro_rules! every_cluster {
+    ($($test:ident),* $(,)?) => {
+        mod memory {
+            $(#[test] fn $test() {
+                let cluster = super::Cluster::default();
+                super::$test(&|name| super::Rig::memory(name, cluster.clone()));
+            })*
+        }
+        mod kubernetes {
+            $(#[test] fn $test() {
+                let cluster = super::ScriptedCluster::default();
+                super::$test(&|name| super::Rig::kubernetes(name, cluster.clone()));
+            })*
+        }
+    };
+}
+
+every_cluster!(
+    the_next_server_adopts_what_the_last_one_left,
+    what_nobody_wants_any_more_is_found_and_removed,
+);
+
+fn the_next_server_adopts_what_the_last_one_left(start: &dyn Fn(&str) -> Rig) {
+    let first = start("adoption");
     let function = first.function(1);
     first.ensure(&function, json!({}), 1).unwrap();
     first.scale(&function, 3).unwrap();
@@ -21,7 +42,7 @@ fn the_next_server_adopts_what_the_last_one_left() {
     first.backend.detach(GRACE);
     assert_eq!(pids(&before.endpoints()), running, "calls are answered while there is no server");
 
-    let second = Rig::memory("adoption", cluster);
+    let second = start("adoption");
     assert_eq!(second.list().unwrap()[0].replicas, before.replicas);
     let after = second.ensure(&function, json!({}), 1).unwrap();
     assert_eq!(
@@ -39,17 +60,15 @@ fn the_next_server_adopts_what_the_last_one_left() {
     assert_eq!(second.running(&function), 0);
 }
 
-#[test]
-fn what_nobody_wants_any_more_is_found_and_removed() {
-    let cluster = Cluster::default();
-    let first = Rig::memory("orphans", cluster.clone());
+fn what_nobody_wants_any_more_is_found_and_removed(start: &dyn Fn(&str) -> Rig) {
+    let first = start("orphans");
     let (wanted, orphan) = (first.function(1), first.function(2));
     for function in [&wanted, &orphan] {
         first.ensure(function, json!({}), 2).unwrap();
     }
     // As after a crash.
     drop(first);
-    let second = Rig::memory("orphans", cluster);
+    let second = start("orphans");
     let names: Vec<_> = second.list().unwrap().into_iter().map(|found| found.name).collect();
     assert_eq!(names, [wanted.name.clone(), orphan.name.clone()]);
     assert_eq!(second.tear_down(&orphan), Ok(()));

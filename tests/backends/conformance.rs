@@ -10,6 +10,7 @@ use nanofaas_backends::{BackendError, LogRequest, Order, ReplicaChange, ReplicaI
 use serde_json::{Value, json};
 
 use crate::{
+    kubelet::ScriptedCluster,
     memory::Cluster,
     recorder::View,
     rig::{Rig, await_call, call, labels, output, try_call},
@@ -24,6 +25,11 @@ macro_rules! every_backend {
         mod memory {
             $(#[test] fn $test() {
                 super::$test(&super::Rig::memory(stringify!($test), super::Cluster::default()));
+            })*
+        }
+        mod kubernetes {
+            $(#[test] fn $test() {
+                super::$test(&super::Rig::kubernetes(stringify!($test), super::ScriptedCluster::default()));
             })*
         }
     };

@@ -12,10 +12,12 @@ use nanofaas_backends::{
     Version, Workload,
     process::{ProcessBackend, ProcessOptions},
 };
+use nanofaas_kubernetes::KubernetesBackend;
 use nanofaas_wire::function::FunctionSpec;
 use serde_json::{Value, json};
 
 use crate::{
+    kubelet::ScriptedCluster,
     memory::{Cluster, MemoryBackend},
     recorder::{Recorder, View},
     support::{self, Folder, PATIENCE, eventually, kill},
@@ -56,9 +58,15 @@ pub(crate) struct Rig {
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) folder: Folder,
     pub(crate) recorder: Arc<Recorder>,
-    /// Where replicas are that are no processes.
-    cluster: Option<Cluster>,
+    place: Place,
     name: String,
+}
+
+/// Where replicas are.
+enum Place {
+    Processes,
+    Memory(Cluster),
+    Kubernetes(ScriptedCluster),
 }
 
 /// A function of a rig.
@@ -82,27 +90,30 @@ impl Rig {
             path: std::env::var_os("PATH"),
         };
         let make = |events| Box::new(ProcessBackend::new(options, events).unwrap()) as Box<dyn Backend>;
-        Rig::new(&format!("process-{name}"), None, make)
+        Rig::new(&format!("process-{name}"), Place::Processes, make)
     }
 
     /// Replicas in a cluster, which may have some already.
     pub(crate) fn memory(name: &str, cluster: Cluster) -> Rig {
-        let kept = Some(cluster.clone());
+        let kept = Place::Memory(cluster.clone());
         Rig::new(&format!("memory-{name}"), kept, |events| Box::new(MemoryBackend::new(cluster, events)))
     }
 
-    fn new(
-        name: &str,
-        cluster: Option<Cluster>,
-        make: impl FnOnce(Arc<dyn Events>) -> Box<dyn Backend>,
-    ) -> Rig {
+    /// Pods in a cluster, which may have some already.
+    pub(crate) fn kubernetes(name: &str, cluster: ScriptedCluster) -> Rig {
+        let options = cluster.options();
+        let make = |events| Box::new(KubernetesBackend::new(options, events).unwrap()) as Box<dyn Backend>;
+        Rig::new(&format!("k8s-{name}"), Place::Kubernetes(cluster), make)
+    }
+
+    fn new(name: &str, place: Place, make: impl FnOnce(Arc<dyn Events>) -> Box<dyn Backend>) -> Rig {
         let recorder = Arc::new(Recorder::default());
         let folder = Folder::new(&format!("backends-{name}"));
         std::fs::write(folder.path("server.py"), SERVER).unwrap();
         let backend = make(Arc::<Recorder>::clone(&recorder));
         // Names of functions have a limit, those of tests have none.
         let name = format!("{}-{}", name.get(..40).unwrap_or(name), std::process::id());
-        Rig { backend, folder, recorder, cluster, name }
+        Rig { backend, folder, recorder, place, name }
     }
 
     /// A function; `number` tells those of one rig apart.
@@ -118,6 +129,7 @@ impl Rig {
             "executionMode": "DEPLOYMENT",
             "requestedExecutionMode": "DEPLOYMENT",
             "effectiveExecutionMode": "DEPLOYMENT",
+            "image": "tests",
             "runtimeCommand": "python3 server.py",
             "workingDir": self.folder.path(""),
         });
@@ -195,9 +207,10 @@ impl Rig {
 
     /// How much of a function runs: processes, or servers.
     pub(crate) fn running(&self, function: &Function) -> usize {
-        match &self.cluster {
-            Some(cluster) => cluster.count(&function.name),
-            None => function.processes().len(),
+        match &self.place {
+            Place::Memory(cluster) => cluster.count(&function.name),
+            Place::Kubernetes(cluster) => cluster.count(&function.name),
+            Place::Processes => function.processes().len(),
         }
     }
 
@@ -208,9 +221,10 @@ impl Rig {
 
     /// Ends one replica.
     pub(crate) fn crash(&self, function: &Function) {
-        match &self.cluster {
-            Some(cluster) => cluster.crash(&function.name),
-            None => kill(function.guards()[0], "KILL"),
+        match &self.place {
+            Place::Memory(cluster) => cluster.crash(&function.name),
+            Place::Kubernetes(cluster) => cluster.crash(&function.name),
+            Place::Processes => kill(function.guards()[0], "KILL"),
         }
     }
 }

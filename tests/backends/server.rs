@@ -62,6 +62,10 @@ impl Server {
         format!("http://{}/invoke", self.0.address).into()
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.0.address.port()
+    }
+
     /// Waits until no call is in flight, at most so long, and ends.
     pub(crate) fn drain(&self, limit: Duration) {
         let state = self.0.state.lock().unwrap();

@@ -100,6 +100,7 @@ fn crates_depend_one_way() {
         "nanofaas-backends",
         "nanofaas-base",
         "nanofaas-cli",
+        "nanofaas-kubernetes",
         "nanofaas-server",
         "nanofaas-store",
         "nanofaas-watchdog",
@@ -114,6 +115,7 @@ fn crates_depend_one_way() {
         ("crates/backends/Cargo.toml", &["nanofaas-watchdog", "nanofaas-web", "nanofaas-wire"]),
         ("crates/base/Cargo.toml", &[]),
         ("crates/cli/Cargo.toml", &["nanofaas-base", "nanofaas-web"]),
+        ("crates/kubernetes/Cargo.toml", &["nanofaas-backends", "nanofaas-wire"]),
         ("crates/store/Cargo.toml", &["shard-core"]),
         ("crates/web/Cargo.toml", &[]),
         ("crates/watchdog/Cargo.toml", &["nanofaas-web"]),
@@ -130,6 +132,7 @@ fn crates_depend_one_way() {
             &[
                 "nanofaas-backends",
                 "nanofaas-base",
+                "nanofaas-kubernetes",
                 "nanofaas-store",
                 "nanofaas-watchdog",
                 "nanofaas-web",

@@ -118,12 +118,13 @@ fn a_backend_that_this_version_does_not_have_is_exit_code_64() {
     let folder = Folder::new();
     let file = folder.write("n.toml", "[deployment]\nbackends = [ 'process', 'container' ]\n");
     let listed = "deployment.backends: names container, which this version does not have; it has: process";
-    let default = "deployment.default-backend: names k8s, which this version does not have; it has: process";
+    let default =
+        "deployment.default-backend: names container, which this version does not have; it has: process";
     for command in ["serve", "dev", "config"] {
         for (flags, environment, origin, message) in [
             (&["--config", &file][..], None, &*format!("{file}:2"), listed),
             (&["--set", "deployment.backends=container"], None, "--set", listed),
-            (&["--set", "deployment.default-backend=k8s"], None, "--set", default),
+            (&["--set", "deployment.default-backend=container"], None, "--set", default),
             (
                 &[],
                 Some(("NANOFAAS_DEPLOYMENT_BACKENDS", "container")),
@@ -132,7 +133,7 @@ fn a_backend_that_this_version_does_not_have_is_exit_code_64() {
             ),
             (
                 &[],
-                Some(("NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND", "k8s")),
+                Some(("NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND", "container")),
                 "NANOFAAS_DEPLOYMENT_DEFAULT_BACKEND",
                 default,
             ),

@@ -1,0 +1,340 @@
+//! The thread of the backend: takes orders and the news of the cluster one by one. Orders become tasks, so that no function
+//! waits for another.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use nanofaas_backends::{
+    BackendError, Events, FunctionName, ListReply, LogLine, LogRequest, LogSender, Order,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use crate::{
+    Hearings,
+    cluster::Cluster,
+    functions::Shared,
+    names::{function_of, object_name, selector},
+    plan::PlanSettings,
+    table::Table,
+    translate,
+    watching::{News, Watch, WatchLimits},
+};
+
+/// Time until it is known what there is.
+const LIST_TIMEOUT: Duration = Duration::from_secs(25);
+/// For the cluster to take note that what is over is killed.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the thread is told.
+pub enum ThreadMessage {
+    /// See [`Order`].
+    Order(Order),
+    /// See [`nanofaas_backends::Backend::list`].
+    List(ListReply),
+    /// See [`nanofaas_backends::Backend::logs`].
+    Logs(LogRequest, LogSender),
+    /// End, and leave everything as it is.
+    Detach,
+    /// End, and stop everything within this time.
+    ShutDown(Duration),
+}
+
+/// What is told by watches.
+enum ClusterNews {
+    Pods(News<Pod>),
+    Deployments(News<Deployment>),
+}
+
+/// An order that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pending {
+    Ensure,
+    Scale,
+    Teardown,
+}
+
+type PendingOrders = Rc<RefCell<BTreeMap<FunctionName, Pending>>>;
+
+struct Owner {
+    shared: Rc<Shared>,
+    pending: PendingOrders,
+    tasks: JoinSet<()>,
+}
+
+/// What the thread is made from.
+pub struct Start {
+    /// The API server.
+    pub cluster: Cluster,
+    /// Whose objects are watched, and what is made.
+    pub settings: PlanSettings,
+    /// Longest time until the first replicas are ready.
+    pub ready_timeout: Duration,
+    /// How long watches take.
+    pub limits: WatchLimits,
+    /// When they last heard something.
+    pub hearings: Arc<Hearings>,
+    /// Where to report.
+    pub events: Arc<dyn Events>,
+}
+
+/// Takes orders until told to end.
+pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessage>) {
+    let Start { cluster, settings, ready_timeout, limits, hearings, events } = start;
+    let selector = selector(&settings.installation);
+    let (told, mut news) = mpsc::unbounded_channel();
+    let mut watches = JoinSet::new();
+    {
+        let (api, selector) = (cluster.api::<Pod>(), selector.clone());
+        let (hearings, told) = (Arc::clone(&hearings), told.clone());
+        watches.spawn_local(async move {
+            let watch = Watch { api, selector, limits, hearing: &hearings.pods };
+            watch.run(|news| drop(told.send(ClusterNews::Pods(news)))).await;
+        });
+    }
+    let api = cluster.api::<Deployment>();
+    watches.spawn_local(async move {
+        let watch = Watch { api, selector, limits, hearing: &hearings.deployments };
+        watch.run(|news| drop(told.send(ClusterNews::Deployments(news)))).await;
+    });
+    let shared = Rc::new(Shared {
+        cluster,
+        settings,
+        ready_timeout,
+        events,
+        table: RefCell::new(Table::default()),
+        news: watch::Sender::new(()),
+    });
+    let mut owner = Owner { shared, pending: Rc::default(), tasks: JoinSet::new() };
+    let grace = loop {
+        tokio::select! {
+            // First what is over: the next order of a function may rely on it.
+            biased;
+            Some(_) = owner.tasks.join_next() => {}
+            Some(news) = news.recv() => owner.hear(news),
+            command = commands.recv() => match command {
+                Some(ThreadMessage::Order(order)) => owner.take(order),
+                Some(ThreadMessage::List(reply)) => owner.list(reply),
+                Some(ThreadMessage::Logs(request, sender)) => owner.read_logs(&request, &sender),
+                Some(ThreadMessage::ShutDown(grace)) => break Some(grace),
+                Some(ThreadMessage::Detach) | None => break None,
+            },
+        }
+    };
+    commands.close();
+    while let Some(command) = commands.recv().await {
+        match command {
+            ThreadMessage::Order(order) => refuse(&*owner.shared.events, order),
+            ThreadMessage::List(reply) => reply(Err(too_late())),
+            ThreadMessage::Logs(..) | ThreadMessage::Detach | ThreadMessage::ShutDown(_) => {}
+        }
+    }
+    owner.break_off().await;
+    if let Some(grace) = grace {
+        owner.stop_all(Instant::now() + grace, &mut news).await;
+    }
+}
+
+/// Answers an order that comes too late.
+pub fn refuse(events: &dyn Events, order: Order) {
+    match order {
+        Order::Ensure { workload, .. } => events.ensured(&workload.name, Err(too_late())),
+        Order::Scale { function, .. } => events.scaled(&function, Err(too_late())),
+        Order::Teardown { function } => events.torn_down(&function, Err(too_late())),
+    }
+}
+
+/// What those hear who come too late.
+pub fn too_late() -> BackendError {
+    BackendError::Unavailable("the Kubernetes backend is shutting down".to_owned())
+}
+
+impl Owner {
+    fn take(&mut self, order: Order) {
+        let (shared, pending) = (Rc::clone(&self.shared), Rc::clone(&self.pending));
+        let (name, kind) = match &order {
+            Order::Ensure { workload, .. } => (workload.name.clone(), Pending::Ensure),
+            Order::Scale { function, .. } => (function.clone(), Pending::Scale),
+            Order::Teardown { function } => (function.clone(), Pending::Teardown),
+        };
+        pending.borrow_mut().insert(name.clone(), kind);
+        self.tasks.spawn_local(async move {
+            // Between the last `.await` in these and the report, nothing else can happen.
+            match order {
+                Order::Ensure { workload, replicas } => {
+                    let result = shared.ensure(workload, replicas).await;
+                    pending.borrow_mut().remove(&name);
+                    shared.events.ensured(&name, result);
+                }
+                Order::Scale { replicas, .. } => {
+                    let result = shared.scale(&name, replicas).await;
+                    pending.borrow_mut().remove(&name);
+                    shared.events.scaled(&name, result);
+                }
+                Order::Teardown { .. } => {
+                    let result = shared.tear_down(&name).await;
+                    pending.borrow_mut().remove(&name);
+                    shared.events.torn_down(&name, result);
+                }
+            }
+        });
+    }
+
+    fn hear(&mut self, news: ClusterNews) {
+        let reports = {
+            let mut table = self.shared.table.borrow_mut();
+            match news {
+                ClusterNews::Pods(News::All { objects, .. }) => {
+                    table.all_pods(objects.iter().filter_map(translate::pod).collect())
+                }
+                ClusterNews::Pods(News::Now(pod)) => {
+                    translate::pod(&pod).and_then(|seen| table.pod_now(seen)).into_iter().collect()
+                }
+                ClusterNews::Pods(News::Gone(pod)) => {
+                    let id = pod.metadata.uid.map(nanofaas_backends::ReplicaId::from);
+                    let name = function_of(pod.metadata.annotations.as_ref());
+                    name.zip(id).and_then(|(name, id)| table.pod_gone(&name, &id)).into_iter().collect()
+                }
+                ClusterNews::Deployments(News::All { objects, resource_version }) => {
+                    let seen = objects.iter().filter_map(translate::deployment).collect();
+                    table.all_deployments(seen, &resource_version)
+                }
+                ClusterNews::Deployments(News::Now(deployment)) => {
+                    let seen = translate::deployment(&deployment);
+                    seen.and_then(|seen| table.deployment_now(seen)).into_iter().collect()
+                }
+                ClusterNews::Deployments(News::Gone(deployment)) => {
+                    if let Some(seen) = translate::deployment(&deployment) {
+                        table.deployment_gone(&seen.function, &seen.uid);
+                    }
+                    Vec::new()
+                }
+            }
+        };
+        for (name, _) in &reports {
+            let left = self.shared.table.borrow_mut().left_over(name);
+            if !left.is_empty() {
+                self.tasks.spawn_local(Rc::clone(&self.shared).delete_left_over(left));
+            }
+        }
+        self.shared.publish(reports);
+        self.shared.news.send_replace(());
+    }
+
+    fn list(&mut self, reply: ListReply) {
+        let shared = Rc::clone(&self.shared);
+        self.tasks.spawn_local(async move {
+            let listed = shared.until(|table| table.is_complete().then(|| table.found()));
+            let found = timeout_at(Instant::now() + LIST_TIMEOUT, listed).await;
+            let away =
+                |_| BackendError::Unavailable("the API server has not listed what there is".to_owned());
+            reply(found.map_err(away));
+        });
+    }
+
+    fn read_logs(&mut self, request: &LogRequest, sender: &LogSender) {
+        let pods: Vec<_> = {
+            let table = self.shared.table.borrow();
+            let pods = table.get(&request.function).into_iter().flat_map(|known| known.pods());
+            let pods = pods.filter(|pod| request.wants(&pod.status.id));
+            pods.map(|pod| (pod.status.id.clone(), pod.name.clone())).collect()
+        };
+        for (replica, pod) in pods {
+            let (shared, sender) = (Rc::clone(&self.shared), sender.clone());
+            let (tail, follow) = (request.tail, request.follow);
+            self.tasks.spawn_local(async move {
+                let line =
+                    |text: String| sender.send(LogLine { replica: replica.clone(), text: text.into() });
+                if let Err(error) = shared.cluster.read_log(&pod, tail, follow, line).await {
+                    tracing::debug!(pod, %error, "a log cannot be read");
+                }
+            });
+        }
+    }
+
+    /// Ends what is under way, each order with its event.
+    async fn break_off(&mut self) {
+        self.tasks.shutdown().await;
+        let events = &self.shared.events;
+        for (name, pending) in std::mem::take(&mut *self.pending.borrow_mut()) {
+            match pending {
+                Pending::Ensure => events.ensured(&name, Err(too_late())),
+                Pending::Scale => events.scaled(&name, Err(too_late())),
+                Pending::Teardown => events.torn_down(&name, Err(too_late())),
+            }
+        }
+    }
+
+    /// Stops everything of the installation, also what was never ordered here.
+    async fn stop_all(&mut self, by: Instant, news: &mut mpsc::UnboundedReceiver<ClusterNews>) {
+        let names = self.shared.table.borrow().names();
+        for name in &names {
+            let report = self.shared.table.borrow_mut().leave(name);
+            self.shared.publish(report);
+            let (shared, object) = (Rc::clone(&self.shared), object_name(name.as_str()));
+            self.tasks.spawn_local(async move {
+                let limit = by.max(Instant::now() + KILL_TIMEOUT);
+                if let Err(error) = shared.cluster.delete_deployment(&object, limit).await {
+                    tracing::error!(object, %error, "a function could not be stopped");
+                }
+            });
+        }
+        self.shorten(&names, by, news).await;
+        if self.is_left(&names) {
+            // Who is still there is killed, whatever it does.
+            self.delete_pods(&names, Some(0), |_| true);
+            self.shorten(&names, Instant::now() + KILL_TIMEOUT, news).await;
+        }
+        self.tasks.shutdown().await;
+    }
+
+    /// Waits until nothing is left. Pods that go get no more time than there is: once they go, none is made in their place.
+    async fn shorten(
+        &mut self,
+        names: &[FunctionName],
+        by: Instant,
+        news: &mut mpsc::UnboundedReceiver<ClusterNews>,
+    ) {
+        let mut shortened = std::collections::BTreeSet::new();
+        while self.is_left(names) {
+            let left = by.saturating_duration_since(Instant::now());
+            let grace_s = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
+            self.delete_pods(names, Some(grace_s), |pod| pod.is_ending && shortened.insert(pod.name.clone()));
+            tokio::select! {
+                () = sleep_until(by) => return,
+                Some(news) = news.recv() => self.hear(news),
+                Some(_) = self.tasks.join_next() => {}
+            }
+        }
+    }
+
+    fn is_left(&self, names: &[FunctionName]) -> bool {
+        let table = self.shared.table.borrow();
+        names.iter().any(|name| table.get(name).is_some_and(|known| !known.is_gone()))
+    }
+
+    fn delete_pods(
+        &mut self,
+        names: &[FunctionName],
+        grace_s: Option<u32>,
+        mut choose: impl FnMut(&translate::SeenPod) -> bool,
+    ) {
+        let pods: Vec<String> = {
+            let table = self.shared.table.borrow();
+            let pods = names.iter().filter_map(|name| table.get(name)).flat_map(|known| known.pods());
+            pods.filter(|pod| choose(pod)).map(|pod| pod.name.clone()).collect()
+        };
+        for pod in pods {
+            let shared = Rc::clone(&self.shared);
+            self.tasks.spawn_local(async move {
+                let by = Instant::now() + KILL_TIMEOUT;
+                if let Err(error) = shared.cluster.delete_pod(&pod, grace_s, by).await {
+                    tracing::warn!(pod, %error, "a Pod could not be told to hurry");
+                }
+            });
+        }
+    }
+}

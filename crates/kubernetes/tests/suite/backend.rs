@@ -1,0 +1,223 @@
+//! The backend at a scripted API server: orders, adoption, and what the API server refuses.
+
+use std::time::{Duration, Instant};
+
+use nanofaas_backends::{Backend, BackendError, ImageProblem, ReplicaChange, ReplicaState};
+use serde_json::json;
+
+use crate::{
+    api_server::Fault,
+    rig::{PATIENCE, Rig},
+};
+
+fn provisioning(result: Result<nanofaas_backends::Ensured, BackendError>) -> String {
+    match result {
+        Err(BackendError::Provisioning(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_function_is_a_deployment_with_what_belongs_to_it() {
+    let rig = Rig::start();
+    let ensured = rig.ensure("i", 2).unwrap();
+    assert_eq!((ensured.desired, rig.ready(2).len()), (2, 2));
+    assert_eq!(&**ensured.replicas[0].endpoint().unwrap(), "http://127.0.0.1:9/invoke");
+    let deployment = rig.server.object("deployments", "fn-f").unwrap();
+    assert_eq!(deployment["metadata"]["labels"]["nanofaas.io/installation"], "tests");
+    let service = rig.server.object("services", "fn-f").unwrap();
+    assert_eq!(service["metadata"]["ownerReferences"][0]["uid"], deployment["metadata"]["uid"]);
+    // Asked first, then done; and the number of replicas has an owner of its own.
+    assert_eq!(rig.server.count("dryRun=All"), 2);
+    assert_eq!(rig.server.count("fieldManager=nanofaas-scaler"), 1);
+
+    assert_eq!(rig.scale(4), Ok(4));
+    let four = rig.ready(4);
+    let pods = rig.pods();
+    assert_eq!(rig.scale(1), Ok(1));
+    assert_eq!(rig.ready(1), four[..1], "the newest go first");
+    assert_eq!(rig.pods(), pods[..1]);
+    assert_eq!(rig.server.count("/scale?"), 2);
+    assert_eq!(rig.tear_down(), Ok(()));
+    assert!(rig.is_empty());
+    assert_eq!(rig.list(), Ok(Vec::new()));
+    assert!(matches!(rig.scale(1), Err(BackendError::Unavailable(_))));
+}
+
+#[test]
+fn what_the_api_server_refuses_is_never_made() {
+    let rig = Rig::start();
+    let sentence = "deployments.apps is forbidden: violates PodSecurity \"restricted:latest\"";
+    rig.server.fail(Fault::Refuse("PATCH", "dryRun=All", 403, "Forbidden", sentence));
+    assert!(provisioning(rig.ensure("i", 1)).contains(sentence));
+    assert!(rig.is_empty());
+    rig.server.fail(Fault::Refuse("PATCH", "dryRun=All", 422, "Invalid", "spec.template: Invalid value"));
+    assert!(provisioning(rig.ensure("i", 1)).contains("Invalid value"));
+    assert!(rig.is_empty());
+    assert_eq!(rig.ensure("i", 1).unwrap().replicas.len(), 1);
+}
+
+#[test]
+fn what_may_pass_is_tried_again() {
+    let rig = Rig::start();
+    for (method, part, code, reason) in [
+        ("PATCH", "dryRun=All", 429, "TooManyRequests"),
+        ("PATCH", "/deployments/", 500, "InternalError"),
+        ("PATCH", "/deployments/", 409, "Conflict"),
+        ("PATCH", "/services/", 503, "ServiceUnavailable"),
+        ("GET", "/deployments/", 504, "Timeout"),
+    ] {
+        rig.server.fail(Fault::Refuse(method, part, code, reason, "again"));
+    }
+    assert_eq!(rig.ensure("i", 1).unwrap().desired, 1);
+    rig.server.fail(Fault::Refuse("PATCH", "/scale", 429, "TooManyRequests", "again"));
+    assert_eq!(rig.scale(2), Ok(2));
+    rig.ready(2);
+    rig.server.fail(Fault::Refuse("DELETE", "/deployments/", 500, "InternalError", "again"));
+    assert_eq!(rig.tear_down(), Ok(()));
+    assert!(rig.is_empty());
+}
+
+#[test]
+fn why_pods_do_not_start_is_told_at_once() {
+    let rig = Rig::start();
+    for (image, expected) in [
+        ("missing", Err(ImageProblem::NotFound)),
+        ("secret", Err(ImageProblem::AuthRequired)),
+        ("away", Err(ImageProblem::RegistryUnavailable)),
+        ("config", Ok("secret \"keys\" not found")),
+        ("root", Ok("image will run as root")),
+        ("crash", Ok("exited with status 3; it wrote: fn-f-")),
+        ("quota", Ok("FailedCreate: pods \"x\" is forbidden: exceeded quota: tight")),
+    ] {
+        let begun = Instant::now();
+        let error = rig.ensure(image, 2).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(4), "{image}: not at the time-out");
+        match (error, expected) {
+            (BackendError::Image { problem, text }, Err(expected)) => {
+                assert_eq!(problem, expected);
+                assert!(text.contains(image), "{text}");
+            }
+            (BackendError::Provisioning(text), Ok(part)) => assert!(text.contains(part), "{text}"),
+            (error, _) => panic!("{image}: {error:?}"),
+        }
+        assert!(rig.is_empty(), "{image} leaves something");
+    }
+    // A node may come, so this one is waited for.
+    let text = provisioning(rig.ensure("large", 1));
+    assert!(text.contains("0 of 1 replicas") && text.contains("Insufficient memory"), "{text}");
+    assert!(rig.is_empty());
+}
+
+#[test]
+fn what_belongs_to_others_is_left_alone() {
+    let rig = Rig::start();
+    let of = |labels| json!({ "metadata": { "name": "fn-f", "uid": "theirs", "labels": labels } });
+    rig.server.put("services", "fn-f", of(json!({ "team": "a" })));
+    let Err(BackendError::Conflict(text)) = rig.ensure("i", 1) else { panic!("it was taken") };
+    assert!(text.contains("Service fn-f is there already"), "{text}");
+    rig.server.put("deployments", "fn-f", of(json!({ "nanofaas.io/installation": "staging" })));
+    let Err(BackendError::Conflict(text)) = rig.ensure("i", 1) else { panic!("it was taken") };
+    assert!(text.contains("Deployment fn-f belongs to the installation 'staging'"), "{text}");
+    assert_eq!(rig.tear_down(), Ok(()));
+    assert_eq!(rig.server.count("PATCH") + rig.server.count("DELETE"), 0);
+    assert_eq!(rig.list(), Ok(Vec::new()));
+}
+
+#[test]
+fn the_next_server_adopts_and_changes_nothing() {
+    let first = Rig::start();
+    first.ensure("i", 1).unwrap();
+    first.scale(3).unwrap();
+    let before = first.ready(3);
+    first.backend.detach(PATIENCE);
+    let changes = first.server.count("PATCH") + first.server.count("DELETE");
+    let second = Rig::at(first.server.clone(), PATIENCE);
+    let found = second.list().unwrap();
+    assert_eq!((found[0].desired, &found[0].replicas), (3, &before));
+    assert_eq!(found[0].labels.get("managed-by").map(|value| &**value), Some("nanofaas"));
+    let ensured = second.ensure("i", 1).unwrap();
+    assert_eq!(
+        (ensured.desired, ensured.replicas),
+        (3, before.clone()),
+        "as they were, since when they were"
+    );
+    assert_eq!(first.server.count("PATCH") + first.server.count("DELETE"), changes);
+    // Another version takes its place.
+    let replaced = second.ensure("j", 1).unwrap();
+    let ready = replaced.replicas.iter().filter(|replica| replica.endpoint().is_some());
+    assert!(ready.clone().count() == 3 && ready.clone().all(|new| before.iter().all(|old| old.id != new.id)));
+    second.ready(3);
+    assert_eq!(second.tear_down(), Ok(()));
+    assert!(second.is_empty());
+}
+
+#[test]
+fn somebody_else_may_scale() {
+    let rig = Rig::start();
+    rig.ensure("i", 1).unwrap();
+    let mut deployment = rig.server.object("deployments", "fn-f").unwrap();
+    deployment["spec"]["replicas"] = 3.into();
+    rig.server.put("deployments", "fn-f", deployment);
+    rig.server.control("fn-f");
+    rig.ready(3);
+    rig.recorder.wait("three are wanted", |seen| (seen.desired == 3).then_some(()));
+    assert_eq!(rig.list().unwrap()[0].desired, 3);
+}
+
+#[test]
+fn a_program_that_was_started_again_is_out_until_it_is_ready() {
+    let rig = Rig::start();
+    rig.ensure("i", 1).unwrap();
+    let pod = rig.pods().remove(0);
+    // All in one event: the kubelet tells less often than things happen.
+    rig.server.change_pod(&pod, |pod| {
+        let container = &mut pod["status"]["containerStatuses"][0];
+        container["restartCount"] = 1.into();
+        container["lastState"] = json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } });
+    });
+    let reason = rig.recorder.wait("it failed", |seen| {
+        seen.changes.iter().find_map(|change| match change {
+            ReplicaChange::Now(replica) => match &replica.state {
+                ReplicaState::Failed(reason) => Some(reason.to_string()),
+                _ => None,
+            },
+            ReplicaChange::Gone(_) => None,
+        })
+    });
+    assert!(reason.contains("137 (OOMKilled)"), "{reason}");
+    rig.ready(1);
+}
+
+#[test]
+fn a_replica_that_was_chosen_to_go_goes_when_another_went_in_its_place() {
+    let rig = Rig::start();
+    rig.ensure("i", 2).unwrap();
+    let pods = rig.pods();
+    // So the cluster does not know whom we mean, and chooses by itself: the newest, while we choose who is not ready.
+    rig.server.fail(Fault::Refuse("PATCH", "/pods/", 403, "Forbidden", "pods may not be patched"));
+    rig.server.change_pod(&pods[0], |pod| {
+        pod["status"]["conditions"][0]["status"] = "False".into();
+    });
+    rig.ready(1);
+    assert_eq!(rig.scale(1), Ok(1));
+    let ready = rig.recorder.wait("another is ready", |seen| {
+        let [only] = seen.replicas.as_slice() else { return None };
+        only.endpoint().is_some().then(|| only.clone())
+    });
+    let left = rig.pods();
+    assert!(left.len() == 1 && !pods.contains(&left[0]), "{left:?} of {pods:?}");
+    assert_eq!(rig.server.object("pods", &left[0]).unwrap()["metadata"]["uid"], ready.id.as_str());
+}
+
+#[test]
+fn detaching_ends_what_is_under_way() {
+    let rig = Rig::start();
+    rig.submit("large", 1);
+    rig.server.wait_for("pods", 1);
+    rig.backend.detach(PATIENCE);
+    assert!(matches!(rig.ensured(), Err(BackendError::Unavailable(_))));
+    assert!(matches!(rig.ensure("i", 1), Err(BackendError::Unavailable(_))));
+    assert!(matches!(rig.list(), Err(BackendError::Unavailable(_))));
+    assert_eq!(rig.pods().len(), 1, "what is there stays");
+}

@@ -33,6 +33,9 @@ usage: cluster.sh [--dir DIR] COMMAND
   kill COMPONENT [NODE] [SIGNAL]
                          KILL unless another signal is named (STOP, CONT, TERM); node2 is a component too
   start COMPONENT [NODE] start what was killed, and wait until it is well
+  cut api|node2|ADDRESS  lose all packets from and to it, without a word; the API only for what `run` starts
+  heal [WHAT]            end that, or all of it
+  reuse [NODE]           let the next Pod have the lowest address that is free
   logs COMPONENT [NODE]  what it has printed
 
 DIR is NANOFAAS_CLUSTER_DIR, or nanofaas-cluster in the folder for temporary files; programs that `run` starts find
@@ -83,6 +86,8 @@ wait_until() {
 . "$HERE/parts/components.sh"
 # shellcheck source=parts/extras.sh
 . "$HERE/parts/extras.sh"
+# shellcheck source=parts/faults.sh
+. "$HERE/parts/faults.sh"
 # shellcheck source=parts/run.sh
 . "$HERE/parts/run.sh"
 
@@ -99,7 +104,8 @@ main() {
   case $command in
     build) require_kernel && build ;;
     up | down | add) alone "$command" "$@" ;;
-    status | kubectl | helm | run | image | push | aggregate | logs) "$command" "$@" ;;
+    status | kubectl | helm | run | image | push | aggregate | logs | heal | reuse) "$command" "$@" ;;
+    cut) cut_off "$@" ;;
     inside) inside "${@:?}" ;;
     kill) kill_component "$@" ;;
     start) start_again "$@" ;;
@@ -277,9 +283,9 @@ status() {
   [[ -e $DIR/up ]] || say "its start was interrupted: run \`up\` or \`down\`"
 }
 
-kubectl() { in_network "$DIR/bin/kubectl" "$@"; }
+kubectl() { in_network env KUBECONFIG="$DIR/keys/admin.kubeconfig" "$DIR/bin/kubectl" "$@"; }
 
-helm() { in_network "$DIR/bin/helm" "$@"; }
+helm() { in_network env KUBECONFIG="$DIR/keys/admin.kubeconfig" "$DIR/bin/helm" "$@"; }
 
 # nodes: those that run.
 nodes() {

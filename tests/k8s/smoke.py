@@ -17,7 +17,6 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 CLUSTER = os.path.join(HERE, "cluster.sh")
 SKIPPED = 77
-EXTRAS = ["registry", "locked-registry", "coredns", "metrics", "node2"]
 
 WEB = {
     "apiVersion": "apps/v1",
@@ -187,12 +186,59 @@ def killed_process(cluster):
 
 def api_server(cluster):
     address = service_address(cluster)
+    version = json.loads(cluster.kubectl("get", "--raw", "/api/v1/namespaces/default/pods"))["metadata"]["resourceVersion"]
+    cluster.kubectl("create", "configmap", "later")
     cluster.call("kill", "apiserver")
     assert cluster.kubectl("get", "pods", check=False)
     assert cluster.http(address), "Pods do not answer without the API server"
     cluster.call("start", "apiserver")
+    # What happened before its start it does not know any more.
+    watch = cluster.kubectl("get", "--raw", f"/api/v1/namespaces/default/pods?watch=1&resourceVersion={version}")
+    assert json.loads(watch)["object"]["code"] == 410, watch
     cluster.kubectl("scale", "deployment/web", "--replicas=2")
     cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+
+
+def lost_packets(cluster):
+    """The Pod stays ready, for its kubelet asks from its own machine, if it is on the second."""
+    pod = cluster.pods()[0]["status"]["podIP"]
+    cluster.call("cut", pod)
+    assert cluster.http(f"http://{pod}:8080") is None
+    cluster.call("cut", "api")
+    mine = ["run", os.path.join(cluster.folder, "bin", "kubectl"), "get", "nodes", "--request-timeout=1s"]
+    assert cluster.call(*mine, check=False).returncode != 0
+    cluster.kubectl("get", "nodes")
+    cluster.call("heal")
+    cluster.call(*mine)
+    assert cluster.http(f"http://{pod}:8080")
+    cluster.kubectl("wait", "--for=condition=Ready", "pods", "--selector", "app=web", "--timeout=60s")
+
+
+def address_again(cluster):
+    """A Pod gets the address that another has just had."""
+    def placed(name):
+        cluster.apply({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"nodeName": "node1", "containers": [{"name": "hello", "image": "localhost/hello:1"}]},
+        })
+        cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+        return cluster.get("pod", name)["status"]["podIP"]
+
+    cluster.call("reuse")
+    first = placed("first")
+    cluster.kubectl("delete", "pod", "first", "--now")
+    cluster.call("reuse")
+    assert placed("second") == first
+    cluster.kubectl("delete", "pod", "second", "--now")
+
+
+def silent_api_server(cluster):
+    """Connections are taken, and nothing is answered."""
+    cluster.call("kill", "apiserver", "STOP")
+    ask = [os.path.join(cluster.folder, "bin", "kubectl"), "get", "nodes", "--request-timeout=1s"]
+    assert cluster.call("run", *ask, check=False).returncode != 0
+    cluster.call("kill", "apiserver", "CONT")
+    until("it answers", 30, lambda: cluster.call("run", *ask, check=False).returncode == 0)
 
 
 def again_on_kept_state(cluster):
@@ -206,7 +252,117 @@ def again_on_kept_state(cluster):
     until("the Service answers", 60, lambda: cluster.http(address))
 
 
-STEPS = [image, deployment, answers, to_zero, from_zero, job, bad_image, killed_process, api_server, again_on_kept_state]
+# Of the extras.
+
+
+def state_of(cluster, pod, reason):
+    """Message of the container of a Pod that waits for one of these reasons."""
+    found = [state for state in waiting_reason(cluster, pod) if state.get("reason") in reason]
+    return found and found[0].get("message", "")
+
+
+def pull(cluster, name, image_name, secret=None):
+    secrets = [{"name": secret}] if secret else []
+    cluster.apply({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {
+            "imagePullSecrets": secrets,
+            "containers": [{"name": "hello", "image": image_name, "imagePullPolicy": "Always"}],
+        },
+    })
+
+
+def pulled(cluster, name):
+    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+    cluster.kubectl("delete", "pod", name, "--now")
+
+
+def refused(cluster, name, part):
+    message = until("it is refused", 30, lambda: state_of(cluster, name, ["ErrImagePull"]))
+    assert part in message, message
+    cluster.kubectl("delete", "pod", name, "--now")
+
+
+def registry(cluster):
+    cluster.call("push", "localhost/hello:1", "registry:5000/hello:1")
+    pull(cluster, "pulls", "registry:5000/hello:1")
+    pulled(cluster, "pulls")
+    pull(cluster, "wrong", "registry:5000/hello:wrong")
+    refused(cluster, "wrong", "not found")
+    cluster.call("kill", "registry")
+    pull(cluster, "down", "registry:5000/hello:1")
+    refused(cluster, "down", "connection refused")
+    cluster.call("start", "registry")
+
+
+def locked_registry(cluster):
+    cluster.call("push", "localhost/hello:1", "registry:5001/hello:1")
+    pull(cluster, "locked", "registry:5001/hello:1")
+    refused(cluster, "locked", "401 Unauthorized")
+    cluster.kubectl("create", "secret", "docker-registry", "key", "--docker-server=registry:5001",
+                    "--docker-username=user", "--docker-password=secret")
+    pull(cluster, "unlocked", "registry:5001/hello:1", "key")
+    pulled(cluster, "unlocked")
+
+
+def coredns(cluster):
+    query = """
+import socket, sys
+ask = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+ask.settimeout(1)
+name = b"".join(bytes([len(part)]) + part for part in b"web.default.svc.cluster.local".split(b"."))
+ask.sendto(b"\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + name + b"\\0\\0\\1\\0\\1", ("10.30.0.10", 53))
+sys.exit(socket.inet_aton(sys.argv[1]) not in ask.recv(512))
+"""
+    address = service_address(cluster).removeprefix("http://")
+    until("the name of a Service leads to it", 10,
+          lambda: cluster.call("run", "python3", "-c", query, address, check=False).returncode == 0)
+
+
+def metrics(cluster):
+    def top():
+        shown = cluster.call("kubectl", "top", "pods", "--no-headers", check=False)
+        return shown.returncode == 0 and "web-" in shown.stdout
+
+    until("what Pods use is shown", 60, top)
+
+
+def node2(cluster):
+    """A Pod on the second machine answers; it is lost, first from sight and then in fact, and comes back."""
+    cluster.apply({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "far"},
+        "spec": {"nodeName": "node2", "containers": [{"name": "hello", "image": "localhost/hello:1"}]},
+    })
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/far", "--timeout=60s")
+    address = f"http://{cluster.get('pod', 'far')['status']['podIP']}:8080"
+    assert cluster.http(address) == "far"
+
+    def is_ready(name, kind="node"):
+        conditions = cluster.get(kind, name)["status"]["conditions"]
+        return next(each["status"] for each in conditions if each["type"] == "Ready")
+
+    cluster.call("cut", "node2")
+    assert cluster.http(address) is None
+    assert is_ready("far", "pod") == "True", "the Pod is to stay ready until its machine is lost"
+    until("the machine is lost", 60, lambda: is_ready("node2") == "Unknown")
+    cluster.call("heal", "node2")
+    until("the machine is back", 60, lambda: is_ready("node2") == "True" and cluster.http(address))
+    cluster.call("kill", "node2")
+    assert cluster.http(address) is None
+    until("the machine is lost", 60, lambda: is_ready("node2") == "Unknown")
+    cluster.call("start", "node2")
+    until("the machine is back", 60, lambda: is_ready("node2") == "True")
+    # On the other side of a restart it has an address again, perhaps another.
+    until("the Pod answers", 60,
+          lambda: cluster.http(f"http://{cluster.get('pod', 'far')['status'].get('podIP')}:8080") == "far")
+    cluster.kubectl("delete", "pod", "far", "--now")
+
+
+OF_EXTRAS = {"registry": registry, "locked-registry": locked_registry, "coredns": coredns, "metrics": metrics,
+             "node2": node2}
+
+STEPS = [image, deployment, answers, to_zero, from_zero, job, bad_image, killed_process, api_server,
+         silent_api_server, lost_packets, address_again, again_on_kept_state]
 
 
 def machine():
@@ -268,8 +424,9 @@ def timed(name, step, *arguments):
 def main():
     # An end by a time limit still ends the cluster.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    extras = EXTRAS if sys.argv[1:] == ["all"] else sys.argv[1:]
-    steps = list(STEPS)
+    extras = list(OF_EXTRAS) if sys.argv[1:] == ["all"] else sys.argv[1:]
+    # The last step starts the cluster anew, without extras.
+    steps = STEPS[:-1] + [OF_EXTRAS[extra] for extra in extras] + STEPS[-1:]
     before = machine()
     with tempfile.TemporaryDirectory(prefix="nanofaas-smoke-") as folder:
         cluster = Cluster(os.path.join(folder, "cluster"))

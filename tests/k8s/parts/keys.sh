@@ -12,7 +12,7 @@ make_keys() {
     authority ca
     authority front-proxy-ca
     certificate ca apiserver /CN=kube-apiserver serverAuth \
-      IP:127.0.0.1,IP:10.10.0.2,IP:10.30.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc
+      "IP:127.0.0.1,IP:$GUESTS_API,IP:10.10.0.2,IP:10.30.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
     certificate ca apiserver-kubelet /O=system:masters/CN=kube-apiserver clientAuth
     certificate front-proxy-ca front-proxy /CN=front-proxy clientAuth
     # One for each machine with its address: without it `kubectl logs` and `exec` are refused.
@@ -34,7 +34,7 @@ USERS
   for user in admin system:kube-scheduler system:kube-proxy system:node:node1 system:node:node2; do
     kubeconfig "$user" >"$keys/${user//:/-}.kubeconfig"
   done
-  cp "$keys/admin.kubeconfig" "$DIR/kubeconfig"
+  kubeconfig admin "$GUESTS_API" >"$DIR/kubeconfig"
   touch "$keys/complete"
 }
 
@@ -55,10 +55,13 @@ certificate() {
 
 token() { awk -F, -v user="$1" '$2 == user { print $1 }' "$DIR/keys/tokens.csv"; }
 
-# Everything is in the file, so that it is good wherever it is read, inside or outside.
+# Where programs that `run` starts find the API. Not where others do, so that the way there can be cut for those alone.
+readonly GUESTS_API=127.0.0.2
+
+# kubeconfig USER [SERVER]: everything is in the file, so that it is good wherever it is read, inside or outside.
 kubeconfig() {
-  local server=10.10.0.2
-  [[ $1 == admin ]] && server=127.0.0.1
+  local server=${2:-10.10.0.2}
+  [[ $1 == admin ]] && server=${2:-127.0.0.1}
   cat <<CONFIG
 apiVersion: v1
 kind: Config

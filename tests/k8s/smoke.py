@@ -325,6 +325,74 @@ def metrics(cluster):
         return shown.returncode == 0 and "web-" in shown.stdout
 
     until("what Pods use is shown", 60, top)
+    external_metrics(cluster)
+
+
+# A server for external metrics: KEYS PORT VALUE.
+MEASURES = """
+import http.server, json, ssl, sys
+keys, port, value = sys.argv[1:]
+api = {"apiVersion": "external.metrics.k8s.io/v1beta1", "metadata": {}}
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        path = self.path.split("?")[0].strip("/").split("/")
+        if len(path) == 3:
+            answer = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api["apiVersion"], "resources": [
+                {"name": "depth", "singularName": "", "namespaced": True, "kind": "ExternalMetricValueList", "verbs": ["get"]},
+            ]}
+        else:
+            answer = {**api, "kind": "ExternalMetricValueList", "items": [
+                {"metricName": path[-1], "metricLabels": {}, "timestamp": "2026-01-01T00:00:00Z", "value": value},
+            ]}
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+server = http.server.ThreadingHTTPServer(("10.10.0.2", int(port)), Answer)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(keys + "/apiserver.crt", keys + "/apiserver.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+def external_metrics(cluster):
+    """An autoscaler that follows what a program in the cluster's network measures, from two to three and to zero."""
+    keys = os.path.join(cluster.folder, "keys")
+
+    def measures(value):
+        return subprocess.Popen([CLUSTER, "--dir", cluster.folder, "run", "python3", "-c", MEASURES, keys, "4444", value],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    cluster.call("aggregate", "external.metrics.k8s.io", "v1beta1", "4444")
+    server = measures("25")
+    try:
+        metric = {"metric": {"name": "depth"}, "target": {"type": "AverageValue", "averageValue": "10"}}
+        cluster.apply({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"},
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                "minReplicas": 0, "maxReplicas": 5, "metrics": [{"type": "External", "external": metric}],
+            },
+        })
+        until("three are ready", 60, lambda: ready(cluster) == 3)
+        server.terminate()
+        server.wait()
+        server = measures("0")
+        until("there is none", 90, lambda: ready(cluster) == 0)
+    finally:
+        server.terminate()
+        server.wait()
+        cluster.kubectl("delete", "hpa", "web", "--ignore-not-found")
+        cluster.kubectl("delete", "apiservice", "v1beta1.external.metrics.k8s.io")
+    cluster.kubectl("scale", "deployment/web", "--replicas=2")
+    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
 
 
 def node2(cluster):

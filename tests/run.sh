@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly STEPS=13 CANNOT_RUN=77
+readonly STEPS=14 CANNOT_RUN=77
 log=$(mktemp) # what the current step prints
 step=0
 running=
@@ -44,6 +44,7 @@ main() {
   run 2400 'kubernetes, built'          tests/k8s/cluster.sh build
   building=
   run  600 'kubernetes cluster'         python3 tests/k8s/smoke.py
+  run  600 'kubernetes backend'         tests/k8s/conformance.sh
   run   60 'nothing is left behind'     process_check "$before" "$binary"
   local but=
   ((skipped == 0)) || but=", but for $skipped that this machine cannot run"

@@ -10,6 +10,7 @@ use nanofaas_backends::{BackendError, LogRequest, Order, ReplicaChange, ReplicaI
 use serde_json::{Value, json};
 
 use crate::{
+    cluster::RealCluster,
     kubelet::ScriptedCluster,
     memory::Cluster,
     recorder::View,
@@ -30,6 +31,13 @@ macro_rules! every_backend {
         mod kubernetes {
             $(#[test] fn $test() {
                 super::$test(&super::Rig::kubernetes(stringify!($test), super::ScriptedCluster::default()));
+            })*
+        }
+        mod cluster {
+            $(#[test] fn $test() {
+                if let Some(cluster) = super::RealCluster::for_test(stringify!($test)) {
+                    super::$test(&super::Rig::cluster(stringify!($test), cluster));
+                }
             })*
         }
     };
@@ -145,12 +153,7 @@ fn a_dead_replica_leaves_the_table_and_is_back_under_its_name(rig: &Rig) {
     let before = rig.ensure(&function, json!({}), 2).unwrap();
     let dead = pids(&before.endpoints());
     rig.crash(&function);
-    let is_failure = |change: &ReplicaChange| match change {
-        ReplicaChange::Now(replica) => matches!(replica.state, ReplicaState::Failed(_)),
-        ReplicaChange::Gone(_) => false,
-    };
-    rig.recorder
-        .wait("a replica failed", |seen| seen.changes.iter().any(|(_, c)| is_failure(c)).then_some(()));
+    rig.failed(&function);
     let after = rig.view(&function, |view| view.endpoints().len() == 2);
     assert_eq!(before.ids(), after.ids());
     let kept = before.endpoints().iter().filter(|old| after.endpoints().contains(old)).count();

@@ -9,7 +9,7 @@ use std::{
 
 use nanofaas_backends::{
     Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, Labels, Order, ReplicaChange,
-    Version, Workload,
+    ReplicaState, Version, Workload,
     process::{ProcessBackend, ProcessOptions},
 };
 use nanofaas_kubernetes::KubernetesBackend;
@@ -17,6 +17,7 @@ use nanofaas_wire::function::FunctionSpec;
 use serde_json::{Value, json};
 
 use crate::{
+    cluster::RealCluster,
     kubelet::ScriptedCluster,
     memory::{Cluster, MemoryBackend},
     recorder::{Recorder, View},
@@ -67,6 +68,7 @@ enum Place {
     Processes,
     Memory(Cluster),
     Kubernetes(ScriptedCluster),
+    Cluster(RealCluster),
 }
 
 /// A function of a rig.
@@ -106,6 +108,13 @@ impl Rig {
         Rig::new(&format!("k8s-{name}"), Place::Kubernetes(cluster), make)
     }
 
+    /// Pods in a real cluster.
+    pub(crate) fn cluster(name: &str, cluster: RealCluster) -> Rig {
+        let options = cluster.options();
+        let make = |events| Box::new(KubernetesBackend::new(options, events).unwrap()) as Box<dyn Backend>;
+        Rig::new(&format!("cluster-{name}"), Place::Cluster(cluster), make)
+    }
+
     fn new(name: &str, place: Place, make: impl FnOnce(Arc<dyn Events>) -> Box<dyn Backend>) -> Rig {
         let recorder = Arc::new(Recorder::default());
         let folder = Folder::new(&format!("backends-{name}"));
@@ -129,7 +138,10 @@ impl Rig {
             "executionMode": "DEPLOYMENT",
             "requestedExecutionMode": "DEPLOYMENT",
             "effectiveExecutionMode": "DEPLOYMENT",
-            "image": "tests",
+            "image": match &self.place {
+                Place::Cluster(cluster) => cluster.image(),
+                _ => "tests",
+            },
             "runtimeCommand": "python3 server.py",
             "workingDir": self.folder.path(""),
         });
@@ -193,6 +205,10 @@ impl Rig {
         })
     }
 
+    fn endpoints_of(&self, function: &Function) -> Vec<Arc<str>> {
+        self.recorder.look(|seen| seen.views[&function.name].endpoints())
+    }
+
     pub(crate) fn desired(&self, function: &Function) -> Option<u32> {
         self.recorder.look(|seen| Some(seen.views.get(&function.name)?.desired))
     }
@@ -205,11 +221,24 @@ impl Rig {
         })
     }
 
+    /// Waits until it was reported that a replica of a function failed.
+    pub(crate) fn failed(&self, function: &Function) {
+        let is_failure = |change: &ReplicaChange| match change {
+            ReplicaChange::Now(replica) => matches!(replica.state, ReplicaState::Failed(_)),
+            ReplicaChange::Gone(_) => false,
+        };
+        self.recorder.wait("a replica failed", |seen| {
+            let mut changes = seen.changes.iter().filter(|(name, _)| *name == function.name);
+            changes.any(|(_, change)| is_failure(change)).then_some(())
+        });
+    }
+
     /// How much of a function runs: processes, or servers.
     pub(crate) fn running(&self, function: &Function) -> usize {
         match &self.place {
             Place::Memory(cluster) => cluster.count(&function.name),
             Place::Kubernetes(cluster) => cluster.count(&function.name),
+            Place::Cluster(cluster) => cluster.count(&function.name),
             Place::Processes => function.processes().len(),
         }
     }
@@ -224,6 +253,7 @@ impl Rig {
         match &self.place {
             Place::Memory(cluster) => cluster.crash(&function.name),
             Place::Kubernetes(cluster) => cluster.crash(&function.name),
+            Place::Cluster(_) => drop(try_call(&self.endpoints_of(function)[0], &json!("die"))),
             Place::Processes => kill(function.guards()[0], "KILL"),
         }
     }

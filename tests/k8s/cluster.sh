@@ -15,6 +15,7 @@ usage() {
 usage: cluster.sh [--dir DIR] COMMAND
 
   build                  make the binaries, unless this machine has them
+  binaries               the same for any machine with Go, and print their folder
   up [--with A,B]        start the cluster, with extras: registry, locked-registry, coredns, metrics, node2
   down [--keep]          end it and remove its run directory; --keep: its state stays for the next `up`
   status                 what runs, and the memory that it takes; exit code 3 if the cluster is down
@@ -26,6 +27,7 @@ usage: cluster.sh [--dir DIR] COMMAND
                          program's. Without a DIR that is a cluster of its own
   inside NODE PROGRAM…   with everything of that machine, for a look around
   image NAME PROGRAM…    make an image of one program and its arguments, and give it to every machine
+  load FILE              give the image in that file, of `docker save` or deploy/image.sh, to every machine
   push NAME TARGET       push an image to a registry: TARGET is registry:5000/… or registry:5001/…
   add EXTRA              add one of the extras to a running cluster
   aggregate GROUP VERSION PORT
@@ -103,8 +105,9 @@ main() {
   set_folder "${CHOSEN:-${TMPDIR:-/tmp}/nanofaas-cluster}"
   case $command in
     build) require_kernel && build ;;
+    binaries) build && binaries ;;
     up | down | add) alone "$command" "$@" ;;
-    status | kubectl | helm | run | image | push | aggregate | logs | heal | reuse) "$command" "$@" ;;
+    status | kubectl | helm | run | image | load | push | aggregate | logs | heal | reuse) "$command" "$@" ;;
     cut) cut_off "$@" ;;
     inside) inside "${@:?}" ;;
     kill) kill_component "$@" ;;
@@ -295,14 +298,21 @@ nodes() {
 
 image() {
   (($# >= 2)) || fail 'image needs a name and a program'
-  local node file=$DIR/image.$$.tar
+  local file=$DIR/image.$$.tar
   [[ -f $2 ]] || fail "there is no program $2"
   python3 "$HERE/image.py" "$@" >"$file"
-  for node in $(nodes); do
-    inside "$node" ctr --namespace k8s.io images import - <"$file" >>"$(log_of "$node" images)" 2>&1 ||
-      { rm -f "$file"; broken "$1 cannot be imported" "$(log_of "$node" images)"; }
-  done
+  load "$file" "$1"
   rm -f "$file"
+}
+
+# load FILE [WHAT IT IS]
+load() {
+  local node
+  [[ -f ${1:-} ]] || fail 'load needs the file of an image'
+  for node in $(nodes); do
+    inside "$node" ctr --namespace k8s.io images import - <"$1" >>"$(log_of "$node" images)" 2>&1 ||
+      broken "${2:-$1} cannot be imported" "$(log_of "$node" images)"
+  done
 }
 
 import_pause() {

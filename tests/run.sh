@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly STEPS=14 CANNOT_RUN=77
+readonly STEPS=15 CANNOT_RUN=77
 log=$(mktemp) # what the current step prints
 step=0
 running=
@@ -43,6 +43,7 @@ main() {
   # Has run since the beginning; here it is waited for.
   run 2400 'kubernetes, built'          tests/k8s/cluster.sh build
   building=
+  run  120 'chart'                      python3 tests/chart/check.py "$binary"
   run  600 'kubernetes cluster'         python3 tests/k8s/smoke.py
   run  600 'kubernetes backend'         tests/k8s/conformance.sh
   run   60 'nothing is left behind'     process_check "$before" "$binary"

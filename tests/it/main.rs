@@ -28,6 +28,7 @@ mod functions;
 mod handover;
 mod idempotency;
 mod invocation;
+mod kubernetes;
 mod log;
 mod memory;
 mod metrics;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
-# The tests that every backend passes, with the Kubernetes backend in a real cluster, which is up for as long as they run.
-# Exit code 77: this machine cannot run one. Arguments go to the tests.
+# The tests that every backend passes, with the Kubernetes backend in a real cluster, which is up for as long as they run,
+# and those of a server in it, which break the cluster. Exit code 77: this machine cannot run one. Arguments go to the tests.
 
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -10,12 +10,14 @@ cd "$HERE/../.."
 
 # In the cluster's network there is no way out, so everything is built before.
 if [[ ${1:-} != --inside ]]; then
-  cargo test --no-run --test backends
-  exec "$HERE/cluster.sh" run "$HERE/conformance.sh" --inside "$@"
+  cargo test --no-run --test backends --test it
+  exec "$HERE/cluster.sh" run --with registry,locked-registry "$HERE/conformance.sh" --inside "$@"
 fi
 shift
 folder=$(mktemp --directory)
 trap 'rm -rf "$folder"' EXIT
 cc -Os -static -Wall -Wextra -Werror -o "$folder/replica" "$HERE/replica.c" -lpthread
 "$HERE/cluster.sh" image "$IMAGE" "$folder/replica"
-NANOFAAS_TEST_IMAGE=$IMAGE cargo test --offline --test backends cluster -- --test-threads=4 "$@"
+export NANOFAAS_TEST_IMAGE=$IMAGE
+cargo test --offline --test backends cluster:: -- --test-threads=4 "$@"
+cargo test --offline --test it kubernetes:: -- --test-threads=1 "$@"

@@ -1,0 +1,130 @@
+//! What breaks while calls run: they go on.
+
+use serde_json::json;
+
+use super::{Callers, Cluster, cluster, ready, scale};
+use crate::support::{DataDir, eventually};
+
+#[test]
+fn calls_go_on_while_pods_come_and_go() {
+    let Some(cluster) = Cluster::for_test("coming") else { return };
+    let server = cluster.server(&[]);
+    server.register(cluster.spec(json!({})));
+    scale(&server, 5);
+    ready(&server, 5);
+    let callers = Callers::start(&server, 4);
+    scale(&server, 1);
+    eventually("four are gone", || cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 1);
+    let [[name, uid, ..]] = &cluster.pods()[..] else { panic!("one Pod") };
+    // The last one, deleted by hand.
+    cluster.kubectl(&["delete", "pod", name, "--wait=false"]);
+    eventually("another one is there", || matches!(&cluster.pods()[..], [[_, new, ..]] if new != uid));
+    callers.go_on();
+    // Evicted, as by a node that is to be emptied.
+    ready(&server, 1);
+    let [[name, uid, ..]] = &cluster.pods()[..] else { panic!("one Pod") };
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": name, "namespace": "coming" },
+    });
+    let file = std::env::temp_dir().join(format!("nanofaas-eviction-{}.json", std::process::id()));
+    std::fs::write(&file, eviction.to_string()).expect("a file");
+    let path = format!("/api/v1/namespaces/coming/pods/{name}/eviction");
+    cluster.kubectl(&["create", "--raw", &path, "-f", &file.display().to_string()]);
+    std::fs::remove_file(file).expect("it is there");
+    eventually("another one is there", || matches!(&cluster.pods()[..], [[_, new, ..]] if new != uid));
+    callers.go_on();
+    assert_eq!(callers.end(), [""; 0]);
+}
+
+#[test]
+fn the_first_call_after_zero_is_answered() {
+    let Some(cluster) = Cluster::for_test("zero") else { return };
+    let server = cluster.server(&["autoscaler.enabled=true", "scaling.poll-interval-ms=60000"]);
+    let scaling = json!({ "strategy": "INTERNAL", "minReplicas": 0, "maxReplicas": 3,
+        "metrics": [{ "type": "in_flight", "target": "10" }] });
+    server.register(cluster.spec(json!({ "scalingConfig": scaling })));
+    for _ in 0..5 {
+        scale(&server, 0);
+        ready(&server, 0);
+        let callers: Vec<_> = (0..4).map(|_| server.begin("f", &[], json!(1))).collect();
+        for mut caller in callers {
+            let answer = caller.read().expect("an answer");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        assert_eq!(server.get("/v1/functions/f/replicas").json()["desired"], 1);
+    }
+}
+
+#[test]
+fn a_program_that_is_killed_is_out_until_it_is_ready_again() {
+    let Some(here) = Cluster::for_test("killed") else { return };
+    let server = here.server(&[]);
+    server.register(here.spec(json!({})));
+    scale(&server, 2);
+    ready(&server, 2);
+    let callers = Callers::start(&server, 4);
+    let before = here.pods();
+    let container = &before[0][3];
+    cluster(&[
+        "inside",
+        "node1",
+        "ctr",
+        "--namespace",
+        "k8s.io",
+        "tasks",
+        "kill",
+        "--signal",
+        "SIGKILL",
+        container,
+    ]);
+    eventually("it was started again", || here.pods().iter().any(|pod| pod[2] != "0"));
+    ready(&server, 2);
+    callers.go_on();
+    // Calls that it had may have run: one per caller at most.
+    let failures = callers.end();
+    assert!(failures.len() <= 4, "{failures:?}");
+    assert!(failures.iter().all(|failure| failure.contains("FUNCTION_CRASHED")), "{failures:?}");
+}
+
+#[test]
+fn calls_go_on_while_the_api_server_is_away() {
+    let Some(here) = Cluster::for_test("away") else { return };
+    let server = here.server(&[]);
+    server.register(here.spec(json!({})));
+    ready(&server, 1);
+    let callers = Callers::start(&server, 4);
+    cluster(&["kill", "apiserver"]);
+    callers.go_on();
+    // Ordered while it is away, carried out when it is back.
+    std::thread::scope(|scope| {
+        let scaling = scope.spawn(|| scale(&server, 2));
+        callers.go_on();
+        cluster(&["start", "apiserver"]);
+        scaling.join().expect("it was scaled");
+    });
+    ready(&server, 2);
+    callers.go_on();
+    assert_eq!(callers.end(), [""; 0]);
+    let silence = server.metric("nanofaas_backend_silence_seconds{backend=\"k8s\"}");
+    assert!(silence < 60.0, "{silence}");
+}
+
+#[test]
+fn pods_run_on_when_the_server_is_killed_and_the_next_one_adopts_them() {
+    let Some(cluster) = Cluster::for_test("restart") else { return };
+    let data = DataDir::new();
+    let server = cluster.durable(&data, &[]);
+    server.register(cluster.spec(json!({})));
+    scale(&server, 3);
+    ready(&server, 3);
+    let before = cluster.pods();
+    server.kill();
+    let server = cluster.durable(&data, &[]);
+    ready(&server, 3);
+    assert_eq!(server.invoke("f", json!(1)).status, 200);
+    let sorted = |mut pods: Vec<[String; 4]>| {
+        pods.sort();
+        pods
+    };
+    assert_eq!(sorted(cluster.pods()), sorted(before));
+}

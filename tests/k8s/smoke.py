@@ -186,7 +186,8 @@ def killed_process(cluster):
 
 def api_server(cluster):
     address = service_address(cluster)
-    version = json.loads(cluster.kubectl("get", "--raw", "/api/v1/namespaces/default/pods"))["metadata"]["resourceVersion"]
+    seen = json.loads(cluster.kubectl("get", "--raw", "/api/v1/namespaces/default/pods"))
+    version = seen["metadata"]["resourceVersion"]
     cluster.kubectl("create", "configmap", "later")
     cluster.call("kill", "apiserver")
     assert cluster.kubectl("get", "pods", check=False)
@@ -209,8 +210,8 @@ def lost_packets(cluster):
     assert cluster.call(*mine, check=False).returncode != 0
     cluster.kubectl("get", "nodes")
     cluster.call("heal")
-    cluster.call(*mine)
-    assert cluster.http(f"http://{pod}:8080")
+    until("the API is reached", 30, lambda: cluster.call(*mine, check=False).returncode == 0)
+    until("the Pod is reached", 30, lambda: cluster.http(f"http://{pod}:8080"))
     cluster.kubectl("wait", "--for=condition=Ready", "pods", "--selector", "app=web", "--timeout=60s")
 
 
@@ -224,12 +225,17 @@ def address_again(cluster):
         cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
         return cluster.get("pod", name)["status"]["podIP"]
 
-    cluster.call("reuse")
-    first = placed("first")
-    cluster.kubectl("delete", "pod", "first", "--now")
-    cluster.call("reuse")
-    assert placed("second") == first
-    cluster.kubectl("delete", "pod", "second", "--now")
+    def again():
+        cluster.call("reuse")
+        first = placed("first")
+        cluster.kubectl("delete", "pod", "first", "--now")
+        cluster.call("reuse")
+        second = placed("second")
+        cluster.kubectl("delete", "pod", "second", "--now")
+        return first == second
+
+    # A lower address may have become free in between: of a Pod that ended before.
+    until("an address is used again", 60, again)
 
 
 def silent_api_server(cluster):
@@ -341,7 +347,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         path = self.path.split("?")[0].strip("/").split("/")
         if len(path) == 3:
             answer = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api["apiVersion"], "resources": [
-                {"name": "depth", "singularName": "", "namespaced": True, "kind": "ExternalMetricValueList", "verbs": ["get"]},
+                {"name": "depth", "singularName": "", "namespaced": True, "kind": "ExternalMetricValueList",
+                 "verbs": ["get"]},
             ]}
         else:
             answer = {**api, "kind": "ExternalMetricValueList", "items": [
@@ -367,7 +374,8 @@ def external_metrics(cluster):
     keys = os.path.join(cluster.folder, "keys")
 
     def measures(value):
-        return subprocess.Popen([CLUSTER, "--dir", cluster.folder, "run", "python3", "-c", MEASURES, keys, "4444", value],
+        program = ["python3", "-c", MEASURES, keys, "4444", value]
+        return subprocess.Popen([CLUSTER, "--dir", cluster.folder, "run", *program],
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     cluster.call("aggregate", "external.metrics.k8s.io", "v1beta1", "4444")
@@ -436,7 +444,8 @@ STEPS = [image, deployment, answers, to_zero, from_zero, job, bad_image, killed_
 def machine():
     """What a cluster must leave as it is: settings of the kernel, links, mounts, cgroups."""
     settings = {}
-    for name in ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"]:
+    for name in ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
+                 "net/ipv4/ip_forward"]:
         with open(f"/proc/sys/{name}", encoding="ascii") as file:
             settings[name] = file.read().strip()
     with open("/proc/self/mountinfo", encoding="utf-8") as file:

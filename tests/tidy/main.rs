@@ -8,6 +8,7 @@ mod compiled;
 mod floors;
 mod guarantees;
 mod links;
+mod silence;
 mod words;
 
 use std::{

@@ -293,13 +293,16 @@ impl Shard {
             return;
         }
         let joined = self.index.joined.remove(&ticket);
+        // Stale: its answer is on its way to a caller that has just left, and the execution may be forgotten by now.
         let Some(key) = joined.or_else(|| self.find_key(id?)) else { return };
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
+        // Stale, for the same reason: it has ended.
         let Some(live) = execution.live.as_mut() else { return };
         if let Some(position) = live.watchers.iter().position(|watcher| watcher.ticket == ticket) {
             self.timers.remove(live.watchers.swap_remove(position).timer);
             return;
         }
+        // It does not wait for the end: it was answered, or will be when a record is safe.
         let Some(waiter) = live.waiter_mut(ticket) else { return };
         waiter.gone = true;
         if execution.accepted || live.is_awaited() {

@@ -37,6 +37,7 @@ impl Shard {
 
     /// Does one batch of what is left to do.
     pub(super) fn work_off(&mut self, fx: &mut Effects) {
+        // Nothing is left to do.
         let Some(chore) = self.chores.front().copied() else { return };
         let next = match chore {
             Chore::Removal(key) => self.end_some_waiting(key, fx).then_some(chore),

@@ -86,7 +86,7 @@ impl Shard {
             fx.reply(ticket, Answer::Refused(Refusal::ExecutionNotFound));
             return;
         };
-        let Some(execution) = self.executions.get(key) else { return };
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
         let stale_too = self.sabotaged.by(Sabotage::StaleCallbackAccepted);
         let current = stale_too || number.is_none_or(|number| number == execution.attempt);
         let running = execution.is_running();
@@ -266,6 +266,7 @@ impl Shard {
 
     /// A settled attempt of a running execution: the execution ends, or another attempt follows.
     fn conclude(&mut self, key: ExecutionKey, report: Report, fx: &mut Effects) {
+        // It waits again.
         let Some(outcome) = self.outcome_of(key, report.outcome, fx) else { return };
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let function = self.functions.get_mut(execution.function);
@@ -313,7 +314,7 @@ impl Shard {
     /// Ends an execution: timers and places are given back, and what it came to is shown: of one that was accepted when
     /// that is written down, else at once.
     pub(super) fn finish(&mut self, key: ExecutionKey, ending: Ending, fx: &mut Effects) {
-        let Some(before) = self.end(key, ending, fx) else { return };
+        let Some(before) = self.end(key, ending, fx) else { return self.impossible() };
         // Of one whose acceptance could not be written down nobody knows.
         if self.executions.get(key).is_some_and(|execution| execution.accepted && !execution.unwritten) {
             self.conceal_end(key, before, fx);
@@ -324,12 +325,13 @@ impl Shard {
 
     /// The same when what is safe by now says that it ended like this: then it is shown at once.
     pub(super) fn finish_at_once(&mut self, key: ExecutionKey, ending: Ending, fx: &mut Effects) {
-        if self.end(key, ending, fx).is_some() {
-            self.write_and_show_end(key, fx);
+        if self.end(key, ending, fx).is_none() {
+            return self.impossible();
         }
+        self.write_and_show_end(key, fx);
     }
 
-    /// Ends an execution, and leaves it to the caller to say so. Returns what it did before.
+    /// Ends an execution, and leaves it to the caller to say so. Returns what it did before; `None`: it had ended.
     fn end(&mut self, key: ExecutionKey, ending: Ending, fx: &mut Effects) -> Option<Activity> {
         let now = self.now;
         let state = ending.state();
@@ -384,13 +386,11 @@ impl Shard {
         Some((end, dead))
     }
 
-    /// Moves an execution out of its queue, its back-off or its run, to its end. Returns what it did before.
+    /// Moves an execution out of its queue, its back-off or its run, to its end. Returns what it did before; `None`: it
+    /// had ended.
     pub(super) fn leave_queue(&mut self, key: ExecutionKey, ending: Ending) -> Option<Activity> {
         let execution = self.executions.get_mut(key)?;
-        let Course::Active(before) = execution.course else {
-            self.impossible();
-            return None;
-        };
+        let Course::Active(before) = execution.course else { return None };
         execution.course = Course::Ended(ending);
         let mut backoff = None;
         let mut in_backlog = false;

@@ -35,11 +35,14 @@ impl Shard {
     /// No call goes to this address for a while, if its replica is one that is started again.
     pub(super) fn endpoint_is_down(&mut self, key: FunctionKey, endpoint: Option<EndpointId>) {
         let Some(endpoint) = endpoint.filter(|_| !self.sabotaged.by(Sabotage::DownEndpointUsed)) else {
+            // The server itself answers its calls.
             return;
         };
         let Some(function) = self.functions.get_mut(key).filter(|function| function.is_managed()) else {
+            // A fixed address; or the attempt was decided long ago, and its function is gone.
             return;
         };
+        // Stale when the backend was the first to say that the replica is gone.
         let Some(open) = self.endpoints.get_mut(endpoint) else { return };
         if !function.endpoints.set_down(endpoint, open.place, true) {
             return;

@@ -49,7 +49,7 @@ impl Shard {
     pub(super) fn list_dead_letter(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let (Some(letter), Some(name)) = (execution.dead.as_mut(), Name::new(&execution.label)) else {
-            return;
+            return self.impossible();
         };
         let of_removal = letter.of_removal;
         if of_removal && self.phase.restoring {
@@ -101,7 +101,9 @@ impl Shard {
             // Somebody else gives it up as well, and that decides.
             return;
         }
+        // Stale when it was dropped meanwhile, as one too many, and perhaps forgotten since.
         let Some(execution) = self.executions.get_mut(key) else { return };
+        // Stale as well: dropped and still kept.
         let Some(letter) = execution.dead.as_mut() else { return };
         letter.is_given_up = false;
         let delivery = execution.delivery.as_ref().map(|delivery| delivery.state.clone());
@@ -114,7 +116,9 @@ impl Shard {
 
     /// A dead letter is one too many.
     fn drop_dead_letter(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(id) = self.executions.get(key).map(|execution| execution.id) else { return };
+        let Some(id) = self.executions.get(key).map(|execution| execution.id) else {
+            return self.impossible();
+        };
         fx.push(Effect::Note(Note::DeadLetterDropped { id }));
         self.write(Record::Purged { id }, fx);
         self.give_up(key, fx);
@@ -265,8 +269,10 @@ impl Shard {
     /// A replay that could not be written down: the dead letter is one again, of what it had died of.
     pub(super) fn bury_again(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let waits = |execution: &&mut Execution| execution.is_queued();
-        let Some(execution) = self.executions.get_mut(key).filter(waits) else { return };
-        let Some(died) = execution.live.as_mut().and_then(|live| live.died.take()) else { return };
+        let Some(execution) = self.executions.get_mut(key).filter(waits) else { return self.impossible() };
+        let Some(died) = execution.live.as_mut().and_then(|live| live.died.take()) else {
+            return self.impossible();
+        };
         execution.last_failure = died.last_failure;
         execution.dispatched_ms = died.dispatched_ms;
         execution.cold_start = died.cold_start;

@@ -39,9 +39,10 @@ impl Shard {
     /// Has the result of an execution that has ended delivered, when somebody asked for that. An address that is not on
     /// record yet has to wait: whoever brought it may still be refused.
     pub(super) fn deliver(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let Some(delivery) = execution.delivery.as_mut().filter(|delivery| delivery.brought_by.is_none())
         else {
+            // Nobody asked for that, as far as is on record.
             return;
         };
         delivery.starts_anew();
@@ -59,6 +60,7 @@ impl Shard {
 
     /// The address that somebody brought is on record. What has ended in the meantime goes there now.
     pub(super) fn address_is_safe(&mut self, id: ExecutionId, ticket: Ticket, fx: &mut Effects) {
+        // This caller brought none, or one had been given before.
         let Some(key) = self.addressed_by(id, ticket) else { return };
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         if let Some(delivery) = execution.delivery.as_mut() {
@@ -71,6 +73,7 @@ impl Shard {
 
     /// The address that somebody brought is on no record, and that caller is refused: whoever brings one next gives it.
     pub(super) fn take_address_back(&mut self, id: ExecutionId, ticket: Ticket) {
+        // This caller brought none, or one had been given before.
         let Some(key) = self.addressed_by(id, ticket) else { return };
         let stays = self.sabotaged.by(Sabotage::RefusedAddressStays);
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
@@ -90,6 +93,7 @@ impl Shard {
     /// Takes note of how the delivery of a result goes. What is said of the one before a replay does not count: its
     /// record would stand behind that of the new one, and the next server would not deliver that any more.
     pub(super) fn delivered(&mut self, id: ExecutionId, number: u32, state: Delivery, fx: &mut Effects) {
+        // Stale: a delivery may take longer than an execution is kept.
         let Some(key) = self.find_key(id) else { return };
         let execution = self.executions.get_mut(key).filter(|execution| execution.has_ended());
         let delivery = execution.and_then(|execution| execution.delivery.as_mut());

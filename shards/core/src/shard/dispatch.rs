@@ -56,6 +56,7 @@ impl Shard {
 
     /// Notes that a function may have something to dispatch.
     pub(super) fn ring(&mut self, key: FunctionKey) {
+        // Stale when it was removed while it stood in the ring, and of what is restored without its function.
         let Some(function) = self.functions.get_mut(key) else { return };
         if !function.ringed && !function.queue.is_empty() && function.can_dispatch() {
             function.ringed = true;
@@ -212,7 +213,7 @@ impl Shard {
         desired: u32,
         fx: &mut Effects,
     ) {
-        // Of a removed function nothing would close them again, and a fixed address is not the backend's.
+        // Stale when it comes after a removal. Nothing would close them again, and a fixed address is not the backend's.
         let Some(function) = self.functions.get_mut(key).filter(|function| {
             function.life != Life::Gone && (function.is_managed() || function.life.is_claimed())
         }) else {

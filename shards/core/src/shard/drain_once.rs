@@ -34,6 +34,7 @@ impl Shard {
 
     /// Tells who asked for an attempt that it is over, when all that it caused is safe.
     pub(super) fn tell_drainer(&mut self, drainer: Option<(Ticket, u64)>, fx: &mut Effects) {
+        // Most attempts are sent without being asked for.
         let Some((ticket, before)) = drainer else { return };
         if self.journal.written() == before {
             fx.reply(ticket, Answer::Drained { dispatched: true });

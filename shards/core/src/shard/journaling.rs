@@ -109,7 +109,7 @@ impl Shard {
         ticket: Ticket,
         fx: &mut Effects,
     ) {
-        let Some(id) = self.write_kept(key, Some(idempotency), fx) else { return };
+        let Some(id) = self.write_kept(key, Some(idempotency), fx) else { return self.impossible() };
         self.journal.promise(Promise::Answer(id, ticket));
     }
 

@@ -247,7 +247,7 @@ impl Shard {
     }
 
     /// Counts a step that found missing what its shard says is there, and goes no further. A key that may be stale is
-    /// another thing: whoever looks it up returns without a word.
+    /// another thing: where it is looked up stands why it may be, which a test in `tests/tidy` asks for.
     #[cold]
     #[inline(never)]
     #[track_caller]
@@ -271,7 +271,7 @@ impl Shard {
 
     /// Makes an execution known by its id.
     fn index_id(&mut self, key: ExecutionKey) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         execution.id_table = self.index.ids.insert(execution.id, key);
         for key in self.index.ids.take_overdue().into_iter().flatten() {
             if let Some(execution) = self.executions.get_mut(key) {

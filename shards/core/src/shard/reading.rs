@@ -146,7 +146,9 @@ impl Shard {
         result: Result<EndResult, ReadFailure>,
         fx: &mut Effects,
     ) {
-        let Some(Read { execution: key, reader }) = self.retention.reads.open.remove(&ticket) else { return };
+        let Some(Read { execution: key, reader }) = self.retention.reads.open.remove(&ticket) else {
+            return self.impossible();
+        };
         self.retention.reads.deliveries -= usize::from(matches!(reader, Reader::Delivery(_)));
         let key = match self.sabotaged.by(Sabotage::AnotherResultRead) {
             true => self.retention.reads.open.values().next().map_or(key, |other| other.execution),

@@ -117,7 +117,7 @@ impl Shard {
         fx.push(Effect::Teardown { function: key, name });
     }
 
-    /// A backend says something about a function.
+    /// A backend says something about a function. Should it answer twice, nothing follows from the second answer.
     pub(super) fn backend_event(&mut self, key: FunctionKey, event: BackendEvent, fx: &mut Effects) {
         match event {
             BackendEvent::Provisioned(result) => self.provisioned(key, result, fx),
@@ -136,6 +136,7 @@ impl Shard {
         result: Result<Provisioned, BackendFailure>,
         fx: &mut Effects,
     ) {
+        // Stale when the backend answers twice, and the first answer was a failure.
         let Some(function) = self.functions.get_mut(key) else { return };
         if function.reconciling.is_some() {
             self.reconciled(key, result, fx);
@@ -248,6 +249,7 @@ impl Shard {
     fn torn_down(&mut self, key: FunctionKey, result: Result<(), BackendFailure>, fx: &mut Effects) {
         let being_torn_down =
             |function: &&mut Function| matches!(function.life, Life::TearingDown | Life::RollingBack);
+        // Stale when the backend answers twice.
         let Some(function) = self.functions.get_mut(key).filter(being_torn_down) else { return };
         match result {
             Err(failure) if function.life == Life::TearingDown => {
@@ -294,9 +296,9 @@ impl Shard {
 
     /// The backend took note of the number, or could not.
     fn scaled(&mut self, key: FunctionKey, result: Result<u32, BackendFailure>, fx: &mut Effects) {
-        // Provisioning and removing end with answers of their own.
         let Some(function) = self.functions.get_mut(key).filter(|function| function.life == Life::Ordered)
         else {
+            // Stale when the backend answers twice. Provisioning and removing end with answers of their own.
             return;
         };
         function.life = Life::Live;

@@ -109,6 +109,7 @@ impl Shard {
         fx: &mut Effects,
     ) {
         let ordered = |function: &&mut Function| function.life == Life::Ordered;
+        // Stale when the backend answers twice.
         let Some(function) = self.functions.get_mut(key).filter(ordered) else { return };
         function.life = Life::Live;
         match result {
@@ -129,7 +130,7 @@ impl Shard {
     pub(super) fn reconcile(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key).filter(|function| function.reconciling.is_some())
         else {
-            return;
+            return self.impossible();
         };
         if function.life.is_busy() {
             self.reconcile_later(key);
@@ -258,7 +259,7 @@ impl Shard {
 
     /// Its function was removed, and the crash came before its end was written down.
     fn end_without_function(&mut self, key: ExecutionKey, fx: &mut Effects) {
-        let Some(execution) = self.executions.get(key) else { return };
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
         let name = &execution.label;
         let message = format!("Function '{name}' was removed before the execution could run");
         let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));

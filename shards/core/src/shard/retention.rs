@@ -116,7 +116,7 @@ impl Shard {
     /// An execution that had ended was accepted after all: it is kept as long as others that were, from now on.
     pub(super) fn retain_as_accepted(&mut self, key: ExecutionKey) {
         let now_us = self.now.mono_us;
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         if std::mem::replace(&mut execution.accepted, true) || execution.dead.is_some() {
             return;
         }
@@ -313,7 +313,9 @@ impl Shard {
         self.retention.accepted -= usize::from(execution.accepted);
         self.take_waiters(key);
         // Nobody sees how it ended: it is forgotten at once.
-        self.leave_queue(key, Ending::Output(None));
+        if self.leave_queue(key, Ending::Output(None)).is_none() {
+            return self.impossible();
+        }
         self.forget(key, false, fx);
         self.tell(key, watchers, fx);
         if let Some(idempotency_key) = idempotency_key {
@@ -322,7 +324,7 @@ impl Shard {
     }
 
     fn forget(&mut self, key: ExecutionKey, finished: bool, fx: &mut Effects) {
-        let Some(execution) = self.executions.remove(key) else { return };
+        let Some(execution) = self.executions.remove(key) else { return self.impossible() };
         if execution.accepted {
             self.write(Record::Forgotten { id: execution.id }, fx);
         }

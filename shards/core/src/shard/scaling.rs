@@ -21,7 +21,7 @@ impl Shard {
     /// Decides about the functions whose turn it is, one batch.
     pub(super) fn scale_some(&mut self, fx: &mut Effects) {
         self.scaling.timer = None;
-        let Some(autoscaler) = self.settings.autoscaler.clone() else { return };
+        let Some(autoscaler) = self.settings.autoscaler.clone() else { return self.impossible() };
         if self.scaling.turn.is_empty() {
             let scaled = self.functions.iter().filter(|(_, function)| function.scaling.is_some());
             self.scaling.turn = scaled.map(|(key, _)| key).collect();
@@ -65,7 +65,7 @@ impl Shard {
 
     /// A call waits for a function without replicas: it is not kept waiting for the next round.
     pub(super) fn wake(&mut self, key: FunctionKey, fx: &mut Effects) {
-        let Some(function) = self.functions.get(key) else { return };
+        let Some(function) = self.functions.get(key) else { return self.impossible() };
         let asleep = function.is_managed() && function.desired == 0 && function.waiting_count() > 0;
         if asleep && let Some(autoscaler) = self.settings.autoscaler.clone() {
             self.scale_one(key, &autoscaler, fx);
@@ -74,8 +74,8 @@ impl Shard {
 
     fn scale_one(&mut self, key: FunctionKey, autoscaler: &Autoscaler, fx: &mut Effects) {
         let now = self.now;
-        // What a backend is working on is decided about when it is done.
         let idle = |function: &&mut Function| function.is_managed() && function.life == Life::Live;
+        // What a backend is working on is decided about when it is done. Stale when it was removed since the round began.
         let Some(function) = self.functions.get_mut(key).filter(idle) else { return };
         let readings = Readings {
             queue_depth: function.waiting_count(),
@@ -83,6 +83,7 @@ impl Shard {
             rps: 0.0,
             replicas: function.desired,
         };
+        // Its replicas are as many as somebody asked for, also when that is none.
         let Some(state) = function.scaling.as_mut() else { return };
         let replicas = state.decide(readings, function.counters.dispatches, autoscaler, now);
         function.follow_replicas(true);

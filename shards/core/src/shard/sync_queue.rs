@@ -72,12 +72,15 @@ impl Shard {
 
     /// Starts the wait of a synchronous call that was queued.
     pub(super) fn start_sync_wait(&mut self, key: ExecutionKey) {
+        // It is off.
         let Some(settings) = self.settings.sync_queue.as_ref() else { return };
+        // Stale: with other settings it is called for all that is in a queue, also for what has left it.
         let Some(execution) = self.executions.get_mut(key) else { return };
         if execution.accepted || execution.attempt > 0 || !execution.is_queued() {
             return;
         }
         let Some(function) = self.functions.get_mut(execution.function) else { return self.impossible() };
+        // It waits there already.
         let Some(live) = execution.live.as_mut().filter(|live| live.sync_wait.is_none()) else { return };
         function.sync_waiting += 1;
         let timer = if function.has_replica() {
@@ -91,7 +94,9 @@ impl Shard {
 
     /// Ends the wait of a synchronous call in the sync queue, whatever becomes of it.
     pub(super) fn end_sync_wait(&mut self, key: ExecutionKey) {
+        // Stale, for the same reason.
         let Some(execution) = self.executions.get_mut(key) else { return };
+        // It does not wait there, as most do not.
         let Some(timer) = execution.live.as_mut().and_then(|live| live.sync_wait.take()) else { return };
         self.timers.remove(timer);
         if let Some(function) = self.functions.get_mut(execution.function) {
@@ -106,6 +111,7 @@ impl Shard {
             return;
         }
         self.end_sync_wait(key);
+        // Looked at above.
         let Some(settings) = self.settings.sync_queue.as_ref() else { return };
         let Some(execution) = self.executions.get(key) else { return self.impossible() };
         let Some(function) = self.functions.get_mut(execution.function) else { return self.impossible() };
@@ -125,7 +131,7 @@ impl Shard {
             return;
         }
         let now_us = self.now.mono_us;
-        let Some(function) = self.functions.get_mut(key) else { return };
+        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         // With fewer slots than before, giving one back frees none.
         if function.in_flight < function.slots() {
             let waited = !function.queue.is_empty();
@@ -138,7 +144,7 @@ impl Shard {
     /// A synchronous call has waited as long as it may: whoever waits for it is refused.
     pub(super) fn queue_wait_is_over(&mut self, key: ExecutionKey, fx: &mut Effects) {
         let now_us = self.now.mono_us;
-        let Some(settings) = self.settings.sync_queue.clone() else { return };
+        let Some(settings) = self.settings.sync_queue.clone() else { return self.impossible() };
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let Some(live) = execution.live.as_mut() else { return self.impossible() };
         let Some(function) = self.functions.get_mut(execution.function) else { return self.impossible() };
@@ -160,8 +166,10 @@ impl Shard {
 
     /// A function got its first replica: calls that waited for one wait for a slot from now on.
     pub(super) fn restart_sync_waits(&mut self, key: FunctionKey) {
+        // It is off.
         let Some(settings) = self.settings.sync_queue.as_ref() else { return };
         let Some(function) = self.functions.get(key).filter(|function| function.sync_waiting > 0) else {
+            // Nothing waits there.
             return;
         };
         let at_us = self.now.mono_us.saturating_add(settings.max_queue_wait_us);

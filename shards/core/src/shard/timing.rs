@@ -40,7 +40,7 @@ impl Shard {
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let id = execution.id;
         let Some(live) = execution.live.as_mut() else { return self.impossible() };
-        let Some(waiter) = live.remove_waiter(ticket) else { return };
+        let Some(waiter) = live.remove_waiter(ticket) else { return self.impossible() };
         let limit_ms = waiter.limit_ms;
         let last = live.waiter_count() == 0 && !execution.accepted;
         if !waiter.gone {
@@ -80,7 +80,7 @@ impl Shard {
             return;
         }
         let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) else {
-            return;
+            return self.impossible();
         };
         live.expires_us = expires_us;
         live.expiry = self.timers.insert(expires_us, Due::Expiry(key));

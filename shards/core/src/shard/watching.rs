@@ -44,7 +44,7 @@ impl Shard {
 
     /// A reader has waited long enough.
     pub(super) fn watch_is_over(&mut self, key: ExecutionKey, ticket: Ticket, fx: &mut Effects) {
-        let Some(execution) = self.executions.get_mut(key) else { return };
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         if let Some(live) = execution.live.as_mut() {
             live.watchers.retain(|watcher| watcher.ticket != ticket);
         }

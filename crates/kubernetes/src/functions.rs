@@ -25,6 +25,8 @@ const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(60);
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// To tell the cluster something that is not waited for.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until a Deployment that was deleted by hand is made again, when that went wrong.
+const RESTORE_PAUSE: Duration = Duration::from_secs(5);
 /// From the end of a function's longest call until its Pods have to be gone.
 const TEARDOWN_GRACE: Duration = Duration::from_secs(60);
 
@@ -339,6 +341,31 @@ impl Shared {
     async fn gone(&self, name: &FunctionName, by: Instant) -> Result<(), ()> {
         let gone = self.until(|table| table.get(name).is_none_or(|known| known.is_gone()).then_some(()));
         timeout_at(by, gone).await.map_err(|_| ())
+    }
+
+    /// Makes a Deployment again that somebody else has deleted, with all that belongs to it.
+    pub async fn restore(&self, name: &FunctionName) {
+        let Some((workload, replicas)) = self.table.borrow().lost(name) else { return };
+        tracing::warn!(function = %name, "somebody has deleted the Deployment, making it again");
+        if let Err(error) = self.try_restore(&workload, replicas).await {
+            tracing::error!(function = %name, %error, "the deleted Deployment could not be made again");
+            // Whatever it is, it is tried again, as long as the function is wanted.
+            tokio::time::sleep(RESTORE_PAUSE).await;
+        }
+    }
+
+    async fn try_restore(&self, workload: &Workload, replicas: u32) -> Result<(), BackendError> {
+        let by = Instant::now() + NOTE_TIMEOUT;
+        let name = &workload.name;
+        let objects = plan(workload, &self.settings);
+        let failed = |error| refused(name, &error);
+        let there = self.cluster.deployment(&objects.name, by).await.map_err(failed)?;
+        self.check_owner(name, &objects, there.as_ref(), by).await?;
+        let deployment = self.cluster.apply_deployment(&objects, Some(replicas), by).await.map_err(failed)?;
+        let uid = deployment.metadata.uid.clone().unwrap_or_default();
+        self.cluster.apply_all_owned(&objects, &uid, true, by).await.map_err(failed)?;
+        self.note(&deployment);
+        Ok(())
     }
 
     /// Deletes Pods that were chosen to go and are still there, while others went.

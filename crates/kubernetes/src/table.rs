@@ -24,6 +24,8 @@ pub struct Table {
     functions: BTreeMap<FunctionName, Known>,
     /// All Pods were told at least once, and all Deployments.
     pub is_listed: [bool; 2],
+    /// Functions that run, and whose Deployment somebody else has deleted.
+    missing: BTreeSet<FunctionName>,
 }
 
 /// A function that exists, or is wanted.
@@ -217,8 +219,20 @@ impl Table {
             .collect()
     }
 
+    /// Functions that run, and whose Deployment somebody else has deleted.
+    pub fn missing(&self) -> &BTreeSet<FunctionName> {
+        &self.missing
+    }
+
+    /// What is to be made of such a function, and how many replicas of it.
+    pub fn lost(&self, name: &FunctionName) -> Option<(Arc<Workload>, u32)> {
+        let wanted = self.missing.get(name).and_then(|name| self.get(name)?.wanted.as_ref())?;
+        Some((Arc::clone(&wanted.workload), wanted.desired))
+    }
+
     /// A function is ordered.
     pub fn want(&mut self, workload: Arc<Workload>, desired: u32) {
+        self.missing.remove(&workload.name);
         let known = self.functions.entry(workload.name.clone()).or_default();
         let before = known.wanted.take();
         let serving = before
@@ -248,6 +262,7 @@ impl Table {
 
     /// A function is not wanted any more, and nothing is to be reported of it.
     pub fn forget(&mut self, name: &FunctionName) {
+        self.missing.remove(name);
         if let Some(known) = self.functions.get_mut(name) {
             known.wanted = None;
         }
@@ -256,6 +271,7 @@ impl Table {
 
     /// A function is being removed: all of its replicas go.
     pub fn leave(&mut self, name: &FunctionName) -> Option<Report> {
+        self.missing.remove(name);
         let known = self.functions.get_mut(name)?;
         if let Some(wanted) = known.wanted.as_mut() {
             wanted.is_leaving = true;
@@ -376,10 +392,12 @@ impl Table {
             return None;
         }
         let (desired, version) = (seen.desired, number(&seen.resource_version));
+        let is_ending = seen.is_ending;
         known.deployment = Some(seen);
+        self.missing.remove(&name);
         let wanted = known.wanted.as_mut().filter(|wanted| wanted.is_ensured && !wanted.is_leaving)?;
         // Somebody else scales it.
-        if wanted.desired == desired || version <= wanted.scaled_at {
+        if wanted.desired == desired || version <= wanted.scaled_at || is_ending {
             return None;
         }
         wanted.desired = desired;
@@ -392,6 +410,9 @@ impl Table {
             && known.deployment.as_ref().is_some_and(|deployment| deployment.uid == uid)
         {
             known.deployment = None;
+            if known.wanted.as_ref().is_some_and(|wanted| wanted.is_ensured && !wanted.is_leaving) {
+                self.missing.insert(name.clone());
+            }
         }
         self.tidy(name);
     }

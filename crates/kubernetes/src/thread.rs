@@ -1,7 +1,13 @@
 //! The thread of the backend: takes orders and the news of the cluster one by one. Orders become tasks, so that no function
 //! waits for another.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use nanofaas_backends::{
@@ -62,6 +68,8 @@ type PendingOrders = Rc<RefCell<BTreeMap<FunctionName, Pending>>>;
 struct Owner {
     shared: Rc<Shared>,
     pending: PendingOrders,
+    /// Functions whose Deployment is being made again: their orders wait for that.
+    restoring: Rc<RefCell<BTreeSet<FunctionName>>>,
     tasks: JoinSet<()>,
 }
 
@@ -108,8 +116,9 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
         table: RefCell::new(Table::default()),
         news: watch::Sender::new(()),
     });
-    let mut owner = Owner { shared, pending: Rc::default(), tasks: JoinSet::new() };
+    let mut owner = Owner { shared, pending: Rc::default(), restoring: Rc::default(), tasks: JoinSet::new() };
     let grace = loop {
+        owner.restore_missing();
         tokio::select! {
             // First what is over: the next order of a function may rely on it.
             biased;
@@ -161,7 +170,9 @@ impl Owner {
             Order::Teardown { function } => (function.clone(), Pending::Teardown),
         };
         pending.borrow_mut().insert(name.clone(), kind);
+        let restoring = Rc::clone(&self.restoring);
         self.tasks.spawn_local(async move {
+            shared.until(|_| (!restoring.borrow().contains(&name)).then_some(())).await;
             // Between the last `.await` in these and the report, nothing else can happen.
             match order {
                 Order::Ensure { workload, replicas } => {
@@ -222,6 +233,24 @@ impl Owner {
         }
         self.shared.publish(reports);
         self.shared.news.send_replace(());
+    }
+
+    /// Makes the Deployments again that somebody else has deleted, each in a task of its own.
+    fn restore_missing(&mut self) {
+        let (pending, restoring) = (self.pending.borrow(), self.restoring.borrow());
+        let is_free = |name: &&FunctionName| !pending.contains_key(*name) && !restoring.contains(*name);
+        let names: Vec<FunctionName> =
+            self.shared.table.borrow().missing().iter().filter(is_free).cloned().collect();
+        drop((pending, restoring));
+        for name in names {
+            self.restoring.borrow_mut().insert(name.clone());
+            let (shared, restoring) = (Rc::clone(&self.shared), Rc::clone(&self.restoring));
+            self.tasks.spawn_local(async move {
+                shared.restore(&name).await;
+                restoring.borrow_mut().remove(&name);
+                shared.news.send_replace(());
+            });
+        }
     }
 
     fn list(&mut self, reply: ListReply) {
@@ -298,7 +327,7 @@ impl Owner {
         by: Instant,
         news: &mut mpsc::UnboundedReceiver<ClusterNews>,
     ) {
-        let mut shortened = std::collections::BTreeSet::new();
+        let mut shortened = BTreeSet::new();
         while self.is_left(names) {
             let left = by.saturating_duration_since(Instant::now());
             let grace_s = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);

@@ -33,6 +33,13 @@ fn calls_go_on_while_pods_come_and_go() {
     std::fs::remove_file(file).expect("it is there");
     eventually("another one is there", || matches!(&cluster.pods()[..], [[_, new, ..]] if new != uid));
     callers.go_on();
+    // All of the function, by hand.
+    let [[_, uid, ..]] = &cluster.pods()[..] else { panic!("one Pod") };
+    cluster.kubectl(&["delete", "deployment", "fn-f", "--wait=false"]);
+    eventually("another one is there", || matches!(&cluster.pods()[..], [[_, new, ..]] if new != uid));
+    ready(&server, 1);
+    callers.go_on();
+    assert_eq!(cluster.kubectl(&["get", "services", "-o", "name"]).trim(), "service/fn-f");
     assert_eq!(callers.end(), [""; 0]);
 }
 

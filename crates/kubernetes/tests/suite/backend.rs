@@ -166,6 +166,29 @@ fn somebody_else_may_scale() {
 }
 
 #[test]
+fn what_somebody_deletes_comes_back() {
+    let rig = Rig::start();
+    rig.ensure("i", 1).unwrap();
+    rig.scale(2).unwrap();
+    let before = rig.ready(2);
+    let uid = |rig: &Rig| Some(rig.server.object("deployments", "fn-f")?["metadata"]["uid"].clone());
+    let old = uid(&rig);
+    // Once it does not go well at first.
+    rig.server.fail(Fault::Refuse("PATCH", "/services/", 500, "InternalError", "again"));
+    assert!(rig.server.delete("deployments", "fn-f", None));
+    rig.recorder.wait("there are others", |seen| {
+        let ready: Vec<_> = seen.replicas.iter().filter(|replica| replica.endpoint().is_some()).collect();
+        let is_new = ready.iter().all(|new| before.iter().all(|old| old.id != new.id));
+        (ready.len() == 2 && is_new).then_some(())
+    });
+    assert!(uid(&rig).is_some() && uid(&rig) != old);
+    // The next order finds all of it.
+    assert_eq!(rig.scale(1), Ok(1));
+    assert_eq!(rig.tear_down(), Ok(()));
+    assert!(rig.is_empty());
+}
+
+#[test]
 fn a_program_that_was_started_again_is_out_until_it_is_ready() {
     let rig = Rig::start();
     rig.ensure("i", 1).unwrap();

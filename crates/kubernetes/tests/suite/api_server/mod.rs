@@ -363,7 +363,7 @@ impl ApiServer {
     }
 
     /// Deletes something; whether it was there.
-    fn delete(&self, kind: &str, name: &str, grace: Option<u64>) -> bool {
+    pub(crate) fn delete(&self, kind: &str, name: &str, grace: Option<u64>) -> bool {
         let mut world = self.world();
         let Some(mut object) = world.objects.get(&(kind.to_owned(), name.to_owned())).cloned() else {
             return false;

@@ -122,7 +122,8 @@ impl Auditor {
         let run = self.executions.get_mut(id)?;
         let name = run.name;
         if run.is_muddy() {
-            // Its caller has left: it may go without a word.
+            // Its caller has left: it may go without a word. Until then it has a place.
+            self.is_unsure_of_queue(&name);
             return Ok(());
         }
         let Some(function) = self.registrations.current(&name) else {

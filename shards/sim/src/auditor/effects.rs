@@ -178,12 +178,25 @@ impl Auditor {
     fn retried(&mut self, now: Now, id: ExecutionId, number: u32, reported: bool) -> Verdict {
         self.stats.retried += 1;
         self.executions.requeued(now.mono_us, id, number, reported)?;
-        let Some(run) = self.executions.get(id).filter(|run| !run.is_muddy()) else { return Ok(()) };
+        let Some(run) = self.executions.get(id) else { return Ok(()) };
+        if run.is_muddy() {
+            // It takes a place, and is not counted.
+            let name = run.name;
+            self.is_unsure_of_queue(&name);
+            return Ok(());
+        }
         let Some(registration) = self.registrations.current(&run.name) else {
             return Err(format!("{id} is tried again, and {} is not registered", run.name));
         };
         let places = registration.policy.queue_size.max(registration.restored);
         self.queues.again(id, (registration.epoch, places))
+    }
+
+    /// From now on it is not known how many wait for the function that has this name.
+    pub(super) fn is_unsure_of_queue(&mut self, name: &Name) {
+        if let Some(registration) = self.registrations.current(name) {
+            self.queues.is_unsure(registration.epoch);
+        }
     }
 
     fn answered(&mut self, shard: u16, now: Now, ticket: Ticket, answer: &Answer) -> Verdict {

@@ -26,7 +26,8 @@ pub struct Launcher {
 impl Launcher {
     /// A launcher for the program that the options name.
     pub fn new(programs: Programs, options: &Options) -> Launcher {
-        let mut hidden = vec![GUARD_PID, PARENT_PID, WRAPPED, "INVOCATION_PAYLOAD"];
+        let mut hidden =
+            vec![GUARD_PID, PARENT_PID, WRAPPED, "INVOCATION_PAYLOAD", "INVOCATION_PAYLOAD_FILE"];
         if matches!(options.task, Task::OneShot(_)) {
             // The watchdog reports the result; a program built with an SDK would report it a second time.
             hidden.push("CALLBACK_URL");

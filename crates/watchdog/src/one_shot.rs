@@ -1,5 +1,6 @@
 //! The one-shot watchdog: one execution from the environment, its result to the control plane.
 
+use bytes::Bytes;
 use hyper::{
     HeaderMap,
     header::{CONTENT_TYPE, HeaderValue},
@@ -8,7 +9,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    callback, file, http,
+    EXIT_CONFIGURATION, callback, file, http,
     invocation::{Failure, Invocation, Output, encoding, error_object, json_document},
     launcher::Launcher,
     options::{Mode, OneShot, Options},
@@ -23,6 +24,14 @@ const EXIT_NOT_DELIVERED: u8 = 2;
 
 /// Runs the execution and posts its result. Gives the exit code.
 pub async fn run(options: &Options, one_shot: &OneShot, launcher: Launcher) -> u8 {
+    let payload = match payload_of(one_shot) {
+        Ok(payload) => payload,
+        Err(reason) => {
+            tracing::error!(reason, "the request cannot be read");
+            return EXIT_CONFIGURATION;
+        }
+    };
+    let one_shot = &OneShot { payload, payload_file: None, ..one_shot.clone() };
     let result = execute(options, one_shot, launcher).await.and_then(|output| json_of(&output));
     let execution_id = &one_shot.execution_id;
     let completion = match &result {
@@ -40,6 +49,17 @@ pub async fn run(options: &Options, one_shot: &OneShot, launcher: Launcher) -> u
         }
         Ok(()) if result.is_err() => EXIT_FAILED,
         Ok(()) => 0,
+    }
+}
+
+/// The request, from where it is. Whoever started this waits for nothing else, so a file is read at once.
+fn payload_of(one_shot: &OneShot) -> Result<Bytes, String> {
+    let Some(file) = &one_shot.payload_file else { return Ok(one_shot.payload.clone()) };
+    let name = file.display();
+    let payload = std::fs::read(file).map_err(|error| format!("INVOCATION_PAYLOAD_FILE {name}: {error}"))?;
+    match json_document(&payload) {
+        Ok(_) => Ok(payload.into()),
+        Err(reason) => Err(format!("INVOCATION_PAYLOAD_FILE {name} is not JSON: {reason}")),
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     ffi::{OsStr, OsString},
     net::{IpAddr, Ipv4Addr},
     ops::RangeInclusive,
+    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -68,6 +69,8 @@ pub struct OneShot {
     pub callback: String,
     /// The request object as JSON; `null` when none was given.
     pub payload: Bytes,
+    /// The file with the request object, instead: for one that is too long for an environment.
+    pub payload_file: Option<PathBuf>,
     /// Trace of the caller.
     pub trace_id: Option<String>,
     /// Number of the attempt, sent back so that a late result cannot end a newer attempt.
@@ -285,6 +288,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
             execution_id,
             callback,
             payload: payload.into(),
+            payload_file: self.text("INVOCATION_PAYLOAD_FILE").map(PathBuf::from),
             trace_id: self.text("TRACE_ID"),
             attempt: self.number("DISPATCH_ATTEMPT", 1..=u64::MAX),
         })

@@ -93,6 +93,26 @@ fn the_result_is_delivered_despite_failures() {
 }
 
 #[test]
+fn a_request_may_be_in_a_file() {
+    let folder = Folder::new("one-shot-file");
+    let file = folder.path("request");
+    // Longer than a variable can be.
+    let request = format!(r#"{{"input":"{}"}}"#, "x".repeat(200_000));
+    for (text, code, tries) in [(request.as_str(), 0, 1), ("no JSON", 64, 0)] {
+        std::fs::write(&file, text).unwrap();
+        let control_plane = ControlPlane::start(&[204]);
+        let variables = [("WATCHDOG_CMD", "cat"), ("INVOCATION_PAYLOAD_FILE", file.to_str().unwrap())];
+        let output = run(&control_plane, &variables);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert_eq!(code == 64, stderr.contains("INVOCATION_PAYLOAD_FILE"), "{stderr}");
+        let requests = control_plane.received();
+        assert_eq!(requests.len(), tries);
+        assert!(requests.iter().all(|result| result.contains(&request)));
+    }
+}
+
+#[test]
 fn exit_codes_tell_what_happened() {
     for (statuses, program, code, tries) in [
         (&[204][..], "cat", 0, 1),

@@ -12,9 +12,12 @@ use shard_runtime::Inbox;
 
 mod endpoints;
 mod events;
+mod jobs;
 mod orphans;
 
 use events::ShardEvents;
+use jobs::Jobs;
+pub use jobs::{JobHandle, JobOrder};
 
 /// What backends attach to what they make: it is ours.
 const MANAGED_BY: (&str, &str) = ("managed-by", "nanofaas");
@@ -34,6 +37,7 @@ pub struct Deployments {
     /// The backend to use when several could, and the only one to use when it is named.
     default_backend: Option<String>,
     events: Arc<ShardEvents>,
+    jobs: Arc<Jobs>,
 }
 
 impl Drop for Deployments {
@@ -53,6 +57,7 @@ impl Deployments {
         default_backend: Option<String>,
         make_backends: impl FnOnce(Arc<dyn Events>) -> Result<Vec<Arc<dyn Backend>>, E>,
     ) -> Result<Deployments, E> {
+        let jobs = Arc::new(Jobs::new(inbox.clone()));
         let events = Arc::new(ShardEvents::new(inbox));
         let backends = make_backends(Arc::<ShardEvents>::clone(&events))?;
         // Without backends nobody reports.
@@ -61,7 +66,7 @@ impl Deployments {
             let thread = std::thread::Builder::new().name("replicas".to_owned());
             thread.spawn(move || reporting.post_lists())?;
         }
-        Ok(Deployments { backends, default_backend, events })
+        Ok(Deployments { backends, default_backend, events, jobs })
     }
 
     /// Starts the function of a [`FunctionSpec::document`], or says at once what becomes of it.
@@ -78,6 +83,10 @@ impl Deployments {
         };
         self.events.want(&spec.name);
         match self.choose(&spec) {
+            Ok(backend) if spec.execution_mode == ExecutionMode::Remote => {
+                let result = Ok(self.add_jobs(function, spec, backend));
+                Some(Input::Backend(function.key, BackendEvent::Provisioned(result)))
+            }
             Ok(backend) => {
                 let order = ensure(&spec);
                 if let Some(order) = self.events.add(function, spec, Arc::clone(&backend), order) {
@@ -91,8 +100,34 @@ impl Deployments {
         }
     }
 
+    /// Of a function with jobs nothing runs before its first call.
+    fn add_jobs(
+        &self,
+        function: FunctionRef,
+        mut spec: FunctionSpec,
+        backend: Arc<dyn Backend>,
+    ) -> Provisioned {
+        spec.deployment_backend = Some(backend.id().to_owned());
+        spec.effective_execution_mode = spec.execution_mode;
+        let document = spec.document();
+        self.jobs.add(function, workload(&spec), backend);
+        Provisioned { document, target: Target::Jobs, endpoints: Vec::new(), desired: 0 }
+    }
+
+    /// Orders the job of an attempt, or says at once how that failed.
+    ///
+    /// # Errors
+    /// What the shard is to hear of the attempt.
+    pub fn create_job(&self, order: JobOrder) -> Result<JobHandle, Box<Input>> {
+        self.jobs.create(order)
+    }
+
     /// Stops a function.
     pub fn tear_down(&self, function: FunctionRef) -> Option<Input> {
+        // The shard has ended its jobs.
+        if self.jobs.remove(function) {
+            return Some(Input::Backend(function.key, BackendEvent::TornDown(Ok(()))));
+        }
         match self.events.find(function) {
             Some((function, backend)) => {
                 backend.submit(Order::Teardown { function });
@@ -117,7 +152,7 @@ impl Deployments {
         }
     }
 
-    /// Removes what backends run and nobody has registered, on a thread of its own. Call it when every shard has asked for
+    /// Removes what backends run and nobody has registered, and jobs of an earlier server, on a thread of its own. Call it when every shard has asked for
     /// the functions that were kept: what they have not asked for is removed.
     ///
     /// # Errors
@@ -126,9 +161,10 @@ impl Deployments {
         if self.backends.is_empty() {
             return Ok(());
         }
-        let (events, backends) = (Arc::clone(&self.events), self.backends.clone());
+        let (events, jobs) = (Arc::clone(&self.events), Arc::clone(&self.jobs));
+        let backends = self.backends.clone();
         let thread = std::thread::Builder::new().name("orphans".to_owned());
-        thread.spawn(move || orphans::remove(&events, backends)).map(drop)
+        thread.spawn(move || orphans::remove(&events, &jobs, backends)).map(drop)
     }
 
     /// Ids of all backends that are on.
@@ -163,7 +199,7 @@ impl Deployments {
         if let Some(id) = &self.default_backend {
             let backend = self.backends.iter().find(|backend| backend.id() == id);
             let backend = backend.ok_or_else(|| format!("The deployment backend '{id}' is not available"))?;
-            return match backend.supports(spec) {
+            return match supports(&**backend, spec) {
                 Ok(()) => Ok(Arc::clone(backend)),
                 Err(reason) => Err(format!("Backend '{id}' cannot run function '{name}': {reason}")),
             };
@@ -171,7 +207,7 @@ impl Deployments {
         let mut candidates = Vec::new();
         let mut reasons = Vec::new();
         for backend in &self.backends {
-            match backend.supports(spec) {
+            match supports(&**backend, spec) {
                 Ok(()) => candidates.push(backend),
                 Err(reason) => reasons.push(format!("{}: {reason}", backend.id())),
             }
@@ -190,17 +226,28 @@ impl Deployments {
     }
 }
 
+/// Whether a backend can run a function, as replicas or as jobs.
+fn supports(backend: &dyn Backend, spec: &FunctionSpec) -> Result<(), String> {
+    if spec.execution_mode == ExecutionMode::Remote && backend.jobs().is_none() {
+        return Err("it has no jobs, which executionMode REMOTE needs".to_owned());
+    }
+    backend.supports(spec)
+}
+
 /// What a backend is told to run.
 fn ensure(spec: &FunctionSpec) -> Order {
     let replicas = spec.scaling_config.as_ref().map_or(1, |scaling| scaling.min_replicas);
+    Order::Ensure { workload: Arc::new(workload(spec)), replicas }
+}
+
+fn workload(spec: &FunctionSpec) -> Workload {
     let (label, value) = MANAGED_BY;
-    let workload = Workload {
+    Workload {
         name: spec.name.as_str().into(),
         labels: Labels::from([(label.into(), value.into())]),
         version: Version::of(spec),
         spec: Arc::new(spec.clone()),
-    };
-    Order::Ensure { workload: Arc::new(workload), replicas }
+    }
 }
 
 /// Without a usable backend a function with an address of its own becomes a POOL function.

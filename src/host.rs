@@ -6,14 +6,15 @@ use std::{collections::VecDeque, sync::Arc};
 use nanofaas_store::Store;
 use nanofaas_wire::result::detach;
 use shard_core::{
-    Destination, Dispatch, DispatchEvent, Effect, Input, Note, Outcome, Output, OutputKind, Report, Shard,
+    AttemptKey, Destination, Dispatch, DispatchEvent, Effect, FunctionKey, Input, Note, Outcome, Output,
+    OutputKind, Report, Shard,
 };
 use shard_runtime::Host;
 
 use crate::{
     delivery::{self, Deliveries, DeliveryOrder},
-    deployments::{Deployments, FunctionRef},
-    dispatch::Dispatcher,
+    deployments::{Deployments, FunctionRef, JobHandle, JobOrder},
+    dispatch::{Dispatcher, envelope},
     telemetry::shard::{Finished, Measure, ShardMetrics, Slice},
 };
 
@@ -26,6 +27,8 @@ pub struct ShardHost {
     store: Box<dyn Store>,
     /// `None`: there is no key to sign results with.
     deliveries: Option<Deliveries>,
+    /// The newest job by the position of its attempt's key, also when it has ended.
+    jobs: Vec<Option<(AttemptKey, JobHandle)>>,
 }
 
 impl ShardHost {
@@ -37,7 +40,8 @@ impl ShardHost {
         store: Box<dyn Store>,
         deliveries: Option<Deliveries>,
     ) -> ShardHost {
-        ShardHost { shard, dispatcher, deployments, metrics: ShardMetrics::default(), store, deliveries }
+        let (metrics, jobs) = (ShardMetrics::default(), Vec::new());
+        ShardHost { shard, dispatcher, deployments, metrics, store, deliveries, jobs }
     }
 
     /// Copies what a scrape shows of up to `functions_max` functions, from a position on.
@@ -48,6 +52,40 @@ impl ShardHost {
     /// Ends a period of the metrics.
     pub fn rotate_metrics(&mut self) {
         self.metrics.rotate();
+    }
+
+    /// Orders the job of an attempt; what is known at once, if that failed.
+    fn start_job(&mut self, function: FunctionKey, dispatch: Dispatch) -> Option<Input> {
+        let attempt = dispatch.attempt;
+        let order = JobOrder {
+            function: FunctionRef { shard: self.shard, key: function },
+            attempt,
+            id: dispatch.id,
+            number: dispatch.number,
+            remaining_ms: dispatch.remaining_ms,
+            trace_id: dispatch.extra.and_then(|extra| extra.trace_id),
+            payload: envelope(&dispatch.payload),
+        };
+        match self.deployments.create_job(order) {
+            Ok(job) => {
+                let index = attempt.index();
+                if self.jobs.len() <= index {
+                    self.jobs.resize_with(index + 1, || None);
+                }
+                self.jobs[index] = Some((attempt, job));
+                None
+            }
+            Err(failed) => Some(*failed),
+        }
+    }
+
+    /// Stops an attempt, wherever it is.
+    fn abort(&mut self, attempt: AttemptKey) {
+        let job = self.jobs.get_mut(attempt.index());
+        match job.and_then(|job| job.take_if(|(of, _)| *of == attempt)) {
+            Some((_, job)) => job.end(),
+            None => self.dispatcher.abort(attempt),
+        }
     }
 
     fn note(&mut self, note: Note) {
@@ -87,8 +125,9 @@ impl Host for ShardHost {
             Effect::Dispatch(dispatch) => match dispatch.destination {
                 Destination::Local => follow_up.push_back(echo(dispatch)),
                 Destination::Endpoint(endpoint) => self.dispatcher.start(endpoint, dispatch),
+                Destination::Job(function) => follow_up.extend(self.start_job(function, dispatch)),
             },
-            Effect::Abort { attempt } => self.dispatcher.abort(attempt),
+            Effect::Abort { attempt } => self.abort(attempt),
             Effect::OpenEndpoint { endpoint, address, .. } => {
                 self.dispatcher.open_endpoint(endpoint, &address);
             }

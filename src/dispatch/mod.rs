@@ -22,6 +22,7 @@ use shard_core::{AttemptKey, Dispatch, DispatchEvent, EndpointId, Failure, Input
 
 use origin::{Origin, Peer};
 use pool::{AttemptStage, Pool};
+pub(crate) use request::envelope;
 pub(crate) use response::fuzz as fuzz_response;
 
 /// Bounds of outgoing calls.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hyper::Uri;
-use shard_core::Dispatch;
+use shard_core::{Dispatch, Payload};
 use smallvec::SmallVec;
 
 /// Inputs up to this size are copied behind their head, so that a request is one write.
@@ -92,6 +92,16 @@ pub(super) fn encode(prefix: &Prefix, dispatch: &Dispatch) -> Request {
         return Request { head, input: Bytes::new(), tail: Vec::new() };
     }
     Request { head, input: payload.input.clone(), tail: [between, metadata, after].concat() }
+}
+
+/// The body of a call in one piece: its JSON envelope. `None`: the call is not JSON.
+pub(crate) fn envelope(payload: &Payload) -> Option<Bytes> {
+    if payload.content_type.is_some() {
+        return None;
+    }
+    let metadata: &[u8] = payload.metadata.as_deref().unwrap_or(b"null");
+    let parts: [&[u8]; 5] = [b"{\"input\":", &payload.input, b",\"metadata\":", metadata, b"}"];
+    Some(parts.concat().into())
 }
 
 /// Texts of callers were header values when they came in. One that would end the line all the same is left out.

@@ -2,8 +2,8 @@
 //!
 //! [`conformance`] is what every backend must do, run with each; [`adoption`] is what those do whose replicas outlive the
 //! server, [`orphans`] what becomes of replicas that nobody wants any more, and [`process`] what only local processes
-//! show. [`memory`] is a second backend: its replicas are small HTTP servers of the test, which stay when the backend is
-//! gone. [`kubelet`] is a cluster for the Kubernetes backend, with such servers as Pods, and
+//! show. [`jobs`] is the same of what runs once. [`memory`] is a second backend: its replicas are small HTTP servers of the
+//! test, which stay when the backend is gone. [`kubelet`] is a cluster for the Kubernetes backend, with such servers as Pods, and
 //! [`cluster`] a real one, where there is one.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its tools fail")]
@@ -13,6 +13,7 @@ mod adoption;
 mod api_server;
 mod cluster;
 mod conformance;
+mod jobs;
 mod kubelet;
 mod memory;
 mod orphans;

@@ -11,8 +11,9 @@ use std::{
 };
 
 use nanofaas_backends::{
-    Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, ListReply, LogRequest, LogSender,
-    LogStream, Order, ReplicaChange, ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus, Workload,
+    Backend, BackendError, Ensured, Events, FoundFunction, FoundJob, FunctionName, Job, JobEvent, JobId,
+    JobListReply, JobRunner, ListReply, LogRequest, LogSender, LogStream, Order, ReplicaChange,
+    ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus, Workload,
 };
 use nanofaas_wire::function::FunctionSpec;
 
@@ -25,6 +26,7 @@ pub(crate) struct Cluster(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     functions: BTreeMap<FunctionName, Running>,
+    jobs: BTreeMap<JobId, FoundJob>,
     /// Replicas so far.
     count: u64,
     /// Where the backend that looks after it takes messages.
@@ -49,6 +51,9 @@ enum Message {
     Order(Order),
     List(ListReply),
     Logs(LogRequest, LogSender),
+    CreateJob(Job),
+    EndJob(JobId),
+    ListJobs(JobListReply),
     Died(FunctionName, ReplicaId),
     Drained(FunctionName, ReplicaId),
     /// With the grace of those that are to go, and none when they stay.
@@ -60,7 +65,8 @@ impl Cluster {
     pub(crate) fn count(&self, function: &FunctionName) -> usize {
         let state = self.0.lock().unwrap();
         let pods = state.functions.get(function).into_iter().flat_map(|running| &running.replicas);
-        pods.filter(|pod| pod.server.is_alive()).count()
+        let jobs = state.jobs.values().filter(|job| job.function == *function);
+        pods.filter(|pod| pod.server.is_alive()).count() + jobs.count()
     }
 
     /// Ends the oldest replica of a function.
@@ -128,6 +134,9 @@ impl Backend for MemoryBackend {
             reply(Err(too_late()));
         }
     }
+    fn jobs(&self) -> Option<&dyn JobRunner> {
+        Some(self)
+    }
     fn logs(&self, request: LogRequest) -> LogStream {
         let (sender, stream) = LogStream::new();
         let _ = self.messages.send(Message::Logs(request, sender));
@@ -138,6 +147,27 @@ impl Backend for MemoryBackend {
     }
     fn shut_down(&self, grace: Duration) {
         self.end(Some(grace));
+    }
+}
+
+/// A job runs until it is ended, if its program sleeps. Others fail at once.
+impl JobRunner for MemoryBackend {
+    fn create(&self, job: Job) {
+        if let Err(std::sync::mpsc::SendError(Message::CreateJob(job))) =
+            self.messages.send(Message::CreateJob(job))
+        {
+            refuse_job(&job);
+        }
+    }
+    fn end(&self, job: &JobId) {
+        let _ = self.messages.send(Message::EndJob(job.clone()));
+    }
+    fn list(&self, reply: JobListReply) {
+        if let Err(std::sync::mpsc::SendError(Message::ListJobs(reply))) =
+            self.messages.send(Message::ListJobs(reply))
+        {
+            reply(Err(too_late()));
+        }
     }
 }
 
@@ -166,6 +196,11 @@ impl Owner {
                     pods.filter(|pod| request.wants(&pod.status.id))
                         .for_each(|pod| pod.server.read(&pod.status.id, &request, &sender));
                 }
+                Message::CreateJob(job) => self.create_job(&job),
+                Message::EndJob(job) => drop(self.cluster.0.lock().unwrap().jobs.remove(&job)),
+                Message::ListJobs(reply) => {
+                    reply(Ok(self.cluster.0.lock().unwrap().jobs.values().cloned().collect()));
+                }
                 Message::Died(function, id) => self.replace(&function, &id),
                 Message::Drained(function, id) => self.forget(&function, &id),
                 Message::End(grace) => {
@@ -174,12 +209,30 @@ impl Owner {
                         match message {
                             Message::Order(order) => refuse(&*self.events, order),
                             Message::List(reply) => reply(Err(too_late())),
+                            Message::ListJobs(reply) => reply(Err(too_late())),
+                            Message::CreateJob(job) => refuse_job(&job),
                             _ => {}
                         }
                     }
                     return;
                 }
             }
+        }
+    }
+
+    fn create_job(&self, job: &Job) {
+        let (function, labels) = (job.workload.name.clone(), job.workload.labels.clone());
+        let command = job.workload.spec.runtime_command.clone().unwrap_or_default();
+        if command.starts_with("no-such-program") {
+            return (job.report)(JobEvent::NotCreated(format!("there is no `{command}`").into()));
+        }
+        let found = FoundJob { id: job.id.clone(), function, labels };
+        if command.starts_with("sleep") {
+            self.cluster.0.lock().unwrap().jobs.insert(job.id.clone(), found);
+        }
+        (job.report)(JobEvent::Created);
+        if !command.starts_with("sleep") {
+            (job.report)(JobEvent::Ended("exit status: 2 after it wrote: the reason".to_owned()));
         }
     }
 
@@ -330,6 +383,7 @@ impl Owner {
         let Some(grace) = grace else { return };
         let deadline = std::time::Instant::now() + grace;
         let mut state = self.cluster.0.lock().unwrap();
+        state.jobs.clear();
         for (name, running) in std::mem::take(&mut state.functions) {
             let mut changes = Vec::new();
             for pod in running.replicas {
@@ -347,6 +401,10 @@ fn timeout_of(workload: &Workload) -> Duration {
 
 fn too_late() -> BackendError {
     BackendError::Unavailable("the memory backend is shutting down".to_owned())
+}
+
+fn refuse_job(job: &Job) {
+    (job.report)(JobEvent::NotCreated(too_late().to_string().into()));
 }
 
 fn refuse(events: &dyn Events, order: Order) {

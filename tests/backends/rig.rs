@@ -84,11 +84,20 @@ impl Rig {
     }
 
     pub(crate) fn with_ready_timeout(name: &str, ready_timeout: Duration) -> Rig {
+        Rig::of_processes(name, ready_timeout, "http://127.0.0.1:1/v1/internal/executions")
+    }
+
+    /// Local processes that report there.
+    pub(crate) fn process_reporting(name: &str, callback_url: &str) -> Rig {
+        Rig::of_processes(name, Duration::from_secs(20), callback_url)
+    }
+
+    fn of_processes(name: &str, ready_timeout: Duration, callback_url: &str) -> Rig {
         let options = ProcessOptions {
             binary: PathBuf::from(env!("CARGO_BIN_EXE_nanofaas")),
             small_binary: None,
             ready_timeout,
-            callback_url: Some("http://127.0.0.1:1/v1/internal/executions".to_owned()),
+            callback_url: Some(callback_url.to_owned()),
             path: std::env::var_os("PATH"),
         };
         let make = |events| Box::new(ProcessBackend::new(options, events).unwrap()) as Box<dyn Backend>;

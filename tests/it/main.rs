@@ -36,6 +36,7 @@ mod openapi;
 mod overload;
 mod placement;
 mod raw;
+mod remote;
 mod retries;
 mod runtime_config;
 mod stress;

@@ -1,11 +1,13 @@
-//! What runs the replicas of DEPLOYMENT functions: the language between the server and its backends.
+//! What runs the replicas of DEPLOYMENT functions and the jobs of REMOTE functions: the language between the server and
+//! its backends.
 //!
 //! A [`Backend`] takes [`Order`]s without ever blocking the caller, does the slow work on threads of its own, and
 //! reports through [`Events`]. It knows functions by their names, and replicas by ids that it gives them itself; it
-//! knows nothing of shards. [`process`] runs local programs. How to write another one is in
+//! knows nothing of shards. A backend that can run a function once for each attempt is a [`JobRunner`] too. [`process`] runs local programs. How to write another one is in
 //! `docs/internals/backends.md`.
 
 mod function;
+mod job;
 mod logs;
 pub mod process;
 mod replica;
@@ -14,6 +16,7 @@ pub mod secrets;
 use std::{sync::Arc, time::Duration};
 
 pub use function::{FoundFunction, FunctionName, Labels, Version, Workload};
+pub use job::{FoundJob, Job, JobEvent, JobId, JobListReply, JobReport, JobRunner, NotCreated};
 pub use logs::{LogLine, LogRequest, LogSender, LogStream};
 use nanofaas_wire::function::FunctionSpec;
 pub use replica::{Ensured, ReplicaChange, ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus};
@@ -112,16 +115,20 @@ pub trait Backend: Send + Sync {
     /// Lists every function that exists at the backend, also those that this server never ordered: after a crash, those
     /// with its label that nobody has registered are torn down. Never blocks.
     fn list(&self, reply: ListReply);
+    /// What runs its jobs, if it can run functions of mode REMOTE.
+    fn jobs(&self) -> Option<&dyn JobRunner> {
+        None
+    }
     /// What replicas write. Of a function that is not there the stream is empty. Never blocks.
     fn logs(&self, request: LogRequest) -> LogStream;
     /// How long ago the system behind it was last heard; none when there is no such system. Never blocks.
     fn silence(&self) -> Option<Duration> {
         None
     }
-    /// Ends the backend and leaves replicas running, for the next server to adopt with [`Order::Ensure`]. A backend
+    /// Ends the backend and leaves replicas and jobs running, for the next server to adopt with [`Order::Ensure`]. A backend
     /// whose replicas cannot outlive the server does what [`Backend::shut_down`] does. Orders that come later are
     /// refused.
     fn detach(&self, grace: Duration);
-    /// Ends the backend, stops every replica and waits for it, at most `grace`. Orders that come later are refused.
+    /// Ends the backend, stops every replica and job and waits for it, at most `grace`. Orders that come later are refused.
     fn shut_down(&self, grace: Duration);
 }

@@ -25,7 +25,7 @@ pub enum Effect {
     },
     /// Send an attempt to a function. [`crate::DispatchEvent::Finished`] must follow, unless it is aborted.
     Dispatch(Dispatch),
-    /// Stop an attempt: nothing waits for it any more, and nothing is to be reported.
+    /// Stop an attempt and end its job, if it has one: nothing waits for it any more, and nothing is to be reported.
     Abort {
         /// Which attempt.
         attempt: AttemptKey,
@@ -107,6 +107,9 @@ pub enum Destination {
     Local,
     /// An open endpoint.
     Endpoint(EndpointId),
+    /// A job of its own, of this function. [`crate::DispatchEvent::JobCreated`] may follow, and
+    /// [`crate::DispatchEvent::JobEnded`] after it; a job that cannot be created is an attempt that failed.
+    Job(FunctionKey),
 }
 
 /// An attempt to send.

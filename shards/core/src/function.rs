@@ -15,7 +15,7 @@ use crate::{
     queue::WaitQueue,
     rate::RateWindow,
     scaling::{ScalingState, ScalingView},
-    spec::{FunctionSpec, Policy, Provisioned},
+    spec::{FunctionSpec, Policy, Provisioned, Target},
     sync_history::SyncHistory,
     timers::TimerKey,
 };
@@ -74,6 +74,8 @@ pub(crate) enum Runner {
     Local,
     /// Replicas, which are the backend's.
     Backend,
+    /// A job for each attempt.
+    Jobs,
 }
 
 /// A request about a function that waits for a slow one to end.
@@ -113,6 +115,8 @@ pub struct Counters {
     pub orphans: u64,
     /// Attempts during which the replica that ran them ended.
     pub crashes: u64,
+    /// Jobs created for attempts.
+    pub jobs_created: u64,
     /// Answers that claimed to be JSON and were not.
     pub bad_outputs: u64,
     /// Answers and callbacks that came too late.
@@ -248,6 +252,16 @@ impl Function {
         self.runner == Runner::Backend
     }
 
+    /// Whether each attempt has a job of its own.
+    pub(crate) fn has_jobs(&self) -> bool {
+        self.runner == Runner::Jobs
+    }
+
+    /// Whether a backend has to hear of its end.
+    pub(crate) fn has_backend(&self) -> bool {
+        self.is_managed() || (self.has_jobs() && self.spec.target == Target::Backend)
+    }
+
     /// Executions that wait, retries in their back-off included.
     pub(crate) fn waiting_count(&self) -> u32 {
         (self.queue.len() + self.backlog.len() + self.parked.len()) as u32
@@ -268,7 +282,7 @@ impl Function {
 
     /// Whether there is anything to send its calls to.
     pub(crate) fn has_replica(&self) -> bool {
-        self.runner == Runner::Local || self.endpoints.up() > 0
+        matches!(self.runner, Runner::Local | Runner::Jobs) || self.endpoints.up() > 0
     }
 
     /// Whether an attempt could be dispatched now.

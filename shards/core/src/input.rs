@@ -7,6 +7,7 @@ use crate::{
     journal::EndResult,
     keys::{AttemptKey, FunctionKey},
     name::Name,
+    payload::Failure,
     recovery::Stored,
     report::{Outcome, Report},
     settings::Settings,
@@ -97,6 +98,10 @@ pub enum DispatchEvent {
     Sent,
     /// It came to its end.
     Finished(Report),
+    /// Its job was created: a callback is to follow, or the end of the job without one.
+    JobCreated,
+    /// Its job has ended. That decides the attempt, in this way, unless a callback did.
+    JobEnded(Box<Failure>),
 }
 
 /// What becomes of a function at a backend.

@@ -102,11 +102,15 @@ pub enum Sabotage {
     PartitionOfAnother,
     /// It is not written down that epochs begin.
     StartUnwritten,
+    /// A job that ends without a callback decides nothing.
+    JobEndIgnored,
+    /// A job goes on, and keeps its slot, when nobody waits for it any more.
+    JobKept,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 49] = [
+    pub const ALL: [Sabotage; 51] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -156,6 +160,8 @@ impl Sabotage {
         Sabotage::EpochOfBefore,
         Sabotage::PartitionOfAnother,
         Sabotage::StartUnwritten,
+        Sabotage::JobEndIgnored,
+        Sabotage::JobKept,
     ];
 }
 

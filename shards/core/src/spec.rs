@@ -77,6 +77,8 @@ pub enum Target {
     Endpoint(Arc<str>),
     /// Replicas that a backend starts and reports.
     Backend,
+    /// A job for each attempt, which the host orders and watches.
+    Jobs,
 }
 
 /// A function whose provisioning succeeded.
@@ -84,7 +86,7 @@ pub enum Target {
 pub struct Provisioned {
     /// The description that clients read from now on.
     pub document: Bytes,
-    /// Where its calls go: [`Target::Backend`], or a fixed address when it was degraded.
+    /// Where its calls go: [`Target::Backend`], [`Target::Jobs`], or a fixed address when it was degraded.
     pub target: Target,
     /// The replicas that are ready.
     pub endpoints: Vec<ReplicaAddress>,

@@ -14,7 +14,7 @@ use shard_core::{
 use crate::{
     agenda::Agenda,
     random::{Random, Stream},
-    swarm::FunctionFaults,
+    swarm::{BackendFaults, FunctionFaults},
     world::Event,
 };
 
@@ -32,6 +32,9 @@ pub(crate) type ExchangeKey = (u16, AttemptKey);
 pub(crate) struct Functions {
     seed: u64,
     faults: FunctionFaults,
+    /// Jobs that cannot be created, and those that end before their callback.
+    job_refused: u32,
+    job_breaks: u32,
     /// Longest attempt that any registration allows, in microseconds.
     timeout_us_max: u64,
     exchanges: BTreeMap<ExchangeKey, Exchange>,
@@ -55,6 +58,10 @@ pub(crate) enum ExchangeStep {
     Sent,
     /// The replica ends, with everything that runs in it.
     Ends,
+    /// Its job was created.
+    JobCreated,
+    /// Its job ends, which says so.
+    JobEnds { last_words: String },
     /// The function answered. `again`: and the dispatcher reports it once more.
     Reported { report: Report, again: bool },
 }
@@ -68,11 +75,13 @@ pub(crate) struct Callback {
 }
 
 impl Functions {
-    pub(crate) fn new(seed: u64, faults: FunctionFaults) -> Functions {
+    pub(crate) fn new(seed: u64, faults: FunctionFaults, backend: &BackendFaults) -> Functions {
         let timeout_us_max = faults.timeout_ms_max * 1000;
         Functions {
             seed,
             faults,
+            job_refused: backend.job_refused,
+            job_breaks: backend.job_breaks,
             timeout_us_max,
             exchanges: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -85,6 +94,7 @@ impl Functions {
         let faults = &mut self.faults;
         (faults.fails, faults.refuses, faults.hangs, faults.defers) = (0, 0, 0, 0);
         (faults.poisons, faults.crashes) = (0, 0);
+        (faults.forgets, self.job_refused, self.job_breaks) = (0, 0, 0);
     }
 
     /// The server is gone: its connections are cut, its addresses forgotten. What functions do goes on.
@@ -125,12 +135,16 @@ impl Functions {
         let faults = self.faults.clone();
         let address = match dispatch.destination {
             Destination::Endpoint(endpoint) => self.address_of(shard, endpoint).cloned(),
-            Destination::Local => None,
+            Destination::Local | Destination::Job(_) => None,
         };
         let is_down = address.as_ref().and_then(|address| self.down.get(address));
         let is_down = is_down.is_some_and(|until_us| *until_us > agenda.now_us());
         let reports_aborted = random.chance(faults.reports_aborted);
         self.exchanges.insert(exchange, Exchange { reports_aborted, address });
+        if matches!(dispatch.destination, Destination::Job(_)) {
+            self.create_job(random, exchange, (id, number), agenda);
+            return None;
+        }
         if is_down {
             let report = Report::warm(Outcome::NotRun(Box::new(Failure::new(UNREACHABLE, "Nobody listens"))));
             let step = ExchangeStep::Reported { report, again: false };
@@ -164,6 +178,36 @@ impl Functions {
         None
     }
 
+    /// The job of an attempt is ordered. It calls back and ends, or ends without that, or does neither.
+    fn create_job(
+        &self,
+        random: &mut Random,
+        exchange: ExchangeKey,
+        (id, number): (ExecutionId, u32),
+        agenda: &mut Agenda<Event>,
+    ) {
+        let faults = &self.faults;
+        let service_us = random.around(faults.service_us);
+        let created_us = random.below(service_us + 1);
+        if random.chance(self.job_refused) {
+            let failure = Box::new(Failure::new(BROKEN, output(id, number, "not created")));
+            let outcome = Outcome::Failure { failure, retryable: true, retry_after_ms: None };
+            let step = ExchangeStep::Reported { report: Report::warm(outcome), again: false };
+            agenda.after(created_us, Event::Exchange { exchange, step });
+            return;
+        }
+        agenda.after(created_us, Event::Exchange { exchange, step: ExchangeStep::JobCreated });
+        if !random.chance(self.job_breaks) && !random.chance(faults.forgets) {
+            // The news of a job may come after what it says.
+            self.call_back(random, id, number, service_us, agenda);
+        }
+        if !random.chance(faults.hangs) {
+            let ends_us = created_us + random.around(2 * service_us);
+            let step = ExchangeStep::JobEnds { last_words: output(id, number, "job ended") };
+            agenda.after(ends_us, Event::Exchange { exchange, step });
+        }
+    }
+
     /// The dispatcher is told to stop.
     pub(crate) fn abort(&mut self, exchange: ExchangeKey) {
         if !self.exchanges.get(&exchange).is_some_and(|exchange| exchange.reports_aborted) {
@@ -183,6 +227,15 @@ impl Functions {
             ExchangeStep::Sent => {
                 let goes_on = self.exchanges.contains_key(&exchange);
                 goes_on.then_some(Input::Dispatch(attempt, DispatchEvent::Sent))
+            }
+            ExchangeStep::JobCreated => {
+                let goes_on = self.exchanges.contains_key(&exchange);
+                goes_on.then_some(Input::Dispatch(attempt, DispatchEvent::JobCreated))
+            }
+            ExchangeStep::JobEnds { last_words } => {
+                self.exchanges.remove(&exchange)?;
+                let failure = Box::new(Failure::new(BROKEN, last_words));
+                Some(Input::Dispatch(attempt, DispatchEvent::JobEnded(failure)))
             }
             ExchangeStep::Ends => {
                 let address = self.exchanges.get(&exchange)?.address.clone()?;

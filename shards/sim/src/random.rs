@@ -40,6 +40,13 @@ impl Random {
         Random(hasher.finish())
     }
 
+    /// A generator of its own that goes on from here, and leaves this one as it is.
+    pub fn fork(&self, which: impl Hash) -> Random {
+        let mut hasher = DefaultHasher::new();
+        (self.0, which).hash(&mut hasher);
+        Random(hasher.finish())
+    }
+
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

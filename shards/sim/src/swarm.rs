@@ -135,6 +135,12 @@ pub struct BackendFaults {
     pub managed: u32,
     /// Registrations that the server answers itself.
     pub local: u32,
+    /// Registrations with a fixed address whose attempts have jobs instead.
+    pub jobs: u32,
+    /// Jobs that cannot be created.
+    pub job_refused: u32,
+    /// Jobs that end before their callback.
+    pub job_breaks: u32,
     /// Mean time for an order, in microseconds.
     pub delay_us: u64,
     /// Orders that fail.
@@ -203,6 +209,10 @@ impl Swarm {
             backend: BackendFaults {
                 managed: maybe(random, 700),
                 local: maybe(random, 200),
+                // With the last of what is drawn.
+                jobs: 0,
+                job_refused: 0,
+                job_breaks: 0,
                 delay_us: one_of(random, &[100, 20_000, 500_000]),
                 fails: maybe(random, 300),
                 degrades: maybe(random, 200),
@@ -237,6 +247,12 @@ impl Swarm {
         }
         if random.chance(400) && !swarm.disk.ephemeral {
             swarm.overflow(random);
+        }
+        let random = &mut Random::of(seed, Stream::Swarm, "third part");
+        if random.chance(300) {
+            swarm.backend.jobs = random.between(200, 1000) as u32;
+            swarm.backend.job_refused = maybe(random, 200);
+            swarm.backend.job_breaks = maybe(random, 300);
         }
         swarm
     }

@@ -9,7 +9,8 @@ use shard_core::Counters;
 use super::{
     exposition::{Exposition, Kind, Labels},
     functions::{
-        COUNTERS, CounterRow, DurationRow, GAUGES, GaugeRow, HISTOGRAMS, QUANTILES, SUMMARIES, SYNC_COUNTERS,
+        COUNTERS, CounterRow, DurationRow, GAUGES, GaugeRow, HISTOGRAMS, JOB_COUNTERS, QUANTILES, SUMMARIES,
+        SYNC_COUNTERS,
     },
 };
 use crate::telemetry::{
@@ -27,8 +28,6 @@ enum Family {
     /// Lines of one name, shown for functions of which this holds.
     Counter(&'static [CounterRow], fn(&Counters) -> bool),
     Gauge(&'static [GaugeRow]),
-    /// Jobs come with the Kubernetes backend; their series with the first job.
-    Jobs,
     Histogram(&'static DurationRow),
     Summary(&'static DurationRow),
     /// The longest duration of a summary, which has no place in it.
@@ -139,7 +138,7 @@ fn families() -> Vec<Family> {
         .extend(executions.map(|rows| Family::Counter(rows, |counters| *counters != Counters::default())));
     let sync = SYNC_COUNTERS.chunk_by(|one, next| one.0 == next.0);
     families.extend(sync.map(|rows| Family::Counter(rows, has_sync_events)));
-    families.push(Family::Jobs);
+    families.push(Family::Counter(&JOB_COUNTERS, |counters| counters.jobs_created > 0));
     families.extend(GAUGES.chunk_by(|one, next| one.0 == next.0).map(Family::Gauge));
     families.extend(HISTOGRAMS.iter().map(Family::Histogram));
     families.extend(SUMMARIES.iter().flat_map(|row| [Family::Summary(row), Family::Longest(row)]));
@@ -158,9 +157,6 @@ impl Family {
             Family::Gauge([(name, _, help, _), ..]) => text.family(name, Kind::Gauge, help),
             // A table without lines has no families.
             Family::Counter([], _) | Family::Gauge([]) => {}
-            Family::Jobs => {
-                text.family("nanofaas_job_created_total", Kind::Counter, "Jobs created for invocations.")
-            }
             Family::Histogram((name, help, _)) => text.family(name, Kind::Histogram, help),
             Family::Summary((name, what, _)) => {
                 let help =
@@ -193,7 +189,6 @@ impl Family {
                     }
                 }
             }
-            Family::Jobs => {}
             Family::Histogram((name, _, measure)) => {
                 if let Some(histogram) = row.histogram(*measure) {
                     let (buckets, sum) = (histogram.cumulative(), histogram.sum_seconds());
@@ -255,6 +250,7 @@ mod tests {
             cold_starts,
             warm_starts,
             orphans,
+            jobs_created,
             crashes,
             bad_outputs,
             late_completions,
@@ -278,6 +274,7 @@ mod tests {
             cold_starts,
             warm_starts,
             orphans,
+            jobs_created,
             crashes,
             bad_outputs,
             late_completions,

@@ -45,6 +45,10 @@ pub(super) static COUNTERS: [CounterRow; 16] = [
     ("function_expired_total", NONE, "Executions that waited longer than X-Max-Age-Ms.", |c| c.expired),
 ];
 
+/// There with the first job.
+pub(super) static JOB_COUNTERS: [CounterRow; 1] =
+    [("nanofaas_job_created_total", NONE, "Jobs created for invocations.", |c| c.jobs_created)];
+
 const SYNC_REJECTED: &str = "sync_queue_rejected_total";
 const SYNC_REJECTED_HELP: &str = "Calls that the sync queue rejected, by reason.";
 

@@ -35,6 +35,53 @@ pub struct Injected<'a> {
     pub ready_timeout: Duration,
 }
 
+/// What the watchdog of a job is told besides.
+#[derive(Debug, Clone, Copy)]
+pub struct OneShot<'a> {
+    /// What to report about.
+    pub execution: &'a str,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// Trace of the caller.
+    pub trace_id: Option<&'a str>,
+    /// What is left of the attempt's time.
+    pub timeout: Duration,
+    /// The request; `None`: it is on standard input.
+    pub payload: Option<&'a str>,
+}
+
+/// The complete environment of a watchdog that runs `spec` for one attempt.
+pub fn job_environment(
+    spec: &FunctionSpec,
+    own: impl IntoIterator<Item = (OsString, OsString)>,
+    injected: &Injected<'_>,
+    one_shot: &OneShot<'_>,
+) -> Environment {
+    let mut environment = environment(spec, own, injected);
+    let timeout_ms = one_shot.timeout.as_millis().max(1).to_string();
+    let attempt = one_shot.attempt.to_string();
+    let file = one_shot.payload.is_none().then_some("/dev/stdin");
+    for (name, value) in [
+        ("WARM", Some("false")),
+        ("EXECUTION_ID", Some(one_shot.execution)),
+        ("DISPATCH_ATTEMPT", Some(&*attempt)),
+        ("TIMEOUT_MS", Some(&*timeout_ms)),
+        ("TRACE_ID", one_shot.trace_id),
+        ("INVOCATION_PAYLOAD", one_shot.payload),
+        ("INVOCATION_PAYLOAD_FILE", file),
+        // A single call has no use for them.
+        ("WATCHDOG_CONCURRENCY", None),
+        ("WARM_HOST", None),
+        ("WARM_PORT", None),
+    ] {
+        match value {
+            Some(value) => environment.insert(name.into(), value.into()),
+            None => environment.remove(OsStr::new(name)),
+        };
+    }
+    environment
+}
+
 /// The complete environment of a watchdog that runs `spec`.
 pub fn environment(
     spec: &FunctionSpec,
@@ -179,6 +226,43 @@ mod tests {
         assert_eq!(value("WATCHDOG_CMD", &[], &[], |spec, _| spec.runtime_command = Some(" ".into())), None);
         assert_eq!(value("CALLBACK_URL", &[], &[], |_, injected| injected.callback_url = None), None);
         assert_eq!(value("RUNTIME_URL", &[], &[], |_, injected| injected.runtime_port = None), None);
+    }
+
+    #[test]
+    fn a_job_is_told_of_its_attempt_whatever_the_author_wrote() {
+        let mut spec = test_spec("echo");
+        for name in ["WARM", "EXECUTION_ID", "TRACE_ID", "INVOCATION_PAYLOAD_FILE", "WARM_PORT", "OWN"] {
+            spec.env.insert(name.to_owned(), "true".to_owned());
+        }
+        let one_shot = OneShot {
+            execution: "e1",
+            attempt: 2,
+            trace_id: None,
+            timeout: Duration::from_millis(1500),
+            payload: Some("{}"),
+        };
+        let told = |one_shot: &OneShot<'_>, name: &str| {
+            let environment = job_environment(&spec, [], &INJECTED, one_shot);
+            environment.get(OsStr::new(name)).map(|value| value.to_str().unwrap().to_owned())
+        };
+        for (name, expected) in [
+            ("WARM", Some("false")),
+            ("EXECUTION_ID", Some("e1")),
+            ("DISPATCH_ATTEMPT", Some("2")),
+            ("TIMEOUT_MS", Some("1500")),
+            ("TRACE_ID", None),
+            ("INVOCATION_PAYLOAD", Some("{}")),
+            ("INVOCATION_PAYLOAD_FILE", None),
+            ("WARM_PORT", None),
+            ("CALLBACK_URL", Some("http://127.0.0.1:8080/v1/internal/executions")),
+            ("FUNCTION_NAME", Some("echo")),
+            ("OWN", Some("true")),
+        ] {
+            assert_eq!(told(&one_shot, name).as_deref(), expected, "{name}");
+        }
+        let large = OneShot { payload: None, ..one_shot };
+        assert_eq!(told(&large, "INVOCATION_PAYLOAD"), None);
+        assert_eq!(told(&large, "INVOCATION_PAYLOAD_FILE").as_deref(), Some("/dev/stdin"));
     }
 
     #[test]

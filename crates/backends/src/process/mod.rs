@@ -1,9 +1,10 @@
-//! The `process` backend: functions as local processes, each replica a program under its own watchdog.
+//! The `process` backend: functions as local processes, each replica and each job a program under its own watchdog.
 //!
 //! From the outside in:
 //!
 //! - here the [`Backend`] and its thread; [`thread`] takes the orders
-//! - [`function`] how many replicas there are; [`replica`] keeps one running; [`watchdog`] one process of it;
+//! - [`function`] how many replicas there are; [`replica`] keeps one running; [`job`] runs a program once, for a REMOTE
+//!   function; [`watchdog`] one process of either;
 //!   [`log`] what it wrote
 //! - [`binary`] what such a process is started from
 //! - pure or nearly so: [`environment`], [`preflight`], [`backoff`], [`stop`], [`ports`]
@@ -21,7 +22,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
+use nanofaas_wire::function::FunctionSpec;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -29,6 +30,7 @@ pub mod backoff;
 pub mod binary;
 pub mod environment;
 pub mod function;
+pub mod job;
 pub mod log;
 pub mod ports;
 pub mod preflight;
@@ -37,7 +39,10 @@ pub mod stop;
 pub mod thread;
 pub mod watchdog;
 
-use crate::{Backend, Events, FunctionName, ListReply, LogRequest, LogStream, Order, ReplicaId};
+use crate::{
+    Backend, Events, FunctionName, Job, JobId, JobListReply, JobRunner, ListReply, LogRequest, LogStream,
+    Order, ReplicaId,
+};
 use binary::Binary;
 use ports::Ports;
 use thread::ThreadMessage;
@@ -118,7 +123,7 @@ impl ReplicaContext {
 
 /// Runs functions as processes of this machine.
 pub struct ProcessBackend {
-    /// Not bounded by itself: a function has one order under way, so there are never more than functions.
+    /// Not bounded by itself: a function has one order under way, and no more jobs than slots.
     commands: mpsc::UnboundedSender<ThreadMessage>,
     events: Arc<dyn Events>,
     /// Until it was waited for.
@@ -176,9 +181,6 @@ impl Backend for ProcessBackend {
     }
 
     fn supports(&self, spec: &FunctionSpec) -> Result<(), String> {
-        if spec.execution_mode == ExecutionMode::Remote {
-            return Err("the process backend does not support execution mode REMOTE yet".to_owned());
-        }
         if spec.runtime_command.as_ref().is_none_or(|command| command.trim().is_empty()) {
             return Err("the process backend runs programs of this machine and needs a runtimeCommand; \
                         it cannot run an image"
@@ -203,6 +205,10 @@ impl Backend for ProcessBackend {
         }
     }
 
+    fn jobs(&self) -> Option<&dyn JobRunner> {
+        Some(self)
+    }
+
     fn logs(&self, request: LogRequest) -> LogStream {
         let (sender, stream) = LogStream::new();
         // Without a thread nothing is left that could write: the stream ends.
@@ -222,6 +228,29 @@ impl Backend for ProcessBackend {
         let mut thread = self.thread.lock();
         if thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread of the process backend ended by a panic");
+        }
+    }
+}
+
+impl JobRunner for ProcessBackend {
+    fn create(&self, job: Job) {
+        if let Err(mpsc::error::SendError(ThreadMessage::CreateJob(job))) =
+            self.commands.send(ThreadMessage::CreateJob(Box::new(job)))
+        {
+            thread::refuse_job(&job);
+        }
+    }
+
+    fn end(&self, job: &JobId) {
+        // Without a thread no job is left.
+        let _ = self.commands.send(ThreadMessage::EndJob(job.clone()));
+    }
+
+    fn list(&self, reply: JobListReply) {
+        if let Err(mpsc::error::SendError(ThreadMessage::ListJobs(reply))) =
+            self.commands.send(ThreadMessage::ListJobs(reply))
+        {
+            reply(Err(thread::too_late()));
         }
     }
 }

@@ -7,8 +7,16 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{ReplicaContext, function::ManagedFunction, stop::Stop};
-use crate::{BackendError, Events, FunctionName, ListReply, LogRequest, LogSender, Order, Workload};
+use super::{
+    ReplicaContext,
+    function::ManagedFunction,
+    job::{JobTable, run_job},
+    stop::Stop,
+};
+use crate::{
+    BackendError, Events, FunctionName, Job, JobEvent, JobId, JobListReply, ListReply, LogRequest, LogSender,
+    Order, Workload,
+};
 
 /// Grace when the backend was dropped without being shut down.
 const DROP_GRACE: Duration = Duration::from_secs(1);
@@ -21,6 +29,12 @@ pub enum ThreadMessage {
     List(ListReply),
     /// See [`crate::Backend::logs`].
     Logs(LogRequest, LogSender),
+    /// See [`crate::JobRunner::create`].
+    CreateJob(Box<Job>),
+    /// See [`crate::JobRunner::end`].
+    EndJob(JobId),
+    /// See [`crate::JobRunner::list`].
+    ListJobs(JobListReply),
     /// Stop everything within this time.
     ShutDown(Duration),
 }
@@ -31,6 +45,7 @@ struct Owner {
     functions: BTreeMap<FunctionName, Rc<ManagedFunction>>,
     /// Of another version than what runs under their names now, until they have ended.
     retired: Vec<Rc<ManagedFunction>>,
+    jobs: Rc<JobTable>,
     tasks: JoinSet<Option<Rc<ManagedFunction>>>,
 }
 
@@ -40,6 +55,7 @@ pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<
         context: Rc::new(context),
         functions: BTreeMap::new(),
         retired: Vec::new(),
+        jobs: Rc::default(),
         tasks: JoinSet::new(),
     };
     let grace = loop {
@@ -57,6 +73,9 @@ pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<
                         function.read_logs(&request, &sender);
                     }
                 }
+                Some(ThreadMessage::CreateJob(job)) => owner.create_job(*job),
+                Some(ThreadMessage::EndJob(job)) => owner.jobs.end(&job),
+                Some(ThreadMessage::ListJobs(reply)) => reply(Ok(owner.jobs.list())),
                 Some(ThreadMessage::ShutDown(grace)) => break grace,
                 None => break DROP_GRACE,
             },
@@ -65,11 +84,14 @@ pub async fn run(context: ReplicaContext, mut commands: mpsc::UnboundedReceiver<
     commands.close();
     let stop = Stop::within(grace);
     owner.functions.values().chain(&owner.retired).for_each(|function| function.shut_down(stop));
+    owner.jobs.end_all(stop);
     while let Some(command) = commands.recv().await {
         match command {
             ThreadMessage::Order(order) => refuse(&owner.context.events, order),
             ThreadMessage::List(reply) => reply(Err(too_late())),
-            ThreadMessage::Logs(..) | ThreadMessage::ShutDown(_) => {}
+            ThreadMessage::CreateJob(job) => refuse_job(&job),
+            ThreadMessage::ListJobs(reply) => reply(Err(too_late())),
+            ThreadMessage::Logs(..) | ThreadMessage::EndJob(_) | ThreadMessage::ShutDown(_) => {}
         }
     }
     while owner.tasks.join_next().await.is_some() {}
@@ -85,6 +107,11 @@ pub fn refuse(events: &Arc<dyn Events>, order: Order) {
         Order::Scale { function, .. } => events.scaled(&function, Err(too_late())),
         Order::Teardown { function } => events.torn_down(&function, Err(too_late())),
     }
+}
+
+/// Answers the order of a job that comes too late.
+pub fn refuse_job(job: &Job) {
+    (job.report)(JobEvent::NotCreated(too_late().to_string().into()));
 }
 
 /// What those hear who come too late.
@@ -135,6 +162,15 @@ impl Owner {
                 None => events.torn_down(&name, Ok(())),
             },
         }
+    }
+
+    fn create_job(&mut self, job: Job) {
+        let (context, jobs) = (Rc::clone(&self.context), Rc::clone(&self.jobs));
+        let entry = jobs.enter(&job);
+        self.tasks.spawn_local(async move {
+            run_job(&job, &context, entry).await;
+            None
+        });
     }
 
     /// The function as it runs, or a new one in place of what runs in another version; and how many replicas it had.

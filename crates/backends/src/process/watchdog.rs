@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     ReplicaContext,
-    environment::{Injected, environment},
+    environment::{Injected, OneShot, environment, job_environment},
     log::ReplicaLog,
     ports::Port,
     stop::Stop,
@@ -99,10 +99,34 @@ impl Watchdog {
         context: &ReplicaContext,
         replica_log: &Rc<ReplicaLog>,
     ) -> Result<Watchdog, String> {
+        Watchdog::start_as(spec, context, replica_log, None)
+    }
+
+    /// Starts the watchdog of a job: it runs the program once and ends. As above. `stdin` is what it reads the request from
+    /// when that is not in the environment.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_job(
+        spec: &FunctionSpec,
+        context: &ReplicaContext,
+        replica_log: &Rc<ReplicaLog>,
+        one_shot: &OneShot<'_>,
+        stdin: Stdio,
+    ) -> Result<Watchdog, String> {
+        Watchdog::start_as(spec, context, replica_log, Some((one_shot, stdin)))
+    }
+
+    fn start_as(
+        spec: &FunctionSpec,
+        context: &ReplicaContext,
+        replica_log: &Rc<ReplicaLog>,
+        job: Option<(&OneShot<'_>, Stdio)>,
+    ) -> Result<Watchdog, String> {
         let is_http = spec.runtime_mode == RuntimeMode::Http;
         let port = is_http.then(|| context.ports.reserve()).transpose();
         let port = port.map_err(|error| format!("there is no free port for the program: {error}"))?;
-        let mut command = command(spec, context, port.as_ref().map(Port::number));
+        let mut command = command(spec, context, port.as_ref().map(Port::number), job);
         let cannot_start = |error: std::io::Error| {
             let directory = spec.working_dir.as_deref().unwrap_or(".");
             format!("cannot start {} in '{directory}': {error}", context.binary.path().display())
@@ -238,7 +262,12 @@ impl Watchdog {
     }
 }
 
-fn command(spec: &FunctionSpec, context: &ReplicaContext, runtime_port: Option<u16>) -> Command {
+fn command(
+    spec: &FunctionSpec,
+    context: &ReplicaContext,
+    runtime_port: Option<u16>,
+    job: Option<(&OneShot<'_>, Stdio)>,
+) -> Command {
     let injected = Injected {
         callback_url: context.callback_url.as_deref(),
         parent_pid: std::process::id(),
@@ -247,11 +276,16 @@ fn command(spec: &FunctionSpec, context: &ReplicaContext, runtime_port: Option<u
     };
     let mut command = context.binary.command();
     // Of what is in `/proc` anyway, not of what the server hides.
-    command.env_clear().envs(environment(spec, std::env::vars_os(), &injected));
+    let own = std::env::vars_os();
+    let (environment, stdin) = match job {
+        None => (environment(spec, own, &injected), Stdio::null()),
+        Some((one_shot, stdin)) => (job_environment(spec, own, &injected, one_shot), stdin),
+    };
+    command.env_clear().envs(environment);
     if let Some(directory) = &spec.working_dir {
         command.current_dir(directory);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A terminal's Ctrl-C is for the server, which then drains. Killed when the runtime ends early.
     command.process_group(0).kill_on_drop(true);
     command

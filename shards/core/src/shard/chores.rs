@@ -55,19 +55,26 @@ impl Shard {
 
     /// Ends what waits for a function. `true`: more does.
     fn end_some_waiting(&mut self, key: FunctionKey, fx: &mut Effects) -> bool {
-        for _ in 0..self.limits.batch_max {
-            let Some(execution) = self.first_waiting(key) else { return false };
+        let most = self.limits.batch_max;
+        self.end_some_jobs(key, most, fx);
+        for _ in 0..most {
+            let Some(execution) = self.first_waiting(key) else { break };
             if self.sabotaged.by(Sabotage::RemovalForgetsQueue) {
                 return false;
             }
-            let name = self.functions.get(key).map(|function| function.name);
-            let name = name.as_ref().map_or("", |name| name.as_str());
-            let message = format!("Function '{name}' was removed before the execution could run");
-            let failure = Box::new(Failure::new(code::FUNCTION_REMOVED, message));
+            let failure = self.removed_failure(key, "could run");
             // The record of the removal says that what waits ends with it.
             self.finish_at_once(execution, Ending::Failed(failure), fx);
         }
-        self.first_waiting(key).is_some()
+        self.first_waiting(key).is_some() || !self.running_jobs(key, 1).is_empty()
+    }
+
+    /// What an execution ends with whose function is removed before it `came` so far.
+    pub(super) fn removed_failure(&self, key: FunctionKey, came: &str) -> Box<Failure> {
+        let name = self.functions.get(key).map(|function| function.name);
+        let name = name.as_ref().map_or("", |name| name.as_str());
+        let message = format!("Function '{name}' was removed before the execution {came}");
+        Box::new(Failure::new(code::FUNCTION_REMOVED, message))
     }
 
     fn first_waiting(&mut self, key: FunctionKey) -> Option<ExecutionKey> {

@@ -25,6 +25,8 @@ impl Shard {
     pub(super) fn dispatch_event(&mut self, key: AttemptKey, event: DispatchEvent, fx: &mut Effects) {
         let connecting = match event {
             DispatchEvent::Finished(report) => return self.dispatch_finished(key, report, fx),
+            DispatchEvent::JobCreated => return self.job_created(key),
+            DispatchEvent::JobEnded(failure) => return self.job_ended(key, failure, fx),
             DispatchEvent::Connecting => true,
             DispatchEvent::Sent => false,
         };
@@ -125,9 +127,11 @@ impl Shard {
     pub(super) fn attempt_timed_out(&mut self, key: AttemptKey, fx: &mut Effects) {
         let drainer = self.take_drainer(key);
         let Some(attempt) = self.attempts.get(key) else { return self.impossible() };
-        let (execution, function, deferred) = (attempt.execution, attempt.function, attempt.exchange_over);
+        let (execution, function) = (attempt.execution, attempt.function);
+        // Of a job that was created a callback was to come as well; and it is to be ended.
+        let deferred = attempt.exchange_over || attempt.promised;
         let current = self.is_current(execution, key);
-        if !deferred {
+        if !attempt.exchange_over {
             fx.push(Effect::Abort { attempt: key });
         }
         let settled_now = self.settle(key);
@@ -178,14 +182,14 @@ impl Shard {
         self.conclude(execution, Report::warm(outcome), fx);
     }
 
-    fn is_current(&self, execution: ExecutionKey, attempt: AttemptKey) -> bool {
+    pub(super) fn is_current(&self, execution: ExecutionKey, attempt: AttemptKey) -> bool {
         self.executions
             .get(execution)
             .is_some_and(|execution| execution.in_flight == Some(attempt) && execution.is_running())
     }
 
     /// Gives the slot of an attempt back. `false`: it was given back before.
-    fn settle(&mut self, key: AttemptKey) -> bool {
+    pub(super) fn settle(&mut self, key: AttemptKey) -> bool {
         let Some(attempt) = self.attempts.get_mut(key).filter(|attempt| !attempt.settled) else {
             return false;
         };
@@ -213,7 +217,7 @@ impl Shard {
 
     /// Forgets a removed function whose last attempt has come home. Called after that attempt was concluded,
     /// which still needs it.
-    fn forget_function_if_gone(&mut self, key: FunctionKey) {
+    pub(super) fn forget_function_if_gone(&mut self, key: FunctionKey) {
         if self
             .functions
             .get(key)
@@ -242,7 +246,7 @@ impl Shard {
     }
 
     /// Nothing can come from the dispatcher for this attempt any more.
-    fn forget_attempt(&mut self, key: AttemptKey) {
+    pub(super) fn forget_attempt(&mut self, key: AttemptKey) {
         let Some(attempt) = self.attempts.remove(key) else { return self.impossible() };
         self.timers.remove(attempt.timer);
         if attempt.lingers
@@ -265,7 +269,7 @@ impl Shard {
     }
 
     /// A settled attempt of a running execution: the execution ends, or another attempt follows.
-    fn conclude(&mut self, key: ExecutionKey, report: Report, fx: &mut Effects) {
+    pub(super) fn conclude(&mut self, key: ExecutionKey, report: Report, fx: &mut Effects) {
         // It waits again.
         let Some(outcome) = self.outcome_of(key, report.outcome, fx) else { return };
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };

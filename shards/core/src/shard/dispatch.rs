@@ -140,7 +140,7 @@ impl Shard {
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
         let Some(live) = execution.live.as_mut() else { return self.impossible() };
         let Some(function) = self.functions.get_mut(execution.function) else { return self.impossible() };
-        let destination = choose_destination(function, random);
+        let destination = choose_destination(execution.function, function, random);
         let timeout_us = u64::from(function.policy.timeout_ms) * 1000;
         function.in_flight += 1;
         function.counters.dispatches += 1;
@@ -169,7 +169,7 @@ impl Shard {
             extra.idempotency = None;
         }
         let endpoint = match destination {
-            Destination::Local => None,
+            Destination::Local | Destination::Job(_) => None,
             Destination::Endpoint(endpoint) => Some(endpoint),
         };
         let attempt = self.attempts.insert(Attempt {
@@ -183,6 +183,8 @@ impl Shard {
             lingers: false,
             exchange_over: false,
             connecting: false,
+            has_job: matches!(destination, Destination::Job(_)),
+            promised: false,
             drainer: None,
         });
         let timer = self.timers.insert(now.mono_us + timeout_us, Due::Attempt(attempt));
@@ -287,9 +289,11 @@ impl Shard {
 }
 
 /// Where a function's next attempt goes. Call it only when there is somewhere.
-fn choose_destination(function: &mut Function, random: u64) -> Destination {
-    if function.runner == Runner::Local {
-        return Destination::Local;
+fn choose_destination(key: FunctionKey, function: &mut Function, random: u64) -> Destination {
+    match function.runner {
+        Runner::Local => return Destination::Local,
+        Runner::Jobs => return Destination::Job(key),
+        Runner::Address | Runner::Backend => {}
     }
     function.endpoints.choose(random).map_or(Destination::Local, |endpoint| {
         endpoint.in_flight += 1;

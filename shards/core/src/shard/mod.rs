@@ -2,7 +2,8 @@
 //!
 //! The files beside this one follow an execution through its life: `registry` (functions come and go),
 //! `admission` (a call is admitted or refused), `dispatch` (an attempt is sent), `completion` (an attempt or an
-//! execution ends), `ending` (what it came to is shown), `crashes` (a replica ends), `retry` (another one follows),
+//! execution ends), `ending` (what it came to is shown), `crashes` (a replica ends),
+//! `jobs` (those of functions that have one for each attempt), `retry` (another one follows),
 //! `timing` (deadlines), `retention` (finished executions are forgotten), `reading` (results that are on disk are
 //! read). `sync_queue` refuses synchronous calls early. `chores` is work in batches. `restoration` takes back what was
 //! there before the server started. `requests`, `leases` and `control` are the inputs that go to many of them.
@@ -17,6 +18,7 @@ mod delivery;
 mod dispatch;
 mod drain_once;
 mod ending;
+mod jobs;
 mod journaling;
 mod leases;
 mod progress;

@@ -104,9 +104,14 @@ impl Shard {
         let Some(provisioned) = function.provisioned.take() else { return self.impossible() };
         let name = function.name;
         let waiting = function.waiting.take();
+        let has_backend = match provisioned.target {
+            Target::Backend => true,
+            Target::Jobs => function.spec.target == Target::Backend,
+            Target::Local | Target::Endpoint(_) => false,
+        };
         answer(waiting, Answer::Refused(Refusal::StoreUnavailable), fx);
         self.write(Record::Removed { name }, fx);
-        if provisioned.target != Target::Backend {
+        if !has_backend {
             self.drop_function(key, fx);
             return;
         }
@@ -169,6 +174,7 @@ impl Shard {
             Target::Local => Runner::Local,
             Target::Endpoint(_) => Runner::Address,
             Target::Backend => Runner::Backend,
+            Target::Jobs => Runner::Jobs,
         };
         // Also of one that is no longer managed: replicas that were reported before may have set its slots.
         function.follow_replicas(self.settings.autoscaler.is_some());
@@ -180,7 +186,7 @@ impl Shard {
             self.close_endpoint(endpoint.id, fx);
         }
         match provisioned.target {
-            Target::Local => {}
+            Target::Local | Target::Jobs => {}
             Target::Endpoint(address) => self.open_endpoint(key, ReplicaAddress { replica: 0, address }, fx),
             Target::Backend => {
                 if is_empty {
@@ -218,7 +224,8 @@ impl Shard {
     pub(super) fn removal_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         function.life = Life::Ending;
-        let (name, waiting) = (function.name, function.waiting_count());
+        let running = if function.has_jobs() { function.in_flight } else { 0 };
+        let (name, waiting) = (function.name, function.waiting_count() + running);
         self.dead_letters.make_room(name, waiting as usize);
         self.begin(Chore::Removal(key), fx);
     }
@@ -226,12 +233,12 @@ impl Shard {
     /// Nothing waits for a removed function any more.
     pub(super) fn queue_has_ended(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
-        let (managed, name) = (function.is_managed(), function.name);
-        if managed {
+        let (has_backend, name) = (function.has_backend(), function.name);
+        if has_backend {
             function.life = Life::TearingDown;
         }
         self.dead_letters.tidy(&name);
-        if managed {
+        if has_backend {
             fx.push(Effect::Teardown { function: key, name });
             return;
         }

@@ -84,6 +84,7 @@ impl Shard {
         let mut function = Function::new(&spec);
         match &spec.target {
             Target::Local => function.runner = Runner::Local,
+            Target::Jobs => function.runner = Runner::Jobs,
             Target::Endpoint(_) => {}
             Target::Backend => {
                 function.runner = Runner::Backend;
@@ -95,7 +96,7 @@ impl Shard {
         let poll_us = self.settings.autoscaler.as_ref().map_or(0, |auto| auto.poll_interval_us);
         self.arm_scaling(poll_us);
         match spec.target.clone() {
-            Target::Local => {}
+            Target::Local | Target::Jobs => {}
             Target::Endpoint(address) => self.open_endpoint(key, ReplicaAddress { replica: 0, address }, fx),
             Target::Backend => fx.push(Effect::Provision { function: key, spec }),
         }

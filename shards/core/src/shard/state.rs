@@ -41,6 +41,10 @@ pub(crate) struct Attempt {
     pub(crate) exchange_over: bool,
     /// The request is not sent yet.
     pub(crate) connecting: bool,
+    /// It has a job of its own, or one is being created.
+    pub(crate) has_job: bool,
+    /// That job was created; a callback is to follow.
+    pub(crate) promised: bool,
     /// Who is to be told when it has been recorded.
     pub(crate) drainer: Option<Ticket>,
 }

@@ -33,7 +33,7 @@ impl Shard {
     }
 
     /// A caller's deadline: it gets its answer. The execution ends with its last caller, unless it was accepted
-    /// for later; an attempt in flight keeps its slot until it comes home.
+    /// for later; an attempt in flight keeps its slot until it comes home, but a job is ended.
     fn wait_is_over(&mut self, key: ExecutionKey, ticket: Ticket, fx: &mut Effects) {
         self.index.joined.remove(&ticket);
         let stage = self.stage_of(key);
@@ -50,7 +50,9 @@ impl Shard {
             }
         }
         if last {
+            let attempt = execution.in_flight;
             self.finish(key, Ending::TimedOut { stage, limit_ms }, fx);
+            self.end_job(attempt, true, fx);
         }
     }
 

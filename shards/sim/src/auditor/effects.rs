@@ -1,8 +1,8 @@
 //! What a step caused, taken into the accounts in its order.
 
 use shard_core::{
-    Answer, Destination, Dispatch, Effect, ExecutionId, ExecutionView, Name, Note, Now, Refusal, Target,
-    Ticket, payload::code,
+    Answer, Destination, Dispatch, Effect, ExecutionId, ExecutionView, Name, Note, Now, Record, Refusal,
+    Target, Ticket, payload::code,
 };
 
 use super::{Asked, Auditor, Cause, Verdict, promptness, registrations::Registration, run::End};
@@ -116,6 +116,7 @@ impl Auditor {
                     _ => self.rates.admitted_to(epoch, limit, now),
                 }
             }
+            Cause::JobEnded(id) => is_decided(id, effects),
             Cause::Replay(_) | Cause::DrainOnce | Cause::Purge(_) | Cause::NotRun(_) | Cause::Other => Ok(()),
         }
     }
@@ -172,7 +173,9 @@ impl Auditor {
         if !matches!(self.cause, Cause::DrainOnce) {
             self.fairness.is_served(epoch);
         }
-        self.slots.taken((shard, dispatch.attempt), (id, dispatch.number), (epoch, policy), now.mono_us)
+        let is_job = matches!(dispatch.destination, Destination::Job(_));
+        let attempt = (shard, dispatch.attempt);
+        self.slots.taken(attempt, (id, dispatch.number), (epoch, policy), (now.mono_us, is_job))
     }
 
     fn retried(&mut self, now: Now, id: ExecutionId, number: u32, reported: bool) -> Verdict {
@@ -259,6 +262,7 @@ impl Auditor {
                 Asked::Remove(name) => {
                     self.stats.removed += 1;
                     if let Some(registration) = self.registrations.current(&name) {
+                        self.slots.have_no_job(registration.epoch)?;
                         self.specs.removed(name, registration.epoch);
                     }
                     self.registrations.removed(&name)
@@ -333,7 +337,10 @@ impl Auditor {
         let alone = run.key.is_none();
         self.queues.leave(id);
         match alone {
-            true => self.executions.ended(now, id, End::TimedOut),
+            true => {
+                self.slots.is_left(id);
+                self.executions.ended(now, id, End::TimedOut)
+            }
             false => {
                 self.executions.muddy(id);
                 Ok(())
@@ -395,5 +402,21 @@ impl Auditor {
             (Some(asked), Some(told)) if asked == told && asked.1.is_some() => Ok(()),
             _ => Err(format!("who asked for {own} was told of {id}")),
         }
+    }
+}
+
+/// Checks that a step has said what became of an execution whose job ended: another attempt follows, or it has ended. When
+/// its time was over first, it was given up.
+fn is_decided(id: ExecutionId, effects: &[Effect]) -> Verdict {
+    let says_so = |effect: &Effect| match effect {
+        Effect::Note(Note::Retry { id: of, .. }) => *of == id,
+        Effect::Note(Note::Finished { .. }) | Effect::Abort { .. } => true,
+        Effect::Journal { entry, .. } => matches!(&entry.record, Record::Ended { id: of, .. } if *of == id),
+        Effect::Reply { answer, .. } => matches!(answer, Answer::Finished { id: of, .. } if *of == id),
+        _ => false,
+    };
+    match effects.iter().any(says_so) {
+        true => Ok(()),
+        false => Err(format!("the job of {id} ended, and nothing came of that")),
     }
 }

@@ -98,11 +98,12 @@ impl Endpoints {
         destination: Destination,
         (name, registration): (Name, &Registration),
     ) -> Verdict {
-        let Destination::Endpoint(endpoint) = destination else {
-            return match registration.target {
-                Target::Local => Ok(()),
-                _ => Err(format!("the server answers itself for {name}")),
-            };
+        let endpoint = match destination {
+            Destination::Endpoint(endpoint) => endpoint,
+            Destination::Job(_) if registration.target == Target::Jobs => return Ok(()),
+            Destination::Job(_) => return Err(format!("a job is ordered for {name}")),
+            Destination::Local if registration.target == Target::Local => return Ok(()),
+            Destination::Local => return Err(format!("the server answers itself for {name}")),
         };
         let Some(address) = self.open.get(&(shard, endpoint)) else {
             return Err(format!("an attempt of {name} goes to an address that is not open"));

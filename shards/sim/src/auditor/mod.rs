@@ -78,6 +78,8 @@ enum Cause {
     Purge(Ticket),
     /// An attempt of a managed function was not run.
     NotRun(ExecutionId),
+    /// The job of this execution ended, and no callback had decided its attempt.
+    JobEnded(ExecutionId),
     Other,
 }
 
@@ -188,6 +190,16 @@ impl Auditor {
                 if let Some((id, number)) = self.slots.reported((shard, *attempt), now, deferred)? {
                     self.executions.reported(now, id, number, &report.outcome);
                     self.executions.reported_cold(id, number, report);
+                }
+            }
+            Input::Dispatch(_, DispatchEvent::JobCreated) => self.stats.jobs_created += 1,
+            Input::Dispatch(attempt, DispatchEvent::JobEnded(failure)) => {
+                if let Some((id, number)) = self.slots.reported((shard, *attempt), now, false)? {
+                    self.stats.jobs_failed += 1;
+                    self.cause = Cause::JobEnded(id);
+                    let failure = failure.clone();
+                    let outcome = Outcome::Failure { failure, retryable: true, retry_after_ms: None };
+                    self.executions.reported(now, id, number, &outcome);
                 }
             }
             Input::Abandon { ticket, .. } => self.left(now, *ticket),

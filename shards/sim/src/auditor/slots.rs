@@ -18,6 +18,15 @@ struct Slot {
     deferred: bool,
     /// A callback decided it; the exchange goes on.
     lingers: bool,
+    /// It has a job of its own.
+    is_job: bool,
+}
+
+impl Slot {
+    /// It has a job that no callback has decided.
+    fn is_open_job(&self) -> bool {
+        self.is_job && !self.lingers
+    }
 }
 
 /// Attempts of one registration.
@@ -39,6 +48,8 @@ pub(super) struct Slots {
     callback: Option<(ExecutionId, Option<u32>)>,
     /// Registrations that took slots in this step, and how many they have.
     takers: Vec<(u64, u32)>,
+    /// Executions that nobody waits for any more since this step.
+    left: Vec<ExecutionId>,
 }
 
 impl Slots {
@@ -50,6 +61,7 @@ impl Slots {
             newest: BTreeMap::new(),
             callback: None,
             takers: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -59,10 +71,10 @@ impl Slots {
         attempt: ExchangeKey,
         (id, number): (ExecutionId, u32),
         (epoch, policy): (u64, &Policy),
-        now_us: u64,
+        (now_us, is_job): (u64, bool),
     ) -> Verdict {
         let until_us = now_us + u64::from(policy.timeout_ms) * 1000;
-        let slot = Slot { epoch, id, number, until_us, deferred: false, lingers: false };
+        let slot = Slot { epoch, id, number, until_us, deferred: false, lingers: false, is_job };
         if self.newest.contains_key(&id) {
             self.end_before(id, now_us);
         }
@@ -92,6 +104,16 @@ impl Slots {
     /// Checks, after a step, that no registration holds more than it has.
     pub(super) fn are_enough(&mut self, now_us: u64) -> Verdict {
         self.callback = None;
+        while let Some(id) = self.left.pop() {
+            if self
+                .newest
+                .get(&id)
+                .and_then(|attempt| self.attempts.get(attempt))
+                .is_some_and(Slot::is_open_job)
+            {
+                return Err(format!("the job of {id} goes on, and nobody waits for it"));
+            }
+        }
         let held_by = |slots: &Slots, epoch| slots.held.get(&epoch).copied().unwrap_or_default();
         while let Some((epoch, allowed)) = self.takers.pop() {
             if held_by(self, epoch).slots > allowed {
@@ -136,6 +158,19 @@ impl Slots {
         let of = (slot.id, Some(slot.number));
         self.end(attempt);
         Ok(decides.then_some(of))
+    }
+
+    /// Nobody waits for an execution any more: by the end of this step it has no job.
+    pub(super) fn is_left(&mut self, id: ExecutionId) {
+        self.left.push(id);
+    }
+
+    /// Checks that no job of a registration that is gone goes on.
+    pub(super) fn have_no_job(&self, epoch: u64) -> Verdict {
+        match self.attempts.values().find(|slot| slot.epoch == epoch && slot.is_open_job()) {
+            None => Ok(()),
+            Some(slot) => Err(format!("the job of {} goes on without its function", slot.id)),
+        }
     }
 
     /// Whether anything can come of an attempt yet.
@@ -201,6 +236,7 @@ impl Slots {
         self.newest.clear();
         self.callback = None;
         self.takers.clear();
+        self.left.clear();
     }
 
     /// Checks that every slot was given back.

@@ -53,6 +53,10 @@ pub struct Stats {
     pub commits_failed: u64,
     /// Results read back from disk.
     pub read: u64,
+    /// Jobs created.
+    pub jobs_created: u64,
+    /// Jobs that ended before a callback had decided their attempt.
+    pub jobs_failed: u64,
 }
 
 impl Stats {
@@ -83,10 +87,12 @@ impl Stats {
         self.crashes += other.crashes;
         self.commits_failed += other.commits_failed;
         self.read += other.read;
+        self.jobs_created += other.jobs_created;
+        self.jobs_failed += other.jobs_failed;
     }
 
     /// All of them, by name.
-    pub fn all(&self) -> [(&'static str, u64); 25] {
+    pub fn all(&self) -> [(&'static str, u64); 27] {
         [
             ("admitted", self.admitted),
             ("waited", self.waited),
@@ -113,6 +119,8 @@ impl Stats {
             ("crashes", self.crashes),
             ("commits_failed", self.commits_failed),
             ("read", self.read),
+            ("jobs_created", self.jobs_created),
+            ("jobs_failed", self.jobs_failed),
         ]
     }
 }

@@ -181,6 +181,8 @@ fn registration(random: &mut Random, number: u64, name: Name, swarm: &Swarm) -> 
         Target::Backend
     } else if random.chance(swarm.backend.local) {
         Target::Local
+    } else if random.fork("jobs").chance(swarm.backend.jobs) {
+        Target::Jobs
     } else {
         Target::Endpoint(unique_address(name.as_str(), number))
     };

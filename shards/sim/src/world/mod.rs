@@ -133,7 +133,7 @@ impl World {
             budgets_apart: (0..swarm.shards).map(|_| budgets(&swarm)).collect(),
             network: Network::new(seed, swarm.shards, swarm.network.clone()),
             clients: Clients::new(swarm.names),
-            functions: Functions::new(seed, swarm.functions.clone()),
+            functions: Functions::new(seed, swarm.functions.clone(), &swarm.backend),
             backend: Backend::new(seed, swarm.backend.clone()),
             disks: (0..swarm.shards).map(|shard| Disk::new(seed, shard, swarm.disk.clone())).collect(),
             storage: storage.map(|make| make(&swarm)),

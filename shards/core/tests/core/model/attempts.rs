@@ -68,6 +68,7 @@ impl Oracle {
             holds: true,
             exchange: true,
             connecting: false,
+            promised: false,
             replica: None,
         });
         let name = self.functions[at].name;
@@ -83,7 +84,20 @@ impl Oracle {
             self.attempts.retain(|attempt| attempt.exchange || attempt.holds);
             return;
         }
+        if result == Result::Created {
+            let first = !std::mem::replace(&mut self.attempts[at].promised, true);
+            let function = self.attempts[at].function;
+            self.functions[function].counts.jobs += u64::from(first);
+            return;
+        }
         let Attempt { function, replica, .. } = self.attempts.remove(at);
+        if result == Result::Ended {
+            if held && self.executions[&execution].state == State::Running {
+                self.functions[function].counts.jobs_failed += 1;
+                self.conclude(execution, Result::Fail(0), "JOB_FAILED");
+            }
+            return;
+        }
         if let Result::NotRun | Result::Crash = result {
             self.replica_is_down(function, replica);
         }
@@ -138,6 +152,7 @@ impl Oracle {
         let wait_ms = match result {
             Result::Ok => return self.finish(ticket, State::Success, ""),
             Result::Fail(after_ms) => u64::from(after_ms).min(RETRY_WAIT_MS_MAX).max(least_ms),
+            Result::Created | Result::Ended => unreachable!("these decide nothing"),
             Result::Refuse | Result::Promise | Result::NotRun | Result::Crash => {
                 return self.finish(ticket, State::Error, code);
             }
@@ -303,7 +318,32 @@ impl Oracle {
         }
         if last {
             self.finish(ticket, State::Timeout, "");
+            self.end_job(ticket, true);
         }
+    }
+
+    /// Executions whose jobs run for a function, in the order in which they came.
+    pub(super) fn running_jobs(&self, at: usize) -> Vec<u64> {
+        let is_its = |attempt: &&Attempt| attempt.function == at && attempt.holds;
+        let attempts = self.attempts.iter().filter(|_| self.functions[at].jobs).filter(is_its);
+        let mut running: Vec<u64> = attempts.map(|attempt| attempt.execution).collect();
+        running.sort_by_key(|ticket| self.executions[ticket].place);
+        running
+    }
+
+    /// The job of an execution that has ended is ended, if it goes on without a callback.
+    pub(super) fn end_job(&mut self, ticket: u64, late: bool) {
+        let number = self.executions[&ticket].attempt;
+        let Some(at) = self.attempt_at(ticket, number) else { return };
+        let Attempt { function, holds, promised, .. } = self.attempts[at];
+        if !holds || !self.functions[function].jobs {
+            return;
+        }
+        self.attempts.remove(at);
+        let counts = &mut self.functions[function].counts;
+        counts.orphans += u64::from(late && promised);
+        counts.jobs_left += u64::from(late);
+        self.out.push(format!("abort {ticket}#{number}"));
     }
 
     fn stage(&self, ticket: u64) -> &'static str {
@@ -326,7 +366,7 @@ impl Oracle {
         if !attempt.holds {
             return;
         }
-        let orphan = !attempt.exchange;
+        let orphan = !attempt.exchange || attempt.promised;
         self.functions[function].counts.orphans += u64::from(orphan);
         if self.executions[&ticket].state != State::Running {
             return;

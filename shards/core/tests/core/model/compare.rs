@@ -114,6 +114,7 @@ impl Drive {
             dead: real.dead_letters,
             expired: real.expired,
             orphans: real.orphans,
+            jobs: real.jobs_created,
             late: real.late_completions,
             crashes: real.crashes,
             ..model

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use shard_core::{
     Answer, AttemptKey, BackendEvent, Control, Destination, DispatchEvent, Effect, Effects, EndpointId,
-    Entry, ExecutionId, Failure, FunctionKey, FunctionSpec, Input, JournalEvent, Lease, Limits, Now, Outcome,
-    ReadFailure, Record, Report, Request, Settings, Shard, Target, Ticket, settings::SyncQueue,
+    Entry, ExecutionId, Failure, FunctionKey, FunctionSpec, Input, JournalEvent, Lease, Limits, Now,
+    ReadFailure, Record, Request, Settings, Shard, Target, Ticket, settings::SyncQueue,
 };
 
 use super::{
@@ -19,8 +19,8 @@ use super::{
     registry::{Life, PENDING_MAX},
     step::{Op, Result, Step, resolve},
     words::{
-        addresses, answer_text, backend_failure, id, invoke, is_output_of, name, outcome, output_of,
-        provisioned, ticket_of,
+        addresses, answer_text, backend_failure, dispatch_event, id, invoke, is_output_of, name, outcome,
+        output_of, provisioned, ticket_of,
     },
 };
 
@@ -328,11 +328,8 @@ impl Drive {
             Step::Answer { execution, number, result } => {
                 let attempt = self.attempts[&(*execution, *number)];
                 let accepted = self.oracle.executions.get(execution).is_some_and(|one| one.accepted);
-                let outcome = match outcome(*result) {
-                    Outcome::Success(_) if accepted => Outcome::Success(output_of(*execution)),
-                    outcome => outcome,
-                };
-                Input::Dispatch(attempt, DispatchEvent::Finished(Report::warm(outcome)))
+                let output = accepted.then(|| output_of(*execution));
+                Input::Dispatch(attempt, dispatch_event(*result, output))
             }
             Step::Callback { ticket, execution, number, result } => ask(
                 ticket,
@@ -358,9 +355,10 @@ impl Drive {
                 let spec = FunctionSpec {
                     name: name(registration.name),
                     policy: registration.policy.clone(),
-                    target: match registration.backend {
-                        true => Target::Backend,
-                        false => Target::Endpoint(Arc::from("fixed")),
+                    target: match (registration.backend, registration.jobs) {
+                        (true, _) => Target::Backend,
+                        (false, true) => Target::Jobs,
+                        (false, false) => Target::Endpoint(Arc::from("fixed")),
                     },
                     scaling: None,
                     document: Bytes::new(),
@@ -404,12 +402,15 @@ impl Drive {
                 self.attempts.insert((ticket, dispatch.number), dispatch.attempt);
                 let first = self.dispatched.insert((ticket, dispatch.number));
                 self.expect(first, "an attempt has the number of one from before");
-                let Destination::Endpoint(endpoint) = dispatch.destination else {
-                    panic!("nothing is local")
-                };
-                let address = self.open.get(&endpoint).cloned();
-                self.expect(address.is_some(), "a call goes to an endpoint that is closed");
-                self.addressed.extend(address.map(|address| (ticket, dispatch.number, address)));
+                match dispatch.destination {
+                    Destination::Endpoint(endpoint) => {
+                        let address = self.open.get(&endpoint).cloned();
+                        self.expect(address.is_some(), "a call goes to an endpoint that is closed");
+                        self.addressed.extend(address.map(|address| (ticket, dispatch.number, address)));
+                    }
+                    Destination::Job(_) => {}
+                    Destination::Local => panic!("nothing is local"),
+                }
                 let known = self.oracle.executions.get(&ticket);
                 self.expect(known.is_some(), "a call is dispatched that should have been refused");
                 let name = known.map(|execution| self.oracle.functions[execution.function].name)?;

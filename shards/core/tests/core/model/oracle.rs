@@ -109,6 +109,8 @@ pub(super) struct Attempt {
     /// The dispatcher still has it.
     pub(super) exchange: bool,
     pub(super) connecting: bool,
+    /// Its job was created.
+    pub(super) promised: bool,
     /// The replica that it went to, once that is known: the model does not choose.
     pub(super) replica: Option<u64>,
 }

@@ -53,21 +53,29 @@ pub(super) struct Counts {
     /// Attempts that were not run, and retries that waited for another replica. Not counted by the shard.
     pub(super) not_run: u64,
     pub(super) cautious: u64,
+    /// Jobs created, those that ended without a callback, and those that were ended with their function or because nobody
+    /// waited any more; only the first counted by the shard.
+    pub(super) jobs: u64,
+    pub(super) jobs_failed: u64,
+    pub(super) jobs_ended: u64,
+    pub(super) jobs_left: u64,
 }
 
 impl Counts {
-    fn fields(&mut self) -> [&mut u64; 21] {
+    fn fields(&mut self) -> [&mut u64; 25] {
         let Counts { successes, errors, retries, timeouts, rejections, orphans, late, .. } = self;
         let Counts { lost_retries, joins, removed, dead, expired, replays, dropped, .. } = self;
         let Counts { requeued, recovered, reconciled, crashes, poisoned, not_run, cautious, .. } = self;
+        let Counts { jobs, jobs_failed, jobs_ended, jobs_left, .. } = self;
         let ended = [successes, errors, retries, timeouts, rejections, orphans, late];
         let left = [lost_retries, joins, removed, dead, expired, replays, dropped];
         let crashed = [requeued, recovered, reconciled, crashes, poisoned, not_run, cautious];
-        let mut all = ended.into_iter().chain(left).chain(crashed);
-        std::array::from_fn(|_| all.next().expect("three times seven"))
+        let jobs = [jobs, jobs_failed, jobs_ended, jobs_left];
+        let mut all = ended.into_iter().chain(left).chain(crashed).chain(jobs);
+        std::array::from_fn(|_| all.next().expect("three times seven and four"))
     }
 
-    pub(super) fn all(&self) -> [u64; 21] {
+    pub(super) fn all(&self) -> [u64; 25] {
         let mut counts = *self;
         counts.fields().map(|count| *count)
     }
@@ -106,6 +114,8 @@ pub(super) struct Function {
     pub(super) policy: Policy,
     /// A backend has it, or had it until it was degraded.
     pub(super) backend: bool,
+    /// Each attempt has a job of its own.
+    pub(super) jobs: bool,
     /// Calls go to what the backend reports.
     pub(super) managed: bool,
     /// Addresses that the backend reported, and how many it said are wanted.
@@ -126,7 +136,7 @@ pub(super) struct Function {
 
 impl Function {
     pub(super) fn new(
-        Registration { name, backend, policy }: Registration,
+        Registration { name, backend, jobs, policy }: Registration,
         waiting: Option<u64>,
     ) -> Function {
         Function {
@@ -134,6 +144,7 @@ impl Function {
             life: if waiting.is_some() { Life::Provisioning } else { Life::Live },
             policy,
             backend,
+            jobs: jobs && !backend,
             managed: false,
             replicas: Vec::new(),
             desired: 0,
@@ -156,7 +167,7 @@ impl Function {
 
     /// What was asked for.
     pub(super) fn registration(&self) -> Registration {
-        Registration { name: self.name, backend: self.backend, policy: self.policy.clone() }
+        Registration { name: self.name, backend: self.backend, jobs: self.jobs, policy: self.policy.clone() }
     }
 
     /// The window of the newest second seen.
@@ -179,6 +190,7 @@ impl Function {
     pub(super) fn open_count(&self) -> usize {
         match self.life {
             Life::Gone => 0,
+            _ if self.jobs => 0,
             _ if self.managed || self.life == Life::Provisioning => self.replicas.len(),
             _ => 1,
         }
@@ -379,7 +391,13 @@ impl Oracle {
         let waiting: Vec<u64> = queued.iter().copied().chain(parked).collect();
         let of_removals = self.dead.get(&name).into_iter().flatten();
         let kept = of_removals.filter(|letter| self.executions[letter].code == "FUNCTION_REMOVED").count();
-        self.rooms.insert(name, kept.max(waiting.len()));
+        let running = self.running_jobs(at);
+        self.rooms.insert(name, kept.max(waiting.len() + running.len()));
+        self.functions[at].counts.jobs_ended += running.len() as u64;
+        for execution in running {
+            self.finish(execution, State::Error, "FUNCTION_REMOVED");
+            self.end_job(execution, false);
+        }
         for execution in waiting {
             self.finish(execution, State::Error, "FUNCTION_REMOVED");
             self.functions[at].counts.removed += 1;

@@ -22,6 +22,10 @@ pub(super) enum Result {
     NotRun,
     /// What ran it ended.
     Crash,
+    /// Its job was created.
+    Created,
+    /// Its job ended.
+    Ended,
 }
 
 /// What a backend made of its task.
@@ -50,6 +54,8 @@ pub(super) struct Call {
 pub(super) struct Registration {
     pub(super) name: u8,
     pub(super) backend: bool,
+    /// Each attempt has a job of its own, unless a backend has it.
+    pub(super) jobs: bool,
     pub(super) policy: Policy,
 }
 
@@ -231,7 +237,8 @@ fn registration() -> impl Strategy<Value = Registration> {
     let attempts = (1..4u32, 1..4u32);
     let numbers =
         (prop_oneof![1 => Just(20u32), 2 => Just(200), 3 => Just(1000)], 1..4u32, 1..4u32, attempts, rate);
-    (name(), prop::bool::weighted(0.4), numbers).prop_map(|(name, backend, numbers)| {
+    let (backend, jobs) = (prop::bool::weighted(0.4), prop::bool::weighted(0.4));
+    (name(), backend, jobs, numbers).prop_map(|(name, backend, jobs, numbers)| {
         let (timeout_ms, concurrency, queue_size, attempts, rate_limit_per_second) = numbers;
         let (attempts_max, sync_attempts_max) = attempts;
         // Without a base, back-offs are what functions ask for: the model need not draw the same numbers.
@@ -245,12 +252,18 @@ fn registration() -> impl Strategy<Value = Registration> {
             retry_backoff_ms,
             rate_limit_per_second,
         };
-        Registration { name, backend, policy }
+        Registration { name, backend, jobs, policy }
     })
 }
 
 fn result() -> impl Strategy<Value = Result> {
-    prop_oneof![10 => said(), 2 => Just(Result::NotRun), 2 => Just(Result::Crash)]
+    prop_oneof![
+        10 => said(),
+        2 => Just(Result::NotRun),
+        2 => Just(Result::Crash),
+        4 => Just(Result::Created),
+        3 => Just(Result::Ended),
+    ]
 }
 
 /// What functions say themselves.

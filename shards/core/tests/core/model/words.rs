@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shard_core::{
-    Answer, ExecutionId, Extra, Failure, Idempotency, Invoke, Name, Outcome, Output, OutputKind, Payload,
-    Provisioned, Refusal, ReplicaAddress, Target,
+    Answer, DispatchEvent, ExecutionId, Extra, Failure, Idempotency, Invoke, Name, Outcome, Output,
+    OutputKind, Payload, Provisioned, Refusal, ReplicaAddress, Report, Target,
     answer::{BackendFailure, BackendFailureKind},
 };
 
@@ -50,7 +50,21 @@ pub(super) fn outcome(result: Result) -> Outcome {
         Result::Promise => Outcome::Deferred,
         Result::NotRun => Outcome::NotRun(failure),
         Result::Crash => Outcome::Crashed(failure),
+        Result::Created | Result::Ended => unreachable!("these are events of their own"),
     }
+}
+
+/// What the dispatcher says of an attempt; `output` is what it comes to when it goes well, if that is of a kind of its own.
+pub(super) fn dispatch_event(result: Result, output: Option<Output>) -> DispatchEvent {
+    let outcome = match (result, output) {
+        (Result::Created, _) => return DispatchEvent::JobCreated,
+        (Result::Ended, _) => {
+            return DispatchEvent::JobEnded(Box::new(Failure::new("JOB_FAILED", "It ended")));
+        }
+        (Result::Ok, Some(output)) => Outcome::Success(output),
+        (result, _) => outcome(result),
+    };
+    DispatchEvent::Finished(Report::warm(outcome))
 }
 
 pub(super) fn provisioned(provisioning: Provisioning) -> std::result::Result<Provisioned, BackendFailure> {

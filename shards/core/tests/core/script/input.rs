@@ -100,6 +100,11 @@ impl Run {
                 Input::Dispatch(self.attempts[*attempt], DispatchEvent::Finished(report(outcome)))
             }
             ["connecting", attempt] => Input::Dispatch(self.attempts[*attempt], DispatchEvent::Connecting),
+            ["created", attempt] => Input::Dispatch(self.attempts[*attempt], DispatchEvent::JobCreated),
+            ["ended", attempt] => {
+                let failure = Box::new(Failure::new("JOB_FAILED", "It ended"));
+                Input::Dispatch(self.attempts[*attempt], DispatchEvent::JobEnded(failure))
+            }
             ["sent", attempt] => Input::Dispatch(self.attempts[*attempt], DispatchEvent::Sent),
             ["leave", caller] => {
                 let id = Some(self.id(caller));
@@ -235,12 +240,14 @@ fn sync_queue(words: &[&str]) -> Option<SyncQueue> {
     })
 }
 
-/// `local`, `backend`, or one fixed address, which is named after the function.
+/// `local`, `backend`, `jobs`, or one fixed address, which is named after the function.
 fn spec(name: &str, words: &[&str]) -> FunctionSpec {
     let target = if words.contains(&"backend") {
         Target::Backend
     } else if words.contains(&"local") {
         Target::Local
+    } else if words.contains(&"jobs") {
+        Target::Jobs
     } else {
         Target::Endpoint(Arc::from(name.to_uppercase()))
     };
@@ -310,6 +317,7 @@ fn provisioned(words: &[&str]) -> Result<Provisioned, BackendFailure> {
     let target = match words[0] {
         "ok" => Target::Backend,
         "local" => Target::Local,
+        "jobs" => Target::Jobs,
         "pool" => Target::Endpoint(Arc::from(words[1])),
         other => return Err(backend_failure(other)),
     };

@@ -46,6 +46,7 @@ impl Run {
     fn dispatch(&self, dispatch: &Dispatch) -> String {
         let to = match dispatch.destination {
             Destination::Local => "local",
+            Destination::Job(_) => "a job",
             Destination::Endpoint(endpoint) => &self.endpoints[&endpoint],
         };
         let name = self.name_of(dispatch.id);
@@ -250,6 +251,7 @@ pub(super) fn counters(shard: &Shard, name: &str) -> String {
         ("cold", counters.cold_starts),
         ("warm", counters.warm_starts),
         ("orphans", counters.orphans),
+        ("jobs", counters.jobs_created),
         ("crashes", counters.crashes),
         ("bad", counters.bad_outputs),
         ("late", counters.late_completions),

@@ -11,6 +11,7 @@ mod dispatch;
 mod drain_once;
 mod ending;
 mod epochs;
+mod jobs;
 mod journaling;
 mod keys;
 mod recovery;

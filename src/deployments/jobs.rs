@@ -1,0 +1,292 @@
+//! Jobs of REMOTE functions: each attempt has one, which goes out as an order to the function's backend. What becomes of it
+//! comes back as inputs of the shard that made the attempt.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc::sync_channel},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use nanofaas_backends::{
+    Backend, BackendError, FoundJob, Job, JobEvent, JobId, JobReport, NotCreated, Workload,
+};
+use parking_lot::Mutex;
+use shard_core::{AttemptKey, DispatchEvent, ExecutionId, Failure, Input, Outcome, Report};
+use shard_runtime::Inbox;
+
+use super::{FunctionRef, MANAGED_BY};
+
+/// A job could not be created.
+const JOB_CREATE_FAILED: &str = "JOB_CREATE_FAILED";
+
+/// A job ended without a callback.
+const JOB_FAILED: &str = "JOB_FAILED";
+
+/// Time for a backend to list its jobs.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An attempt that gets a job.
+#[derive(Debug)]
+pub struct JobOrder {
+    /// The function.
+    pub function: FunctionRef,
+    /// The attempt.
+    pub attempt: AttemptKey,
+    /// The execution that it belongs to.
+    pub id: ExecutionId,
+    /// Number of the attempt.
+    pub number: u32,
+    /// What is left of its time, in milliseconds.
+    pub remaining_ms: u32,
+    /// Trace of the caller.
+    pub trace_id: Option<Box<str>>,
+    /// The request object, as JSON. `None`: the call is not JSON.
+    pub payload: Option<Bytes>,
+}
+
+/// A job that was ordered.
+pub struct JobHandle {
+    backend: Arc<dyn Backend>,
+    id: JobId,
+}
+
+impl JobHandle {
+    /// Ends it, if it goes on.
+    pub fn end(&self) {
+        if let Some(jobs) = self.backend.jobs() {
+            jobs.end(&self.id);
+        }
+    }
+}
+
+/// A function that has jobs.
+#[derive(Clone)]
+struct JobFunction {
+    workload: Arc<Workload>,
+    backend: Arc<dyn Backend>,
+}
+
+/// See the module.
+pub(super) struct Jobs {
+    inbox: Inbox,
+    functions: Mutex<BTreeMap<FunctionRef, JobFunction>>,
+    /// Tells the jobs of this server from those of an earlier one: the end of their ids.
+    life: String,
+}
+
+impl Jobs {
+    pub(super) fn new(inbox: Inbox) -> Jobs {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Jobs { inbox, functions: Mutex::default(), life: format!("-{:x}", since.as_millis()) }
+    }
+
+    /// A function has its jobs at this backend from now on.
+    pub(super) fn add(&self, function: FunctionRef, workload: Workload, backend: Arc<dyn Backend>) {
+        let workload = Arc::new(workload);
+        self.functions.lock().insert(function, JobFunction { workload, backend });
+    }
+
+    /// A function is gone; whether it was one with jobs.
+    pub(super) fn remove(&self, function: FunctionRef) -> bool {
+        self.functions.lock().remove(&function).is_some()
+    }
+
+    /// Orders the job of an attempt, or says at once how that failed.
+    pub(super) fn create(&self, order: JobOrder) -> Result<JobHandle, Box<Input>> {
+        let JobOrder { function, attempt, id, number, remaining_ms, trace_id, payload } = order;
+        let failed = |reason: &str, is_final| {
+            let reason = NotCreated { reason: reason.to_owned(), is_final };
+            Err(Box::new(Input::Dispatch(attempt, not_created(reason))))
+        };
+        let Some(payload) = payload else {
+            return failed("a REMOTE function takes JSON, and the call is of another type", true);
+        };
+        let Some(JobFunction { workload, backend }) = self.functions.lock().get(&function).cloned() else {
+            return failed("its backend is gone", false);
+        };
+        let Some(jobs) = backend.jobs() else { return failed("its backend has no jobs", false) };
+        let job_id = JobId::from(format!("{id}-{number}{}", self.life));
+        jobs.create(Job {
+            id: job_id.clone(),
+            execution: id.to_string().into(),
+            attempt: number,
+            trace_id,
+            timeout: Duration::from_millis(remaining_ms.into()),
+            payload,
+            report: self.report(function.shard, attempt, &job_id, &workload),
+            workload,
+        });
+        Ok(JobHandle { backend, id: job_id })
+    }
+
+    /// Makes an input of whatever becomes of a job.
+    fn report(&self, shard: u16, attempt: AttemptKey, job: &JobId, workload: &Workload) -> JobReport {
+        let (inbox, job, function) = (self.inbox.clone(), job.clone(), workload.name.clone());
+        Box::new(move |event| {
+            let event = match event {
+                JobEvent::Created => {
+                    tracing::info!(%function, %job, "a job was created");
+                    DispatchEvent::JobCreated
+                }
+                JobEvent::NotCreated(reason) => {
+                    tracing::warn!(%function, %job, reason = reason.reason, "a job could not be created");
+                    not_created(reason)
+                }
+                JobEvent::Ended(how) => {
+                    tracing::debug!(%function, %job, how, "a job has ended");
+                    let message = format!("The job of function '{function}' ended without a result: {how}");
+                    DispatchEvent::JobEnded(Box::new(Failure::new(JOB_FAILED, message)))
+                }
+            };
+            inbox.post(shard, Input::Dispatch(attempt, event));
+        })
+    }
+
+    /// Ends the jobs that an earlier server left at a backend. Their attempts are made again.
+    ///
+    /// # Errors
+    /// The backend cannot list them.
+    pub(super) fn end_left(&self, backend: &dyn Backend) -> Result<(), BackendError> {
+        let Some(jobs) = backend.jobs() else { return Ok(()) };
+        let (sender, receiver) = sync_channel(1);
+        jobs.list(Box::new(move |found| {
+            // Nobody waits for it any more when it is late.
+            let _ = sender.try_send(found);
+        }));
+        let late = |_| BackendError::Unavailable(format!("no answer within {} s", LIST_TIMEOUT.as_secs()));
+        let (label, value) = MANAGED_BY;
+        for FoundJob { id, function, labels } in receiver.recv_timeout(LIST_TIMEOUT).map_err(late)?? {
+            let is_ours = labels.get(label).is_some_and(|found| **found == *value);
+            if is_ours && !id.as_str().ends_with(&self.life) {
+                tracing::info!(%function, job = %id, backend = backend.id(), "ending a job of an earlier server");
+                jobs.end(&id);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_created(NotCreated { reason, is_final }: NotCreated) -> DispatchEvent {
+    let failure = Failure::new(JOB_CREATE_FAILED, format!("The job could not be created: {reason}"));
+    let failure = Box::new(failure);
+    let outcome = Outcome::Failure { failure, retryable: !is_final, retry_after_ms: None };
+    DispatchEvent::Finished(Report::warm(outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use nanofaas_backends::{
+        FunctionName, JobListReply, JobRunner, Labels, ListReply, LogRequest, LogStream, Order, Version,
+    };
+    use nanofaas_wire::function::FunctionSpec;
+    use shard_core::FunctionKey;
+
+    use super::*;
+
+    /// Takes note of orders, and has jobs that nobody ordered.
+    #[derive(Default)]
+    struct Recording {
+        created: Mutex<Vec<Job>>,
+        ended: Mutex<Vec<JobId>>,
+        found: Vec<FoundJob>,
+    }
+
+    impl Backend for Recording {
+        fn id(&self) -> &'static str {
+            "recording"
+        }
+        fn supports(&self, _: &FunctionSpec) -> Result<(), String> {
+            Ok(())
+        }
+        fn submit(&self, _: Order) {}
+        fn list(&self, _: ListReply) {}
+        fn jobs(&self) -> Option<&dyn JobRunner> {
+            Some(self)
+        }
+        fn logs(&self, _: LogRequest) -> LogStream {
+            LogStream::new().1
+        }
+        fn detach(&self, _: Duration) {}
+        fn shut_down(&self, _: Duration) {}
+    }
+
+    impl JobRunner for Recording {
+        fn create(&self, job: Job) {
+            self.created.lock().push(job);
+        }
+        fn end(&self, job: &JobId) {
+            self.ended.lock().push(job.clone());
+        }
+        fn list(&self, reply: JobListReply) {
+            reply(Ok(self.found.clone()));
+        }
+    }
+
+    fn function() -> FunctionRef {
+        FunctionRef { shard: 3, key: FunctionKey::default() }
+    }
+
+    fn workload() -> Workload {
+        let document = br#"{"name":"f","timeoutMs":1000,"concurrency":1,"queueSize":1,"maxRetries":0,
+            "retryBackoffMs":0,"executionMode":"REMOTE","requestedExecutionMode":"REMOTE",
+            "effectiveExecutionMode":"REMOTE"}"#;
+        let spec = FunctionSpec::from_document(document).unwrap();
+        let (name, labels) = (FunctionName::from("f"), Labels::default());
+        Workload { name, labels, version: Version::of(&spec), spec: Arc::new(spec) }
+    }
+
+    fn order(payload: Option<&'static str>) -> JobOrder {
+        JobOrder {
+            function: function(),
+            attempt: AttemptKey::default(),
+            id: ExecutionId::new([7; 16], 0),
+            number: 2,
+            remaining_ms: 900,
+            trace_id: None,
+            payload: payload.map(Bytes::from),
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_a_job_is_told_to_the_shard_of_its_function() {
+        let (sender, inputs) = std::sync::mpsc::channel();
+        let jobs = Jobs::new(Inbox::new(move |shard, input| drop(sender.send((shard, input)))));
+        let backend = Arc::new(Recording::default());
+        assert!(jobs.create(order(Some("{}"))).is_err(), "nobody knows the function");
+        jobs.add(function(), workload(), Arc::<Recording>::clone(&backend));
+        assert!(jobs.create(order(None)).is_err(), "only JSON becomes a job");
+        let handle = jobs.create(order(Some("{}"))).unwrap_or_else(|input| panic!("{input:?}"));
+        let job = backend.created.lock().pop().unwrap();
+        assert_eq!((job.attempt, job.timeout, &*job.payload), (2, Duration::from_millis(900), &b"{}"[..]));
+        let id = job.id.as_str();
+        assert!(id.starts_with(&format!("{}-2-", job.execution)), "{id}");
+        assert!(id.len() <= 63 && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')));
+        for event in [JobEvent::Created, JobEvent::Ended("why".to_owned())] {
+            (job.report)(event);
+        }
+        let told = [(); 2].map(|()| inputs.recv().unwrap());
+        assert!(matches!(told[0], (3, Input::Dispatch(_, DispatchEvent::JobCreated))), "{told:?}");
+        let (3, Input::Dispatch(_, DispatchEvent::JobEnded(failure))) = &told[1] else { panic!("{told:?}") };
+        assert_eq!((&*failure.code, failure.message.ends_with("without a result: why")), (JOB_FAILED, true));
+        handle.end();
+        assert_eq!(*backend.ended.lock(), std::slice::from_ref(&job.id));
+        assert!(jobs.remove(function()) && !jobs.remove(function()));
+    }
+
+    #[test]
+    fn only_our_jobs_of_earlier_servers_are_ended() {
+        let jobs = Jobs::new(Inbox::new(|_, input| panic!("{input:?}")));
+        let (label, value) = MANAGED_BY;
+        let job = |id: &str, value: &str| FoundJob {
+            id: id.to_owned().into(),
+            function: "f".into(),
+            labels: Labels::from([(label.into(), value.into())]),
+        };
+        let own = format!("e-1{}", jobs.life);
+        let found = vec![job("e-1-0", value), job(&own, value), job("e-2-0", "somebody else")];
+        let backend = Recording { found, ..Recording::default() };
+        assert_eq!(jobs.end_left(&backend), Ok(()));
+        assert_eq!(*backend.ended.lock(), [JobId::from("e-1-0".to_owned())]);
+    }
+}

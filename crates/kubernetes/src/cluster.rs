@@ -42,6 +42,9 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const DELETION_COST_OF_LEAVING: &str = "-1000";
 /// Time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// An API server that has just started refuses what only rights of roles allow until it has read these, although it says that
+/// it is ready. For so long that is no answer.
+const RIGHTS_TIMEOUT: Duration = Duration::from_secs(3);
 /// First and longest pause before a request is repeated.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// Bytes of a log that are read for a message.
@@ -72,6 +75,11 @@ impl RequestError {
             RequestError::Refused(status) => matches!(status.code, 409 | 429 | 500..),
             RequestError::Unreachable(_) => true,
         }
+    }
+
+    /// Whether rights are missing. A quota or a rule for Pods is forbidden as well, but says so in other words.
+    fn is_without_rights(&self) -> bool {
+        matches!(self, RequestError::Refused(status) if status.code == 403 && status.message.contains("\" cannot "))
     }
 
     fn is_not_found(&self) -> bool {
@@ -441,6 +449,7 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     let mut pauses = Pauses::default();
+    let mut without_rights = None;
     loop {
         let limit = by.saturating_duration_since(Instant::now()).min(REQUEST_TIMEOUT);
         let error = match timeout(limit, send()).await {
@@ -449,7 +458,10 @@ where
             Err(_) => RequestError::Unreachable(format!("no answer within {} ms", limit.as_millis())),
         };
         let pause = pauses.longer();
-        if !error.may_pass() || Instant::now() + pause >= by {
+        let may_pass = error.may_pass()
+            || (error.is_without_rights()
+                && without_rights.get_or_insert_with(Instant::now).elapsed() < RIGHTS_TIMEOUT);
+        if !may_pass || Instant::now() + pause >= by {
             return Err(error);
         }
         tracing::debug!(%error, pause_ms = pause.as_millis() as u64, "a request to the API server is repeated");

@@ -71,6 +71,8 @@ fn what_may_pass_is_tried_again() {
     }
     assert_eq!(rig.ensure("i", 1).unwrap().desired, 1);
     rig.server.fail(Fault::Refuse("PATCH", "/scale", 429, "TooManyRequests", "again"));
+    let rights = "deployments.apps \"fn-f\" is forbidden: User \"nanofaas\" cannot patch resource \"deployments/scale\"";
+    rig.server.fail(Fault::Refuse("PATCH", "/scale", 403, "Forbidden", rights));
     assert_eq!(rig.scale(2), Ok(2));
     rig.ready(2);
     rig.server.fail(Fault::Refuse("DELETE", "/deployments/", 500, "InternalError", "again"));

@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 
 /// Names the image of the functions: `tests/k8s/replica.c`.
 const IMAGE: &str = "NANOFAAS_TEST_IMAGE";
+/// Names the kubeconfig of the backend, with the rights that the chart gives. The tests themselves look around as administrator.
+const ACCOUNT: &str = "NANOFAAS_TEST_ACCOUNT";
 
 /// The functions of one test in a cluster.
 #[derive(Clone)]
@@ -33,7 +35,7 @@ impl RealCluster {
     /// What a backend has to know of it.
     pub(crate) fn options(&self) -> KubernetesOptions {
         KubernetesOptions {
-            access: Access::Kubeconfig(PathBuf::from(std::env::var_os("KUBECONFIG").expect("a kubeconfig"))),
+            access: Access::Kubeconfig(PathBuf::from(std::env::var_os(ACCOUNT).expect("a kubeconfig"))),
             namespace: Some("default".to_owned()),
             installation: self.installation.clone(),
             callback_url: None,

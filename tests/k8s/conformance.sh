@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 #
 # The tests that every backend passes, with the Kubernetes backend in a real cluster, which is up for as long as they run,
-# and those of a server in it, which break the cluster. Exit code 77: this machine cannot run one. Arguments go to the tests.
+# and those of a server in it, which break the cluster. Both servers have the rights that the chart gives, and no others.
+# Exit code 77: this machine cannot run one. Arguments go to the tests.
 
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,6 +19,9 @@ folder=$(mktemp --directory)
 trap 'rm -rf "$folder"' EXIT
 cc -Os -static -Wall -Wextra -Werror -o "$folder/replica" "$HERE/replica.c" -lpthread
 "$HERE/cluster.sh" image "$IMAGE" "$folder/replica"
-export NANOFAAS_TEST_IMAGE=$IMAGE
+# shellcheck source=SCRIPTDIR/parts/account.sh
+. "$HERE/parts/account.sh"
+make_account "$folder"
+export NANOFAAS_TEST_IMAGE=$IMAGE NANOFAAS_TEST_ACCOUNT=$folder/account
 cargo test --offline --test backends cluster:: -- --test-threads=4 "$@"
 cargo test --offline --test it kubernetes:: -- --test-threads=1 "$@"

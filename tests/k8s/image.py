@@ -4,8 +4,8 @@
     image.py NAME PROGRAM [ARGUMENT...]
 
 The program lies in / under its own name and is started with the arguments, by user 65532. A program that is linked
-dynamically gets the libraries that it asks for beside it, at the places where they are here. The same input gives the
-same bytes.
+dynamically gets the libraries that it asks for beside it, at the places where they are here, and the roots of https: a
+client of the API server wants some, although it uses others. The same input gives the same bytes.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ import tarfile
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 USER = 65532
+ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def libraries(program):
@@ -49,7 +50,10 @@ def layer(files):
 
 def image(name, program, arguments):
     entry = "/" + os.path.basename(program)
-    content = layer([(entry, program), *((path, path) for path in libraries(program))])
+    beside = libraries(program)
+    if beside and os.path.exists(ROOTS):
+        beside.append(ROOTS)
+    content = layer([(entry, program), *((path, path) for path in beside)])
     config = json.dumps({
         "architecture": ARCHITECTURES.get(os.uname().machine, os.uname().machine),
         "os": "linux",

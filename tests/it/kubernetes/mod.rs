@@ -44,7 +44,8 @@ impl Cluster {
     }
 
     fn started(&self, prelude: &str, data: Option<&DataDir>, settings: &[&str]) -> Server {
-        let kubeconfig = std::env::var("KUBECONFIG").expect("a kubeconfig");
+        // With the rights that the chart gives; the tests look around as administrator.
+        let kubeconfig = std::env::var("NANOFAAS_TEST_ACCOUNT").expect("a kubeconfig");
         let own = [
             "deployment.backends=k8s".to_owned(),
             format!("k8s.kubeconfig={kubeconfig}"),

@@ -24,4 +24,7 @@ cc -Os -static -Wall -Wextra -Werror -o "$folder/replica" "$HERE/replica.c" -lpt
 make_account "$folder"
 export NANOFAAS_TEST_IMAGE=$IMAGE NANOFAAS_TEST_ACCOUNT=$folder/account
 cargo test --offline --test backends cluster:: -- --test-threads=4 "$@"
-cargo test --offline --test it kubernetes:: -- --test-threads=1 "$@"
+cargo test --offline --test it kubernetes:: -- --test-threads=1 --skip machines:: "$@"
+"$HERE/cluster.sh" add node2
+"$HERE/cluster.sh" image "$IMAGE" "$folder/replica"
+cargo test --offline --test it kubernetes::machines:: -- "$@"

@@ -2,6 +2,7 @@
 //! tests do nothing. They break the cluster, so they run one at a time.
 
 mod failures;
+mod machines;
 mod refusals;
 
 use std::{

@@ -14,7 +14,8 @@ pub(super) struct Breach {
 /// happen.
 pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("console.", "this version has no web console"),
-    ("image-validator.", "this version does not check images before a function is registered"),
+    #[cfg(not(feature = "kubernetes"))]
+    ("image-validator.", "this version has no Kubernetes backend"),
     #[cfg(not(feature = "kubernetes"))]
     ("k8s.", "this version has no Kubernetes backend"),
 ];

@@ -200,7 +200,7 @@ settings! {
 
     /// The image validator.
     image_validator: ImageValidator {
-        /// Checks that an image can be pulled before the function is registered.
+        /// Checks that an image can be pulled before anything of its function is made (backend k8s).
         enabled: bool = false;
     }
 

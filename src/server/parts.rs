@@ -12,7 +12,8 @@ use nanofaas_backends::{
 use nanofaas_base::environment;
 #[cfg(feature = "kubernetes")]
 use nanofaas_kubernetes::{
-    KubernetesBackend, KubernetesBackendError, KubernetesOptions, WatchLimits, access::Access,
+    IMAGE_CHECK_TIMEOUT, KubernetesBackend, KubernetesBackendError, KubernetesOptions, WatchLimits,
+    access::Access,
 };
 use shard_core::Limits;
 use shard_runtime::{Placement, Plan, Shape, plan::plan};
@@ -122,6 +123,7 @@ fn kubernetes(
         image_pull_policy: settings.image_pull_policy.to_string(),
         network_policy: settings.network_policy,
         ready_timeout: config.deployment.ready_timeout,
+        image_check: config.image_validator.enabled.then_some(IMAGE_CHECK_TIMEOUT),
         limits: WatchLimits::default(),
     };
     KubernetesBackend::new(options, Arc::clone(events))

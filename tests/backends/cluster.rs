@@ -42,6 +42,7 @@ impl RealCluster {
             image_pull_policy: "IfNotPresent".to_owned(),
             network_policy: false,
             ready_timeout: Duration::from_secs(30),
+            image_check: None,
             limits: WatchLimits::default(),
         }
     }

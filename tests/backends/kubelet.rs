@@ -44,6 +44,7 @@ impl ScriptedCluster {
             image_pull_policy: "Always".to_owned(),
             network_policy: false,
             ready_timeout: Duration::from_secs(20),
+            image_check: None,
             limits: WatchLimits::default(),
         }
     }

@@ -33,7 +33,7 @@ APART = ["--set", "functions.namespace=nanofaas-functions"]
 OF_THE_CHART = re.compile(r"(data-dir|ephemeral|server\..*|management\..*|internal\.bind|shutdown\..*|k8s\..*"
                           r"|deployment\.(backends|default-backend))$")
 OF_A_SECRET = re.compile(r"delivery\.secret$")
-WITHOUT_EFFECT = re.compile(r"(console|image-validator)\..*$")
+WITHOUT_EFFECT = re.compile(r"console\..*$")
 
 passed, failures = 0, []
 

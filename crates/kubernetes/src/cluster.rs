@@ -113,14 +113,18 @@ impl Pauses {
         let pause = first.saturating_mul(1 << self.0.min(16)).min(longest);
         self.0 += 1;
         // Between half of it and all.
-        let random = RandomState::new().build_hasher().finish();
-        pause.mul_f64(0.5 + 0.5 * (random % 1024) as f64 / 1024.0)
+        pause.mul_f64(0.5 + 0.5 * (random() % 1024) as f64 / 1024.0)
     }
 
     /// It went well.
     pub fn reset(&mut self) {
         self.0 = 0;
     }
+}
+
+/// A number by chance, good enough to tell things apart.
+pub fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Something that is in the way of a function: not ours, or another installation's.
@@ -319,6 +323,15 @@ impl Cluster {
         let api: Api<K> = self.api();
         let patch = Patch::Apply(object);
         repeated(by, || api.patch(name, parameters, &patch)).await
+    }
+
+    /// Makes a Pod that belongs to no Deployment.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn make_pod(&self, name: &str, pod: &Value, by: Instant) -> Result<(), RequestError> {
+        // Applied, so that a repeated request whose first answer was lost finds what it made.
+        self.apply::<Pod>(name, pod, &PatchParams::apply(MANAGER).force(), by).await.map(drop)
     }
 
     /// Sets the number of replicas; which change of the Deployment that was.

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    checks::{Checks, ImageError},
     cluster::{Cluster, RequestError, Stranger},
     plan::{Objects, PlanSettings, plan},
     table::{Report, Table},
@@ -42,6 +43,10 @@ pub struct Shared {
     pub events: Arc<dyn Events>,
     /// What is known.
     pub table: RefCell<Table>,
+    /// Images that are being checked.
+    pub checks: RefCell<Checks>,
+    /// Images are checked before they run, each within this time.
+    pub image_check: Option<Duration>,
     /// Wakes whoever waits for news.
     pub news: watch::Sender<()>,
 }
@@ -103,7 +108,7 @@ impl Shared {
     }
 
     async fn try_ensure(&self, workload: &Arc<Workload>, replicas: u32) -> Result<(), Failure> {
-        let by = Instant::now() + self.ready_timeout;
+        let mut by = Instant::now() + self.ready_timeout;
         let (name, version) = (&workload.name, &workload.version);
         self.listed(by).await.map_err(Failure::early)?;
         let objects = plan(workload, &self.settings);
@@ -123,6 +128,15 @@ impl Shared {
         self.table.borrow_mut().want(Arc::clone(workload), desired);
         if seen.as_ref().and_then(|seen| seen.digest.as_deref()) != Some(objects.digest.as_str()) {
             self.cluster.try_out(&objects, by).await.map_err(failed)?;
+            let image = workload.spec.image.as_deref().unwrap_or_default();
+            let is_known = there.as_ref().is_some_and(|there| translate::has_image(there, image));
+            if let Some(limit) = self.image_check.filter(|_| !is_known) {
+                let begun = Instant::now();
+                let checked = self.check_image(workload, limit).await;
+                checked.map_err(|error| Failure::early(not_checked(name, error)))?;
+                // The check has a time of its own.
+                by += begun.elapsed();
+            }
             let late = |error| Failure { error: refused(name, &error), is_made: !is_adopted };
             let first = seen.is_none().then_some(desired);
             let deployment = self.cluster.apply_deployment(&objects, first, by).await.map_err(late)?;
@@ -229,12 +243,8 @@ impl Shared {
     }
 
     async fn not_ready(&self, workload: &Workload, problem: &Problem, pod: Option<&SeenPod>) -> BackendError {
-        let image = |problem_kind| BackendError::Image { problem: problem_kind, text: problem.text.clone() };
-        match problem.kind {
-            ProblemKind::ImageNotFound => return image(ImageProblem::NotFound),
-            ProblemKind::ImagePullAuthRequired => return image(ImageProblem::AuthRequired),
-            ProblemKind::ImageRegistryUnavailable => return image(ImageProblem::RegistryUnavailable),
-            ProblemKind::Ended | ProblemKind::Refused | ProblemKind::Unschedulable => {}
+        if let Some(error) = of_image(problem) {
+            return error;
         }
         let mut reason = problem.text.clone();
         if let Some(pod) = pod.filter(|_| problem.kind == ProblemKind::Ended) {
@@ -380,6 +390,36 @@ impl Shared {
 
 fn still_there(name: &FunctionName) -> BackendError {
     BackendError::Unavailable(format!("what an earlier function '{name}' left is still being removed"))
+}
+
+/// The error of a problem with an image.
+fn of_image(problem: &Problem) -> Option<BackendError> {
+    let kind = match problem.kind {
+        ProblemKind::ImageNotFound => ImageProblem::NotFound,
+        ProblemKind::ImagePullAuthRequired => ImageProblem::AuthRequired,
+        ProblemKind::ImageRegistryUnavailable => ImageProblem::RegistryUnavailable,
+        ProblemKind::Ended | ProblemKind::Refused | ProblemKind::Unschedulable => return None,
+    };
+    Some(BackendError::Image { problem: kind, text: problem.text.clone() })
+}
+
+/// Why a function whose image was to be checked is not made.
+fn not_checked(name: &FunctionName, error: ImageError) -> BackendError {
+    let text =
+        |why: &dyn std::fmt::Display| format!("the image of function '{name}' cannot be checked: {why}");
+    match error {
+        ImageError::Request(error) => match &error {
+            RequestError::Refused(status) if status.code < 500 => BackendError::Provisioning(text(&error)),
+            _ => BackendError::Unavailable(text(&error)),
+        },
+        ImageError::Found(problem) => {
+            of_image(&problem).unwrap_or_else(|| BackendError::Provisioning(text(&problem.text)))
+        }
+        ImageError::Unheard => {
+            BackendError::Unavailable(text(&"the API server says nothing of the Pod that does it"))
+        }
+        ImageError::Removed => BackendError::Provisioning(text(&"somebody removed the Pod that does it")),
+    }
 }
 
 /// What a request was answered with that should have made a function run.

@@ -3,7 +3,7 @@
 //! From the outside in:
 //!
 //! - here the [`Backend`] and its thread; [`access`] finds the API server; `thread` takes orders and news
-//! - `functions` carries orders out; `cluster` makes requests; `watching` follows what happens
+//! - `functions` carries orders out; [`checks`] tries images out; `cluster` makes requests; `watching` follows what happens
 //! - pure: [`plan`] makes the objects of a function, [`names`] says what they are called and how they are found again,
 //!   `translate` says what Kubernetes tells in the words of the server, `table` what is known
 //!
@@ -11,6 +11,7 @@
 //! Deployments of the installation; nothing is polled. Not here yet: functions of mode REMOTE, and telling Kubernetes which
 //! replicas are idle.
 
+pub mod checks;
 pub mod cluster;
 pub mod functions;
 pub mod table;
@@ -53,6 +54,8 @@ pub struct KubernetesOptions {
     pub network_policy: bool,
     /// Longest time until the first replicas of a function are ready.
     pub ready_timeout: Duration,
+    /// Images are checked before they run, each within this time; none does not check them.
+    pub image_check: Option<Duration>,
     /// How long watches take.
     pub limits: WatchLimits,
 }
@@ -87,6 +90,8 @@ pub struct KubernetesBackend {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
+/// For the check of an image.
+pub const IMAGE_CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// A Pod that is not ready for the first time after so long is started again by Kubernetes: not before we gave it up.
 const STARTUP_MIN: Duration = Duration::from_secs(60);
 
@@ -130,6 +135,7 @@ impl KubernetesBackend {
                     cluster: Cluster::new(client, namespace, options.installation),
                     settings,
                     ready_timeout: options.ready_timeout,
+                    image_check: options.image_check,
                     limits: options.limits,
                     hearings: thread_hearings,
                     events: thread_events,
@@ -195,8 +201,8 @@ impl Backend for KubernetesBackend {
         Some(self.hearings.pods.age().max(self.hearings.deployments.age()))
     }
 
-    /// Must not be called by [`Events`]: the thread that reports is the one that is waited for. Nothing takes time here, so no
-    /// grace is needed.
+    /// Must not be called by [`Events`]: the thread that reports is the one that is waited for. No grace is needed: it takes
+    /// time, and at most two seconds, only when an image is being checked.
     fn detach(&self, _: Duration) {
         self.end(ThreadMessage::Detach);
     }

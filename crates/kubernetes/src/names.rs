@@ -17,6 +17,14 @@ pub const VERSION: &str = "nanofaas.io/version";
 pub const NAME: &str = "nanofaas.io/name";
 /// A digest of everything that was applied for the function, as an annotation of its Deployment.
 pub const DIGEST: &str = "nanofaas.io/digest";
+/// What a Pod is for, when it is no replica.
+pub const PURPOSE: &str = "nanofaas.io/purpose";
+/// That of Pods that check images, as in the Java original.
+pub const PURPOSE_IMAGE_CHECK: &str = "image-validation";
+/// The function that an image is checked for, as an annotation. Not [`NAME`], by which replicas are known.
+pub const CHECKS_FOR: &str = "nanofaas.io/checks-for";
+/// Which run of a server checks it, as an annotation.
+pub const CHECKED_BY: &str = "nanofaas.io/checked-by";
 /// What the server attaches to its functions, each as an annotation with this in front.
 const ATTACHED: &str = "labels.nanofaas.io/";
 /// Labels that dashboards of the Java original select by.
@@ -34,6 +42,11 @@ const HASH_LEN: usize = 16;
 /// What all objects of a function are called.
 pub fn object_name(function: &str) -> String {
     format!("{PREFIX}{}", label_value(function))
+}
+
+/// What a Pod is called that checks the image of a function.
+pub fn image_check_name(function: &str, server: &str, number: u64) -> String {
+    format!("check-{}-{server}-{number}", label_value(function))
 }
 
 /// The name of a function as the value of a label, which is also part of a DNS label: as it is, or with a hash.

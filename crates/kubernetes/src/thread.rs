@@ -35,6 +35,9 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(25);
 /// For the cluster to take note that what is over is killed.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// For a Pod to be removed that checked an image.
+const CHECK_REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What the thread is told.
 pub enum ThreadMessage {
     /// See [`Order`].
@@ -81,6 +84,8 @@ pub struct Start {
     pub settings: PlanSettings,
     /// Longest time until the first replicas are ready.
     pub ready_timeout: Duration,
+    /// Images are checked before they run, each within this time.
+    pub image_check: Option<Duration>,
     /// How long watches take.
     pub limits: WatchLimits,
     /// When they last heard something.
@@ -91,7 +96,7 @@ pub struct Start {
 
 /// Takes orders until told to end.
 pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessage>) {
-    let Start { cluster, settings, ready_timeout, limits, hearings, events } = start;
+    let Start { cluster, settings, ready_timeout, image_check, limits, hearings, events } = start;
     let selector = selector(&settings.installation);
     let (told, mut news) = mpsc::unbounded_channel();
     let mut watches = JoinSet::new();
@@ -114,6 +119,8 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
         ready_timeout,
         events,
         table: RefCell::new(Table::default()),
+        checks: RefCell::default(),
+        image_check,
         news: watch::Sender::new(()),
     });
     let mut owner = Owner { shared, pending: Rc::default(), restoring: Rc::default(), tasks: JoinSet::new() };
@@ -195,6 +202,13 @@ impl Owner {
     }
 
     fn hear(&mut self, news: ClusterNews) {
+        if let ClusterNews::Pods(news) = &news {
+            let left = self.shared.checks.borrow_mut().hear(news);
+            for pod in left {
+                let shared = Rc::clone(&self.shared);
+                self.tasks.spawn_local(async move { shared.remove_check(&pod, CHECK_REMOVE_TIMEOUT).await });
+            }
+        }
         let reports = {
             let mut table = self.shared.table.borrow_mut();
             match news {
@@ -287,6 +301,12 @@ impl Owner {
     /// Ends what is under way, each order with its event.
     async fn break_off(&mut self) {
         self.tasks.shutdown().await;
+        let checks = self.shared.checks.borrow().names();
+        for pod in checks {
+            let shared = Rc::clone(&self.shared);
+            self.tasks.spawn_local(async move { shared.remove_check(&pod, KILL_TIMEOUT).await });
+        }
+        while self.tasks.join_next().await.is_some() {}
         let events = &self.shared.events;
         for (name, pending) in std::mem::take(&mut *self.pending.borrow_mut()) {
             match pending {

@@ -15,7 +15,9 @@ use k8s_openapi::{
 use nanofaas_backends::{FunctionName, Labels, ReplicaId, ReplicaState, ReplicaStatus, Version};
 
 use crate::{
-    names::{DIGEST, INSTALLATION, VERSION, attached_again, function_of},
+    names::{
+        CHECKED_BY, DIGEST, INSTALLATION, PURPOSE, PURPOSE_IMAGE_CHECK, VERSION, attached_again, function_of,
+    },
     plan::{CONTAINER, PORT_DEFAULT},
 };
 
@@ -71,6 +73,30 @@ pub struct SeenPod {
     pub is_ending: bool,
     /// When it was made.
     pub created: SystemTime,
+}
+
+/// A Pod that checks an image, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenCheck {
+    /// What it is called.
+    pub name: String,
+    /// Which run of a server made it.
+    pub server: String,
+    /// What it has found.
+    pub state: CheckState,
+    /// It goes.
+    pub is_ending: bool,
+}
+
+/// What is known of an image that is being checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckState {
+    /// Nothing yet; perhaps what it waits for.
+    Waiting(Option<Problem>),
+    /// It was pulled.
+    Pulled,
+    /// It cannot be pulled, or that cannot be found out.
+    Failed(Problem),
 }
 
 /// A Deployment at one moment.
@@ -133,6 +159,53 @@ pub fn pod(pod: &Pod) -> Option<SeenPod> {
     })
 }
 
+/// A Pod, if it is one that checks an image.
+pub fn image_check(pod: &Pod) -> Option<SeenCheck> {
+    let metadata = &pod.metadata;
+    if metadata.labels.as_ref()?.get(PURPOSE)? != PURPOSE_IMAGE_CHECK {
+        return None;
+    }
+    let server = metadata.annotations.as_ref().and_then(|annotations| annotations.get(CHECKED_BY));
+    Some(SeenCheck {
+        name: metadata.name.clone()?,
+        server: server.cloned().unwrap_or_default(),
+        state: check_state(pod),
+        is_ending: metadata.deletion_timestamp.is_some(),
+    })
+}
+
+fn check_state(pod: &Pod) -> CheckState {
+    let status = pod.status.as_ref();
+    // With a reason it was ended from outside, whatever is said of its container.
+    let ended = status.filter(|status| status.phase.as_deref() == Some("Failed"));
+    if let Some((status, reason)) = ended.and_then(|status| Some((status, status.reason.as_deref()?))) {
+        let text = said(reason, status.message.as_deref());
+        return CheckState::Failed(match reason {
+            "DeadlineExceeded" => pull_timed_out(image(pod)),
+            _ => Problem { kind: ProblemKind::Refused, text },
+        });
+    }
+    let container = container(pod);
+    let state = container.and_then(|container| container.state.as_ref());
+    let ran = state.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+    let waits_for =
+        state.and_then(|state| state.waiting.as_ref()).and_then(|waiting| waiting.reason.as_deref());
+    // Runtimes differ in when they notice that the command is not there: never before the image is.
+    if ran || matches!(waits_for, Some("CreateContainerError" | "RunContainerError" | "CrashLoopBackOff")) {
+        return CheckState::Pulled;
+    }
+    match trouble(pod) {
+        Some(problem) if !problem.kind.may_pass() => CheckState::Failed(problem),
+        problem => CheckState::Waiting(problem),
+    }
+}
+
+/// No answer is one, too.
+pub fn pull_timed_out(image: &str) -> Problem {
+    let text = format!("Unable to validate image in registry: {image} (Timed out waiting for image pull)");
+    Problem { kind: ProblemKind::ImageRegistryUnavailable, text }
+}
+
 /// A Deployment, if it is one of a function.
 pub fn deployment(deployment: &Deployment) -> Option<SeenDeployment> {
     let metadata = &deployment.metadata;
@@ -169,6 +242,13 @@ pub fn deployment(deployment: &Deployment) -> Option<SeenDeployment> {
 /// The version that a Deployment runs.
 pub fn version_of(deployment: Option<&Deployment>) -> Option<Version> {
     deployment?.metadata.labels.as_ref()?.get(VERSION).map(|version| Version::from_label(version))
+}
+
+/// Whether a Deployment has this image.
+pub fn has_image(deployment: &Deployment, image: &str) -> bool {
+    let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let mut containers = pod.into_iter().flat_map(|pod| &pod.containers);
+    containers.any(|container| container.name == CONTAINER && container.image.as_deref() == Some(image))
 }
 
 fn replicas(deployment: &Deployment) -> Option<u32> {

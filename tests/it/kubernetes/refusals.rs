@@ -22,7 +22,29 @@ fn refused(cluster: &Cluster, server: &Server, changes: Value, expected: (u16, &
 #[test]
 fn images_that_cannot_be_had() {
     let Some(cluster) = Cluster::for_test("images") else { return };
-    let server = cluster.server(&[]);
+    cannot_be_had(&cluster, &cluster.server(&[]));
+}
+
+/// The same, and one that can be had runs.
+#[test]
+fn images_that_are_checked_first() {
+    let Some(cluster) = Cluster::for_test("checked") else { return };
+    kubectl(&["label", "namespace", "checked", "pod-security.kubernetes.io/enforce=restricted"]);
+    let server = cluster.server(&["image-validator.enabled=true"]);
+    cannot_be_had(&cluster, &server);
+    server.register(cluster.spec(json!({})));
+    assert_eq!(server.invoke("f", json!(1)).status, 200);
+    assert_eq!(
+        cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count(),
+        1,
+        "the Pod of the check is gone"
+    );
+    let events = cluster.kubectl(&["get", "events", "-o", "name"]);
+    assert!(events.contains("event/check-f-"), "it was checked: {events}");
+}
+
+#[track_caller]
+fn cannot_be_had(cluster: &Cluster, server: &Server) {
     for (image, status, code) in [
         ("registry:5000/nothing:1", 422, "IMAGE_NOT_FOUND"),
         ("registry:5001/secret:1", 424, "IMAGE_PULL_AUTH_REQUIRED"),
@@ -30,7 +52,7 @@ fn images_that_cannot_be_had() {
         ("UPPER:1", 422, "IMAGE_NOT_FOUND"),
     ] {
         let begun = Instant::now();
-        refused(&cluster, &server, json!({ "image": image }), (status, code), image);
+        refused(cluster, server, json!({ "image": image }), (status, code), image);
         assert!(begun.elapsed() < Duration::from_secs(15), "{image}: not at the time-out");
     }
 }

@@ -4,8 +4,10 @@
 //! `spec.replicas` is one of these: it belongs to whoever scales, a HorizontalPodAutoscaler or the backend. Everything but the
 //! Deployment is owned by it and goes with it; nobody owns the Deployment, and nothing has a finalizer.
 
+mod image_check;
 mod pod;
 
+pub use image_check::image_check;
 pub use pod::CONTAINER;
 
 use std::collections::BTreeMap;

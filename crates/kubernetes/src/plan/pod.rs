@@ -45,22 +45,7 @@ impl Parts<'_> {
             "terminationGracePeriodSeconds": PRE_STOP_S + u64::from(spec.timeout_ms).div_ceil(1000) + STOP_GRACE_S,
             "volumes": volumes(spec),
         });
-        let mut set = |member: &str, value: Value| pod[member] = value;
-        let secrets = spec.image_pull_secrets.iter().flatten().map(|secret| secret.trim());
-        let secrets: Vec<Value> =
-            secrets.filter(|secret| !secret.is_empty()).map(|secret| json!({ "name": secret })).collect();
-        if !secrets.is_empty() {
-            set("imagePullSecrets", secrets.into());
-        }
-        if let Some(account) = &spec.pod.service_account_name {
-            set("serviceAccountName", account.as_str().into());
-        }
-        if !spec.pod.node_selector.is_empty() {
-            set("nodeSelector", texts(&spec.pod.node_selector).into());
-        }
-        if !spec.pod.tolerations.is_empty() {
-            set("tolerations", spec.pod.tolerations.iter().map(toleration).collect());
-        }
+        place(spec, &mut pod);
         if !spec.pod.topology_spread_constraints.is_empty() {
             let spread = spec.pod.topology_spread_constraints.iter().map(|spread| {
                 json!({
@@ -70,7 +55,7 @@ impl Parts<'_> {
                     "labelSelector": { "matchLabels": self.selector() },
                 })
             });
-            set("topologySpreadConstraints", spread.collect());
+            pod["topologySpreadConstraints"] = spread.collect();
         }
         pod
     }
@@ -150,6 +135,26 @@ impl Parts<'_> {
             .chain(own)
             .map(|(name, value)| json!({ "name": name, "value": value }))
             .collect()
+    }
+}
+
+/// Where a Pod may run, and as whom images are pulled: an account may have secrets for that, too.
+pub(super) fn place(spec: &FunctionSpec, pod: &mut Value) {
+    let mut set = |member: &str, value: Value| pod[member] = value;
+    let secrets = spec.image_pull_secrets.iter().flatten().map(|secret| secret.trim());
+    let secrets: Vec<Value> =
+        secrets.filter(|secret| !secret.is_empty()).map(|secret| json!({ "name": secret })).collect();
+    if !secrets.is_empty() {
+        set("imagePullSecrets", secrets.into());
+    }
+    if let Some(account) = &spec.pod.service_account_name {
+        set("serviceAccountName", account.as_str().into());
+    }
+    if !spec.pod.node_selector.is_empty() {
+        set("nodeSelector", texts(&spec.pod.node_selector).into());
+    }
+    if !spec.pod.tolerations.is_empty() {
+        set("tolerations", spec.pod.tolerations.iter().map(toleration).collect());
     }
 }
 

@@ -8,11 +8,14 @@ use std::{
 };
 
 use k8s_openapi::api::{
-    apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Service,
-    networking::v1::NetworkPolicy, policy::v1::PodDisruptionBudget,
+    apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{Pod, Service},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use nanofaas_backends::{Labels, Version, Workload};
-use nanofaas_kubernetes::plan::{Kind, Objects, PlanSettings, plan};
+use nanofaas_kubernetes::plan::{Kind, Objects, PlanSettings, image_check, plan};
 use nanofaas_wire::function::{FunctionSpec, Registration};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -81,6 +84,32 @@ fn plans_are_as_they_were() {
         }
         let expected = fs::read_to_string(&golden).unwrap_or_default();
         assert_eq!(text, expected, "{}; UPDATE=1 writes it anew", golden.display());
+    }
+}
+
+#[test]
+fn checks_of_images_are_as_they_were() {
+    let text = r#"{"name":"ocr","image":"registry.example.org/ocr:1","imagePullSecrets":["registry"," "],
+        "command":["/bin/ocr"],"env":{"A":"b"},"serviceAccountName":"ocr","nodeSelector":{"disk":"ssd"},
+        "tolerations":[{"key":"gpu","operator":"Exists"}],"labels":{"tier":"back"}}"#;
+    let workload = workload(text.as_bytes());
+    let limit = std::time::Duration::from_secs(20);
+    let pod = image_check(&workload, &settings(), "check-ocr-0a1b2c3d-1", "0a1b2c3d", limit);
+    is_of::<Pod>(&pod);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/image-check.yaml");
+    let text = format!("---\n{}", serde_saphyr::to_string(&pod).unwrap());
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&golden, &text).unwrap();
+    }
+    assert_eq!(text, fs::read_to_string(&golden).unwrap_or_default(), "UPDATE=1 writes it anew");
+    // Nothing selects it that selects replicas.
+    let deployment = plan(&workload, &settings()).deployment;
+    for (label, value) in deployment["spec"]["selector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(
+            pod["metadata"]["labels"][label] == *value,
+            label == "nanofaas.io/installation",
+            "{label}"
+        );
     }
 }
 

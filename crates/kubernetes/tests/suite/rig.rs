@@ -27,8 +27,9 @@ struct Player;
 
 impl Kubelet for Player {
     fn start(&self, pod: &Value) -> PodState {
-        let image = pod["spec"]["containers"][0]["image"].as_str().unwrap();
-        match image {
+        let container = &pod["spec"]["containers"][0];
+        let is_check = container["command"][0] == "/nanofaas-image-check";
+        match container["image"].as_str().unwrap() {
             "missing" => {
                 PodState::Waiting("ErrImagePull", "rpc error: code = NotFound: missing:latest: not found")
             }
@@ -43,6 +44,12 @@ impl Kubelet for Player {
             ),
             "crash" => PodState::Ended(3),
             "large" => PodState::Unschedulable("0/1 nodes are available: 1 Insufficient memory."),
+            "slow" => PodState::Waiting("ContainerCreating", ""),
+            "late" if is_check => PodState::Waiting(
+                "RunContainerError",
+                "exec: \"/nanofaas-image-check\": no such file or directory",
+            ),
+            _ if is_check => PodState::Ended(128),
             _ => PodState::Ready(9),
         }
     }
@@ -140,8 +147,18 @@ impl Rig {
         Rig::at(ApiServer::start(Arc::new(Player)), Duration::from_secs(200))
     }
 
+    /// Checks images, each within this time.
+    pub(crate) fn checking(server: Option<ApiServer>, limit: Duration) -> Rig {
+        let server = server.unwrap_or_else(|| ApiServer::start(Arc::new(Player)));
+        Rig::with(server, PATIENCE, Some(limit))
+    }
+
     /// At a server that may have something already. Watches are not believed after so long a silence.
     pub(crate) fn at(server: ApiServer, silence: Duration) -> Rig {
+        Rig::with(server, silence, None)
+    }
+
+    fn with(server: ApiServer, silence: Duration, image_check: Option<Duration>) -> Rig {
         let recorder = Arc::<Recorder>::default();
         let options = KubernetesOptions {
             access: Access::Plain(server.url()),
@@ -151,6 +168,7 @@ impl Rig {
             image_pull_policy: "Always".to_owned(),
             network_policy: false,
             ready_timeout: Duration::from_secs(5),
+            image_check,
             limits: WatchLimits { silence, ..WatchLimits::default() },
         };
         let backend = KubernetesBackend::new(options, Arc::<Recorder>::clone(&recorder)).unwrap();

@@ -4,7 +4,7 @@
 //! has its Pods at once, and what becomes of each is for a [`Kubelet`] to say. What only grows (numbers of requests, changes)
 //! is never reset, so that tests can wait for it.
 
-#![allow(dead_code, reason = "shared with the tests of all backends, which need no faults")]
+#![allow(dead_code, unused_imports, reason = "shared with the tests of all backends, which need no faults")]
 
 mod http;
 mod world;
@@ -291,7 +291,10 @@ impl ApiServer {
             object["status"]["observedGeneration"] = 1.into();
         }
         let what = if is_new { "ADDED" } else { "MODIFIED" };
-        let stored = world.store(kind, name, object, what);
+        let mut stored = world.store(kind, name, object, what);
+        if kind == "pods" && is_new {
+            stored = world.start(&*self.0.kubelet, name, stored);
+        }
         drop(world);
         if kind == "deployments" {
             self.control(name);
@@ -338,9 +341,7 @@ impl ApiServer {
             pod["metadata"]["deployment"] = deployment.into();
             pod["status"] = json!({ "phase": "Pending" });
             world.store("pods", &name, pod.clone(), "ADDED");
-            let state = self.0.kubelet.start(&pod);
-            become_state(&mut pod, &state);
-            world.store("pods", &name, pod, "MODIFIED");
+            world.start(&*self.0.kubelet, &name, pod);
         }
         // Those that cost less go first, then the newest.
         let cost = |pod: &Value| {
@@ -422,7 +423,8 @@ impl ApiServer {
         self.0.changed.notify_all();
     }
 
-    fn remove(&self, kind: &str, name: &str) {
+    /// Removes an object at once.
+    pub(crate) fn remove(&self, kind: &str, name: &str) {
         self.world().take(kind, name);
         self.0.changed.notify_all();
     }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Fault, PodState};
+use super::{Fault, Kubelet, PodState};
 
 #[derive(Default)]
 pub(super) struct World {
@@ -32,6 +32,13 @@ impl World {
         self.objects.insert((kind.to_owned(), name.to_owned()), object.clone());
         self.changes.push((self.version, kind.to_owned(), what, object.clone()));
         object
+    }
+
+    /// A Pod becomes what the kubelet makes of it.
+    pub(super) fn start(&mut self, kubelet: &dyn Kubelet, name: &str, mut pod: Value) -> Value {
+        let state = kubelet.start(&pod);
+        become_state(&mut pod, &state);
+        self.store("pods", name, pod, "MODIFIED")
     }
 
     pub(super) fn take(&mut self, kind: &str, name: &str) {

@@ -33,6 +33,7 @@ fn asking(criterion: &mut Criterion) {
         limits: Limits::default(),
         settings: Settings::default(),
         queued_bytes_max: 1 << 30,
+        room: Limits::default().room,
         mailbox_max: 65_536,
         callers_max: 65_536,
         seed: 1,

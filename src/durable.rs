@@ -70,8 +70,8 @@ impl Durable {
         let (journal, progress) = (Arc::clone(&self.journal), Arc::clone(&self.progress));
         let seating = workers.plan().seating;
         // What a shard would leave on disk is not read into memory for it.
-        let limits = workers.limits();
-        let results_max = (limits.executions_disk_bytes_max > 0).then_some(limits.executions_bytes_max);
+        let share = workers.room().bytes.div_ceil(u64::from(workers.shards()));
+        let results_max = workers.limits().results_on_disk.then_some(share);
         let recovered = self.patiently(move || journal.recover(seating, results_max, &progress)).await?;
         let functions: usize = recovered.iter().map(Recovery::functions).sum();
         let executions: usize = recovered.iter().map(Recovery::executions).sum();

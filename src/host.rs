@@ -156,8 +156,8 @@ impl Host for ShardHost {
             }),
             Effect::ReadResult { ticket, id } => follow_up.extend(self.store.read_result(id, ticket)),
             Effect::Note(note) => self.note(note),
-            // The runtime keeps these two for itself.
-            Effect::Reply { .. } | Effect::ReturnBytes(_) => {}
+            // The runtime keeps these for itself.
+            Effect::Reply { .. } | Effect::ReturnBytes(_) | Effect::ReturnRoom(_) => {}
         }
     }
 }

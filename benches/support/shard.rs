@@ -11,7 +11,7 @@ use bytes::Bytes;
 use shard_core::{
     AttemptKey, BackendEvent, Dispatch, DispatchEvent, Effect, Effects, ExecutionId, FunctionKey,
     FunctionSpec, Input, Invoke, JournalEvent, Lease, Limits, Name, Now, Outcome, Output, OutputKind,
-    Payload, Policy, Provisioned, ReplicaAddress, Report, Request, Settings, Shard, Target, Ticket,
+    Payload, Policy, Provisioned, ReplicaAddress, Report, Request, Room, Settings, Shard, Target, Ticket,
 };
 
 /// Attempts that may be in flight at once.
@@ -41,7 +41,8 @@ impl Rig {
 
     /// The same with so many functions.
     pub(crate) fn with_functions(functions: u64, retained: usize) -> Rig {
-        let limits = Limits { executions_max: retained, ..Limits::default() };
+        let room = Room { executions: retained as u64, ..Limits::default().room };
+        let limits = Limits { room, ..Limits::default() };
         let policy = Policy { concurrency: SLOTS, ..Policy::default() };
         let mut rig = Rig::empty(functions, limits, policy);
         for _ in 0..retained {
@@ -175,6 +176,11 @@ impl Rig {
             );
         }
         self.shard.handle(self.now, input, &mut self.effects);
+        while self.shard.room_request().is_some() {
+            // It has all there is.
+            let answer = Input::Lease(Lease::Room { granted: Room::default(), recalled: Room::default() });
+            self.shard.handle(self.now, answer, &mut self.effects);
+        }
     }
 
     /// Drops what was caused. The number of the newest record that is to be written, if any.

@@ -128,11 +128,11 @@ settings! {
         accepted_ttl: Duration = seconds(24 * 3600), in 1..=YEAR_MS;
         /// Time the output of a finished synchronous execution is kept.
         payload_ttl: Duration = seconds(2 * 60), in 0..=YEAR_MS;
-        /// Finished executions kept at most.
+        /// Finished executions kept at most, in the whole server.
         max_count: u64 = 1_000_000, in 1..=(1 << 40);
-        /// Payloads of finished executions kept in memory at most.
+        /// Payloads of finished executions kept in memory at most, in the whole server.
         max_bytes: u64 = 256 * MIB, in 1..=(1 << 44);
-        /// Payloads of finished executions kept on disk only, of those that were accepted for later; 0: none.
+        /// Payloads of finished executions kept on disk only, in the whole server, of those that were accepted for later; 0: none.
         max_disk_bytes: u64 = 4 * GIB, in 0..=(1 << 50);
     }
 
@@ -140,7 +140,7 @@ settings! {
     idempotency: Idempotency {
         /// Time a key is remembered after its last write.
         ttl: Duration = seconds(5 * 60), in 1..=YEAR_MS;
-        /// Keys remembered at most.
+        /// Keys remembered at most, in the whole server.
         max_count: u64 = 1_000_000, in 1..=(1 << 40);
     }
 

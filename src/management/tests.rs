@@ -36,6 +36,7 @@ impl Rig {
             limits,
             settings: runtime_config::settings(&runtime_config::initial(&config), &config),
             queued_bytes_max: 1 << 20,
+            room: Limits::default().room,
             mailbox_max: 16,
             callers_max: 16,
             seed: 1,

@@ -29,6 +29,7 @@ impl Rig {
             limits: Limits::default(),
             settings: settings(&initial(&config), &config),
             queued_bytes_max: 1 << 20,
+            room: Limits::default().room,
             mailbox_max: 16,
             callers_max: 16,
             seed: 1,

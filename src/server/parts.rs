@@ -15,7 +15,7 @@ use nanofaas_kubernetes::{
     IMAGE_CHECK_TIMEOUT, KubernetesBackend, KubernetesBackendError, KubernetesOptions, WatchLimits,
     access::Access,
 };
-use shard_core::Limits;
+use shard_core::{Limits, Room};
 use shard_runtime::{Placement, Plan, Shape, plan::plan};
 
 use super::ServeError;
@@ -40,28 +40,28 @@ pub(super) fn shape(config: &Config) -> Shape {
     };
     let plan: Plan = plan(u16::try_from(config.workers).unwrap_or(u16::MAX), placement);
     let shards = u64::from(plan.shards());
-    let share = |total: u64| usize::try_from(total.div_ceil(shards)).unwrap_or(usize::MAX);
+    // Without a log there is nothing to read them from.
+    let disk_bytes = if config.ephemeral { 0 } else { config.executions.max_disk_bytes };
     // Random per process, so that two servers started together do not retry in step.
     let mut seed = [0; 8];
     let _ = getrandom::fill(&mut seed);
     Shape {
         limits: Limits {
-            executions_max: share(config.executions.max_count),
-            executions_bytes_max: config.executions.max_bytes.div_ceil(shards),
-            // Without a log there is nothing to read them from.
-            executions_disk_bytes_max: match config.ephemeral {
-                true => 0,
-                false => config.executions.max_disk_bytes.div_ceil(shards),
-            },
+            results_on_disk: disk_bytes > 0,
             executions_ttl_us: micros(config.executions.ttl),
             accepted_ttl_us: micros(config.executions.accepted_ttl),
             payload_ttl_us: micros(config.executions.payload_ttl),
             dead_letters_bytes_max: DEAD_LETTERS_BYTES_MAX.div_ceil(shards),
             specs_bytes_max: config.limits.specs_bytes.div_ceil(shards),
             removed_letters_bytes_max: config.limits.queued_bytes,
-            keys_max: share(config.idempotency.max_count),
             keys_ttl_us: micros(config.idempotency.ttl),
             ..Limits::default()
+        },
+        room: Room {
+            executions: config.executions.max_count,
+            bytes: config.executions.max_bytes,
+            disk_bytes,
+            keys: config.idempotency.max_count,
         },
         settings: runtime_config::settings(&runtime_config::initial(config), config),
         queued_bytes_max: config.limits.queued_bytes,

@@ -37,6 +37,7 @@ mod overload;
 mod placement;
 mod raw;
 mod remote;
+mod retention;
 mod retries;
 mod runtime_config;
 mod stress;

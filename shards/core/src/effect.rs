@@ -10,6 +10,7 @@ use crate::{
     keys::{AttemptKey, EndpointId, FunctionKey},
     name::Name,
     payload::Payload,
+    room::Room,
     spec::FunctionSpec,
 };
 
@@ -96,6 +97,8 @@ pub enum Effect {
     },
     /// Give leased bytes back to the budget for waiting payloads.
     ReturnBytes(u64),
+    /// Give leased room for finished executions and keys back.
+    ReturnRoom(Room),
     /// Something to measure or to write into the log.
     Note(Note),
 }

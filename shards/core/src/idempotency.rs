@@ -89,13 +89,13 @@ impl Keys {
         self.forget_stale();
     }
 
-    /// Takes out the oldest claim if it is older than `ttl_us` or there are more than `keys_max`. A claim that
+    /// Takes out the oldest claim if it is older than `ttl_us` or one has to go (`is_one_too_many`). A claim that
     /// `keep` wants (its execution has not ended) is written again instead. `false`: nothing to do.
     pub(crate) fn expire_one(
         &mut self,
         now_us: u64,
         ttl_us: u64,
-        keys_max: usize,
+        is_one_too_many: bool,
         keep: impl Fn(ExecutionKey) -> bool,
     ) -> bool {
         let Some((scope, number)) = self.written.front() else { return false };
@@ -104,7 +104,7 @@ impl Keys {
             return true;
         };
         let expired = claim.is_expired(now_us, ttl_us);
-        if !expired && self.claims.len() <= keys_max {
+        if !expired && !is_one_too_many {
             return false;
         }
         let Some((scope, _)) = self.written.pop_front() else { return false };
@@ -134,7 +134,7 @@ mod tests {
 
     /// Takes out all that is too old or too many.
     fn expire(keys: &mut Keys, now_us: u64, keys_max: usize) {
-        while keys.expire_one(now_us, TTL_US, keys_max, |_| false) {}
+        while keys.expire_one(now_us, TTL_US, keys.len() > keys_max, |_| false) {}
     }
 
     #[test]
@@ -151,9 +151,9 @@ mod tests {
     fn one_whose_execution_runs_is_as_good_as_new_and_goes_later() {
         let (mut keys, function) = (Keys::default(), Arc::from("f"));
         keys.put(&function, &key("a"), ExecutionKey::NONE, 0);
-        assert!(keys.expire_one(TTL_US, TTL_US, 10, |_| true), "there may be more that are too old");
+        assert!(keys.expire_one(TTL_US, TTL_US, false, |_| true), "there may be more that are too old");
         keys.put(&function, &key("b"), ExecutionKey::NONE, TTL_US);
-        assert!(!keys.expire_one(2 * TTL_US - 1, TTL_US, 10, |_| false));
+        assert!(!keys.expire_one(2 * TTL_US - 1, TTL_US, false, |_| false));
         assert_eq!(keys.len(), 2);
         // It was written again before the other one was written.
         expire(&mut keys, TTL_US, 1);

@@ -10,6 +10,7 @@ use crate::{
     payload::Failure,
     recovery::Stored,
     report::{Outcome, Report},
+    room::Room,
     settings::Settings,
     spec::{FunctionSpec, Provisioned, ReplicaAddress},
 };
@@ -41,7 +42,7 @@ pub enum Input {
         /// Where its delivery stands.
         delivery: Delivery,
     },
-    /// The server leases a part of one of its limits to this shard.
+    /// The server leases a part of one of its limits to this shard, or wants some back.
     Lease(Lease),
     /// The server starts, changes its settings, or ends.
     Control(Control),
@@ -165,6 +166,15 @@ pub enum Lease {
     Bytes(u64),
     /// Bytes beyond that budget, for what waits again and cannot be refused. They go back before any others.
     LentBytes(u64),
+    /// The answer to [`crate::Shard::room_request`].
+    Room {
+        /// Room for what has ended, and for keys, that this shard has from now on.
+        granted: Room,
+        /// Room that it is to give back as soon as it has forgotten what is in it: another one needs it for its share.
+        recalled: Room,
+    },
+    /// Another shard lacks room: this one is to ask whether it has more than its share.
+    CheckRoom,
 }
 
 /// What the server does with a shard in the course of its own life.

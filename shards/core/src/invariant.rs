@@ -42,6 +42,7 @@ pub fn check(shard: &Shard) -> Result<(), String> {
         shard.retention.reads.is_sound(shard.limits.reads_max),
         "the account of results that are read is off",
     )?;
+    expect(shard.retention.room.is_sound(), "the account of leased room is off")?;
     let queued: u64 = shard
         .executions
         .iter()

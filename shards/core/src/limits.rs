@@ -1,6 +1,9 @@
 //! Every bound of a shard, in one struct. Full means refuse now.
 
-/// Bounds of one shard. A server divides its own limits by the number of shards where they add up.
+use crate::room::Room;
+
+/// Bounds of one shard. A server divides its own limits by the number of shards where they add up, except for room, which it
+/// leases.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Functions registered or being registered.
@@ -11,13 +14,12 @@ pub struct Limits {
     pub pending_max: usize,
     /// Callers that wait for one execution (joined by an idempotency key), and readers that wait for its end.
     pub waiters_max: usize,
-    /// Finished executions kept.
-    pub executions_max: usize,
-    /// Bytes of outputs and error texts kept with finished executions.
-    pub executions_bytes_max: u64,
-    /// Bytes of outputs and error texts that are on disk only, of finished executions that were accepted for later: those that
-    /// no longer fit into memory. 0: nothing is kept there, and what does not fit is forgotten.
-    pub executions_disk_bytes_max: u64,
+    /// Room for finished executions and idempotency keys that the shard has without asking for it, and never gives back.
+    /// What it needs beyond that is leased from the server.
+    pub room: Room,
+    /// Whether results of accepted executions can be read from disk when memory has dropped them. If not, what does not fit
+    /// into memory is forgotten.
+    pub results_on_disk: bool,
     /// Results that are being read from disk.
     pub reads_max: usize,
     /// Bytes of outputs and error texts of executions that ended while the disk fails, and are not shown for that.
@@ -30,8 +32,6 @@ pub struct Limits {
     pub payload_ttl_us: u64,
     /// Time between two sweeps of finished executions, in microseconds.
     pub sweep_interval_us: u64,
-    /// Idempotency keys kept.
-    pub keys_max: usize,
     /// Dead letters kept per function.
     pub dead_letters_max: usize,
     /// Bytes of payloads, outputs and error texts kept with all dead letters that failed.
@@ -57,16 +57,14 @@ impl Default for Limits {
             specs_bytes_max: 256 << 20,
             pending_max: 64,
             waiters_max: 4096,
-            executions_max: 1_000_000,
-            executions_bytes_max: 256 << 20,
-            executions_disk_bytes_max: 0,
+            room: Room { executions: 1_000_000, bytes: 256 << 20, disk_bytes: 0, keys: 1_000_000 },
+            results_on_disk: false,
             reads_max: 256,
             concealed_bytes_max: 32 << 20,
             executions_ttl_us: 300_000_000,
             accepted_ttl_us: 86_400_000_000,
             payload_ttl_us: 120_000_000,
             sweep_interval_us: 5_000_000,
-            keys_max: 1_000_000,
             dead_letters_max: 1000,
             dead_letters_bytes_max: 64 << 20,
             removed_letters_bytes_max: 256 << 20,

@@ -106,11 +106,23 @@ pub enum Sabotage {
     JobEndIgnored,
     /// A job goes on, and keeps its slot, when nobody waits for it any more.
     JobKept,
+    /// A shard keeps more than it has room for.
+    RoomIgnored,
+    /// A shard forgets its oldest instead of asking for more room.
+    RoomUnasked,
+    /// A shard forgets keys instead of asking for room for more.
+    KeysUnasked,
+    /// A shard keeps room that it does not use.
+    RoomKept,
+    /// A shard does not give up room that another one needs for its share.
+    RecallIgnored,
+    /// A shard that had to forget something does not take the room that others gave up for it.
+    RoomNotTaken,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 51] = [
+    pub const ALL: [Sabotage; 57] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -162,6 +174,12 @@ impl Sabotage {
         Sabotage::StartUnwritten,
         Sabotage::JobEndIgnored,
         Sabotage::JobKept,
+        Sabotage::RoomIgnored,
+        Sabotage::RoomUnasked,
+        Sabotage::KeysUnasked,
+        Sabotage::RoomKept,
+        Sabotage::RecallIgnored,
+        Sabotage::RoomNotTaken,
     ];
 }
 

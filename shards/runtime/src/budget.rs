@@ -1,26 +1,40 @@
-//! The two limits that are the server's as a whole: calls per second and bytes that wait. Shards lease chunks of
-//! them, so that the limit holds exactly and a busy shard touches the shared word only once per chunk.
+//! The limits that are the server's as a whole: calls per second, bytes that wait, and room for what has ended
+//! ([`crate::room`]). Shards lease chunks of them, so that the limit holds exactly and a busy shard touches the shared word
+//! only once per chunk.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use shard_core::{Effects, Input, Lease, Now, Request, Shard};
+use shard_core::{Effects, Input, Lease, Now, Request, Room, Shard};
+
+use crate::room::{RoomAnswer, RoomBudget};
 
 /// Most calls of one lease. Small limits lease one call at a time: then nothing is ever left unused elsewhere.
 const CALLS_CHUNK_MAX: u32 = 256;
 /// A lease is at most this part of the limit.
 const CALLS_CHUNK_PART: u32 = 1024;
 
-/// Both, and how a step of a shard leases from them.
+/// All of them, and how a step of a shard leases from them.
 #[derive(Debug)]
 pub struct Budgets {
     calls: CallBudget,
     bytes: ByteBudget,
+    room: RoomBudget,
 }
 
 impl Budgets {
-    /// Budgets of a server that admits so many calls per second (0: any number), and lets so many bytes wait.
-    pub fn new(calls_per_second: u32, queued_bytes_max: u64) -> Budgets {
-        Budgets { calls: CallBudget::new(calls_per_second), bytes: ByteBudget::new(queued_bytes_max) }
+    /// Budgets of a server with so many shards that admits so many calls per second (0: any number), lets so many bytes wait, and
+    /// has so much room for what has ended. Of that, each shard starts with [`Budgets::room_floor`].
+    pub fn new(calls_per_second: u32, queued_bytes_max: u64, room: Room, shards: u16) -> Budgets {
+        Budgets {
+            calls: CallBudget::new(calls_per_second),
+            bytes: ByteBudget::new(queued_bytes_max),
+            room: RoomBudget::new(room, shards),
+        }
+    }
+
+    /// The room that each of so many shards starts with.
+    pub fn room_floor(room: Room, shards: u16) -> Room {
+        RoomBudget::floor(room, shards)
     }
 
     /// Another number of calls per second holds from the next lease on.
@@ -28,8 +42,16 @@ impl Budgets {
         self.calls.set_limit(calls);
     }
 
-    /// Hands a shard an input, with what that needs of the budgets.
-    pub fn step(&self, shard: &mut Shard, now: Now, input: Input, effects: &mut Effects) {
+    /// Hands a shard an input, with what that needs of the budgets. `true`: the other shards are to be given
+    /// [`Lease::CheckRoom`].
+    pub fn step(
+        &self,
+        number: u16,
+        shard: &mut Shard,
+        now: Now,
+        input: Input,
+        effects: &mut Effects,
+    ) -> bool {
         self.lease(shard, now, &input, effects);
         shard.handle(now, input, effects);
         let owed = shard.owed_bytes();
@@ -38,6 +60,25 @@ impl Budgets {
             self.bytes.take(owed);
             shard.handle(now, Input::Lease(Lease::LentBytes(owed)), effects);
         }
+        let mut others_should_look = false;
+        // More than once when what memory has no room for goes to disk, which may have none either.
+        while let Some(request) = shard.room_request() {
+            let answer = self.room.answer(number, request);
+            let RoomAnswer { granted, recalled, .. } = answer;
+            shard.handle(now, Input::Lease(Lease::Room { granted, recalled }), effects);
+            others_should_look |= answer.others_should_look;
+        }
+        others_should_look
+    }
+
+    /// A shard gave leased room back.
+    pub fn return_room(&self, room: Room) {
+        self.room.give_back(room);
+    }
+
+    /// Room that no shard has leased.
+    pub fn free_room(&self) -> Room {
+        self.room.free()
     }
 
     /// A shard gave leased bytes back.

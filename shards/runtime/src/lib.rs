@@ -7,7 +7,7 @@
 //! through an [`Inbox`].
 //!
 //! Reading order: [`plan`] (which thread does what), `worker` (a call, a turn, the pump), `mailbox`, `replies`,
-//! `budget` (the two limits that all shards share), `loop_stats` (what each loop
+//! `budget` and `room` (the limits that all shards share), `loop_stats` (what each loop
 //! tells about itself), `progress` (whether ready work is taken up).
 //!
 //! Not here: what a shard decides (`shard-core`), sockets, files, formats.
@@ -20,6 +20,7 @@ mod mailbox;
 pub mod plan;
 mod progress;
 mod replies;
+pub mod room;
 mod sync;
 #[cfg(test)]
 mod tests;

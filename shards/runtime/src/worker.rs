@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use shard_core::{Answer, Effect, Effects, ExecutionId, Input, Refusal, Request, Shard, Ticket};
+use shard_core::{Answer, Effect, Effects, ExecutionId, Input, Lease, Refusal, Request, Shard, Ticket};
 use tokio::sync::Notify;
 
 use crate::{
@@ -27,7 +27,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Performs what a shard decides, on the shard's thread.
 pub trait Host: 'static {
-    /// Performs one effect. Replies and returned bytes never arrive here. `follow_up` takes inputs that are
+    /// Performs one effect. Replies, returned bytes and returned room never arrive here. `follow_up` takes inputs that are
     /// known at once; later ones come through [`Worker::submit`]. Must not block.
     fn perform(&mut self, effect: Effect, follow_up: &mut VecDeque<Input>);
 }
@@ -235,13 +235,19 @@ impl<H: Host> Worker<H> {
 
     fn step(&self, slot: &mut ShardSlot<H>, input: Input) {
         let workers = &self.inner.workers;
-        workers.budgets.step(&mut slot.shard, workers.clock.now(), input, &mut slot.effects);
+        let number = self.inner.shard.unwrap_or_default();
+        let others_should_look =
+            workers.budgets.step(number, &mut slot.shard, workers.clock.now(), input, &mut slot.effects);
+        if others_should_look {
+            self.have_others_look(number);
+        }
         #[cfg(debug_assertions)]
         self.audit(slot);
         for effect in slot.effects.drain() {
             match effect {
                 Effect::Reply { ticket, answer } => self.answer(ticket, answer),
                 Effect::ReturnBytes(bytes) => workers.budgets.return_bytes(bytes),
+                Effect::ReturnRoom(room) => workers.budgets.return_room(room),
                 effect => {
                     if let Some(host) = slot.host.as_mut() {
                         host.perform(effect, &mut slot.follow_up);
@@ -256,6 +262,15 @@ impl<H: Host> Worker<H> {
             } else {
                 inputs.append(&mut slot.follow_up);
             }
+        }
+    }
+
+    /// Other shards are to look whether they have room that this one needs for its share.
+    #[cold]
+    fn have_others_look(&self, number: u16) {
+        let plan = &self.inner.workers.shape.plan;
+        for shard in (0..plan.shards()).filter(|shard| *shard != number) {
+            self.post(plan.thread_of(shard), Message::Input(Input::Lease(Lease::CheckRoom)), true);
         }
     }
 

@@ -1,11 +1,11 @@
-//! What all threads share: mailboxes, the plan, the two budgets, and what each loop tells of itself.
+//! What all threads share: mailboxes, the plan, the budgets, and what each loop tells of itself.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use shard_core::{Input, Limits, Now, Settings, Shard};
+use shard_core::{Input, Limits, Now, Room, Settings, Shard};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -23,8 +23,10 @@ use crate::{
 pub struct Shape {
     /// Which thread does what.
     pub plan: Plan,
-    /// Bounds of every shard.
+    /// Bounds of every shard, but for room.
     pub limits: Limits,
+    /// Room for finished executions and idempotency keys, over all shards.
+    pub room: Room,
     /// What every shard starts with.
     pub settings: Settings,
     /// Bytes of payloads that wait, over all shards.
@@ -55,13 +57,19 @@ impl<H> std::fmt::Debug for Workers<H> {
 
 impl<H: Host> Workers<H> {
     /// Workers whose threads are not started yet.
-    pub fn new(shape: Shape) -> Arc<Workers<H>> {
-        let threads = shape.plan.threads.len();
+    pub fn new(mut shape: Shape) -> Arc<Workers<H>> {
+        let (threads, shards) = (shape.plan.threads.len(), shape.plan.shards());
+        shape.limits.room = Budgets::room_floor(shape.room, shards);
         Arc::new(Workers {
             clock: Clock::new(),
             mailboxes: (0..threads).map(|_| Mailbox::new(shape.mailbox_max)).collect(),
             loop_stats: (0..threads).map(|_| LoopStats::default()).collect(),
-            budgets: Budgets::new(shape.settings.calls_per_second, shape.queued_bytes_max),
+            budgets: Budgets::new(
+                shape.settings.calls_per_second,
+                shape.queued_bytes_max,
+                shape.room,
+                shards,
+            ),
             stopping: AtomicBool::new(false),
             shape,
         })
@@ -70,6 +78,11 @@ impl<H: Host> Workers<H> {
     /// Number of shards.
     pub fn shards(&self) -> u16 {
         self.shape.plan.shards()
+    }
+
+    /// Room for finished executions and idempotency keys, over all shards.
+    pub fn room(&self) -> Room {
+        self.shape.room
     }
 
     /// Bounds of each shard.

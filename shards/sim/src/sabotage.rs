@@ -40,6 +40,10 @@ pub enum Sabotage {
     CallsCountedTwice,
     /// Bytes that shards give back are not counted.
     BytesNotReturned,
+    /// Room that shards give back is not counted.
+    RoomLost,
+    /// After a crash, room is still leased to the shards from before.
+    RoomLeasedToTheDead,
     /// Threads do not agree on how many shards there are.
     OwnersDiffer,
     /// The dispatcher reports an attempt as done when it has sent it, and again when it is done.
@@ -67,6 +71,8 @@ impl Sabotage {
             Sabotage::BudgetsOfItsOwn,
             Sabotage::CallsCountedTwice,
             Sabotage::BytesNotReturned,
+            Sabotage::RoomLost,
+            Sabotage::RoomLeasedToTheDead,
             Sabotage::OwnersDiffer,
             Sabotage::ReportedEarly,
             Sabotage::TeardownLost,

@@ -5,9 +5,10 @@
 //! hang, and no back-off lasts while its function is removed every second.
 
 use shard_core::{
-    Limits, Settings,
+    Limits, Room, Settings,
     settings::{Autoscaler, SyncQueue},
 };
+use shard_runtime::Budgets;
 
 use crate::{
     clients::Kind,
@@ -30,7 +31,9 @@ pub struct Swarm {
     pub calls_per_second: u32,
     /// Bytes of payloads that wait, over all shards.
     pub queued_bytes_max: u64,
-    /// Bounds of every shard.
+    /// Room for finished executions and idempotency keys, over all shards.
+    pub room: Room,
+    /// Bounds of every shard, but for room.
     pub limits: Limits,
     /// What every shard starts with.
     pub settings: Settings,
@@ -189,6 +192,7 @@ impl Swarm {
             gap_us: one_of(random, &[50, 200, 1000, 10_000]),
             calls_per_second: one_of(random, &[20, 2000, 100_000, 100_000]) as u32,
             queued_bytes_max: one_of(random, &[500, 5000, 1 << 30]),
+            room: Room::default(),
             limits: limits(random),
             settings: settings(random),
             requests: requests(random),
@@ -254,6 +258,12 @@ impl Swarm {
             swarm.backend.job_refused = maybe(random, 200);
             swarm.backend.job_breaks = maybe(random, 300);
         }
+        swarm.room = Room::of(swarm.limits.room.amounts().map(|share| share * u64::from(shards)));
+        let random = &mut Random::of(seed, Stream::Swarm, "fourth part");
+        if random.chance(300) {
+            swarm.crowd(random);
+        }
+        swarm.limits.room = Budgets::room_floor(swarm.room, shards);
         swarm
     }
 }
@@ -263,7 +273,7 @@ impl Swarm {
     fn insist(&mut self, random: &mut Random) {
         self.callers.insists = random.between(300, 900) as u32;
         self.callers.keyed = self.callers.keyed.max(300);
-        self.limits.keys_max = one_of(random, &[2, 2, self.limits.keys_max as u64]) as usize;
+        self.limits.room.keys = one_of(random, &[2, 2, self.limits.room.keys]);
         for (kind, weight) in Kind::ALL.iter().zip(&mut self.requests) {
             if matches!(kind, Kind::ListDead | Kind::Replay) {
                 *weight = (*weight).max(3 * kind.usual_weight());
@@ -273,15 +283,28 @@ impl Swarm {
 
     /// Memory holds few results of what has ended, or none; the others are read from disk.
     fn overflow(&mut self, random: &mut Random) {
-        self.limits.executions_disk_bytes_max = one_of(random, &[1000, 1 << 30, 1 << 30]);
+        self.limits.room.disk_bytes = one_of(random, &[1000, 1 << 30, 1 << 30]);
+        self.limits.results_on_disk = true;
         self.limits.reads_max = one_of(random, &[2, 256]) as usize;
-        self.limits.executions_bytes_max = one_of(random, &[0, 200, 2000]);
+        self.limits.room.bytes = one_of(random, &[0, 200, 2000]);
         if random.chance(500) {
-            self.limits.executions_max = 1_000_000;
+            self.limits.room.executions = 1_000_000;
         }
         for (kind, weight) in Kind::ALL.iter().zip(&mut self.requests) {
             if matches!(kind, Kind::Read | Kind::Watch) {
                 *weight = (*weight).max(3 * kind.usual_weight());
+            }
+        }
+    }
+
+    /// There is room for few, or for what a few shards need that are busier than the others.
+    fn crowd(&mut self, random: &mut Random) {
+        self.room.executions = one_of(random, &[3, 40, 200, 700]);
+        self.room.keys = one_of(random, &[3, 40, 200, 700]);
+        self.room.bytes = one_of(random, &[self.room.bytes, self.room.bytes, 5000]);
+        for (kind, weight) in Kind::ALL.iter().zip(&mut self.requests) {
+            if matches!(kind, Kind::Read) {
+                *weight = (*weight).max(2 * kind.usual_weight());
             }
         }
     }
@@ -315,24 +338,31 @@ fn limits(random: &mut Random) -> Limits {
     let tight = |random: &mut Random, small: u64, large: u64| {
         if roomy { large } else { one_of(random, &[small, large]) }
     };
+    // In the order in which they are drawn.
+    let functions_max = tight(random, 5, 1000) as usize;
+    let pending_max = tight(random, 2, 64) as usize;
+    let waiters_max = tight(random, 2, 4096) as usize;
+    let (executions, bytes) = (tight(random, 20, 1_000_000), tight(random, 2000, 256 << 20));
+    let executions_ttl_us = tight(random, 2_000_000, 300_000_000);
+    let payload_ttl_us = tight(random, 500_000, 120_000_000);
+    let sweep_interval_us = tight(random, 100_000, 5_000_000);
+    let keys = tight(random, 10, 1_000_000);
     Limits {
         concealed_bytes_max: 1 << 20,
-        functions_max: tight(random, 5, 1000) as usize,
+        functions_max,
         // Documents here are a few bytes: mostly, the number of functions is the bound that is reached.
         specs_bytes_max: 256 << 20,
-        pending_max: tight(random, 2, 64) as usize,
-        waiters_max: tight(random, 2, 4096) as usize,
-        executions_max: tight(random, 20, 1_000_000) as usize,
-        executions_bytes_max: tight(random, 2000, 256 << 20),
-        // With the last of what is drawn.
-        executions_disk_bytes_max: 0,
+        pending_max,
+        waiters_max,
+        // Until all is drawn, this is the share of a shard.
+        room: Room { executions, bytes, disk_bytes: 0, keys },
+        results_on_disk: false,
         reads_max: 256,
-        executions_ttl_us: tight(random, 2_000_000, 300_000_000),
+        executions_ttl_us,
         // With the last of what is drawn.
         accepted_ttl_us: 0,
-        payload_ttl_us: tight(random, 500_000, 120_000_000),
-        sweep_interval_us: tight(random, 100_000, 5_000_000),
-        keys_max: tight(random, 10, 1_000_000) as usize,
+        payload_ttl_us,
+        sweep_interval_us,
         dead_letters_max: tight(random, 3, 1000) as usize,
         dead_letters_bytes_max: tight(random, 5000, 64 << 20),
         removed_letters_bytes_max: 256 << 20,

@@ -15,10 +15,12 @@ const EVENTS: u64 = 700;
 fn rare(sabotage: Sabotage) -> Option<(u64, u64)> {
     match sabotage {
         Sabotage::Core(CoreSabotage::DeliveryStays) => Some((60002337, 2500)),
-        Sabotage::Core(CoreSabotage::OldKeyStands) => Some((70010222, 10700)),
+        Sabotage::Core(CoreSabotage::OldKeyStands) => Some((70010341, 10700)),
         Sabotage::Core(CoreSabotage::RefusedAddressStays) => Some((70000239, 5000)),
         Sabotage::Core(CoreSabotage::OldDeliveryCounts) => Some((5801, 700)),
-        Sabotage::Core(CoreSabotage::OutputDroppedUnsafe) => Some((540, 4000)),
+        Sabotage::Core(CoreSabotage::OutputDroppedUnsafe) => Some((1743, 4000)),
+        Sabotage::Core(CoreSabotage::AnotherResultRead) => Some((428, 700)),
+        Sabotage::Core(CoreSabotage::ReplayLeavesKey) => Some((515, 1500)),
         _ => None,
     }
 }

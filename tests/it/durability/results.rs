@@ -10,7 +10,7 @@ const CALLS: usize = 300;
 const MEMORY_BYTES: usize = 100_000;
 const RESULT_BYTES: usize = 10_000;
 
-/// One worker: bounds are divided among them.
+/// One worker: one shard has all of the memory.
 const SETTINGS: [&str; 4] = [ON, "workers=1", "executions.max-bytes=100000", "rate.max-per-second=0"];
 
 fn result(number: usize) -> Value {

@@ -15,6 +15,7 @@ use crate::{
     keys::{ExecutionKey, FunctionKey},
     limits::Limits,
     payload::{Failure, code},
+    room::Part,
     sabotage::Sabotage,
     shard::{Shard, reading::Reader, state::Drain},
     timers::{Due, TimerKey},
@@ -257,7 +258,7 @@ impl Shard {
             self.expire_keys(KEYS_PER_CLAIM);
             // Keys of executions that still run are passed over, which counts as nothing to do.
             let mut left = KEYS_PER_CLAIM;
-            while left > 0 && self.index.keys.len() > self.limits.keys_max {
+            while left > 0 && self.lacks_room(Part::Keys, self.index.keys.len() as u64) {
                 self.expire_keys(1);
                 left -= 1;
             }

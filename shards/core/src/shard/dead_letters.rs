@@ -218,6 +218,8 @@ impl Shard {
         }
         self.arm_expiry(key, expires_us);
         self.move_accounts(old_function, function_key);
+        // Not before it lives again: the key of what has ended might go.
+        self.expire_keys(1);
         Ok(key)
     }
 

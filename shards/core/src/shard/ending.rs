@@ -19,6 +19,9 @@ use crate::{
     timers::TimerKey,
 };
 
+/// Keys that one ending takes along: more than one, so that they catch up.
+const KEYS_PER_ENDING: usize = 2;
+
 impl Shard {
     /// Writes down how an accepted execution ended. It is shown as what it was `before` until that is safe.
     pub(super) fn conceal_end(&mut self, key: ExecutionKey, before: Activity, fx: &mut Effects) {
@@ -105,6 +108,8 @@ impl Shard {
         }
         self.deliver(key, fx);
         self.tell(key, live.watchers, fx);
+        // Keys of what went on had no room to have: there may be too many of them.
+        self.expire_keys(KEYS_PER_ENDING);
         if dead {
             self.bury(key, live.payload, live.extra, fx);
         } else {

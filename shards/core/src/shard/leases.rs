@@ -1,4 +1,4 @@
-//! What the server leases of its limits to this shard: calls of a second, and bytes that may wait.
+//! What the server leases of its limits to this shard: calls of a second, and bytes that may wait. For room see `room`.
 
 use crate::{
     effect::{Effect, Effects},
@@ -16,6 +16,9 @@ impl Shard {
                 self.bytes.granted = self.bytes.granted.saturating_add(bytes);
                 self.bytes.lent = self.bytes.lent.saturating_add(bytes);
             }
+            // Taken before timers fired: what it is about might have changed.
+            Lease::Room { .. } => {}
+            Lease::CheckRoom => self.retention.room.ask(),
         }
     }
 

@@ -28,6 +28,7 @@ mod requests;
 mod restoration;
 mod retention;
 mod retry;
+mod room;
 mod scaling;
 mod state;
 mod sync_queue;
@@ -49,7 +50,7 @@ use crate::{
     execution::Execution,
     function::{Function, FunctionView},
     id::ExecutionId,
-    input::Input,
+    input::{Input, Lease},
     journal::Journal,
     keys::{AttemptTag, EndpointTag, ExecutionKey, ExecutionTag, FunctionKey, FunctionTag},
     limits::Limits,
@@ -131,6 +132,7 @@ impl Shard {
     /// An empty shard. `seed` feeds jitter and the choice of endpoints.
     pub fn new(limits: Limits, seed: u64, settings: Settings) -> Shard {
         Shard {
+            retention: Retention::new(limits.room),
             limits,
             settings,
             phase: Phase::default(),
@@ -143,7 +145,6 @@ impl Shard {
             timers: Timers::new(),
             journal: Journal::default(),
             dead_letters: DeadLetters::default(),
-            retention: Retention::default(),
             chores: VecDeque::new(),
             ring: VecDeque::new(),
             scaling: ScalingRound::default(),
@@ -163,7 +164,12 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, fx: &mut Effects) {
         self.now = Now { mono_us: now.mono_us.max(self.now.mono_us), unix_ms: now.unix_ms };
         // A lease is for the call that comes next: what it is too large by now is not yet spare.
-        let leases = matches!(input, Input::Lease(_));
+        let leases =
+            matches!(input, Input::Lease(Lease::Calls { .. } | Lease::Bytes(_) | Lease::LentBytes(_)));
+        // Before anything else changes what it is about.
+        if let Input::Lease(Lease::Room { granted, recalled }) = input {
+            self.room_granted(granted, recalled, fx);
+        }
         self.fire_timers(fx);
         match input {
             Input::Ask(ticket, request) => self.asked(ticket, request, fx),

@@ -173,6 +173,8 @@ impl Shard {
                 }
             }
         }
+        // Not before it is known whether it goes on: then its key stays.
+        self.expire_keys(1);
     }
 
     fn insert_restored(

@@ -14,6 +14,7 @@ use crate::{
     execution::{Course, Ending, Execution},
     journal::Record,
     keys::ExecutionKey,
+    room::{Part, Room, RoomLease},
     sabotage::Sabotage,
     shard::{Shard, reading::Reads},
     timers::{Due, TimerKey},
@@ -39,8 +40,10 @@ pub(crate) struct Retained {
 }
 
 /// Executions that are kept, and those that are to be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Retention {
+    /// What there is for them, and for idempotency keys.
+    pub(crate) room: RoomLease,
     /// Finished executions: synchronous ones, then those that were accepted for later.
     pub(crate) kinds: [Retained; 2],
     /// Bytes of those that were accepted for later which are on disk only.
@@ -54,6 +57,20 @@ pub(crate) struct Retention {
     sweep: Option<TimerKey>,
 }
 
+impl Retention {
+    pub(crate) fn new(floor: Room) -> Retention {
+        Retention {
+            room: RoomLease::new(floor),
+            kinds: Default::default(),
+            disk_bytes: 0,
+            reads: Reads::default(),
+            payloads: VecDeque::new(),
+            accepted: 0,
+            sweep: None,
+        }
+    }
+}
+
 /// An entry stood for nothing.
 struct Stale;
 
@@ -62,6 +79,11 @@ impl Retained {
     fn pop(&mut self) -> Option<ExecutionKey> {
         self.passed = self.passed.saturating_sub(1);
         self.order.pop_front()
+    }
+
+    /// What it takes up of a part.
+    fn used(&self, part: Part) -> u64 {
+        if part == Part::Executions { self.count as u64 } else { self.bytes }
     }
 }
 
@@ -101,10 +123,12 @@ impl Shard {
         retained.bytes += bytes;
         retained.count += 1;
         retained.order.push_back(key);
+        self.retention.room.count_ending();
         let mut left = EVICTIONS_PER_ENDING;
         while left > 0 && self.evict_one(fx) {
             left -= 1;
         }
+        self.make_room(fx);
         // Entries of evicted executions would pile up until the next sweep.
         let mut left = EVICTIONS_PER_ENDING;
         while left > 0 && self.release_one() {
@@ -135,6 +159,10 @@ impl Shard {
     /// the same step.
     pub(super) fn sweep(&mut self, fx: &mut Effects) {
         self.retention.sweep = None;
+        if self.sabotaged.by(Sabotage::RoomNotTaken) {
+            self.retention.room.forget();
+        }
+        self.retention.room.ask();
         let batch = self.limits.batch_max * 16;
         let more = (0..batch).all(|_| {
             let released = self.release_one();
@@ -144,28 +172,44 @@ impl Shard {
         let more = self.expire_keys(batch) || more;
         self.read_again(fx);
         if more {
-            let at_us = self.now.mono_us + SWEEP_PAUSE_US;
-            self.retention.sweep = Some(self.timers.insert(at_us, Due::Sweep));
+            self.arm_sweep_in(SWEEP_PAUSE_US);
         } else {
             self.arm_sweep();
         }
     }
 
+    /// The next sweep is to come soon.
+    pub(super) fn sweep_soon(&mut self) {
+        if let Some(timer) = self.retention.sweep.take() {
+            self.timers.remove(timer);
+        }
+        self.arm_sweep_in(SWEEP_PAUSE_US);
+    }
+
     /// Makes sure that a sweep comes while there is something to sweep.
     pub(super) fn arm_sweep(&mut self) {
         let retains = self.retention.kinds.iter().any(|retained| !retained.order.is_empty());
-        if self.retention.sweep.is_none() && (retains || self.index.keys.len() > 0) {
-            let at_us = self.now.mono_us + self.limits.sweep_interval_us;
+        if retains || self.index.keys.len() > 0 || self.retention.room.is_open() {
+            self.arm_sweep_in(self.limits.sweep_interval_us);
+        }
+    }
+
+    fn arm_sweep_in(&mut self, pause_us: u64) {
+        if self.retention.sweep.is_none() {
+            let at_us = self.now.mono_us + pause_us;
             self.retention.sweep = Some(self.timers.insert(at_us, Due::Sweep));
         }
     }
 
     /// Forgets idempotency keys that are too old or too many, at most `batch`. `true`: there may be more.
     pub(super) fn expire_keys(&mut self, batch: usize) -> bool {
-        let (ttl_us, keys_max) = (self.limits.keys_ttl_us, self.limits.keys_max);
-        let executions = &self.executions;
-        let unfinished = |key| executions.get(key).is_some_and(|execution| !execution.has_ended());
-        (0..batch).all(|_| self.index.keys.expire_one(self.now.mono_us, ttl_us, keys_max, unfinished))
+        let ttl_us = self.limits.keys_ttl_us;
+        (0..batch).all(|_| {
+            let is_one_too_many = self.lacks_room(Part::Keys, self.index.keys.len() as u64);
+            let executions = &self.executions;
+            let unfinished = |key| executions.get(key).is_some_and(|execution| !execution.has_ended());
+            self.index.keys.expire_one(self.now.mono_us, ttl_us, is_one_too_many, unfinished)
+        })
     }
 
     /// Drops the oldest output that was kept long enough.
@@ -190,10 +234,11 @@ impl Shard {
     }
 
     /// Forgets the oldest finished execution of a kind if a bound asks for it.
-    fn evict_one(&mut self, fx: &mut Effects) -> bool {
+    pub(super) fn evict_one(&mut self, fx: &mut Effects) -> bool {
         let Ok(oldest_us) = self.oldest_us() else { return true };
         let kind = self.crowded_kind(oldest_us);
-        let is_for_memory = kind == Some(true) && self.finished_count() <= self.limits.executions_max;
+        let is_for_memory =
+            kind == Some(true) && !self.lacks_room(Part::Executions, self.finished_count() as u64);
         if is_for_memory && self.leave_one_on_disk() {
             return true;
         }
@@ -218,7 +263,7 @@ impl Shard {
 
     /// Drops how the oldest execution ended that is in memory and safe on disk. `false`: there is none.
     fn leave_one_on_disk(&mut self) -> bool {
-        if self.limits.executions_disk_bytes_max == 0 || self.sabotaged.by(Sabotage::DiskUnused) {
+        if !self.limits.results_on_disk || self.sabotaged.by(Sabotage::DiskUnused) {
             return false;
         }
         let retained = self.retained_mut(true);
@@ -248,8 +293,8 @@ impl Shard {
     }
 
     /// The kind that has to make room on disk, if it has to.
-    fn full_disk(&self) -> Option<bool> {
-        (self.retention.disk_bytes > self.limits.executions_disk_bytes_max).then_some(true)
+    fn full_disk(&mut self) -> Option<bool> {
+        self.lacks_room(Part::Disk, self.retention.disk_bytes).then_some(true)
     }
 
     /// When the oldest of each kind ended: looked up once per ending, for it is in no cache. An entry that stands for
@@ -273,16 +318,17 @@ impl Shard {
 
     /// The kind that has to make room, if one has to: the one with more than its half of the bound that is exceeded. The number
     /// comes before bytes: those of a result may go to disk once nothing has to be forgotten.
-    fn crowded_kind(&self, oldest_us: [Option<u64>; 2]) -> Option<bool> {
-        let [synchronous, accepted] = &self.retention.kinds;
-        let (executions_max, bytes_max) = (self.limits.executions_max, self.limits.executions_bytes_max);
-        let gives_way = if self.finished_count() > executions_max {
-            [synchronous, accepted].map(|retained| retained.count > executions_max / 2)
-        } else if self.retained_bytes() > bytes_max {
-            [synchronous, accepted].map(|retained| retained.bytes > bytes_max / 2)
+    fn crowded_kind(&mut self, oldest_us: [Option<u64>; 2]) -> Option<bool> {
+        let part = if self.lacks_room(Part::Executions, self.finished_count() as u64) {
+            Part::Executions
+        } else if self.lacks_room(Part::Bytes, self.retained_bytes()) {
+            Part::Bytes
         } else {
             return None;
         };
+        let most = self.retention.room.bound(part);
+        let [synchronous, accepted] = &self.retention.kinds;
+        let gives_way = [synchronous, accepted].map(|retained| retained.used(part) > most / 2);
         Some(match (gives_way, oldest_us) {
             ([true, false], _) => false,
             ([false, true], _) => true,

@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 use bytes::Bytes;
 use shard_core::{
     Answer, AttemptKey, DispatchEvent, Effect, Effects, ExecutionId, FunctionSpec, Input, Invoke,
-    JournalEvent, Lease, Limits, Name, Now, Outcome, Output, Payload, Policy, Refusal, Report, Request,
+    JournalEvent, Lease, Limits, Name, Now, Outcome, Output, Payload, Policy, Refusal, Report, Request, Room,
     Settings, Shard, Target, Ticket, invariant, settings::SyncQueue,
 };
 
@@ -76,9 +76,11 @@ impl Simulation {
             min_samples: 50,
         };
         let settings = Settings { sync_queue: Some(sync_queue), ..Settings::default() };
+        let room = Room { executions: 1000, ..Limits::default().room };
+        let limits = Limits { room, ..Limits::default() };
         let mut simulation = Simulation {
             case,
-            shard: Shard::new(Limits { executions_max: 1000, ..Limits::default() }, 1, settings),
+            shard: Shard::new(limits, 1, settings),
             now_us: 0,
             random: 42,
             events: BinaryHeap::new(),
@@ -176,6 +178,11 @@ impl Simulation {
     fn handle(&mut self, input: Input) {
         let mut effects = Effects::default();
         self.shard.handle(self.now(), input, &mut effects);
+        while self.shard.room_request().is_some() {
+            // All there is it has.
+            let answer = Input::Lease(Lease::Room { granted: Room::default(), recalled: Room::default() });
+            self.shard.handle(self.now(), answer, &mut effects);
+        }
         for effect in effects.drain() {
             match effect {
                 Effect::Dispatch(dispatch) => {

@@ -12,8 +12,8 @@ use std::{
 
 use shard_core::{
     Answer, AttemptKey, Dispatch, DispatchEvent, Effect, ExecutionId, Failure, FunctionSpec, Input, Invoke,
-    JournalEvent, Limits, Name, Outcome, Output, OutputKind, Payload, Policy, Report, Request, Settings,
-    Target,
+    JournalEvent, Limits, Name, Outcome, Output, OutputKind, Payload, Policy, Report, Request, Room,
+    Settings, Target,
 };
 
 use super::executor::{Executor, Random};
@@ -136,6 +136,8 @@ impl World {
             limits: Limits::default(),
             settings: Settings { calls_per_second: 1_000_000, ..Settings::default() },
             queued_bytes_max: 1 << 20,
+            // Less than what ends: shards lease it, and take it from each other.
+            room: Room { executions: 16, bytes: 500, disk_bytes: 0, keys: 16 },
             mailbox_max: self.swarm.mailbox_max,
             callers_max: self.swarm.callers_max,
             seed: 1,
@@ -168,6 +170,12 @@ impl World {
         while self.clients.get() > 0 || !ends.iter().all(is_clean) {
             pause(10).await;
         }
+        let mut room = workers.budgets.free_room().amounts();
+        for worker in &ends {
+            let held = worker.read(|shard, _| shard.room_held()).unwrap_or_default();
+            room.iter_mut().zip(held.amounts()).for_each(|(room, held)| *room += held);
+        }
+        assert_eq!(Room::of(room), workers.room(), "what is leased and what is free are all there is");
         for (worker, thread) in ends.iter().zip(workers.threads()) {
             assert_eq!((worker.callers(), thread.mailbox_depth), (0, 0));
             worker.read(|shard, _| shard_core::invariant::check(shard).expect("sound"));
@@ -271,7 +279,7 @@ impl World {
             reply.await;
             self.counts.borrow_mut().cancelled += 1;
         }
-        // What was accepted ends, and is found until then.
+        // What was accepted ends, and is found until then; there is room for few that have.
         loop {
             let wait_ms = self.below(50) as u32;
             match worker.call(hash, None, Request::GetExecution { id, wait_ms }) {
@@ -280,6 +288,7 @@ impl World {
                     Answer::Execution(view) if view.state.is_terminal() => return,
                     Answer::Execution(view) => assert_eq!(view.id, id),
                     Answer::Refused(shard_core::Refusal::Overloaded { .. }) => {}
+                    Answer::Refused(shard_core::Refusal::ExecutionNotFound) => return,
                     answer => panic!("{answer:?}"),
                 },
             }

@@ -10,8 +10,8 @@ use shard_core::{
 use super::{
     Verdict,
     crash::OnRecord,
-    keys::{is_crowded, overflows},
     promptness,
+    rooms::RoomBounds,
     run::{End, Run, is_own},
     status,
 };
@@ -32,9 +32,9 @@ pub(super) struct Executions {
     pause_us_max: u64,
     kept_us: u64,
     clock_steps_us_max: u64,
-    crowded: bool,
-    /// Nothing but bytes in memory pushes finished executions out, and those have a place on disk.
-    overflows: bool,
+    rooms: RoomBounds,
+    /// Calls that were ever made: each may be a finished execution.
+    offered: usize,
 }
 
 impl Executions {
@@ -49,8 +49,8 @@ impl Executions {
             pause_us_max: swarm.limits.retry_wait_us_max,
             kept_us: swarm.limits.accepted_ttl_us,
             clock_steps_us_max: swarm.clock_steps_us_max(),
-            crowded: is_crowded(swarm),
-            overflows: overflows(swarm),
+            rooms: RoomBounds::new(swarm),
+            offered: 0,
         }
     }
 
@@ -63,6 +63,7 @@ impl Executions {
     }
 
     pub(super) fn offered(&mut self, id: ExecutionId, run: Run) -> Verdict {
+        self.offered += 1;
         if let Some(key) = &run.key {
             let scope = || (run.name, key.clone());
             self.digests.entry(scope()).or_default().extend(run.digest);
@@ -370,7 +371,9 @@ impl Executions {
         let Some(run) = self.runs.get(&id).filter(|run| run.promised && !run.is_muddy()) else {
             return Ok(());
         };
-        let crowded = self.crowded && !(self.overflows && run.leaves_memory());
+        let leaves_memory = self.rooms.disks_have_room() && run.leaves_memory();
+        let crowded =
+            self.rooms.may_lack_executions(self.offered) || self.rooms.may_lack_bytes() && !leaves_memory;
         let kept =
             run.dead || (!crowded && now_us < run.kept_until_us(self.kept_us, self.clock_steps_us_max));
         match run.ended {
@@ -378,6 +381,13 @@ impl Executions {
             Some(_) if kept && !crowded => Err(format!("{id} ended a while ago, and nobody finds it")),
             Some(_) => Ok(()),
         }
+    }
+
+    /// Whether neither an execution nor its key has to go before its time.
+    pub(super) fn have_room_for_keys(&self) -> bool {
+        !self.rooms.may_lack_executions(self.offered)
+            && !self.rooms.may_lack_bytes()
+            && !self.rooms.may_lack_keys(self.digests.len())
     }
 
     /// Shards are gone: what is on record goes on as it says, the rest is gone too.

@@ -13,8 +13,6 @@ pub(super) struct Keys {
     ttl_us: u64,
     /// Furthest that the clock that people read is set.
     clock_steps_us_max: u64,
-    /// Finished executions, or keys, may have been pushed out by newer ones: a repeated call may run again.
-    crowded: bool,
     newest: BTreeMap<(Name, Box<str>), ExecutionId>,
 }
 
@@ -24,7 +22,6 @@ impl Keys {
         Keys {
             ttl_us: limits.keys_ttl_us.min(limits.executions_ttl_us).min(limits.accepted_ttl_us),
             clock_steps_us_max: swarm.clock_steps_us_max(),
-            crowded: is_crowded(swarm),
             newest: BTreeMap::new(),
         }
     }
@@ -59,25 +56,11 @@ impl Keys {
         let runs_still = before.ended.is_none();
         let older_us_max = before.older_us_max(self.clock_steps_us_max);
         let until_us = (before.claims_us() + self.ttl_us).saturating_sub(older_us_max);
-        let remembered = !self.crowded && run.offered_us < until_us;
+        // If not, executions or keys may have been pushed out by newer ones: a repeated call may run again.
+        let remembered = all.have_room_for_keys() && run.offered_us < until_us;
         if runs_still || remembered {
             return Err(format!("key {key} of {name} runs again as {id}"));
         }
         Ok(())
     }
-}
-
-/// Whether all that finished executions may reach is the bound of what they hold in memory, and disks, which do not fail, have room
-/// for the rest.
-pub(super) fn overflows(swarm: &Swarm) -> bool {
-    let (limits, disk) = (&swarm.limits, &swarm.disk);
-    limits.executions_max >= 100_000
-        && limits.executions_disk_bytes_max >= 1 << 20
-        && (disk.fails, disk.fills) == (0, 0)
-}
-
-/// Whether a run has limits that finished executions or keys may reach.
-pub(super) fn is_crowded(swarm: &Swarm) -> bool {
-    let limits = &swarm.limits;
-    limits.executions_max < 100_000 || limits.keys_max < 100_000 || limits.executions_bytes_max < 1 << 20
 }

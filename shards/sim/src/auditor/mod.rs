@@ -4,7 +4,7 @@
 //! One file per account: `callers` (one answer each, in time), `promptness` (nothing before its time), `refusals` (a reason for
 //! each), `executions` and `run` (one end each, attempts in sequence, results of their own), `status` (every field of what
 //! is read), `endpoints` and `caution` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
-//! `rates`, `keys`, `specs`, `reads` (what is read back from disk), `partitions` (whose records are whose). What it cannot know for sure, such as whether a call with a key joined another one before either is
+//! `rates`, `keys`, `rooms`, `specs`, `reads` (what is read back from disk), `partitions` (whose records are whose). What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
 mod callers;
@@ -25,6 +25,7 @@ mod recorded;
 mod records;
 mod refusals;
 mod registrations;
+mod rooms;
 mod run;
 mod slots;
 mod specs;

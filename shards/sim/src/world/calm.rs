@@ -65,16 +65,14 @@ impl World {
     /// Lets finished executions and keys reach their age.
     fn forget(&mut self) -> Result<(), String> {
         let limits = &self.swarm.limits;
-        let sweeps_us = 3 * limits.sweep_interval_us + 1_000_000;
-        let bytes_max = limits.executions_bytes_max;
+        // Who was turned away takes room that others give back, and gives it back with its next sweep: one shard after another.
+        let sweeps = 3 + 2 * u64::from(self.swarm.shards);
+        let sweeps_us = sweeps * limits.sweep_interval_us + 1_000_000;
+        let bytes_max = self.swarm.room.bytes;
         self.pass(sweeps_us)?;
-        for (number, seat) in self.seats.iter().enumerate() {
-            let bytes = seat.shard.totals().retained_bytes;
-            if bytes > bytes_max {
-                return Err(format!(
-                    "shard {number} holds {bytes} bytes of what has ended, more than {bytes_max}"
-                ));
-            }
+        let bytes: u64 = self.seats.iter().map(|seat| seat.shard.totals().retained_bytes).sum();
+        if bytes > bytes_max {
+            return Err(format!("shards hold {bytes} bytes of what has ended, more than {bytes_max}"));
         }
         let limits = &self.swarm.limits;
         // Limits may be shorter than the pause after which replicas are tried again, which has its timer.
@@ -87,6 +85,10 @@ impl World {
             let rest = (totals.keys, totals.timers, totals.retained_bytes);
             if totals.executions != totals.dead_letters || rest != (0, 0, 0) || seat.shard.has_ready() {
                 return Err(format!("shard {number} keeps something for ever: {totals:?}"));
+            }
+            let (held, floor) = (seat.shard.room_held(), self.swarm.limits.room);
+            if held != floor {
+                return Err(format!("shard {number} holds {held:?} for nothing, more than {floor:?}"));
             }
         }
         let expected: usize = self.seats.iter().map(|seat| seat.shard.functions().count()).sum();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use shard_core::{Control, Entry, Epoch, Input, Partition, Record, Seating, recovery::Recovery};
 
-use super::{Event, World, budgets, seats};
+use super::{Event, World, budgets, rooms::Rooms, seats};
 use crate::{
     network::Network,
     random::{Random, Stream},
@@ -63,7 +63,10 @@ impl World {
         self.backend.cut_off();
         let (seed, swarm) = (self.options.seed, &self.swarm);
         self.network = Network::new(seed, swarm.shards, swarm.network.clone());
-        self.budgets = budgets(swarm);
+        if self.options.sabotage != Some(Sabotage::RoomLeasedToTheDead) {
+            self.budgets = budgets(swarm);
+        }
+        self.rooms = Rooms::new(swarm);
         self.auditor.configured(swarm.calls_per_second);
         self.seats = seats(&self.options, swarm);
         (0..self.swarm.shards).try_for_each(|shard| self.recover(shard, kept.as_ref()))?;
@@ -74,10 +77,9 @@ impl World {
     /// Gives a shard back what its disk has kept.
     pub(super) fn recover(&mut self, shard: u16, kept: Option<&Kept>) -> Result<(), String> {
         let seating = Seating::of(self.swarm.shards);
-        let limits = &self.swarm.limits;
         let mut recovery = Recovery::of(seating.partitions_of(shard));
-        if limits.executions_disk_bytes_max > 0 {
-            recovery = recovery.with_results_max(limits.executions_bytes_max);
+        if self.swarm.limits.results_on_disk {
+            recovery = recovery.with_results_max(self.swarm.room.bytes / u64::from(self.swarm.shards));
         }
         let forgets = self.is_broken(Sabotage::AttemptsForgotten);
         let read = |entry: &&Entry| !(forgets && matches!(entry.record, Record::Attempted { .. }));

@@ -83,6 +83,8 @@ impl World {
                 if self.is_broken(Sabotage::BytesNotReturned)
                     || self.is_broken(Sabotage::BudgetsOfItsOwn) => {}
             Effect::ReturnBytes(bytes) => self.budgets.return_bytes(bytes),
+            Effect::ReturnRoom(_) if self.is_broken(Sabotage::RoomLost) => {}
+            Effect::ReturnRoom(room) => self.budgets.return_room(room),
             Effect::Note(_) => {}
         }
         Ok(())

@@ -6,18 +6,19 @@
 //! backends, clients, clocks.
 //!
 //! `events` says what happens, `effects` carries out what shards decide, `calm` ends a run: faults stop, and everything
-//! has to come home. `crash` ends all shards, with warning or
+//! has to come home. `rooms` judges how shards share what the server has room for. `crash` ends all shards, with warning or
 //! without, and starts others with what disks have kept.
 
 mod calm;
 mod crash;
 mod effects;
 mod events;
+mod rooms;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use shard_core::{Effects, Input, Invoke, Limits, Now, Payload, Request, Shard, invariant};
+use shard_core::{Effects, Input, Invoke, Lease, Limits, Now, Payload, Request, Shard, invariant};
 use shard_runtime::Budgets;
 
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     clients::Clients,
     disk::Disk,
     functions::Functions,
-    network::Network,
+    network::{Message, Network},
     random::{Random, Stream},
     run::MakeStorage,
     sabotage::Sabotage,
@@ -38,6 +39,7 @@ use crate::{
 };
 
 pub(crate) use events::Event;
+use rooms::Rooms;
 
 /// When runs begin: some second in 2023, in milliseconds since the Unix epoch.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -53,7 +55,7 @@ struct Seat {
 
 /// What a server admits in all.
 fn budgets(swarm: &Swarm) -> Budgets {
-    Budgets::new(swarm.calls_per_second, swarm.queued_bytes_max)
+    Budgets::new(swarm.calls_per_second, swarm.queued_bytes_max, swarm.room, swarm.shards)
 }
 
 /// Shards that know of nothing.
@@ -82,7 +84,8 @@ fn waste_a_lease(budgets: &Budgets, shard: &Shard, now: Now, input: &Input) {
     let (id, name, payload) = (call.id, call.name, Payload::json(Bytes::new()));
     let call = Invoke { id, name, payload, timeout_ms: None, extra: None };
     let mut another = Shard::new(Limits::default(), 0, shard.settings().clone());
-    budgets.step(&mut another, now, Input::Ask(*ticket, Request::Invoke(call)), &mut Effects::default());
+    let another_input = Input::Ask(*ticket, Request::Invoke(call));
+    budgets.step(0, &mut another, now, another_input, &mut Effects::default());
 }
 
 /// See the module.
@@ -95,6 +98,7 @@ pub(crate) struct World {
     budgets: Budgets,
     /// One for each shard, when the world is broken that way.
     budgets_apart: Vec<Budgets>,
+    rooms: Rooms,
     network: Network,
     clients: Clients,
     functions: Functions,
@@ -131,6 +135,7 @@ impl World {
             seats: seats(options, &swarm),
             budgets: budgets(&swarm),
             budgets_apart: (0..swarm.shards).map(|_| budgets(&swarm)).collect(),
+            rooms: Rooms::new(&swarm),
             network: Network::new(seed, swarm.shards, swarm.network.clone()),
             clients: Clients::new(swarm.names),
             functions: Functions::new(seed, swarm.functions.clone(), &swarm.backend),
@@ -221,18 +226,36 @@ impl World {
         if self.options.sabotage == Some(Sabotage::CallsCountedTwice) {
             waste_a_lease(budgets, &seat.shard, now, &input);
         }
-        budgets.step(&mut seat.shard, now, input, &mut effects);
+        let others_should_look = budgets.step(shard, &mut seat.shard, now, input, &mut effects);
         if self.trace.steps().is_multiple_of(self.options.check_every.max(1)) {
             invariant::check(&seat.shard).map_err(|broken| format!("invariant: {broken}"))?;
         }
         self.trace.effects(effects.as_slice());
         self.auditor.effects(shard, now, effects.as_slice())?;
+        if others_should_look {
+            for other in (0..self.swarm.shards).filter(|other| *other != shard) {
+                self.network.send_control(
+                    shard,
+                    other,
+                    Message::Input(Input::Lease(Lease::CheckRoom)),
+                    &mut self.agenda,
+                );
+            }
+        }
         for effect in effects.drain() {
             self.perform(shard, effect)?;
         }
         self.seats[usize::from(shard)].effects = effects;
         self.arm(shard);
+        self.judge_room(shard)?;
         Ok(())
+    }
+
+    /// Judges how room is shared, after a step of this shard.
+    fn judge_room(&mut self, number: u16) -> Result<(), String> {
+        self.rooms.add_up(self.seats.iter().map(|seat| &seat.shard), &self.budgets)?;
+        let Some(seat) = self.seats.get(usize::from(number)) else { return Ok(()) };
+        self.rooms.stepped(number, &seat.shard, &self.budgets, self.agenda.now_us())
     }
 
     /// Makes sure that a shard looks at its deadlines in time.

@@ -3,7 +3,7 @@
 use shard_core::invariant;
 
 use super::{
-    drive::{Drive, EXECUTIONS_MAX},
+    drive::Drive,
     oracle::{ACCEPTED_TTL_MS, SWEEP_MS, TTL_MS},
     registry::{Counts, Life},
 };
@@ -44,7 +44,8 @@ impl Drive {
         }
         let all = self.oracle.finished.clone();
         let kept = all.iter().filter(|ticket| self.probe(**ticket).is_some()).count();
-        self.expect(kept <= EXECUTIONS_MAX, "more records than allowed");
+        self.expect(kept as u64 <= self.shard.room_held().executions, "more records than allowed");
+        self.compare_room();
     }
 
     /// Of synchronous executions, or of those that were accepted.
@@ -69,8 +70,9 @@ impl Drive {
             let in_order = kept.iter().all(|(_, ended_ms)| *ended_ms >= youngest_gone_ms);
             self.expect(in_order, "a younger record went before an older one");
             let not_older = finished.iter().filter(|(_, ended_ms)| *ended_ms >= youngest_gone_ms).count();
-            // Half of the bound is for each kind, whatever the other one needs.
-            let in_time = now_ms - youngest_gone_ms >= ttl_ms || not_older > EXECUTIONS_MAX / 2;
+            // Half of the room is for each kind, whatever the other one needs; and nothing goes while the server has more.
+            let is_too_much = self.rooms.least.is_some_and(|least| not_older as u64 > least / 2);
+            let in_time = now_ms - youngest_gone_ms >= ttl_ms || is_too_much;
             self.expect(in_time, "a record went before its time");
         }
     }

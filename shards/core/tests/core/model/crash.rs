@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use shard_core::{Control, Effects, Input, Recovery, Shard};
 
 use super::{
-    drive::{Drive, limits},
+    drive::Drive,
     oracle::{ACCEPTED_TTL_MS, OnRecord, Oracle, State},
     registry::{Function, Life, Reconcile},
+    rooms::limits,
 };
 
 /// A step up to which all may be safe, and nothing after it.
@@ -47,14 +48,15 @@ impl Drive {
         self.oracle.unused.clear();
         let Oracle { now_ms, second, unix_ms, order, .. } = self.oracle;
         self.oracle = Oracle { now_ms, second, unix_ms, order, ..oracle };
-        let mut recovery = Recovery::default().with_results_max(limits().executions_bytes_max);
+        let mut recovery = Recovery::default().with_results_max(limits().room.bytes);
         self.records.iter().cloned().for_each(|entry| recovery.apply(entry));
         self.shard = Shard::new(limits(), 7, self.shard.settings().clone());
+        self.rooms = std::mem::take(&mut self.rooms).of_another_shard();
         let mut effects = Effects::default();
         for stored in
             recovery.into_stored().map(Control::Restore).chain([Control::Restored]).map(Input::Control)
         {
-            self.shard.handle(self.now, stored, &mut effects);
+            self.handle(stored, &mut effects);
         }
         let holders = self.oracle.key_holders();
         let expected = self.oracle.crash();

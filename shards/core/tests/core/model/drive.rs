@@ -9,14 +9,15 @@ use std::{
 use bytes::Bytes;
 use shard_core::{
     Answer, AttemptKey, BackendEvent, Control, Destination, DispatchEvent, Effect, Effects, EndpointId,
-    Entry, ExecutionId, Failure, FunctionKey, FunctionSpec, Input, JournalEvent, Lease, Limits, Now,
-    ReadFailure, Record, Request, Settings, Shard, Target, Ticket, settings::SyncQueue,
+    Entry, ExecutionId, Failure, FunctionKey, FunctionSpec, Input, JournalEvent, Lease, Now, ReadFailure,
+    Record, Request, Settings, Shard, Target, Ticket, settings::SyncQueue,
 };
 
 use super::{
     crash::SafePoint,
-    oracle::{ACCEPTED_TTL_MS, DEAD_MAX, KEYS_TTL_MS, Oracle, RETRY_WAIT_MS_MAX, SWEEP_MS, TTL_MS},
-    registry::{Life, PENDING_MAX},
+    oracle::{ACCEPTED_TTL_MS, KEYS_TTL_MS, Oracle, SWEEP_MS, TTL_MS},
+    registry::Life,
+    rooms::{Rooms, limits},
     step::{Op, Result, Step, resolve},
     words::{
         addresses, answer_text, backend_failure, dispatch_event, id, invoke, is_output_of, name, outcome,
@@ -24,7 +25,6 @@ use super::{
     },
 };
 
-pub(super) const EXECUTIONS_MAX: usize = 25;
 /// The output of an accepted execution: larger than what all others hold together.
 pub(super) const LARGE_BYTES: usize = 4000;
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -54,30 +54,9 @@ pub(super) struct Drive {
     /// How many answers each caller got.
     pub(super) answers: BTreeMap<u64, u32>,
     pub(super) left: Vec<u64>,
+    pub(super) rooms: Rooms,
     steps: Vec<String>,
     pub(super) trace: String,
-}
-
-/// Bounds that scripts get to.
-pub(super) fn limits() -> Limits {
-    Limits {
-        pending_max: PENDING_MAX,
-        executions_max: EXECUTIONS_MAX,
-        // Of two results of accepted executions; what others hold is less than half of it.
-        executions_bytes_max: 2 * LARGE_BYTES as u64 + 100,
-        executions_disk_bytes_max: 1 << 20,
-        executions_ttl_us: TTL_MS * 1000,
-        accepted_ttl_us: ACCEPTED_TTL_MS * 1000,
-        payload_ttl_us: TTL_MS * 500,
-        sweep_interval_us: SWEEP_MS * 1000,
-        keys_ttl_us: KEYS_TTL_MS * 1000,
-        dead_letters_max: DEAD_MAX,
-        retry_wait_us_max: RETRY_WAIT_MS_MAX * 1000,
-        queued_bytes_chunk: 40,
-        // What is left over for a later step is tested in scripts.
-        batch_max: 1000,
-        ..Limits::default()
-    }
 }
 
 /// Whether something may wait for a record to be safe.
@@ -110,6 +89,7 @@ impl Drive {
             open: BTreeMap::new(),
             answers: BTreeMap::new(),
             left: Vec::new(),
+            rooms: Rooms::default(),
             steps: Vec::new(),
             trace: String::new(),
         }
@@ -128,6 +108,9 @@ impl Drive {
         // What is due changes what there is to choose from, and which records are kept.
         self.step(Step::Turn);
         self.tickets += 1;
+        if let Op::Elsewhere(executions) = op {
+            return self.change_elsewhere(*executions);
+        }
         if let Some(mut step) = resolve(op, &self.oracle, self.tickets) {
             if let Step::Call { call, .. } = &mut step
                 && call.key.is_some_and(|(key, _)| {
@@ -194,6 +177,7 @@ impl Drive {
         self.expect(rest == (letters, letters, 0, 0, 0), &format!("something is kept for ever: {totals:?}"));
         self.expect(self.shard.next_deadline_us().is_none(), "a deadline is left");
         self.expect(!self.shard.has_ready(), "ready work is left");
+        self.expect(self.shard.room_held() == limits().room, "room is held for nothing");
     }
 
     fn step(&mut self, step: Step) {
@@ -216,7 +200,7 @@ impl Drive {
             self.dispatched.remove(&unused);
         }
         let mut effects = Effects::default();
-        self.shard.handle(self.now, input, &mut effects);
+        self.handle(input, &mut effects);
         let mut provisioned = (functions_before..self.oracle.functions.len())
             .filter(|at| self.oracle.provisioned_functions().contains(at))
             .collect::<Vec<_>>()
@@ -260,7 +244,7 @@ impl Drive {
                     effect => real.extend(self.learn(effect, provisioned)),
                 }
             }
-            reads.into_iter().for_each(|read| self.shard.handle(self.now, read, &mut effects));
+            reads.into_iter().for_each(|read| self.handle(read, &mut effects));
             waited |= self.records[before..].iter().any(|entry| is_waited_for(&entry.record));
             if !effects.is_empty() {
                 continue;
@@ -269,8 +253,7 @@ impl Drive {
                 return (real, written);
             }
             written = true;
-            let safe = Input::Journal(JournalEvent::Safe { through: self.written });
-            self.shard.handle(self.now, safe, &mut effects);
+            self.handle(Input::Journal(JournalEvent::Safe { through: self.written }), &mut effects);
         }
     }
 
@@ -443,6 +426,10 @@ impl Drive {
             Effect::Scale { name, replicas, .. } => Some(format!("scale {name} {replicas}")),
             Effect::ReturnBytes(bytes) => {
                 self.oracle.granted_bytes -= bytes;
+                None
+            }
+            Effect::ReturnRoom(room) => {
+                self.take_back(room);
                 None
             }
             Effect::Journal { number, entry } => {

@@ -14,6 +14,7 @@ mod drive;
 mod oracle;
 mod registry;
 mod replicas;
+mod rooms;
 mod step;
 mod words;
 

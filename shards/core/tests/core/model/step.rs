@@ -4,7 +4,10 @@
 use proptest::prelude::*;
 use shard_core::Policy;
 
-use super::oracle::Oracle;
+use super::{
+    oracle::Oracle,
+    rooms::{EXECUTIONS_FLOOR, EXECUTIONS_MAX},
+};
 
 /// Function names in use.
 pub(super) const NAMES: u8 = 3;
@@ -146,7 +149,12 @@ pub(super) enum Op {
     Turn,
     Call(Call),
     Answer(usize, Result),
-    Callback { which: usize, back: u32, numbered: bool, result: Result },
+    Callback {
+        which: usize,
+        back: u32,
+        numbered: bool,
+        result: Result,
+    },
     Connecting(usize, bool),
     Leave(usize),
     Cancel(usize),
@@ -155,10 +163,16 @@ pub(super) enum Op {
     Register(Registration),
     Remove(u8),
     Scale(u8, u32),
-    Backend { which: usize, good: bool, ready: u8 },
+    Backend {
+        which: usize,
+        good: bool,
+        ready: u8,
+    },
     Endpoints(usize, u8),
     Drain,
     Crash(usize),
+    /// Other shards hold room for so many finished executions.
+    Elsewhere(u64),
 }
 
 /// An operation, milliseconds that pass before it, and how far the clock is off then.
@@ -210,6 +224,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(which, good, ready)| Op::Backend { which, good, ready }),
         3 => (which.clone(), any::<u8>()).prop_map(|(which, ready)| Op::Endpoints(which, ready)),
         3 => which.prop_map(Op::Crash),
+        3 => (0..=EXECUTIONS_MAX - EXECUTIONS_FLOOR).prop_map(Op::Elsewhere),
         1 => prop::bool::weighted(0.1).prop_map(|drain| if drain { Op::Drain } else { Op::Turn }),
     ]
 }
@@ -333,5 +348,6 @@ pub(super) fn resolve(op: &Op, oracle: &Oracle, ticket: u64) -> Option<Step> {
         }
         Op::Drain => Step::Drain { finally: true },
         Op::Crash(lost) => Step::Crash { lost: *lost },
+        Op::Elsewhere(_) => return None,
     })
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use shard_core::{
     BackendEvent, Control, Delivery, DeliveryStatus, DispatchEvent, Extra, Failure, FunctionSpec,
     Idempotency, Input, Invoke, JournalEvent, Lease, Limits, Name, Outcome, Output, OutputKind, Payload,
-    Policy, Provisioned, ReadFailure, ReplicaAddress, Report, Request, Settings, Target,
+    Policy, Provisioned, ReadFailure, ReplicaAddress, Report, Request, Room, Settings, Target,
     answer::{BackendFailure, BackendFailureKind},
     scaling::{ConcurrencyControl, Metric, MetricTarget, Scaling},
     settings::{Autoscaler, SyncQueue},
@@ -94,6 +94,11 @@ impl Run {
             ["bytes", bytes] => {
                 self.lease_bytes = false;
                 Input::Lease(Lease::Bytes(bytes.parse().expect("bytes")))
+            }
+            // What another shard needs of it.
+            ["recall", words @ ..] => {
+                self.recalled = room(words);
+                Input::Lease(Lease::CheckRoom)
             }
             ["lend", bytes] => Input::Lease(Lease::LentBytes(bytes.parse().expect("bytes"))),
             ["answer", attempt, outcome @ ..] => {
@@ -196,6 +201,16 @@ impl Run {
     }
 }
 
+pub(super) fn room(words: &[&str]) -> Room {
+    let amount = |name| option(words, name).unwrap_or(0);
+    Room {
+        executions: amount("executions"),
+        bytes: amount("retained"),
+        disk_bytes: amount("disk"),
+        keys: amount("keys"),
+    }
+}
+
 pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
     for word in words {
         let (name, value) = word.split_once('=').expect("name=value");
@@ -206,9 +221,9 @@ pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
             "pending" => limits.pending_max = number as usize,
             "waiters" => limits.waiters_max = number as usize,
             "concealed" => limits.concealed_bytes_max = number,
-            "executions" => limits.executions_max = number as usize,
-            "retained" => limits.executions_bytes_max = number,
-            "disk" => limits.executions_disk_bytes_max = number,
+            "executions" => limits.room.executions = number,
+            "retained" => limits.room.bytes = number,
+            "disk" => (limits.room.disk_bytes, limits.results_on_disk) = (number, true),
             "reads" => limits.reads_max = number as usize,
             "ttl" => limits.executions_ttl_us = number * 1000,
             "accepted-ttl" => limits.accepted_ttl_us = number * 1000,
@@ -216,7 +231,7 @@ pub(super) fn set_limits(limits: &mut Limits, words: &[&str]) {
             "sweep" => limits.sweep_interval_us = number * 1000,
             "dead" => limits.dead_letters_max = number as usize,
             "dead-bytes" => limits.dead_letters_bytes_max = number,
-            "keys" => limits.keys_max = number as usize,
+            "keys" => limits.room.keys = number,
             "keys-ttl" => limits.keys_ttl_us = number * 1000,
             "batch" => limits.batch_max = number as usize,
             "turn" => limits.turn_max = number as usize,

@@ -7,7 +7,8 @@
 //!
 //! Times are milliseconds. A caller is named by a word (`a`), and so is the execution it starts; `a#1` is its first
 //! attempt. Inputs are read in `input`, effects written in `text`. Leases of calls and bytes are given as wanted,
-//! unless a script gives them itself (`calls 5`, `bytes 100`). Records are safe at once, unless the script says
+//! unless a script gives them itself (`calls 5`, `bytes 100`). The server has no more room for what has ended than the shard starts
+//! with (`limits executions=2`), unless the script says so (`room executions=2`); `recall executions=2` asks for some of it back. Records are safe at once, unless the script says
 //! `store waits`: then they are written out as `write …` and wait for `store safe` (`but 2`: all but the newest two), `store fails` or,
 //! the newest alone, `store refuses`. `crash` goes on with another shard of the same settings, which is given what the records add up to that were safe.
 //! The audit runs after every step.
@@ -22,7 +23,8 @@ use std::{collections::BTreeMap, env, panic::Location};
 
 use shard_core::{
     AttemptKey, Control, Effect, Effects, EndpointId, Entry, ExecutionId, FunctionKey, Input, JournalEvent,
-    Lease, Limits, Now, Record, Recovery, Request, Settings, Shard, Ticket, invariant, journal::EndResult,
+    Lease, Limits, Now, Record, Recovery, Request, Room, RoomRequest, Settings, Shard, Ticket, invariant,
+    journal::EndResult,
 };
 
 /// Epoch milliseconds at time 0 of a script; the start of a second.
@@ -83,6 +85,9 @@ fn play(script: &str) -> Played {
 pub(crate) struct Run {
     pub(crate) shard: Shard,
     limits: Limits,
+    /// What the server has for the shard beside what that has, and needs of it.
+    room: Room,
+    recalled: Room,
     now: Now,
     clock_shift_ms: i64,
     lease_calls: bool,
@@ -112,6 +117,8 @@ impl Run {
         Run {
             shard: Shard::new(limits.clone(), 1, Settings::default()),
             limits,
+            room: Room::default(),
+            recalled: Room::default(),
             now: Now { mono_us: 0, unix_ms: EPOCH_MS },
             clock_shift_ms: 0,
             lease_calls: true,
@@ -139,6 +146,11 @@ impl Run {
                 self.shard = Shard::new(self.limits.clone(), 1, Settings::default());
                 return String::new();
             }
+            // What the server has for the shard beside what that has.
+            "room" => {
+                self.room = input::room(&words[1..]);
+                return String::new();
+            }
             "show" => return self.show(&words[1..]),
             _ => {}
         }
@@ -156,9 +168,9 @@ impl Run {
 
     /// Another shard takes over what was safe.
     fn crash(&mut self) -> String {
-        let mut recovery = match self.limits.executions_disk_bytes_max {
-            0 => Recovery::default(),
-            _ => Recovery::default().with_results_max(self.limits.executions_bytes_max),
+        let mut recovery = match self.limits.results_on_disk {
+            false => Recovery::default(),
+            true => Recovery::default().with_results_max(self.limits.room.bytes),
         };
         self.reads.clear();
         self.records.truncate(self.safe);
@@ -204,6 +216,10 @@ impl Run {
         self.shard.handle(self.now, input, &mut effects);
         let mut texts: Vec<String> = Vec::new();
         loop {
+            while let Some(request) = self.shard.room_request() {
+                texts.extend(effects.drain().map(|effect| self.text(effect)).filter(|text| !text.is_empty()));
+                texts.extend(self.lease_room(request, &mut effects));
+            }
             texts.extend(effects.drain().map(|effect| self.text(effect)).filter(|text| !text.is_empty()));
             if !self.store_waits {
                 self.safe = self.records.len();
@@ -218,6 +234,16 @@ impl Run {
                 &mut effects,
             );
         }
+    }
+
+    /// Answers with what is lacking, as far as the server has it. Tells what was granted, if anything.
+    fn lease_room(&mut self, request: RoomRequest, effects: &mut Effects) -> Option<String> {
+        let (lacks, free) = (request.lacks.amounts(), self.room.amounts());
+        let granted = Room::of([0, 1, 2, 3].map(|part| lacks[part].min(free[part])));
+        self.room = text::less(self.room, granted);
+        let recalled = std::mem::take(&mut self.recalled);
+        self.shard.handle(self.now, Input::Lease(Lease::Room { granted, recalled }), effects);
+        (granted != Room::default()).then(|| format!("lease {}", text::room(granted)))
     }
 
     fn ticket(&mut self, caller: &str) -> Ticket {
@@ -252,6 +278,7 @@ impl Run {
             ["ready"] => self.shard.has_ready().to_string(),
             ["startable"] => text::startable(&self.shard),
             ["wants-calls"] => self.shard.wants_calls(self.now).to_string(),
+            ["room"] => text::room(self.shard.room_held()),
             ["owed"] => self.shard.owed_bytes().to_string(),
             ["letters", function] => text::letters(&self.shard, function).to_string(),
             ["wanted", bytes] => self.shard.wanted_bytes(bytes.parse().expect("bytes")).to_string(),

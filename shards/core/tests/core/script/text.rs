@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use shard_core::{
     Answer, Destination, Dispatch, Effect, ExecutionView, Output, OutputKind, Partition, Payload, Record,
-    Refusal, Shard, Ticket,
+    Refusal, Room, Shard, Ticket,
     answer::{DeadLetterView, Stage},
     effect::Note,
 };
@@ -39,6 +39,10 @@ impl Run {
             }
             Effect::ReadResult { id, .. } => format!("read {}", self.name_of(id)),
             Effect::ReturnBytes(bytes) => format!("return {bytes} bytes"),
+            Effect::ReturnRoom(returned) => {
+                self.room = more(self.room, returned);
+                format!("return {}", room(returned))
+            }
             Effect::Note(note) => self.note(note),
         }
     }
@@ -207,6 +211,27 @@ fn refusal_text(refusal: Refusal) -> String {
         Refusal::NotCancellable(state) => format!("NotCancellable {}", state.as_str()),
         other => format!("{other:?}"),
     }
+}
+
+/// What is not zero.
+pub(super) fn room(room: Room) -> String {
+    let fields = [
+        ("executions", room.executions),
+        ("retained", room.bytes),
+        ("disk", room.disk_bytes),
+        ("keys", room.keys),
+    ];
+    fields_text(&fields)
+}
+
+pub(super) fn more(room: Room, added: Room) -> Room {
+    let (room, added) = (room.amounts(), added.amounts());
+    Room::of([0, 1, 2, 3].map(|part| room[part] + added[part]))
+}
+
+pub(super) fn less(room: Room, taken: Room) -> Room {
+    let (room, taken) = (room.amounts(), taken.amounts());
+    Room::of([0, 1, 2, 3].map(|part| room[part] - taken[part]))
 }
 
 /// What is not zero.

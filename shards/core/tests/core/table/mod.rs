@@ -18,6 +18,7 @@ mod recovery;
 mod registry;
 mod restoration;
 mod retention;
+mod room;
 mod scaling;
 mod sync_queue;
 mod timing;

@@ -293,7 +293,7 @@ fn what_memory_does_not_hold_is_read_from_disk() {
 fn what_is_not_safe_stays_in_memory() {
     check(
         "
-        limits retained=10 disk=1000 concealed=0
+        limits retained=13 disk=1000 concealed=0
         0 r register f slots=9 -> open F, r: registered
         0 a enqueue f -> a: accepted a, dispatch a#1 to F for 1000
         0 b enqueue f -> b: accepted b, dispatch b#1 to F for 1000
@@ -308,9 +308,9 @@ fn what_is_not_safe_stays_in_memory() {
         5 g get b -> g: b success attempt=1 output=654321 created=0 dispatched=0 finished=3
         6 store safe
         7 answer c#1 ok out=12 -> note 0+7 of 7 ms, write ended c success
-        8 store safe -> write forgotten a
+        8 store safe
         9 g get c -> read c
-        show totals -> functions=1 executions=2 finished=2 retained=6 on-disk=2 reads=1 timers=1
+        show totals -> functions=1 executions=3 finished=3 retained=12 on-disk=2 reads=1 timers=1
         ",
     );
 }

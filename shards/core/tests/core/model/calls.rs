@@ -66,6 +66,7 @@ impl Oracle {
             limit_ms: 0,
             finished_ms: 0,
             kept_from_ms: 0,
+            joined_late: false,
             attempts_before: 0,
             revived: false,
             max_age_ms: call.max_age_ms.filter(|_| call.accepted),
@@ -105,6 +106,7 @@ impl Oracle {
                 // Its time among the accepted ones starts now.
                 if joined.is_terminal() {
                     joined.kept_from_ms = now_ms;
+                    joined.joined_late = true;
                 }
                 joined.accepted = true;
                 self.write(execution);

@@ -69,7 +69,15 @@ impl Drive {
         if let Some(youngest_gone_ms) = gone.iter().map(|(_, ended_ms)| *ended_ms).max() {
             let in_order = kept.iter().all(|(_, ended_ms)| *ended_ms >= youngest_gone_ms);
             self.expect(in_order, "a younger record went before an older one");
-            let not_older = finished.iter().filter(|(_, ended_ms)| *ended_ms >= youngest_gone_ms).count();
+            // With those that are of the other kind since, because somebody was promised their results.
+            let not_older = self.oracle.finished.iter().filter(|ticket| {
+                let execution = &self.oracle.executions[ticket];
+                let is_of_kind = execution.accepted == accepted && !execution.recovered;
+                let was_of_kind = !accepted && execution.joined_late;
+                is_of_kind && execution.kept_from_ms >= youngest_gone_ms
+                    || was_of_kind && execution.finished_ms >= youngest_gone_ms
+            });
+            let not_older = not_older.count();
             // Half of the room is for each kind, whatever the other one needs; and nothing goes while the server has more.
             let is_too_much = self.rooms.least.is_some_and(|least| not_older as u64 > least / 2);
             let in_time = now_ms - youngest_gone_ms >= ttl_ms || is_too_much;

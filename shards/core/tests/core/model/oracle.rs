@@ -52,6 +52,8 @@ pub(super) struct Execution {
     pub(super) finished_ms: u64,
     /// From when on its record is kept for its time.
     pub(super) kept_from_ms: u64,
+    /// It was accepted after it had ended.
+    pub(super) joined_late: bool,
     pub(super) attempts_before: u32,
     /// Was a dead letter and was tried again.
     pub(super) revived: bool,

@@ -21,7 +21,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Error, Resource, ResourceExt,
-    api::{DeleteParams, LogParams, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, LogParams, Patch, PatchParams},
     core::Status,
 };
 use serde_json::{Value, json};
@@ -177,16 +177,11 @@ impl Cluster {
     /// # Errors
     /// See [`RequestError`].
     pub async fn stranger(&self, objects: &Objects, by: Instant) -> Result<Option<Stranger>, RequestError> {
+        let name = objects.name.as_str();
         for kind in objects.owned.keys() {
-            let name = objects.name.as_str();
-            let labels = match kind {
-                Kind::Service => self.labels::<Service>(name, by).await?,
-                Kind::HorizontalPodAutoscaler => self.labels::<HorizontalPodAutoscaler>(name, by).await?,
-                Kind::PodDisruptionBudget => self.labels::<PodDisruptionBudget>(name, by).await?,
-                Kind::NetworkPolicy => self.labels::<NetworkPolicy>(name, by).await?,
-            };
-            let Some(labels) = labels else { continue };
-            if let Some(stranger) = self.stranger_with(&format!("{kind:?} {name}"), &labels) {
+            let api = self.owned_api(*kind);
+            let Some(found) = repeated(by, || api.get_opt(name)).await? else { continue };
+            if let Some(stranger) = self.stranger_with(&format!("{kind:?} {name}"), found.labels()) {
                 return Ok(Some(stranger));
             }
         }
@@ -200,31 +195,15 @@ impl Cluster {
             .then(|| Stranger { object: object.to_owned(), installation: installation.map(str::to_owned) })
     }
 
-    async fn labels<K>(
-        &self,
-        name: &str,
-        by: Instant,
-    ) -> Result<Option<BTreeMap<String, String>>, RequestError>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Debug,
-    {
-        let api: Api<K> = self.api();
-        let found = repeated(by, || api.get_opt(name)).await?;
-        Ok(found.map(|object| object.labels().clone()))
-    }
-
     /// Asks whether all of these could be applied, and changes nothing.
     ///
     /// # Errors
     /// See [`RequestError`].
     pub async fn try_out(&self, objects: &Objects, by: Instant) -> Result<(), RequestError> {
         let parameters = PatchParams::apply(MANAGER).force().dry_run();
-        self.apply::<Deployment>(&objects.name, &objects.deployment, &parameters, by).await?;
+        apply(&self.api::<Deployment>(), &objects.name, &objects.deployment, &parameters, by).await?;
         for (kind, object) in &objects.owned {
-            self.apply_owned(*kind, &objects.name, object, &parameters, by).await?;
+            apply(&self.owned_api(*kind), &objects.name, object, &parameters, by).await?;
         }
         Ok(())
     }
@@ -239,18 +218,18 @@ impl Cluster {
         first_replicas: Option<u32>,
         by: Instant,
     ) -> Result<Deployment, RequestError> {
+        let api: Api<Deployment> = self.api();
         let parameters = PatchParams::apply(MANAGER).force();
         let Some(replicas) = first_replicas else {
-            return self.apply(&objects.name, &objects.deployment, &parameters, by).await;
+            return apply(&api, &objects.name, &objects.deployment, &parameters, by).await;
         };
-        let deployment = objects.deployment_with(replicas);
-        self.apply::<Deployment>(&objects.name, &deployment, &parameters, by).await?;
+        apply(&api, &objects.name, &objects.deployment_with(replicas), &parameters, by).await?;
         // The number gets another owner, so that applying the rest again does not take it away.
         let number = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": { "name": objects.name }, "spec": { "replicas": replicas },
         });
-        self.apply(&objects.name, &number, &PatchParams::apply(SCALER).force(), by).await
+        apply(&api, &objects.name, &number, &PatchParams::apply(SCALER).force(), by).await
     }
 
     /// Applies what belongs to the Deployment, and removes what belonged to it.
@@ -266,63 +245,24 @@ impl Cluster {
     ) -> Result<(), RequestError> {
         let parameters = PatchParams::apply(MANAGER).force();
         for (kind, object) in objects.owned_by(uid) {
-            self.apply_owned(kind, &objects.name, &object, &parameters, by).await?;
+            apply(&self.owned_api(kind), &objects.name, &object, &parameters, by).await?;
         }
         let superfluous = Kind::ALL.into_iter().filter(|kind| !is_new && !objects.owned.contains_key(kind));
         for kind in superfluous {
-            let name = objects.name.as_str();
-            match kind {
-                Kind::Service => self.delete::<Service>(name, &DeleteParams::background(), by).await?,
-                Kind::HorizontalPodAutoscaler => {
-                    self.delete::<HorizontalPodAutoscaler>(name, &DeleteParams::background(), by).await?
-                }
-                Kind::PodDisruptionBudget => {
-                    self.delete::<PodDisruptionBudget>(name, &DeleteParams::background(), by).await?
-                }
-                Kind::NetworkPolicy => {
-                    self.delete::<NetworkPolicy>(name, &DeleteParams::background(), by).await?
-                }
-            };
+            delete(&self.owned_api(kind), &objects.name, &DeleteParams::background(), by).await?;
         }
         Ok(())
     }
 
-    async fn apply_owned(
-        &self,
-        kind: Kind,
-        name: &str,
-        object: &Value,
-        parameters: &PatchParams,
-        by: Instant,
-    ) -> Result<(), RequestError> {
-        match kind {
-            Kind::Service => self.apply::<Service>(name, object, parameters, by).await.map(drop),
-            Kind::HorizontalPodAutoscaler => {
-                self.apply::<HorizontalPodAutoscaler>(name, object, parameters, by).await.map(drop)
-            }
-            Kind::PodDisruptionBudget => {
-                self.apply::<PodDisruptionBudget>(name, object, parameters, by).await.map(drop)
-            }
-            Kind::NetworkPolicy => self.apply::<NetworkPolicy>(name, object, parameters, by).await.map(drop),
-        }
-    }
-
-    async fn apply<K>(
-        &self,
-        name: &str,
-        object: &Value,
-        parameters: &PatchParams,
-        by: Instant,
-    ) -> Result<K, RequestError>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Debug,
-    {
-        let api: Api<K> = self.api();
-        let patch = Patch::Apply(object);
-        repeated(by, || api.patch(name, parameters, &patch)).await
+    /// Objects of a kind that belong to Deployments. What is in them is of no interest here.
+    fn owned_api(&self, kind: Kind) -> Api<DynamicObject> {
+        let resource = match kind {
+            Kind::Service => ApiResource::erase::<Service>(&()),
+            Kind::HorizontalPodAutoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
+            Kind::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Kind::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
+        };
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
     }
 
     /// Makes a Pod that belongs to no Deployment.
@@ -331,7 +271,7 @@ impl Cluster {
     /// See [`RequestError`].
     pub async fn make_pod(&self, name: &str, pod: &Value, by: Instant) -> Result<(), RequestError> {
         // Applied, so that a repeated request whose first answer was lost finds what it made.
-        self.apply::<Pod>(name, pod, &PatchParams::apply(MANAGER).force(), by).await.map(drop)
+        apply(&self.api::<Pod>(), name, pod, &PatchParams::apply(MANAGER).force(), by).await.map(drop)
     }
 
     /// Sets the number of replicas; which change of the Deployment that was.
@@ -375,7 +315,7 @@ impl Cluster {
     /// # Errors
     /// See [`RequestError`].
     pub async fn delete_deployment(&self, name: &str, by: Instant) -> Result<bool, RequestError> {
-        self.delete::<Deployment>(name, &DeleteParams::foreground(), by).await
+        delete(&self.api::<Deployment>(), name, &DeleteParams::foreground(), by).await
     }
 
     /// Deletes a Pod, with less time than it would have by itself.
@@ -389,27 +329,7 @@ impl Cluster {
         by: Instant,
     ) -> Result<bool, RequestError> {
         let parameters = DeleteParams { grace_period_seconds: grace_s, ..DeleteParams::default() };
-        self.delete::<Pod>(name, &parameters, by).await
-    }
-
-    async fn delete<K>(
-        &self,
-        name: &str,
-        parameters: &DeleteParams,
-        by: Instant,
-    ) -> Result<bool, RequestError>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Debug,
-    {
-        let api: Api<K> = self.api();
-        match repeated(by, || api.delete(name, parameters)).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
-        }
+        delete(&self.api::<Pod>(), name, &parameters, by).await
     }
 
     /// The end of what a program wrote, of the run before if it was started again; empty when there is nothing to read.
@@ -453,6 +373,38 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+}
+
+/// Applies an object, or tries whether it could be.
+async fn apply<K>(
+    api: &Api<K>,
+    name: &str,
+    object: &Value,
+    parameters: &PatchParams,
+    by: Instant,
+) -> Result<K, RequestError>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let patch = Patch::Apply(object);
+    repeated(by, || api.patch(name, parameters, &patch)).await
+}
+
+/// Deletes an object. Whether it was there.
+async fn delete<K>(
+    api: &Api<K>,
+    name: &str,
+    parameters: &DeleteParams,
+    by: Instant,
+) -> Result<bool, RequestError>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    match repeated(by, || api.delete(name, parameters)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

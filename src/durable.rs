@@ -3,7 +3,11 @@
 pub mod functions;
 mod pods;
 
-use std::{io, iter, sync::Arc, time::Duration};
+use std::{
+    io, iter,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use nanofaas_store::{Ephemeral, FileJournal, Journal, Progress, StoreError};
 use shard_core::{Control, Input, Recovery, Stored};
@@ -15,6 +19,9 @@ use crate::{config::Config, host::ShardHost};
 
 /// Time between two log entries about recovery.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time between two looks at a data directory that another server uses.
+const DIRECTORY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Things handed to a shard before it has its turn again.
 const BATCH: usize = 256;
@@ -42,6 +49,21 @@ impl Durable {
         let report = Arc::new(move |shard, input| inbox.post(shard, input));
         let journal = FileJournal::take(&config.data_dir, &ApiFunctions, workers.shards(), report)?;
         Ok(Durable::of(Arc::new(journal)))
+    }
+
+    /// Waits for a server that still uses the data directory, as long as the configuration says.
+    pub async fn wait_for_directory(config: &Config) {
+        let (data_dir, wait) = (&config.data_dir, config.data_dir_wait);
+        let until = Instant::now() + wait;
+        let mut told = false;
+        while !config.ephemeral && Instant::now() < until && nanofaas_store::is_in_use(data_dir) {
+            if !told {
+                let data_dir = data_dir.display();
+                tracing::info!(%data_dir, ?wait, "another server uses the data directory, waiting for its end");
+                told = true;
+            }
+            tokio::time::sleep(DIRECTORY_INTERVAL).await;
+        }
     }
 
     /// Any journal.

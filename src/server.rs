@@ -125,6 +125,10 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
     let mut signals = Signals::listen(&[SignalKind::terminate(), SignalKind::interrupt()])?;
     survive_large_files()?;
     descriptors::raise_limit(config.limits.connections);
+    tokio::select! {
+        () = Durable::wait_for_directory(&config) => {}
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    }
     let Sockets { api, management, internal, addresses } = Sockets::bind(&config)?;
     let (server, threads) = Server::start(config, addresses)?;
     let management_drain = Drain::default();

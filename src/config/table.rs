@@ -42,6 +42,8 @@ settings! {
         placement: Placement = Placement::Colocated;
         /// Where durable state lives.
         data_dir: PathBuf = state_dir(environment::var);
+        /// How long to wait for another server that still uses the data directory.
+        data_dir_wait: Duration = Duration::ZERO, in 0..=DAY_MS;
         /// Keeps everything in memory; nothing survives a restart.
         ephemeral: bool = false;
     }

@@ -30,7 +30,7 @@ KUBERNETES = "1.34.0"
 APART = ["--set", "functions.namespace=nanofaas-functions"]
 
 # Settings that values may not contain, and why.
-OF_THE_CHART = re.compile(r"(data-dir|ephemeral|server\..*|management\..*|internal\.bind|shutdown\..*|k8s\..*"
+OF_THE_CHART = re.compile(r"(data-dir(-wait)?|ephemeral|server\..*|management\..*|internal\.bind|shutdown\..*|k8s\..*"
                           r"|deployment\.(backends|default-backend))$")
 OF_A_SECRET = re.compile(r"delivery\.secret$")
 WITHOUT_EFFECT = re.compile(r"console\..*$")

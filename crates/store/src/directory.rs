@@ -29,6 +29,13 @@ pub(super) const FORMAT: u32 = 2;
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_NAME: &str = "nanofaas-store";
 
+/// Whether another process has taken a data directory. It may be taken, or given back, right after the answer.
+#[must_use]
+pub fn is_in_use(data_dir: &Path) -> bool {
+    let lock = fs::File::open(data_dir.join("LOCK"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// A data directory that nobody else uses. The lock is given back when this is dropped, or when the process ends.
 #[derive(Debug)]
 pub(super) struct Directory {

@@ -9,12 +9,15 @@ fn a_directory_is_made_only_for_a_server() {
     let path = scratch.0.join("a/b");
     assert!(matches!(Directory::open(&path, false), Err(StoreError::Empty { data_dir }) if data_dir == path));
     assert!(!scratch.0.join("a").exists());
+    assert!(!is_in_use(&path));
     let server = Directory::open(&path, true).expect("it is made");
+    assert!(is_in_use(&path));
     assert_eq!(server.format().expect("readable"), FORMAT);
     for create in [false, true] {
         assert!(matches!(Directory::open(&path, create), Err(StoreError::InUse { .. })));
     }
     drop(server);
+    assert!(!is_in_use(&path));
     for create in [false, true] {
         let again = Directory::open(&path, create).expect("nobody uses it");
         assert_eq!(again.format().expect("readable"), FORMAT);

@@ -52,6 +52,7 @@ mod writer;
 use std::{io, path::PathBuf};
 
 pub use self::{
+    directory::is_in_use,
     journal::{Ephemeral, FileJournal, Journal, Store},
     recovery::Progress,
     writer::{Figures, Report},

@@ -20,6 +20,32 @@ fn a_directory_is_used_by_one_server() {
 }
 
 #[test]
+fn a_server_waits_for_the_one_before_if_it_is_told_to() {
+    let data = DataDir::new();
+    let start = |wait: &str| {
+        let wait = format!("data-dir-wait={wait}");
+        Server::start_up("serve", &[ON, &wait], "true", Some(&data))
+    };
+    let first = Server::durable(&data, &[ON]);
+    first.register(json!({ "name": "f", "executionMode": "LOCAL" }));
+    let impatient = start("200ms");
+    let (code, log) = impatient.end();
+    assert!(
+        code == Some(1) && log.contains("waiting for its end") && log.contains("in use"),
+        "{code:?}: {log}"
+    );
+    let waits = start("60s");
+    waits.logged("waiting for its end");
+    // A signal ends the wait.
+    let told_to_end = start("60s");
+    told_to_end.logged("waiting for its end");
+    told_to_end.terminate();
+    assert_eq!(told_to_end.end().0, Some(0));
+    first.kill();
+    assert_eq!(waits.ready().get("/v1/functions/f").status, 200);
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_stops_the_start() {
     let data = DataDir::new();
     // Also for root, whom permissions do not stop.

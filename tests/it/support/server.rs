@@ -268,6 +268,17 @@ impl Starting {
         self.log.lock().expect("no panic").clone()
     }
 
+    /// Waits until its log has this in it.
+    pub fn logged(&self, part: &str) {
+        eventually(&format!("'{part}' in the log"), || self.log().iter().any(|line| line.contains(part)));
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        let told = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(told.is_ok_and(|status| status.success()));
+    }
+
     /// Waits for its end: its exit code and all that it wrote.
     pub fn end(mut self) -> (Option<i32>, String) {
         let mut status = None;

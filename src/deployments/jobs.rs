@@ -221,6 +221,7 @@ mod tests {
         fn list(&self, reply: JobListReply) {
             reply(Ok(self.found.clone()));
         }
+        fn adopt(&self, _: &JobId, _: JobReport) {}
     }
 
     fn function() -> FunctionRef {

@@ -174,6 +174,35 @@ fn the_next_server_finds_and_ends_the_jobs_that_the_last_one_left() {
 }
 
 #[test]
+fn the_next_server_goes_on_with_a_job_and_hears_of_its_end() {
+    let cluster = Cluster::default();
+    let first = Rig::memory("jobs", cluster.clone());
+    let function = first.function(1);
+    let jobs = [1, 2].map(|number| run(&first, &function, number, STAYS));
+    jobs.iter().for_each(|job| assert_eq!(job.next(), JobEvent::Created));
+    // As after a crash.
+    drop(first);
+    cluster.finish_job(&jobs[0].id);
+    let second = Rig::memory("jobs", cluster.clone());
+    let found: Vec<JobId> = list(&second).into_iter().map(|found| found.id).collect();
+    assert_eq!(found, [jobs[0].id.clone(), jobs[1].id.clone()], "also the one that has ended");
+    let [ended, running] = [0, 1].map(|of| adopt(&second, &jobs[of].id));
+    assert!(matches!(ended.next(), JobEvent::Ended(how) if how.contains("exit status: 1")));
+    cluster.finish_job(&running.id);
+    assert!(matches!(running.next(), JobEvent::Ended(how) if how.contains("exit status: 1")));
+    let gone = adopt(&second, &running.id);
+    assert!(matches!(gone.next(), JobEvent::Ended(_)), "it is not there any more");
+    assert_eq!(list(&second), []);
+    assert!(jobs.iter().all(|job| job.events.recv().is_err()), "nothing is told to the server before");
+}
+
+fn adopt(rig: &Rig, id: &JobId) -> Ordered {
+    let (sender, events) = channel();
+    runner(rig).adopt(id, Box::new(move |event| drop(sender.send(event))));
+    Ordered { id: id.clone(), events }
+}
+
+#[test]
 fn dropping_the_backend_ends_its_job_processes() {
     let rig = Rig::process("jobs-dropped");
     let function = rig.function(1);

@@ -12,7 +12,7 @@ use std::{
 
 use nanofaas_backends::{
     Backend, BackendError, Ensured, Events, FoundFunction, FoundJob, FunctionName, Job, JobEvent, JobId,
-    JobListReply, JobRunner, ListReply, LogRequest, LogSender, LogStream, Order, ReplicaChange,
+    JobListReply, JobReport, JobRunner, ListReply, LogRequest, LogSender, LogStream, Order, ReplicaChange,
     ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus, Workload,
 };
 use nanofaas_wire::function::FunctionSpec;
@@ -26,7 +26,7 @@ pub(crate) struct Cluster(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     functions: BTreeMap<FunctionName, Running>,
-    jobs: BTreeMap<JobId, FoundJob>,
+    jobs: BTreeMap<JobId, MemoryJob>,
     /// Replicas so far.
     count: u64,
     /// Where the backend that looks after it takes messages.
@@ -42,6 +42,15 @@ struct Running {
     is_torn_down: bool,
 }
 
+/// A job, whoever ordered it.
+struct MemoryJob {
+    found: FoundJob,
+    /// How it ended while no backend looked after it.
+    ended: Option<String>,
+    /// Where its end is told.
+    report: Option<JobReport>,
+}
+
 struct Pod {
     status: ReplicaStatus,
     server: Server,
@@ -54,6 +63,7 @@ enum Message {
     CreateJob(Job),
     EndJob(JobId),
     ListJobs(JobListReply),
+    AdoptJob(JobId, JobReport),
     Died(FunctionName, ReplicaId),
     Drained(FunctionName, ReplicaId),
     /// With the grace of those that are to go, and none when they stay.
@@ -65,8 +75,22 @@ impl Cluster {
     pub(crate) fn count(&self, function: &FunctionName) -> usize {
         let state = self.0.lock().unwrap();
         let pods = state.functions.get(function).into_iter().flat_map(|running| &running.replicas);
-        let jobs = state.jobs.values().filter(|job| job.function == *function);
+        let jobs = state.jobs.values().filter(|job| job.found.function == *function && job.ended.is_none());
         pods.filter(|pod| pod.server.is_alive()).count() + jobs.count()
+    }
+
+    /// A job comes to its end. What is left of it stays until a backend has said so.
+    pub(crate) fn finish_job(&self, id: &JobId) {
+        let mut state = self.0.lock().unwrap();
+        let job = state.jobs.get_mut(id).unwrap();
+        let how = "exit status: 1 after it wrote: done".to_owned();
+        match job.report.take() {
+            Some(report) => {
+                state.jobs.remove(id);
+                report(JobEvent::Ended(how));
+            }
+            None => job.ended = Some(how),
+        }
     }
 
     /// Ends the oldest replica of a function.
@@ -169,6 +193,9 @@ impl JobRunner for MemoryBackend {
             reply(Err(too_late()));
         }
     }
+    fn adopt(&self, job: &JobId, report: JobReport) {
+        let _ = self.messages.send(Message::AdoptJob(job.clone(), report));
+    }
 }
 
 struct Owner {
@@ -196,11 +223,13 @@ impl Owner {
                     pods.filter(|pod| request.wants(&pod.status.id))
                         .for_each(|pod| pod.server.read(&pod.status.id, &request, &sender));
                 }
-                Message::CreateJob(job) => self.create_job(&job),
+                Message::CreateJob(job) => self.create_job(job),
                 Message::EndJob(job) => drop(self.cluster.0.lock().unwrap().jobs.remove(&job)),
                 Message::ListJobs(reply) => {
-                    reply(Ok(self.cluster.0.lock().unwrap().jobs.values().cloned().collect()));
+                    let state = self.cluster.0.lock().unwrap();
+                    reply(Ok(state.jobs.values().map(|job| job.found.clone()).collect()));
                 }
+                Message::AdoptJob(id, report) => self.adopt_job(&id, report),
                 Message::Died(function, id) => self.replace(&function, &id),
                 Message::Drained(function, id) => self.forget(&function, &id),
                 Message::End(grace) => {
@@ -220,20 +249,31 @@ impl Owner {
         }
     }
 
-    fn create_job(&self, job: &Job) {
+    fn create_job(&self, job: Job) {
         let (function, labels) = (job.workload.name.clone(), job.workload.labels.clone());
         let command = job.workload.spec.runtime_command.clone().unwrap_or_default();
         if command.starts_with("no-such-program") {
             return (job.report)(JobEvent::NotCreated(format!("there is no `{command}`").into()));
         }
         let found = FoundJob { id: job.id.clone(), function, labels };
-        if command.starts_with("sleep") {
-            self.cluster.0.lock().unwrap().jobs.insert(job.id.clone(), found);
-        }
         (job.report)(JobEvent::Created);
-        if !command.starts_with("sleep") {
+        if command.starts_with("sleep") {
+            let kept = MemoryJob { found, ended: None, report: Some(job.report) };
+            self.cluster.0.lock().unwrap().jobs.insert(job.id, kept);
+        } else {
             (job.report)(JobEvent::Ended("exit status: 2 after it wrote: the reason".to_owned()));
         }
+    }
+
+    fn adopt_job(&self, id: &JobId, report: JobReport) {
+        let mut state = self.cluster.0.lock().unwrap();
+        let how = match state.jobs.get_mut(id) {
+            Some(MemoryJob { ended: Some(how), .. }) => std::mem::take(how),
+            Some(job) => return job.report = Some(report),
+            None => "it is not there any more".to_owned(),
+        };
+        state.jobs.remove(id);
+        report(JobEvent::Ended(how));
     }
 
     fn ensure(&mut self, workload: Arc<Workload>, replicas: u32) {
@@ -380,6 +420,8 @@ impl Owner {
         for name in self.pending.drain(..) {
             self.events.ensured(&name, Err(too_late()));
         }
+        // From now on nobody hears of them here.
+        self.cluster.0.lock().unwrap().jobs.values_mut().for_each(|job| job.report = None);
         let Some(grace) = grace else { return };
         let deadline = std::time::Instant::now() + grace;
         let mut state = self.cluster.0.lock().unwrap();

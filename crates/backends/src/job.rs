@@ -117,7 +117,11 @@ pub trait JobRunner: Send + Sync {
     /// Ends a job, and removes what belongs to it. From now on nothing is reported of it but what is on its way. Of a job that
     /// is not there, nothing is to do. Never blocks.
     fn end(&self, job: &JobId);
-    /// Lists every job that exists at the backend, also those that this server never ordered: it ends them when it starts,
-    /// and makes their attempts again. Never blocks.
+    /// Lists every job that exists at the backend, also those that this server never ordered, and those that have ended as long
+    /// as [`JobRunner::adopt`] can say how. A server that starts adopts the jobs of the attempts that go on, ends the others, and
+    /// makes an attempt again whose job is missing. Never blocks.
     fn list(&self, reply: JobListReply);
+    /// Goes on with a job that `list` has named and that an earlier server ordered, as if this one had: nothing but its
+    /// [`JobEvent::Ended`] follows, at once if it has ended or is not there any more. Never blocks.
+    fn adopt(&self, job: &JobId, report: JobReport);
 }

@@ -40,8 +40,8 @@ pub mod thread;
 pub mod watchdog;
 
 use crate::{
-    Backend, Events, FunctionName, Job, JobId, JobListReply, JobRunner, ListReply, LogRequest, LogStream,
-    Order, ReplicaId,
+    Backend, Events, FunctionName, Job, JobEvent, JobId, JobListReply, JobReport, JobRunner, ListReply,
+    LogRequest, LogStream, Order, ReplicaId,
 };
 use binary::Binary;
 use ports::Ports;
@@ -252,6 +252,10 @@ impl JobRunner for ProcessBackend {
         {
             reply(Err(thread::too_late()));
         }
+    }
+
+    fn adopt(&self, _: &JobId, report: JobReport) {
+        report(JobEvent::Ended("it ended with the server that had started it".to_owned()));
     }
 }
 

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly STEPS=16 CANNOT_RUN=77
+readonly STEPS=17 CANNOT_RUN=77
 log=$(mktemp) # what the current step prints
 step=0
 running=
@@ -47,6 +47,7 @@ main() {
   run  600 'kubernetes cluster'         python3 tests/k8s/smoke.py
   run  600 'kubernetes backend'         tests/k8s/conformance.sh
   run  300 'kubernetes chart'           tests/k8s/cluster.sh run --with coredns tests/k8s/chart.py "$binary"
+  run  600 'kubernetes under load'      tests/k8s/cluster.sh run --with node2 tests/k8s/load.py --server "$binary"
   run   60 'nothing is left behind'     process_check "$before" "$binary"
   local but=
   ((skipped == 0)) || but=", but for $skipped that this machine cannot run"

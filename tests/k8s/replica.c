@@ -35,11 +35,12 @@ static void *end_when_told(void *signals) {
   _exit(0);
 }
 
+/* In one piece: the second of two would wait for the receipt of the first, which takes 40 ms. */
 static void answer(int peer, const char *text) {
-  char head[128];
-  int length = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n",
-                        text[0] == '{' ? "application/json" : "text/plain", strlen(text));
-  if (write(peer, head, (size_t)length) < 0 || write(peer, text, strlen(text)) < 0) return;
+  char whole[256];
+  int length = snprintf(whole, sizeof whole, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n%s",
+                        text[0] == '{' ? "application/json" : "text/plain", strlen(text), text);
+  if (write(peer, whole, (size_t)length) < 0) return;
 }
 
 static void call(int peer, char *body) {

@@ -102,7 +102,17 @@ readonly KEYS=/run/cluster/keys
 readonly AS_ADMIN=(--kubeconfig="$KEYS/admin.kubeconfig" --authentication-kubeconfig="$KEYS/admin.kubeconfig"
   --authorization-kubeconfig="$KEYS/admin.kubeconfig")
 
+# Who asked what is recorded of service accounts, so of servers with the rights that the chart gives: NODE/log/audit.log, one
+# JSON document per request and stage. Nothing of what the cluster asks itself.
 start_apiserver() {
+  inside node1 tee /run/node/audit.yaml >/dev/null <<'POLICY'
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: None, userGroups: ["system:serviceaccounts:kube-system"]}
+  - {level: Metadata, userGroups: ["system:serviceaccounts"]}
+POLICY
   launch node1 kube-apiserver --etcd-servers=http://127.0.0.1:2379 --service-cluster-ip-range="$SERVICES" \
     --advertise-address=10.10.0.2 --secure-port=6443 --tls-cert-file="$KEYS/apiserver.crt" \
     --tls-private-key-file="$KEYS/apiserver.key" --client-ca-file="$KEYS/ca.crt" --token-auth-file="$KEYS/tokens.csv" \
@@ -115,7 +125,8 @@ start_apiserver() {
     --requestheader-username-headers=X-Remote-User --requestheader-group-headers=X-Remote-Group \
     --requestheader-extra-headers-prefix=X-Remote-Extra- --proxy-client-cert-file="$KEYS/front-proxy.crt" \
     --proxy-client-key-file="$KEYS/front-proxy.key" --enable-aggregator-routing=true --profiling=false \
-    --shutdown-delay-duration=0s --feature-gates=HPAScaleToZero=true
+    --shutdown-delay-duration=0s --feature-gates=HPAScaleToZero=true --audit-policy-file=/run/node/audit.yaml \
+    --audit-log-path="/run/cluster/node1/log/audit.log"
 }
 
 # The optional parts of containerd that are left out want kernel modules or write outside of /run and /var.

@@ -25,12 +25,22 @@ pub const PURPOSE_IMAGE_CHECK: &str = "image-validation";
 pub const CHECKS_FOR: &str = "nanofaas.io/checks-for";
 /// Which run of a server checks it, as an annotation.
 pub const CHECKED_BY: &str = "nanofaas.io/checked-by";
+/// The id of a job, as an annotation of its Job and Pod. The Pod has not [`NAME`], by which replicas are known.
+pub const JOB: &str = "nanofaas.io/job";
+/// The execution that a job is for, as an annotation.
+pub const EXECUTION: &str = "nanofaas.io/execution";
+/// Number of the attempt, as an annotation.
+pub const ATTEMPT: &str = "nanofaas.io/attempt";
+/// Which run of a server made a job, as an annotation.
+pub const CREATED_BY: &str = "nanofaas.io/created-by";
 /// What the server attaches to its functions, each as an annotation with this in front.
 const ATTACHED: &str = "labels.nanofaas.io/";
 /// Labels that dashboards of the Java original select by.
 pub const ORIGINAL: (&str, &str) = ("app", "nanofaas");
 /// The same, with the function.
 pub const ORIGINAL_FUNCTION: &str = "function";
+/// The same, with the execution of a job.
+pub const ORIGINAL_EXECUTION: &str = "executionId";
 
 /// Names of Services are the shortest of all.
 const OBJECT_NAME_MAX: usize = 63;

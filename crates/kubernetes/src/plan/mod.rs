@@ -5,9 +5,11 @@
 //! Deployment is owned by it and goes with it; nobody owns the Deployment, and nothing has a finalizer.
 
 mod image_check;
+mod job;
 mod pod;
 
 pub use image_check::image_check;
+pub use job::{JobObjects, REQUEST_BYTES_MAX, job};
 pub use pod::CONTAINER;
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ const STOP_GRACE_S: u64 = 5;
 /// The watchdog takes no larger `WATCHDOG_CONCURRENCY`.
 const CONCURRENCY_MAX: u32 = 10_000;
 /// What the server sets, and no function.
-const RESERVED: [&str; 6] =
+pub(super) const RESERVED: [&str; 6] =
     ["FUNCTION_NAME", "WARM", "TIMEOUT_MS", "EXECUTION_MODE", "WATCHDOG_CMD", "CALLBACK_URL"];
 
 impl Parts<'_> {
@@ -31,18 +31,21 @@ impl Parts<'_> {
         ] {
             annotations.entry(format!("prometheus.io/{key}")).or_insert_with(|| value.into());
         }
-        json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": self.pod() })
+        let grace_s = PRE_STOP_S + u64::from(spec.timeout_ms).div_ceil(1000) + STOP_GRACE_S;
+        let pod = self.pod(self.container(), "Always", grace_s);
+        json!({ "metadata": { "labels": labels, "annotations": annotations }, "spec": pod })
     }
 
-    fn pod(&self) -> Value {
+    /// A Pod with that container, of a replica or of a job.
+    pub(super) fn pod(&self, container: Value, restart_policy: &str, grace_s: u64) -> Value {
         let spec = &self.workload.spec;
         let mut pod = json!({
             "automountServiceAccountToken": false,
-            "containers": [self.container()],
+            "containers": [container],
             "enableServiceLinks": false,
-            "restartPolicy": "Always",
+            "restartPolicy": restart_policy,
             "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
-            "terminationGracePeriodSeconds": PRE_STOP_S + u64::from(spec.timeout_ms).div_ceil(1000) + STOP_GRACE_S,
+            "terminationGracePeriodSeconds": grace_s,
             "volumes": volumes(spec),
         });
         place(spec, &mut pod);
@@ -61,25 +64,35 @@ impl Parts<'_> {
     }
 
     fn container(&self) -> Value {
-        let spec = &self.workload.spec;
-        let mut container = json!({
-            "name": CONTAINER,
-            "image": spec.image,
-            "imagePullPolicy": self.settings.image_pull_policy,
-            "env": self.environment(),
+        let serving = json!({
             "ports": [{ "name": "http", "containerPort": self.port(), "protocol": "TCP" }],
             // Until it answers for the first time; only then the other one begins.
             "startupProbe": self.probe(self.settings.startup_s.max(1)),
             "readinessProbe": self.probe(3),
             "lifecycle": { "preStop": { "sleep": { "seconds": PRE_STOP_S } } },
-            "securityContext": {
-                "allowPrivilegeEscalation": false,
-                "capabilities": { "drop": ["ALL"] },
-                "readOnlyRootFilesystem": spec.pod.read_only_root_filesystem.unwrap_or(true),
-                "runAsNonRoot": true,
-            },
-            "volumeMounts": mounts(spec),
         });
+        self.program(self.environment(), serving)
+    }
+
+    /// The container that runs the program, with these variables and whatever else only some have.
+    pub(super) fn program(&self, environment: Vec<Value>, more: Value) -> Value {
+        let spec = &self.workload.spec;
+        let mut container = json!({
+            "name": CONTAINER,
+            "image": spec.image,
+            "imagePullPolicy": self.settings.image_pull_policy,
+            "env": environment,
+        });
+        for (member, value) in more.as_object().into_iter().flatten() {
+            container[member] = value.clone();
+        }
+        container["securityContext"] = json!({
+            "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"] },
+            "readOnlyRootFilesystem": spec.pod.read_only_root_filesystem.unwrap_or(true),
+            "runAsNonRoot": true,
+        });
+        container["volumeMounts"] = mounts(spec).into();
         if !spec.command.is_empty() {
             container["command"] = spec.command.as_slice().into();
         }
@@ -103,8 +116,8 @@ impl Parts<'_> {
         probe
     }
 
-    /// What the server sets comes first, and wins.
-    fn environment(&self) -> Vec<Value> {
+    /// What every watchdog is told, of a replica or of a job: whether it goes on after a call, and how long that may take.
+    pub(super) fn told(&self, is_warm: bool, timeout_ms: u64) -> Vec<(&'static str, String)> {
         let spec = &self.workload.spec;
         let command = spec.runtime_command.clone().filter(|command| !command.trim().is_empty());
         let mode = match spec.runtime_mode {
@@ -112,22 +125,28 @@ impl Parts<'_> {
             RuntimeMode::Stdio => "STDIO",
             RuntimeMode::File => "FILE",
         };
-        let port = self.port().to_string();
         let told = [
             ("FUNCTION_NAME", Some(spec.name.clone())),
-            ("WARM", Some("true".to_owned())),
-            ("TIMEOUT_MS", Some(spec.timeout_ms.to_string())),
+            ("WARM", Some(is_warm.to_string())),
+            ("TIMEOUT_MS", Some(timeout_ms.to_string())),
             ("EXECUTION_MODE", Some(mode.to_owned())),
             ("WATCHDOG_CMD", command),
             ("CALLBACK_URL", self.settings.callback_url.clone()),
         ];
+        told.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// What the server sets comes first, and wins.
+    fn environment(&self) -> Vec<Value> {
+        let spec = &self.workload.spec;
+        let port = self.port().to_string();
         // What an image may know better: it may have a watchdog or none.
         let suggested = [
             ("PORT", port.clone()),
             ("WARM_PORT", port),
             ("WATCHDOG_CONCURRENCY", spec.concurrency.clamp(1, CONCURRENCY_MAX).to_string()),
         ];
-        let told = told.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let told = self.told(true, spec.timeout_ms.into()).into_iter();
         let suggested = suggested.into_iter().filter(|(name, _)| !spec.env.contains_key(*name));
         let own = spec.env.iter().map(|(name, value)| (name.as_str(), value.clone()));
         let own = own.filter(|(name, _)| !RESERVED.contains(name));
@@ -158,7 +177,7 @@ pub(super) fn place(spec: &FunctionSpec, pod: &mut Value) {
     }
 }
 
-fn texts(map: &std::collections::BTreeMap<String, String>) -> Map<String, Value> {
+pub(super) fn texts(map: &std::collections::BTreeMap<String, String>) -> Map<String, Value> {
     map.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect()
 }
 

@@ -5,17 +5,18 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{Pod, Service},
+    core::v1::{Pod, Secret, Service},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
-use nanofaas_backends::{Labels, Version, Workload};
-use nanofaas_kubernetes::plan::{Kind, Objects, PlanSettings, image_check, plan};
+use nanofaas_backends::{Job, Labels, Version, Workload};
+use nanofaas_kubernetes::plan::{self, Kind, Objects, PlanSettings, image_check, plan};
 use nanofaas_wire::function::{FunctionSpec, Registration};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -160,4 +161,82 @@ fn the_digest_tells_whether_there_is_something_to_apply() {
     }
     let other = PlanSettings { callback_url: None, ..settings() };
     assert_ne!(of(r#"{"name":"f","image":"i"}"#, &other), base);
+}
+
+/// Attempt 2 of a function, with this request.
+fn attempt(workload: Workload, payload: &str) -> Job {
+    Job {
+        id: "30313233-3435-4637-b839-61626364beef-2-18c2a1b2c3d".to_owned().into(),
+        workload: Arc::new(workload),
+        execution: "30313233-3435-4637-b839-61626364beef".into(),
+        attempt: 2,
+        trace_id: Some("trace $(HOME)".into()),
+        timeout: Duration::from_millis(1500),
+        payload: payload.to_owned().into(),
+        report: Box::new(|event| panic!("{event:?}")),
+    }
+}
+
+fn remote(more: &str) -> Workload {
+    let text = format!(
+        r#"{{"name":"Ocr_","image":"registry.example.org/ocr:1","executionMode":"REMOTE","runtimeMode":"STDIO",
+        "runtimeCommand":"ocr","resources":{{"memory":"64Mi"}},"labels":{{"tier":"back"}},
+        "env":{{"LANG":"C","TRACE_ID":"mine","WARM":"true","WATCHDOG_CONCURRENCY":"9"}}{more}}}"#
+    );
+    workload(text.as_bytes())
+}
+
+#[test]
+fn jobs_are_as_they_were() {
+    let volumes = r#","annotations":{"team":"documents"},"imagePullSecrets":["registry"],
+        "volumes":[{"name":"models","mountPath":"/models","configMap":{"name":"models"}}]"#;
+    let long = format!(r#"{{"input":"{}"}}"#, "x".repeat(64 << 10));
+    for (name, workload, payload) in [
+        ("job", remote(""), r#"{"input":"costs $5 or $(PATH)","metadata":null}"#),
+        ("job-long", remote(volumes), &long),
+    ] {
+        let job = plan::job(&attempt(workload, payload), &settings(), "0a1b2c3d");
+        is_of::<k8s_openapi::api::batch::v1::Job>(&job.job);
+        is_of::<Pod>(&job.pod());
+        let mut request = job.request_of("00000000-0000-0000-0000-000000000000");
+        if let Some(request) = &mut request {
+            is_of::<Secret>(request);
+            let data = serde_json::from_value::<Secret>(request.clone()).unwrap().data.unwrap();
+            assert_eq!(data["request.json"].0, payload.as_bytes());
+            request["data"]["request.json"] = "(the request)".into();
+        }
+        assert_eq!(request.is_some(), name == "job-long");
+        let text: String = [Some(job.job), request]
+            .iter()
+            .flatten()
+            .map(|object| format!("---\n{}", serde_saphyr::to_string(object).unwrap()))
+            .collect();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/jobs/{name}.yaml"));
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&golden, &text).unwrap();
+        }
+        assert_eq!(text, fs::read_to_string(&golden).unwrap_or_default(), "{name}; UPDATE=1 writes it anew");
+    }
+}
+
+#[test]
+fn a_job_is_called_like_its_id_if_it_can() {
+    let mut one = attempt(remote(""), "{}");
+    let plain = plan::job(&one, &settings(), "s").name;
+    assert_eq!(plain, one.id.as_str());
+    one.id = "A.b".to_owned().into();
+    let changed = plan::job(&one, &settings(), "s");
+    assert!(changed.name.starts_with("a-b--"), "{}", changed.name);
+    assert_eq!(changed.job["metadata"]["annotations"]["nanofaas.io/job"], "A.b");
+}
+
+#[test]
+fn how_long_a_request_may_be_in_the_environment() {
+    for (bytes, is_short) in [(64 << 10, true), ((64 << 10) + 1, false)] {
+        let job = plan::job(&attempt(remote(""), &"1".repeat(bytes)), &settings(), "s");
+        assert_eq!(job.request_of("uid").is_none(), is_short, "{bytes}");
+    }
+    // What cannot be in a variable is in a file, too.
+    let job = Job { payload: (&b"\"\xff\""[..]).into(), ..attempt(remote(""), "") };
+    assert!(plan::job(&job, &settings(), "s").request_of("uid").is_some());
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use nanofaas_backends::{FunctionName, LogRequest, LogStream};
-use nanofaas_kubernetes::{KubernetesOptions, WatchLimits, access::Access};
+use nanofaas_kubernetes::{KubernetesOptions, WatchLimits, access::Access, names::label_value};
 use serde_json::Value;
 
 use crate::{
@@ -15,9 +15,9 @@ use crate::{
     server::Server,
 };
 
-/// Programs by the id of their Pod.
+/// Programs by the id of their Pod, each with the label of its function.
 #[derive(Default)]
-struct Programs(Mutex<BTreeMap<String, (FunctionName, Server)>>);
+struct Programs(Mutex<BTreeMap<String, (String, Server)>>);
 
 /// See the module.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl ScriptedCluster {
             access: Access::Plain(self.server.url()),
             namespace: None,
             installation: "tests".to_owned(),
-            callback_url: None,
+            callback_url: Some("http://127.0.0.1:1/v1/internal/executions".to_owned()),
             image_pull_policy: "Always".to_owned(),
             network_policy: false,
             ready_timeout: Duration::from_secs(20),
@@ -49,21 +49,22 @@ impl ScriptedCluster {
         }
     }
 
-    /// How many replicas of a function run.
+    /// How many programs of a function run.
     pub(crate) fn count(&self, function: &FunctionName) -> usize {
         let programs = self.programs.0.lock().unwrap();
-        programs.values().filter(|(of, program)| of == function && program.is_alive()).count()
+        let label = label_value(function.as_str());
+        programs.values().filter(|(of, program)| *of == label && program.is_alive()).count()
     }
 
     /// Ends the program of the oldest replica of a function, which is started again in its Pod.
     pub(crate) fn crash(&self, function: &FunctionName) {
         let mut pods = self.server.objects("pods");
-        pods.retain(|pod| function_of(pod) == *function);
+        pods.retain(|pod| label_of(pod) == label_value(function.as_str()));
         pods.sort_by_key(|pod| uid_of(pod).trim_start_matches("uid-").parse::<u64>().ok());
         let (name, uid) = (pods[0]["metadata"]["name"].as_str().unwrap(), uid_of(&pods[0]));
         let new = Server::start();
         let state = PodState::Ready(new.port());
-        let of = function.clone();
+        let of = label_value(function.as_str());
         let old = self.programs.0.lock().unwrap().insert(uid, (of, new));
         old.unwrap().1.kill();
         self.server.change_pod(name, |pod| become_state(pod, &PodState::Ended(137)));
@@ -82,12 +83,13 @@ impl Kubelet for Programs {
         if command.contains("exit") {
             return PodState::Ended(3);
         }
-        if command.starts_with("sleep") {
+        let is_job = pod["spec"]["restartPolicy"] == "Never";
+        if command.starts_with("sleep") && !is_job {
             return PodState::Waiting("ContainerCreating", "");
         }
         let program = Server::start();
         let port = program.port();
-        self.0.lock().unwrap().insert(uid_of(pod), (function_of(pod), program));
+        self.0.lock().unwrap().insert(uid_of(pod), (label_of(pod), program));
         PodState::Ready(port)
     }
 
@@ -108,7 +110,7 @@ impl Kubelet for Programs {
             return;
         };
         let (sender, mut stream) = LogStream::new();
-        let request = LogRequest { function: function_of(pod), replica: None, tail, follow };
+        let request = LogRequest { function: label_of(pod).as_str().into(), replica: None, tail, follow };
         program.read(&uid_of(pod).into(), &request, &sender);
         drop(sender);
         while stream.wait().is_some_and(|written| line(&written.text)) {}
@@ -119,6 +121,6 @@ fn uid_of(pod: &Value) -> String {
     pod["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
-fn function_of(pod: &Value) -> FunctionName {
-    pod["metadata"]["annotations"]["nanofaas.io/name"].as_str().unwrap().into()
+fn label_of(pod: &Value) -> String {
+    pod["metadata"]["labels"]["nanofaas.io/function"].as_str().unwrap().to_owned()
 }

@@ -1,4 +1,6 @@
-//! Requests to the API server, each with a time limit, repeated when that may help.
+//! Requests to the API server, each with a time limit, repeated when that may help. Those about jobs are in [`job_requests`].
+
+pub mod job_requests;
 
 use std::{
     collections::BTreeMap,

@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     checks::{Checks, ImageError},
     cluster::{Cluster, RequestError, Stranger},
+    jobs::Jobs,
     plan::{Objects, PlanSettings, plan},
     table::{Report, Table},
     translate::{self, Problem, ProblemKind, SeenPod},
@@ -45,6 +46,8 @@ pub struct Shared {
     pub table: RefCell<Table>,
     /// Images that are being checked.
     pub checks: RefCell<Checks>,
+    /// Jobs that go on.
+    pub jobs: Jobs,
     /// Images are checked before they run, each within this time.
     pub image_check: Option<Duration>,
     /// Wakes whoever waits for news.

@@ -1,19 +1,20 @@
-//! The `k8s` backend: each replica of a function is a Pod.
+//! The `k8s` backend: each replica of a function is a Pod, and each attempt of mode REMOTE a Job.
 //!
 //! From the outside in:
 //!
 //! - here the [`Backend`] and its thread; [`access`] finds the API server; `thread` takes orders and news
-//! - `functions` carries orders out; [`checks`] tries images out; `cluster` makes requests; `watching` follows what happens
+//! - `functions` carries orders out, [`jobs`] makes the Jobs of mode REMOTE; [`checks`] tries images out; `cluster` makes
+//!   requests; `watching` follows what happens
 //! - pure: [`plan`] makes the objects of a function, [`names`] says what they are called and how they are found again,
 //!   `translate` says what Kubernetes tells in the words of the server, `table` what is known
 //!
-//! Pods outlive the server, and the next one adopts them. Two watches tell everything, one of all Pods and one of all
-//! Deployments of the installation; nothing is polled. Not here yet: functions of mode REMOTE, and telling Kubernetes which
-//! replicas are idle.
+//! Pods outlive the server, and the next one adopts them. Watches tell everything, of all Pods, all Deployments and, once there
+//! is one, all Jobs of the installation; nothing is polled. Not here yet: telling Kubernetes which replicas are idle.
 
 pub mod checks;
 pub mod cluster;
 pub mod functions;
+pub mod jobs;
 pub mod table;
 pub mod thread;
 pub mod translate;
@@ -23,9 +24,16 @@ pub mod access;
 pub mod names;
 pub mod plan;
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use nanofaas_backends::{Backend, Events, ListReply, LogRequest, LogStream, Order};
+use nanofaas_backends::{
+    Backend, Events, Job, JobId, JobListReply, JobReport, JobRunner, ListReply, LogRequest, LogStream, Order,
+};
 use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -78,6 +86,8 @@ pub struct Hearings {
     pub pods: Hearing,
     /// Of Deployments.
     pub deployments: Hearing,
+    /// Of Jobs, since there is one.
+    pub jobs: OnceLock<Hearing>,
 }
 
 /// Runs functions as Deployments of a namespace.
@@ -86,6 +96,8 @@ pub struct KubernetesBackend {
     commands: mpsc::UnboundedSender<ThreadMessage>,
     events: Arc<dyn Events>,
     hearings: Arc<Hearings>,
+    /// It is known where functions report results.
+    has_callbacks: bool,
     /// Until it was waited for.
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -107,7 +119,7 @@ impl KubernetesBackend {
         let (commands, receiver) = mpsc::unbounded_channel();
         let (started, is_started) = std::sync::mpsc::sync_channel::<Result<(), KubernetesBackendError>>(1);
         let (thread_events, hearings) = (Arc::clone(&events), Arc::<Hearings>::default());
-        let thread_hearings = Arc::clone(&hearings);
+        let (thread_hearings, has_callbacks) = (Arc::clone(&hearings), options.callback_url.is_some());
         let body = move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
@@ -146,7 +158,7 @@ impl KubernetesBackend {
         let thread = std::thread::Builder::new().name("kubernetes".to_owned()).spawn(body)?;
         // Nothing was sent when the thread ended before, which it does only by a panic.
         is_started.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once").into()))?;
-        Ok(KubernetesBackend { commands, events, hearings, thread: Mutex::new(Some(thread)) })
+        Ok(KubernetesBackend { commands, events, hearings, has_callbacks, thread: Mutex::new(Some(thread)) })
     }
 
     fn end(&self, message: ThreadMessage) {
@@ -165,8 +177,12 @@ impl Backend for KubernetesBackend {
     }
 
     fn supports(&self, spec: &FunctionSpec) -> Result<(), String> {
-        if spec.execution_mode == ExecutionMode::Remote {
-            return Err("the Kubernetes backend does not support execution mode REMOTE yet".to_owned());
+        if spec.execution_mode == ExecutionMode::Remote && !self.has_callbacks {
+            return Err(
+                "a job reports its result, and the server does not know an address that Pods reach; set \
+                        k8s.callback-url"
+                    .to_owned(),
+            );
         }
         if spec.image.is_none() {
             return Err("the Kubernetes backend runs images, and the function names none".to_owned());
@@ -190,6 +206,10 @@ impl Backend for KubernetesBackend {
         }
     }
 
+    fn jobs(&self) -> Option<&dyn JobRunner> {
+        Some(self)
+    }
+
     fn logs(&self, request: LogRequest) -> LogStream {
         let (sender, stream) = LogStream::new();
         // Without a thread nobody reads: the stream ends.
@@ -198,7 +218,8 @@ impl Backend for KubernetesBackend {
     }
 
     fn silence(&self) -> Option<Duration> {
-        Some(self.hearings.pods.age().max(self.hearings.deployments.age()))
+        let always = self.hearings.pods.age().max(self.hearings.deployments.age());
+        Some(self.hearings.jobs.get().map_or(always, |jobs| jobs.age().max(always)))
     }
 
     /// Must not be called by [`Events`]: the thread that reports is the one that is waited for. No grace is needed: it takes
@@ -210,5 +231,33 @@ impl Backend for KubernetesBackend {
     /// The same holds here.
     fn shut_down(&self, grace: Duration) {
         self.end(ThreadMessage::ShutDown(grace));
+    }
+}
+
+impl JobRunner for KubernetesBackend {
+    fn create(&self, job: Job) {
+        if let Err(mpsc::error::SendError(ThreadMessage::CreateJob(job))) =
+            self.commands.send(ThreadMessage::CreateJob(job))
+        {
+            thread::refuse_job(&job);
+        }
+    }
+
+    fn end(&self, job: &JobId) {
+        // Without a thread it is left to the next server.
+        let _ = self.commands.send(ThreadMessage::EndJob(job.clone()));
+    }
+
+    fn list(&self, reply: JobListReply) {
+        if let Err(mpsc::error::SendError(ThreadMessage::ListJobs(reply))) =
+            self.commands.send(ThreadMessage::ListJobs(reply))
+        {
+            reply(Err(thread::too_late()));
+        }
+    }
+
+    fn adopt(&self, job: &JobId, report: JobReport) {
+        // Without a thread it is left to the next server.
+        let _ = self.commands.send(ThreadMessage::AdoptJob(job.clone(), report));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nanofaas_backends::{FunctionName, Labels};
+use nanofaas_backends::{FunctionName, JobId, Labels};
 use sha2::{Digest, Sha256};
 
 /// Who made it, for everybody.
@@ -31,8 +31,6 @@ pub const JOB: &str = "nanofaas.io/job";
 pub const EXECUTION: &str = "nanofaas.io/execution";
 /// Number of the attempt, as an annotation.
 pub const ATTEMPT: &str = "nanofaas.io/attempt";
-/// Which run of a server made a job, as an annotation.
-pub const CREATED_BY: &str = "nanofaas.io/created-by";
 /// What the server attaches to its functions, each as an annotation with this in front.
 const ATTACHED: &str = "labels.nanofaas.io/";
 /// Labels that dashboards of the Java original select by.
@@ -57,6 +55,11 @@ pub fn object_name(function: &str) -> String {
 /// What a Pod is called that checks the image of a function.
 pub fn image_check_name(function: &str, server: &str, number: u64) -> String {
     format!("check-{}-{server}-{number}", label_value(function))
+}
+
+/// What the Job of a job is called, and what belongs to it.
+pub fn job_name(job: &JobId) -> String {
+    label_value(job.as_str())
 }
 
 /// The name of a function as the value of a label, which is also part of a DNS label: as it is, or with a hash.

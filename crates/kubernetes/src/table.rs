@@ -177,7 +177,7 @@ fn change(
 }
 
 /// Changes of an object are numbered. The numbers mean nothing else, and one that is none counts as new.
-fn number(resource_version: &str) -> u64 {
+pub(crate) fn number(resource_version: &str) -> u64 {
     resource_version.parse().unwrap_or(u64::MAX)
 }
 

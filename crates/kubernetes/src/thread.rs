@@ -4,14 +4,21 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{apps::v1::Deployment, batch::v1::Job as ClusterJob, core::v1::Pod},
+    serde::de::DeserializeOwned,
+};
+use kube::Resource;
 use nanofaas_backends::{
-    BackendError, Events, FunctionName, ListReply, LogLine, LogRequest, LogSender, Order,
+    BackendError, Events, FunctionName, Job, JobEvent, JobId, JobListReply, JobReport, ListReply, LogLine,
+    LogRequest, LogSender, Order,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -23,11 +30,12 @@ use crate::{
     Hearings,
     cluster::Cluster,
     functions::Shared,
+    jobs::{self, Jobs},
     names::{function_of, object_name, selector},
     plan::PlanSettings,
     table::Table,
     translate,
-    watching::{News, Watch, WatchLimits},
+    watching::{Hearing, News, Watch, WatchLimits},
 };
 
 /// Time until it is known what there is.
@@ -46,6 +54,14 @@ pub enum ThreadMessage {
     List(ListReply),
     /// See [`nanofaas_backends::Backend::logs`].
     Logs(LogRequest, LogSender),
+    /// See [`nanofaas_backends::JobRunner::create`].
+    CreateJob(Job),
+    /// See [`nanofaas_backends::JobRunner::end`].
+    EndJob(JobId),
+    /// See [`nanofaas_backends::JobRunner::adopt`].
+    AdoptJob(JobId, JobReport),
+    /// See [`nanofaas_backends::JobRunner::list`].
+    ListJobs(JobListReply),
     /// End, and leave everything as it is.
     Detach,
     /// End, and stop everything within this time.
@@ -56,6 +72,7 @@ pub enum ThreadMessage {
 enum ClusterNews {
     Pods(News<Pod>),
     Deployments(News<Deployment>),
+    Jobs(News<ClusterJob>),
 }
 
 /// An order that is under way.
@@ -74,6 +91,21 @@ struct Owner {
     /// Functions whose Deployment is being made again: their orders wait for that.
     restoring: Rc<RefCell<BTreeSet<FunctionName>>>,
     tasks: JoinSet<()>,
+    watches: Watches,
+}
+
+/// The watches, each a task.
+struct Watches {
+    tasks: JoinSet<()>,
+    limits: WatchLimits,
+    hearings: Arc<Hearings>,
+    /// Where they tell.
+    told: mpsc::UnboundedSender<ClusterNews>,
+}
+
+/// It is there while Jobs are watched.
+fn of_jobs(hearings: &Hearings) -> &Hearing {
+    hearings.jobs.get().unwrap_or(&hearings.pods)
 }
 
 /// What the thread is made from.
@@ -97,22 +129,7 @@ pub struct Start {
 /// Takes orders until told to end.
 pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessage>) {
     let Start { cluster, settings, ready_timeout, image_check, limits, hearings, events } = start;
-    let selector = selector(&settings.installation);
     let (told, mut news) = mpsc::unbounded_channel();
-    let mut watches = JoinSet::new();
-    {
-        let (api, selector) = (cluster.api::<Pod>(), selector.clone());
-        let (hearings, told) = (Arc::clone(&hearings), told.clone());
-        watches.spawn_local(async move {
-            let watch = Watch { api, selector, limits, hearing: &hearings.pods };
-            watch.run(|news| drop(told.send(ClusterNews::Pods(news)))).await;
-        });
-    }
-    let api = cluster.api::<Deployment>();
-    watches.spawn_local(async move {
-        let watch = Watch { api, selector, limits, hearing: &hearings.deployments };
-        watch.run(|news| drop(told.send(ClusterNews::Deployments(news)))).await;
-    });
     let shared = Rc::new(Shared {
         cluster,
         settings,
@@ -120,10 +137,15 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
         events,
         table: RefCell::new(Table::default()),
         checks: RefCell::default(),
+        jobs: Jobs::default(),
         image_check,
         news: watch::Sender::new(()),
     });
-    let mut owner = Owner { shared, pending: Rc::default(), restoring: Rc::default(), tasks: JoinSet::new() };
+    let mut watches = Watches { tasks: JoinSet::new(), limits, hearings, told };
+    watches.start(&shared, |hearings| &hearings.pods, ClusterNews::Pods);
+    watches.start(&shared, |hearings| &hearings.deployments, ClusterNews::Deployments);
+    let (pending, restoring) = (Rc::default(), Rc::default());
+    let mut owner = Owner { shared, pending, restoring, tasks: JoinSet::new(), watches };
     let grace = loop {
         owner.restore_missing();
         tokio::select! {
@@ -135,6 +157,16 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
                 Some(ThreadMessage::Order(order)) => owner.take(order),
                 Some(ThreadMessage::List(reply)) => owner.list(reply),
                 Some(ThreadMessage::Logs(request, sender)) => owner.read_logs(&request, &sender),
+                Some(ThreadMessage::CreateJob(job)) => {
+                    owner.watches.follow_jobs(&owner.shared);
+                    owner.shared.create_job(job);
+                }
+                Some(ThreadMessage::AdoptJob(job, report)) => {
+                    owner.watches.follow_jobs(&owner.shared);
+                    owner.shared.adopt_job(job, report);
+                }
+                Some(ThreadMessage::EndJob(job)) => owner.shared.end_job(&job),
+                Some(ThreadMessage::ListJobs(reply)) => owner.shared.list_jobs(reply),
                 Some(ThreadMessage::ShutDown(grace)) => break Some(grace),
                 Some(ThreadMessage::Detach) | None => break None,
             },
@@ -145,7 +177,13 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
         match command {
             ThreadMessage::Order(order) => refuse(&*owner.shared.events, order),
             ThreadMessage::List(reply) => reply(Err(too_late())),
-            ThreadMessage::Logs(..) | ThreadMessage::Detach | ThreadMessage::ShutDown(_) => {}
+            ThreadMessage::CreateJob(job) => refuse_job(&job),
+            ThreadMessage::ListJobs(reply) => reply(Err(too_late())),
+            ThreadMessage::EndJob(_)
+            | ThreadMessage::AdoptJob(..)
+            | ThreadMessage::Logs(..)
+            | ThreadMessage::Detach
+            | ThreadMessage::ShutDown(_) => {}
         }
     }
     owner.break_off().await;
@@ -163,9 +201,44 @@ pub fn refuse(events: &dyn Events, order: Order) {
     }
 }
 
+/// The same for a job.
+pub fn refuse_job(job: &Job) {
+    (job.report)(JobEvent::NotCreated(jobs::late()));
+}
+
 /// What those hear who come too late.
 pub fn too_late() -> BackendError {
     BackendError::Unavailable("the Kubernetes backend is shutting down".to_owned())
+}
+
+impl Watches {
+    /// Follows all objects of a type that belong to the installation.
+    fn start<K>(
+        &mut self,
+        shared: &Shared,
+        hearing: impl Fn(&Hearings) -> &Hearing + 'static,
+        told: impl Fn(News<K>) -> ClusterNews + 'static,
+    ) where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + 'static,
+    {
+        let (api, selector) = (shared.cluster.api::<K>(), selector(&shared.settings.installation));
+        let (limits, hearings, sender) = (self.limits, Arc::clone(&self.hearings), self.told.clone());
+        self.tasks.spawn_local(async move {
+            let watch = Watch { api, selector, limits, hearing: hearing(&hearings) };
+            watch.run(|news| drop(sender.send(told(news)))).await;
+        });
+    }
+
+    /// Follows all Jobs, from the first one on: who has no functions with jobs needs no rights for it.
+    fn follow_jobs(&mut self, shared: &Shared) {
+        if self.hearings.jobs.set(Hearing::default()).is_ok() {
+            self.start(shared, of_jobs, ClusterNews::Jobs);
+        }
+    }
 }
 
 impl Owner {
@@ -203,6 +276,7 @@ impl Owner {
 
     fn hear(&mut self, news: ClusterNews) {
         if let ClusterNews::Pods(news) = &news {
+            self.shared.hear_job_pods(news);
             let left = self.shared.checks.borrow_mut().hear(news);
             for pod in left {
                 let shared = Rc::clone(&self.shared);
@@ -235,6 +309,11 @@ impl Owner {
                     if let Some(seen) = translate::deployment(&deployment) {
                         table.deployment_gone(&seen.function, &seen.uid);
                     }
+                    Vec::new()
+                }
+                ClusterNews::Jobs(news) => {
+                    drop(table);
+                    self.shared.hear_jobs(&news);
                     Vec::new()
                 }
             }
@@ -301,6 +380,7 @@ impl Owner {
     /// Ends what is under way, each order with its event.
     async fn break_off(&mut self) {
         self.tasks.shutdown().await;
+        self.shared.break_off_jobs(KILL_TIMEOUT).await;
         let checks = self.shared.checks.borrow().names();
         for pod in checks {
             let shared = Rc::clone(&self.shared);
@@ -319,6 +399,7 @@ impl Owner {
 
     /// Stops everything of the installation, also what was never ordered here.
     async fn stop_all(&mut self, by: Instant, news: &mut mpsc::UnboundedReceiver<ClusterNews>) {
+        self.shared.stop_jobs(by.max(Instant::now() + KILL_TIMEOUT)).await;
         let names = self.shared.table.borrow().names();
         for name in &names {
             let report = self.shared.table.borrow_mut().leave(name);

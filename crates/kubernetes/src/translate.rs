@@ -255,12 +255,12 @@ fn replicas(deployment: &Deployment) -> Option<u32> {
     u32::try_from(deployment.spec.as_ref()?.replicas?).ok()
 }
 
-fn container(pod: &Pod) -> Option<&ContainerStatus> {
+pub(crate) fn container(pod: &Pod) -> Option<&ContainerStatus> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     statuses.iter().find(|container| container.name == CONTAINER)
 }
 
-fn condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition> {
+pub(crate) fn condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == name)
 }
@@ -275,7 +275,7 @@ fn endpoint(pod: &Pod) -> Option<Arc<str>> {
 }
 
 /// What keeps a Pod from being ready, if it is more than time.
-fn trouble(pod: &Pod) -> Option<Problem> {
+pub(crate) fn trouble(pod: &Pod) -> Option<Problem> {
     let status = pod.status.as_ref()?;
     if status.phase.as_deref() == Some("Failed") {
         let reason = status.reason.as_deref().unwrap_or("the Pod failed");
@@ -335,7 +335,7 @@ fn image_problem(image: &str, reason: &str, message: &str) -> Problem {
     Problem { kind: ProblemKind::ImageRegistryUnavailable, text }
 }
 
-fn said(reason: &str, message: Option<&str>) -> String {
+pub(crate) fn said(reason: &str, message: Option<&str>) -> String {
     match message.map(str::trim).filter(|message| !message.is_empty()) {
         Some(message) => format!("{reason}: {message}"),
         None => reason.to_owned(),
@@ -343,7 +343,7 @@ fn said(reason: &str, message: Option<&str>) -> String {
 }
 
 /// How a program ended.
-fn end_of(end: &ContainerStateTerminated) -> String {
+pub(crate) fn end_of(end: &ContainerStateTerminated) -> String {
     let how = match (end.signal.filter(|signal| *signal != 0), end.exit_code) {
         (Some(signal), _) => format!("the program was ended by signal {signal}"),
         (None, code) => format!("the program exited with status {code}"),

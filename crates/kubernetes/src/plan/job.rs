@@ -12,7 +12,7 @@ use super::{
     Parts, PlanSettings,
     pod::{RESERVED, texts},
 };
-use crate::names::{ATTEMPT, CREATED_BY, EXECUTION, JOB, NAME, ORIGINAL_EXECUTION, attached, label_value};
+use crate::names::{ATTEMPT, EXECUTION, JOB, NAME, ORIGINAL_EXECUTION, attached, job_name, label_value};
 
 /// Longest request of a job, in bytes. Kubernetes takes 1 MiB in a Secret, with all that belongs to it.
 pub const REQUEST_BYTES_MAX: usize = 900 << 10;
@@ -70,14 +70,14 @@ impl JobObjects {
     }
 }
 
-/// The objects of a job. `server` tells this run of the server from others.
-pub fn job(job: &Job, settings: &PlanSettings, server: &str) -> JobObjects {
-    let name = label_value(job.id.as_str());
+/// The objects of a job.
+pub fn job(job: &Job, settings: &PlanSettings) -> JobObjects {
+    let name = job_name(&job.id);
     let parts = Parts { workload: &job.workload, settings, name: &name };
     let text = std::str::from_utf8(&job.payload).ok();
     let text = text.filter(|text| text.len() <= ENVIRONMENT_BYTES_MAX && !text.contains('\0'));
     let of = JobParts { parts, job, text };
-    let (labels, annotations) = (of.labels(), of.annotations(server));
+    let (labels, annotations) = (of.labels(), of.annotations());
     let object = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -118,13 +118,12 @@ impl JobParts<'_> {
         labels
     }
 
-    fn annotations(&self, server: &str) -> Map<String, Value> {
+    fn annotations(&self) -> Map<String, Value> {
         let own = [
             (NAME, self.job.workload.name.to_string()),
             (JOB, self.job.id.to_string()),
             (EXECUTION, self.job.execution.to_string()),
             (ATTEMPT, self.job.attempt.to_string()),
-            (CREATED_BY, server.to_owned()),
         ];
         let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
         let all = own.chain(attached(&self.job.workload.labels));

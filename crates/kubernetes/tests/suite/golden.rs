@@ -94,7 +94,7 @@ fn checks_of_images_are_as_they_were() {
         "command":["/bin/ocr"],"env":{"A":"b"},"serviceAccountName":"ocr","nodeSelector":{"disk":"ssd"},
         "tolerations":[{"key":"gpu","operator":"Exists"}],"labels":{"tier":"back"}}"#;
     let workload = workload(text.as_bytes());
-    let limit = std::time::Duration::from_secs(20);
+    let limit = Duration::from_secs(20);
     let pod = image_check(&workload, &settings(), "check-ocr-0a1b2c3d-1", "0a1b2c3d", limit);
     is_of::<Pod>(&pod);
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/image-check.yaml");
@@ -195,7 +195,7 @@ fn jobs_are_as_they_were() {
         ("job", remote(""), r#"{"input":"costs $5 or $(PATH)","metadata":null}"#),
         ("job-long", remote(volumes), &long),
     ] {
-        let job = plan::job(&attempt(workload, payload), &settings(), "0a1b2c3d");
+        let job = plan::job(&attempt(workload, payload), &settings());
         is_of::<k8s_openapi::api::batch::v1::Job>(&job.job);
         is_of::<Pod>(&job.pod());
         let mut request = job.request_of("00000000-0000-0000-0000-000000000000");
@@ -222,10 +222,10 @@ fn jobs_are_as_they_were() {
 #[test]
 fn a_job_is_called_like_its_id_if_it_can() {
     let mut one = attempt(remote(""), "{}");
-    let plain = plan::job(&one, &settings(), "s").name;
+    let plain = plan::job(&one, &settings()).name;
     assert_eq!(plain, one.id.as_str());
     one.id = "A.b".to_owned().into();
-    let changed = plan::job(&one, &settings(), "s");
+    let changed = plan::job(&one, &settings());
     assert!(changed.name.starts_with("a-b--"), "{}", changed.name);
     assert_eq!(changed.job["metadata"]["annotations"]["nanofaas.io/job"], "A.b");
 }
@@ -233,10 +233,10 @@ fn a_job_is_called_like_its_id_if_it_can() {
 #[test]
 fn how_long_a_request_may_be_in_the_environment() {
     for (bytes, is_short) in [(64 << 10, true), ((64 << 10) + 1, false)] {
-        let job = plan::job(&attempt(remote(""), &"1".repeat(bytes)), &settings(), "s");
+        let job = plan::job(&attempt(remote(""), &"1".repeat(bytes)), &settings());
         assert_eq!(job.request_of("uid").is_none(), is_short, "{bytes}");
     }
     // What cannot be in a variable is in a file, too.
     let job = Job { payload: (&b"\"\xff\""[..]).into(), ..attempt(remote(""), "") };
-    assert!(plan::job(&job, &settings(), "s").request_of("uid").is_some());
+    assert!(plan::job(&job, &settings()).request_of("uid").is_some());
 }

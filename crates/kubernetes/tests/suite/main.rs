@@ -1,5 +1,6 @@
 //! The Kubernetes backend, as far as it needs no cluster: [`golden`] plans, and the backend at a scripted API server
-//! ([`api_server`]): [`backend`] what it does, [`checks`] how it checks images, [`watching`] what it does when watches fail.
+//! ([`api_server`]): [`backend`] what it does, [`checks`] how it checks images, [`jobs`] what it does with mode REMOTE,
+//! [`watching`] what it does when watches fail.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its tools fail")]
 
@@ -7,5 +8,6 @@ mod api_server;
 mod backend;
 mod checks;
 mod golden;
+mod jobs;
 mod rig;
 mod watching;

@@ -43,6 +43,7 @@ impl Kubelet for Player {
                 "container has runAsNonRoot and image will run as root",
             ),
             "crash" => PodState::Ended(3),
+            "done" => PodState::Ended(0),
             "large" => PodState::Unschedulable("0/1 nodes are available: 1 Insufficient memory."),
             "slow" => PodState::Waiting("ContainerCreating", ""),
             "late" if is_check => PodState::Waiting(
@@ -158,13 +159,28 @@ impl Rig {
         Rig::with(server, silence, None)
     }
 
+    /// Nobody knows where functions report results.
+    pub(crate) fn mute() -> Rig {
+        Rig::reporting(ApiServer::start(Arc::new(Player)), PATIENCE, None, None)
+    }
+
     fn with(server: ApiServer, silence: Duration, image_check: Option<Duration>) -> Rig {
+        let callback_url = "http://control-plane:8080/v1/internal/executions".to_owned();
+        Rig::reporting(server, silence, image_check, Some(callback_url))
+    }
+
+    fn reporting(
+        server: ApiServer,
+        silence: Duration,
+        image_check: Option<Duration>,
+        callback_url: Option<String>,
+    ) -> Rig {
         let recorder = Arc::<Recorder>::default();
         let options = KubernetesOptions {
             access: Access::Plain(server.url()),
             namespace: None,
             installation: "tests".to_owned(),
-            callback_url: None,
+            callback_url,
             image_pull_policy: "Always".to_owned(),
             network_policy: false,
             ready_timeout: Duration::from_secs(5),

@@ -7,6 +7,8 @@
 #![allow(dead_code, unused_imports, reason = "shared with the tests of all backends, which need no faults")]
 
 mod http;
+mod jobs;
+mod streams;
 mod world;
 
 use std::{
@@ -152,6 +154,7 @@ impl ApiServer {
         let mut pod = self.object("pods", name).unwrap();
         change(&mut pod);
         self.put("pods", name, pod);
+        self.control_jobs();
     }
 
     /// Changes a Pod without a change that a watch could tell.
@@ -204,6 +207,13 @@ impl ApiServer {
                 Some(object) => reply(stream, 200, &object),
                 None => reply(stream, 404, &status(404, "NotFound", &format!("{kind} \"{name}\" not found"))),
             },
+            ("POST", [kind]) => {
+                let object: Value = serde_json::from_slice(body).unwrap();
+                match self.create(kind, object, has("dryRun=All")) {
+                    Ok(object) => reply(stream, 201, &object),
+                    Err(error) => reply(stream, 409, &error),
+                }
+            }
             ("PATCH", [kind, name]) => {
                 let patch: Value = serde_json::from_slice(body).unwrap();
                 let result = self.patch(kind, name, &patch, has("dryRun=All"), query);
@@ -229,7 +239,12 @@ impl ApiServer {
             ("DELETE", [kind, name]) => {
                 let options: Value = serde_json::from_slice(body).unwrap_or_default();
                 let grace = options["gracePeriodSeconds"].as_u64();
-                match self.delete(kind, name, grace) {
+                let is_last = options["propagationPolicy"] == "Foreground";
+                let was_there = match *kind {
+                    "jobs" => self.delete_job(name, is_last),
+                    _ => self.delete(kind, name, grace),
+                };
+                match was_there {
                     true => reply(
                         stream,
                         200,
@@ -384,6 +399,7 @@ impl ApiServer {
                     server.remove("pods", &pod);
                     server.end_deployment(&deployment);
                     server.control(&deployment);
+                    server.control_jobs();
                 });
                 self.0.kubelet.stop(&uid, Duration::from_secs(grace), gone);
             }
@@ -427,74 +443,5 @@ impl ApiServer {
     pub(crate) fn remove(&self, kind: &str, name: &str) {
         self.world().take(kind, name);
         self.0.changed.notify_all();
-    }
-
-    fn watch(&self, stream: &TcpStream, kind: &str, query: &str) {
-        let parameter = |name: &str| {
-            let part = query.split('&').find_map(|part| part.strip_prefix(name));
-            part.and_then(|value| value.parse::<u64>().ok())
-        };
-        let mut from = parameter("resourceVersion=").unwrap_or(0);
-        let until = Instant::now() + Duration::from_secs(parameter("timeoutSeconds=").unwrap_or(200));
-        if !begin(stream) {
-            return;
-        }
-        let mut is_silent = false;
-        let mut world = self.world();
-        loop {
-            let is_ours = |fault: &Fault| matches!(fault, Fault::Watch(of, _) if *of == kind);
-            let position = world.faults.iter().position(is_ours);
-            match position.and_then(|position| world.faults.remove(position)) {
-                Some(Fault::Watch(_, WatchFault::HalfALine)) => {
-                    let _ = chunk(stream, b"{\"type\":\"MODIFIED\",\"object\":{\"kind\":");
-                    return;
-                }
-                Some(Fault::Watch(_, WatchFault::TooOld)) => {
-                    let error = status(410, "Expired", "too old resource version");
-                    let event = json!({ "type": "ERROR", "object": error });
-                    let _ = chunk(stream, format!("{event}\n").as_bytes());
-                    return;
-                }
-                Some(Fault::Watch(_, WatchFault::Silence)) => is_silent = true,
-                _ => {}
-            }
-            let due: Vec<Value> = world
-                .changes
-                .iter()
-                .filter(|(version, of, ..)| *version > from && of == kind)
-                .map(|(_, _, what, object)| json!({ "type": what, "object": object }))
-                .collect();
-            from = from.max(world.version);
-            let now = Instant::now();
-            if world.is_over || now >= until {
-                let _ = end(stream);
-                return;
-            }
-            if !is_silent && !due.is_empty() {
-                drop(world);
-                for event in due {
-                    if !chunk(stream, format!("{event}\n").as_bytes()) {
-                        return;
-                    }
-                }
-                world = self.world();
-                continue;
-            }
-            world = self.0.changed.wait_timeout(world, until - now).unwrap().0;
-        }
-    }
-
-    fn log(&self, stream: &TcpStream, name: &str, query: &str) {
-        let Some(pod) = self.object("pods", name) else {
-            reply(stream, 404, &status(404, "NotFound", "no such pod"));
-            return;
-        };
-        let tail = query.split('&').find_map(|part| part.strip_prefix("tailLines=")?.parse().ok());
-        let follow = query.contains("follow=true");
-        if begin(stream) {
-            let mut line = |text: &str| chunk(stream, format!("{text}\n").as_bytes());
-            self.0.kubelet.log(&pod, tail.unwrap_or(usize::MAX), follow, &mut line);
-            let _ = end(stream);
-        }
     }
 }

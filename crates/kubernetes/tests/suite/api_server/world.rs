@@ -98,7 +98,15 @@ pub(crate) fn become_state(pod: &mut Value, state: &PodState) {
     pod["status"] = json!({
         "phase": phase, "conditions": conditions, "containerStatuses": containers, "podIP": "127.0.0.1",
     });
-    if let PodState::Ready(port) = state {
+    // Such a Pod is over with its program.
+    if let (PodState::Ended(code), "Never") =
+        (state, pod["spec"]["restartPolicy"].as_str().unwrap_or_default())
+    {
+        pod["status"]["phase"] = if *code == 0 { "Succeeded" } else { "Failed" }.into();
+    }
+    if let PodState::Ready(port) = state
+        && pod["spec"]["containers"][0]["ports"].is_array()
+    {
         pod["spec"]["containers"][0]["ports"][0]["containerPort"] = (*port).into();
     }
 }

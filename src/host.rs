@@ -132,6 +132,7 @@ impl Host for ShardHost {
                 self.dispatcher.open_endpoint(endpoint, &address);
             }
             Effect::CloseEndpoint { endpoint } => self.dispatcher.close_endpoint(endpoint),
+            Effect::Probe { function, endpoint } => self.dispatcher.probe(function, endpoint),
             Effect::Provision { function, spec } => {
                 let function = FunctionRef { shard: self.shard, key: function };
                 follow_up.extend(self.deployments.provision(function, &spec.document));

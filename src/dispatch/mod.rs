@@ -18,7 +18,10 @@ pub mod response;
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use hyper::Uri;
-use shard_core::{AttemptKey, Dispatch, DispatchEvent, EndpointId, Failure, Input, Outcome, Report};
+use shard_core::{
+    AttemptKey, Dispatch, DispatchEvent, EndpointId, Failure, FunctionKey, Input, Outcome, Report,
+};
+use tokio::task::AbortHandle;
 
 use origin::{Origin, Peer};
 use pool::{AttemptStage, Pool};
@@ -57,13 +60,15 @@ pub struct Dispatcher {
     pools: Vec<Option<(EndpointId, Rc<Pool>)>>,
     /// Where they lead to.
     origins: HashMap<Peer, Rc<Origin>>,
+    /// The last probe of each endpoint that had one, by the position of its key.
+    probes: HashMap<usize, AbortHandle>,
 }
 
 impl Dispatcher {
     /// A dispatcher without endpoints.
     pub fn new(options: DispatchOptions, sink: Sink) -> Dispatcher {
         let shared = Rc::new(Shared { options, sink, running: RefCell::default() });
-        Dispatcher { shared, pools: Vec::new(), origins: HashMap::new() }
+        Dispatcher { shared, pools: Vec::new(), origins: HashMap::new(), probes: HashMap::new() }
     }
 
     /// Calls may go to this address from now on.
@@ -87,7 +92,24 @@ impl Dispatcher {
             && let Some((_, pool)) = place.take_if(|(open, _)| *open == endpoint)
         {
             self.close(&pool);
+            if let Some(probe) = self.probes.remove(&endpoint.index()) {
+                probe.abort();
+            }
         }
+    }
+
+    /// Connects to an open address, and no more. The sink hears whether somebody listens there, unless the address is
+    /// closed before.
+    pub fn probe(&mut self, function: FunctionKey, endpoint: EndpointId) {
+        let pool = self.pools.get(endpoint.index()).and_then(Option::as_ref);
+        // The core closes an endpoint only after its last probe.
+        let Some((_, pool)) = pool.filter(|(open, _)| *open == endpoint) else { return };
+        let (origin, shared) = (Rc::clone(&pool.origin), Rc::clone(&self.shared));
+        let probe = tokio::task::spawn_local(async move {
+            let reachable = origin.connect(shared.options.connect_timeout).await.is_ok();
+            (shared.sink)(Input::Probed { function, endpoint, reachable });
+        });
+        self.probes.insert(endpoint.index(), probe.abort_handle());
     }
 
     fn close(&mut self, pool: &Pool) {

@@ -43,6 +43,7 @@ mod runtime_config;
 mod stress;
 mod support;
 mod sync_queue;
+mod vanished;
 #[path = "../../crates/watchdog/tests/watchdog/suite/mod.rs"]
 mod watchdog;
 

@@ -45,6 +45,13 @@ pub enum Effect {
         /// Its id.
         endpoint: EndpointId,
     },
+    /// Connect to an open address, and no more. [`crate::Input::Probed`] must follow, unless the address is closed before.
+    Probe {
+        /// The function.
+        function: FunctionKey,
+        /// Which address.
+        endpoint: EndpointId,
+    },
     /// Start the replicas of a function. [`crate::BackendEvent::Provisioned`] must follow.
     Provision {
         /// The function.

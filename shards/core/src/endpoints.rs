@@ -23,8 +23,12 @@ pub(crate) struct Endpoint {
 pub(crate) struct OpenEndpoint {
     /// Its place among those of its function.
     pub(crate) place: u32,
-    /// Tries it again while it is down.
+    /// Tries it again while it is down, unless it is being probed.
     pub(crate) retry: TimerKey,
+    /// The dispatcher is connecting to it, to see whether it is back.
+    pub(crate) is_probed: bool,
+    /// Probes in a row that failed.
+    pub(crate) failed_probes: u32,
 }
 
 /// See the module.

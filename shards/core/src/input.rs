@@ -5,7 +5,7 @@ use crate::{
     call::{Invoke, Ticket},
     id::ExecutionId,
     journal::EndResult,
-    keys::{AttemptKey, FunctionKey},
+    keys::{AttemptKey, EndpointId, FunctionKey},
     name::Name,
     payload::Failure,
     recovery::Stored,
@@ -29,6 +29,15 @@ pub enum Input {
     },
     /// What the dispatcher says about an attempt.
     Dispatch(AttemptKey, DispatchEvent),
+    /// What the dispatcher found when it connected to an address, as [`crate::Effect::Probe`] asked.
+    Probed {
+        /// The function.
+        function: FunctionKey,
+        /// The address.
+        endpoint: EndpointId,
+        /// Whether somebody listens there.
+        reachable: bool,
+    },
     /// What a backend says about a function, which it names as the effect that ordered something did.
     Backend(FunctionKey, BackendEvent),
     /// What the journal says.

@@ -208,7 +208,7 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
         let timer = open.retry;
         let armed = shard.timers.get(timer) == Some(Due::Endpoint(key, endpoint.id));
         expect(
-            armed == endpoint.down,
+            armed == (endpoint.down && !open.is_probed) && (endpoint.down || !open.is_probed),
             "an address that is down will not be tried again, or one that is up will",
         )?;
     }

@@ -44,6 +44,12 @@ pub enum Sabotage {
     PoisonForgotten,
     /// Calls go on to an address that has just refused one.
     DownEndpointUsed,
+    /// Calls go to an address that was down before it has been probed.
+    ProbeLeftOut,
+    /// An address that does not answer is probed as often as one that has just refused a call.
+    PauseStaysShort,
+    /// The last address that is left gets no calls before it has been probed.
+    LastEndpointSuspended,
     /// Accepted executions that wait for a function that is removed are no dead letters.
     RemovalDropsCalls,
     /// Replicas that went away are called on.
@@ -122,7 +128,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 57] = [
+    pub const ALL: [Sabotage; 60] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -143,6 +149,9 @@ impl Sabotage {
         Sabotage::NotRunCounts,
         Sabotage::PoisonForgotten,
         Sabotage::DownEndpointUsed,
+        Sabotage::ProbeLeftOut,
+        Sabotage::PauseStaysShort,
+        Sabotage::LastEndpointSuspended,
         Sabotage::RemovalDropsCalls,
         Sabotage::StaleReplicaCalled,
         Sabotage::ReplicasMistaken,

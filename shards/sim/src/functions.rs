@@ -39,9 +39,23 @@ pub(crate) struct Functions {
     timeout_us_max: u64,
     exchanges: BTreeMap<ExchangeKey, Exchange>,
     endpoints: BTreeMap<(u16, EndpointId), Arc<str>>,
-    /// Until when an address refuses calls: its replica has ended, and is being started again.
-    down: BTreeMap<Arc<str>, u64>,
+    /// Addresses whose replicas have ended, or whose machines have vanished.
+    down: BTreeMap<Arc<str>, Away>,
 }
+
+/// A replica that has ended and is being started again.
+#[derive(Debug)]
+struct Away {
+    until_us: u64,
+    /// Its machine has vanished: nothing refuses what is sent to it, connecting takes its time.
+    is_silent: bool,
+}
+
+/// Longest that connecting to a machine that has vanished takes.
+const CONNECT_US_MAX: u64 = 80_000;
+/// Replicas that end with their machine, per mille, where they are not back at once; and how much longer they are away.
+const VANISH: u32 = 250;
+const VANISHED_TIMES: u64 = 10;
 
 #[derive(Debug)]
 struct Exchange {
@@ -95,6 +109,7 @@ impl Functions {
         (faults.fails, faults.refuses, faults.hangs, faults.defers) = (0, 0, 0, 0);
         (faults.poisons, faults.crashes) = (0, 0);
         (faults.forgets, self.job_refused, self.job_breaks) = (0, 0, 0);
+        self.down.clear();
     }
 
     /// The server is gone: its connections are cut, its addresses forgotten. What functions do goes on.
@@ -114,6 +129,20 @@ impl Functions {
     /// Where an attempt goes. `None`: to an address that is not open.
     pub(crate) fn address_of(&self, shard: u16, endpoint: EndpointId) -> Option<&Arc<str>> {
         self.endpoints.get(&(shard, endpoint))
+    }
+
+    /// How long connecting to an address takes.
+    pub(crate) fn connect_us(&self, shard: u16, endpoint: EndpointId, now_us: u64) -> u64 {
+        let mut random = Random::of(self.seed, Stream::Attempt, (shard, "probe", now_us));
+        let away = self.address_of(shard, endpoint).and_then(|address| self.down.get(address));
+        let is_silent = away.is_some_and(|away| away.until_us > now_us && away.is_silent);
+        random.below(if is_silent { CONNECT_US_MAX } else { 50 })
+    }
+
+    /// Whether somebody listens at an address; at one that was closed meanwhile, whoever has it now.
+    pub(crate) fn is_reachable(&self, shard: u16, endpoint: EndpointId, now_us: u64) -> bool {
+        let away = self.address_of(shard, endpoint).and_then(|address| self.down.get(address));
+        away.is_none_or(|away| away.until_us <= now_us)
     }
 
     /// An attempt goes out. Returns what is known at once.
@@ -137,18 +166,19 @@ impl Functions {
             Destination::Endpoint(endpoint) => self.address_of(shard, endpoint).cloned(),
             Destination::Local | Destination::Job(_) => None,
         };
-        let is_down = address.as_ref().and_then(|address| self.down.get(address));
-        let is_down = is_down.is_some_and(|until_us| *until_us > agenda.now_us());
+        let away = address.as_ref().and_then(|address| self.down.get(address));
+        let is_silent = away.filter(|away| away.until_us > agenda.now_us()).map(|away| away.is_silent);
         let reports_aborted = random.chance(faults.reports_aborted);
         self.exchanges.insert(exchange, Exchange { reports_aborted, address });
         if matches!(dispatch.destination, Destination::Job(_)) {
             self.create_job(random, exchange, (id, number), agenda);
             return None;
         }
-        if is_down {
+        if let Some(is_silent) = is_silent {
             let report = Report::warm(Outcome::NotRun(Box::new(Failure::new(UNREACHABLE, "Nobody listens"))));
             let step = ExchangeStep::Reported { report, again: false };
-            agenda.after(random.below(50), Event::Exchange { exchange, step });
+            let wait_us = random.below(if is_silent { CONNECT_US_MAX } else { 50 });
+            agenda.after(wait_us, Event::Exchange { exchange, step });
             return None;
         }
         let service_us = random.around(faults.service_us);
@@ -240,8 +270,11 @@ impl Functions {
             ExchangeStep::Ends => {
                 let address = self.exchanges.get(&exchange)?.address.clone()?;
                 let random = &mut Random::of(self.seed, Stream::Attempt, (&*address, agenda.now_us()));
-                let until_us = agenda.now_us() + random.around(self.faults.restart_us);
-                self.down.insert(Arc::clone(&address), until_us);
+                let mut away_us = random.around(self.faults.restart_us);
+                let is_silent = away_us > CONNECT_US_MAX && random.fork("machine").chance(VANISH);
+                away_us *= if is_silent { VANISHED_TIMES } else { 1 };
+                let away = Away { until_us: agenda.now_us() + away_us, is_silent };
+                self.down.insert(Arc::clone(&address), away);
                 let lost =
                     self.exchanges.iter().filter(|(_, other)| other.address.as_ref() == Some(&address));
                 for (exchange, _) in lost {

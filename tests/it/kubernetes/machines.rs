@@ -1,5 +1,7 @@
 //! A cluster of two machines, one of which vanishes.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{Callers, Cluster, cluster, ready, scale};
@@ -18,7 +20,20 @@ fn a_machine_that_vanishes_does_not_stop_the_others() {
     cluster(&["cut", "node2"]);
     // Until Kubernetes says so, after 20 s or more, the replicas there cost calls their time, but not all of them.
     go_on_until(&server, &callers, 2);
+    let times = callers.times();
     let failures = callers.end();
+    let of = |metric: &str| server.metric(&format!("function_{metric}_total{{function=\"f\"}}"));
+    // What was sent and not run: the calls that waited for a connection, of which each caller had at most one with each replica.
+    let unconnected = of("dispatch") - of("success") - of("error");
+    let p99 = times[times.len() * 99 / 100];
+    eprintln!(
+        "{} answers, p99 {p99:?}, longest {:?}; {} ran out of time, {unconnected} waited for a connection",
+        times.len(),
+        times[times.len() - 1],
+        failures.len()
+    );
+    assert!(unconnected <= 8.0, "{unconnected} calls waited for a connection");
+    assert!(p99 < Duration::from_secs(1), "{p99:?}");
     assert!(failures.iter().all(|failure| failure.contains("TIMEOUT")), "{failures:?}");
     // From then on nobody notices.
     let callers = Callers::start(&server, 4);

@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -132,25 +132,30 @@ struct Callers {
     is_over: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
     failures: Arc<Mutex<Vec<String>>>,
+    times: Arc<Mutex<Vec<Duration>>>,
 }
 
 impl Callers {
     fn start(server: &Server, count: usize) -> Callers {
         let (is_over, answers) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let failures = Arc::<Mutex<Vec<String>>>::default();
+        let times = Arc::<Mutex<Vec<Duration>>>::default();
         let caller = |_| {
             let (is_over, answers, failures) =
                 (Arc::clone(&is_over), Arc::clone(&answers), Arc::clone(&failures));
+            let times = Arc::clone(&times);
             let mut client: Client = server.client();
             std::thread::spawn(move || {
                 let headers = [("content-type", "application/json")];
                 let call = encode("POST", "/v1/functions/f:invoke", &headers, br#"{"input":null}"#);
                 while !is_over.load(Ordering::Relaxed) {
+                    let begun = Instant::now();
                     client.write(&call);
                     let answer = client.read().expect("an answer");
                     if answer.status != 200 {
                         failures.lock().expect("no panic").push(answer.text());
                     }
+                    times.lock().expect("no panic").push(begun.elapsed());
                     answers.fetch_add(1, Ordering::Relaxed);
                     // A rate, and not as many as there can be.
                     pace(Duration::from_millis(10));
@@ -158,7 +163,7 @@ impl Callers {
             })
         };
         let threads = (0..count).map(caller).collect();
-        let callers = Callers { threads, is_over: Arc::clone(&is_over), answers, failures };
+        let callers = Callers { threads, is_over: Arc::clone(&is_over), answers, failures, times };
         callers.go_on();
         callers
     }
@@ -167,6 +172,13 @@ impl Callers {
     fn go_on(&self) {
         let before = self.answers.load(Ordering::Relaxed);
         eventually("callers get answers", || self.answers.load(Ordering::Relaxed) >= before + 50);
+    }
+
+    /// How long the answers took so far, shortest first.
+    fn times(&self) -> Vec<Duration> {
+        let mut times = self.times.lock().expect("no panic").clone();
+        times.sort_unstable();
+        times
     }
 
     /// Ends them; what was no success.

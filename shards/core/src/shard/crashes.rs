@@ -1,20 +1,17 @@
 //! Replicas that end, with the calls that are on their way to them or run in them.
 //!
 //! The dispatcher sees it first: an address refuses a call, or breaks off. It is *down* then, at once and before any
-//! backend has noticed: no call goes there until [`DOWN_US`] have passed or the backend has opened another address. What
-//! was refused was not run; it is no attempt, and waits again at its place. A replica that stays away is refused one round
-//! of calls per pause, until its backend takes its address away.
+//! backend has noticed (`probes`). What was refused was not run; it is no attempt, and waits again at its place.
 //!
 //! A call that ran when its replica ended may be why. It is not tried at once, not where it could end the last replica
 //! while another one starts, and not a third time when two have ended.
 //!
-//! All this is about replicas that a backend starts again. A fixed address that refuses a call failed an attempt: nobody
-//! would tell when it is back.
+//! All this is about replicas that a backend starts again. A fixed address that refuses a call failed an attempt.
 
 use crate::{
     effect::{Effect, Effects, Note},
     execution::{Activity, Course},
-    keys::{EndpointId, ExecutionKey, FunctionKey},
+    keys::ExecutionKey,
     payload::{Failure, code},
     report::Outcome,
     sabotage::Sabotage,
@@ -22,8 +19,6 @@ use crate::{
     timers::Due,
 };
 
-/// Time for which an address that refused a call gets none.
-const DOWN_US: u64 = 100_000;
 /// Least time until a call during which a replica ended is tried again.
 pub(super) const CRASH_WAIT_US: u64 = 1_000_000;
 /// Time for which it does not go to the last replica while another one is wanted: that one may never start.
@@ -32,38 +27,6 @@ const CAUTION_US_MAX: u64 = 60_000_000;
 const CRASHES_MAX: u32 = 2;
 
 impl Shard {
-    /// No call goes to this address for a while, if its replica is one that is started again.
-    pub(super) fn endpoint_is_down(&mut self, key: FunctionKey, endpoint: Option<EndpointId>) {
-        let Some(endpoint) = endpoint.filter(|_| !self.sabotaged.by(Sabotage::DownEndpointUsed)) else {
-            // The server itself answers its calls.
-            return;
-        };
-        let Some(function) = self.functions.get_mut(key).filter(|function| function.is_managed()) else {
-            // A fixed address; or the attempt was decided long ago, and its function is gone.
-            return;
-        };
-        // Stale when the backend was the first to say that the replica is gone.
-        let Some(open) = self.endpoints.get_mut(endpoint) else { return };
-        if !function.endpoints.set_down(endpoint, open.place, true) {
-            return;
-        }
-        open.retry = self.timers.insert(self.now.mono_us + DOWN_US, Due::Endpoint(key, endpoint));
-    }
-
-    /// It may be back.
-    pub(super) fn try_endpoint_again(&mut self, key: FunctionKey, endpoint: EndpointId) {
-        let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
-        let first = !function.has_replica();
-        let Some(open) = self.endpoints.get(endpoint) else { return self.impossible() };
-        if !function.endpoints.set_down(endpoint, open.place, false) {
-            return;
-        }
-        if first {
-            self.restart_sync_waits(key);
-        }
-        self.ring(key);
-    }
-
     /// What the end of an attempt means for its execution. `None`: nothing was run, and it waits again.
     pub(super) fn outcome_of(
         &mut self,

@@ -251,6 +251,7 @@ impl Shard {
         if let Some(function) = self.functions.get_mut(key) {
             function.follow_replicas(self.settings.autoscaler.is_some());
         }
+        self.keep_one_in_reach(key);
         if first {
             self.restart_sync_waits(key);
         }
@@ -271,7 +272,7 @@ impl Shard {
         let ReplicaAddress { replica, address } = of;
         let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         let place = function.endpoints.len() as u32;
-        let id = self.endpoints.insert(OpenEndpoint { place, retry: TimerKey::NONE });
+        let id = self.endpoints.insert(OpenEndpoint { place, ..OpenEndpoint::default() });
         fx.push(Effect::OpenEndpoint {
             endpoint: id,
             address: Arc::clone(&address),

@@ -21,6 +21,7 @@ mod ending;
 mod jobs;
 mod journaling;
 mod leases;
+mod probes;
 mod progress;
 mod reading;
 mod registry;
@@ -175,6 +176,9 @@ impl Shard {
             Input::Ask(ticket, request) => self.asked(ticket, request, fx),
             Input::Abandon { ticket, id } => self.abandon(ticket, id, fx),
             Input::Dispatch(attempt, event) => self.dispatch_event(attempt, event, fx),
+            Input::Probed { function, endpoint, reachable } => {
+                self.endpoint_probed(function, endpoint, reachable);
+            }
             Input::Backend(function, event) => self.backend_event(function, event, fx),
             Input::Journal(event) => self.journal_event(event, fx),
             Input::Delivered { id, number, delivery } => self.delivered(id, number, delivery, fx),

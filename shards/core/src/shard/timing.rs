@@ -27,7 +27,7 @@ impl Shard {
                 Due::Scaling => self.scale_some(fx),
                 Due::Sweep => self.sweep(fx),
                 Due::Reconcile(function) => self.reconcile(function, fx),
-                Due::Endpoint(function, endpoint) => self.try_endpoint_again(function, endpoint),
+                Due::Endpoint(function, endpoint) => self.endpoint_is_due(function, endpoint, fx),
             }
         }
     }

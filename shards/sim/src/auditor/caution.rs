@@ -90,7 +90,7 @@ impl Auditor {
             return Ok(());
         }
         let others = self.endpoints.open_with(shard, endpoint).filter(|other| *other != endpoint);
-        let is_up = |other: &EndpointId| !self.crashes.is_known_to_be_down(shard, *other, now_us);
+        let is_up = |other: &EndpointId| self.crashes.probes.may_be_up(shard, *other, now_us);
         match others.into_iter().any(|other| is_up(&other)) {
             true => Ok(()),
             false => Err(format!("{id} has ended a replica, and goes to the last one")),

@@ -1,5 +1,5 @@
-//! Replicas that end: no call goes to one that has just refused a call or broken off, what was not run is no attempt, and
-//! what may have ended a replica is not tried at once.
+//! Replicas that end: what was not run is no attempt, and what may have ended a replica is not tried at once. Where calls go
+//! meanwhile is the matter of `probes`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,9 @@ use shard_core::{
     payload::code,
 };
 
-use super::{Auditor, Cause, Verdict};
+use super::{Auditor, Cause, Verdict, endpoints::Endpoints, probes::Probes};
 use crate::{backend::is_replica, functions::ExchangeKey};
 
-/// Time for which an address that did not take a call gets none.
-const DOWN_US: u64 = 100_000;
 /// Least time between two attempts of which the first ended a replica.
 const PAUSE_US: u64 = 1_000_000;
 
@@ -23,8 +21,8 @@ pub(super) struct Crashes {
     attempts: BTreeMap<ExchangeKey, (ExecutionId, EndpointId)>,
     /// Addresses of replicas, which are started again.
     managed: BTreeSet<(u16, EndpointId)>,
-    /// Until when some of them get no calls.
-    down: BTreeMap<(u16, EndpointId), u64>,
+    /// Those of them that get no calls.
+    pub(super) probes: Probes,
     /// An attempt that this step reports as not run, or as crashed.
     reported: Option<(AttemptKey, ExecutionId, EndpointId, bool)>,
     /// An address that is down when the step is over: what the step did before cannot be told from what it did after.
@@ -36,37 +34,27 @@ impl Crashes {
     pub(super) fn dispatched(&mut self, shard: u16, now_us: u64, dispatch: &Dispatch) -> Verdict {
         let Destination::Endpoint(endpoint) = dispatch.destination else { return Ok(()) };
         self.attempts.insert((shard, dispatch.attempt), (dispatch.id, endpoint));
-        match self.down.get(&(shard, endpoint)) {
-            Some(until_us) if now_us < *until_us => {
-                Err(format!("{} goes to an address that has just refused a call or broken off", dispatch.id))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether an address gets no calls now.
-    pub(super) fn is_known_to_be_down(&self, shard: u16, endpoint: EndpointId, now_us: u64) -> bool {
-        self.down.get(&(shard, endpoint)).is_some_and(|until_us| now_us < *until_us)
+        self.probes.dispatched(shard, endpoint, now_us).map_err(|what| format!("{}: {what}", dispatch.id))
     }
 
     /// An address is opened.
     pub(super) fn opened(&mut self, shard: u16, endpoint: EndpointId, address: &str) {
+        self.probes.changed(shard, endpoint);
         if is_replica(address) {
             self.managed.insert((shard, endpoint));
         }
     }
 
-    pub(super) fn step_is_over(&mut self, shard: u16, now_us: u64) {
-        if let Some(endpoint) = self.downed.take() {
-            self.is_down(shard, endpoint, now_us);
-        }
+    /// An address is closed.
+    pub(super) fn closed(&mut self, shard: u16, endpoint: EndpointId) {
+        self.probes.changed(shard, endpoint);
     }
 
-    fn is_down(&mut self, shard: u16, endpoint: EndpointId, now_us: u64) {
-        let until_us = self.down.entry((shard, endpoint)).or_default();
-        if *until_us <= now_us {
-            *until_us = now_us + DOWN_US;
+    pub(super) fn step_is_over(&mut self, shard: u16, now_us: u64, open: &Endpoints) {
+        if let Some(endpoint) = self.downed.take() {
+            self.probes.is_down(shard, endpoint, now_us);
         }
+        self.probes.settle(shard, now_us, open);
     }
 
     /// The shards are gone.
@@ -87,6 +75,20 @@ impl Auditor {
         }
     }
 
+    /// Addresses are probed when their pauses are over, before anything else happens in a step.
+    pub(super) fn judge_probes(&mut self, shard: u16, now: Now, effects: &[Effect]) -> Verdict {
+        for effect in effects {
+            if let Effect::Probe { endpoint, .. } = effect {
+                self.stats.probed += 1;
+                self.crashes.probes.probed(shard, *endpoint, now.mono_us, &self.endpoints)?;
+            }
+        }
+        if let Some(false) = self.crashes.probes.hear(shard, now.mono_us) {
+            self.stats.probes_failed += 1;
+        }
+        Ok(())
+    }
+
     /// What was reported counts, unless the time of that attempt was over before.
     pub(super) fn hear(&mut self, shard: u16, now: Now, effects: &[Effect]) {
         let Some((attempt, id, endpoint, refused)) = self.crashes.reported.take() else { return };
@@ -101,7 +103,7 @@ impl Auditor {
         };
         match effects.iter().any(by_time) {
             true => self.crashes.downed = Some(endpoint),
-            false => self.crashes.is_down(shard, endpoint, now.mono_us),
+            false => self.crashes.probes.is_down(shard, endpoint, now.mono_us),
         }
         if refused {
             self.stats.refused += 1;

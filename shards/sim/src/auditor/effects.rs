@@ -11,6 +11,7 @@ impl Auditor {
     /// A shard did this.
     pub(crate) fn effects(&mut self, shard: u16, now: Now, effects: &[Effect]) -> Verdict {
         self.judge_cause(now, effects)?;
+        self.judge_probes(shard, now, effects)?;
         self.hear(shard, now, effects);
         for effect in effects {
             match effect {
@@ -37,7 +38,10 @@ impl Auditor {
                     self.crashes.opened(shard, *endpoint, address);
                     self.endpoints.opened(shard, *endpoint, address)?;
                 }
-                Effect::CloseEndpoint { endpoint } => self.endpoints.closed(shard, *endpoint)?,
+                Effect::CloseEndpoint { endpoint } => {
+                    self.crashes.closed(shard, *endpoint);
+                    self.endpoints.closed(shard, *endpoint)?;
+                }
                 Effect::Note(Note::Retry { id, attempt, code }) => {
                     self.is_rightly_tried_again(now, *id, code)?;
                     // The report of an attempt whose time was over in the same step came too late to ask for a pause.
@@ -51,7 +55,7 @@ impl Auditor {
                 _ => {}
             }
         }
-        self.crashes.step_is_over(shard, now.mono_us);
+        self.crashes.step_is_over(shard, now.mono_us, &self.endpoints);
         self.endpoints.settle();
         self.caution.settle(shard);
         self.slots.are_enough(now.mono_us)?;

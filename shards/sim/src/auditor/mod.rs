@@ -3,7 +3,7 @@
 //!
 //! One file per account: `callers` (one answer each, in time), `promptness` (nothing before its time), `refusals` (a reason for
 //! each), `executions` and `run` (one end each, attempts in sequence, results of their own), `status` (every field of what
-//! is read), `endpoints` and `caution` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
+//! is read), `endpoints`, `probes` and `caution` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
 //! `rates`, `keys`, `rooms`, `specs`, `reads` (what is read back from disk), `partitions` (whose records are whose). What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
@@ -17,6 +17,7 @@ mod executions;
 mod fairness;
 mod keys;
 mod partitions;
+mod probes;
 mod promptness;
 mod queues;
 mod rates;
@@ -149,6 +150,7 @@ impl Auditor {
         self.endpoints.input(shard, input);
         self.refusals.input(shard, input);
         self.caution.input(shard, input);
+        self.crashes.probes.input(input);
         match input {
             Input::Ask(ticket, Request::Invoke(call)) => self.called(now, *ticket, call, false)?,
             Input::Ask(ticket, Request::Enqueue(call)) => self.called(now, *ticket, call, true)?,

@@ -47,6 +47,10 @@ pub struct Stats {
     pub refused: u64,
     /// Attempts during which their replica ended.
     pub crashed: u64,
+    /// Addresses that were probed.
+    pub probed: u64,
+    /// Probes that reached nobody.
+    pub probes_failed: u64,
     /// Crashes of the server.
     pub crashes: u64,
     /// Groups of records that could not be written.
@@ -84,6 +88,8 @@ impl Stats {
         self.removed += other.removed;
         self.refused += other.refused;
         self.crashed += other.crashed;
+        self.probed += other.probed;
+        self.probes_failed += other.probes_failed;
         self.crashes += other.crashes;
         self.commits_failed += other.commits_failed;
         self.read += other.read;
@@ -92,7 +98,7 @@ impl Stats {
     }
 
     /// All of them, by name.
-    pub fn all(&self) -> [(&'static str, u64); 27] {
+    pub fn all(&self) -> [(&'static str, u64); 29] {
         [
             ("admitted", self.admitted),
             ("waited", self.waited),
@@ -116,6 +122,8 @@ impl Stats {
             ("removed", self.removed),
             ("refused", self.refused),
             ("crashed", self.crashed),
+            ("probed", self.probed),
+            ("probes_failed", self.probes_failed),
             ("crashes", self.crashes),
             ("commits_failed", self.commits_failed),
             ("read", self.read),

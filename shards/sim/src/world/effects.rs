@@ -35,6 +35,10 @@ impl World {
             Effect::Abort { attempt } => self.functions.abort((shard, attempt)),
             Effect::OpenEndpoint { endpoint, address, .. } => self.functions.open(shard, endpoint, address),
             Effect::CloseEndpoint { endpoint } => self.functions.close(shard, endpoint),
+            Effect::Probe { function, endpoint } => {
+                let wait_us = self.functions.connect_us(shard, endpoint, self.agenda.now_us());
+                self.agenda.after(wait_us, Event::Probed { shard, function, endpoint });
+            }
             Effect::Provision { function, spec } => {
                 self.backend.provision((shard, function), &spec, &mut self.agenda);
             }

@@ -1,8 +1,8 @@
 //! What happens by itself: requests, messages, answers of functions, disks, deadlines.
 
 use shard_core::{
-    Answer, Control, DispatchEvent, ExecutionId, Input, JournalEvent, Outcome, Output, ReadFailure, Refusal,
-    Report, Request, Seating, Ticket,
+    Answer, Control, DispatchEvent, EndpointId, ExecutionId, FunctionKey, Input, JournalEvent, Outcome,
+    Output, ReadFailure, Refusal, Report, Request, Seating, Ticket,
 };
 
 use super::World;
@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Stored { commit: u64, hangs: bool },
     /// An exchange with a function goes on.
     Exchange { exchange: ExchangeKey, step: ExchangeStep },
+    /// A connection to an address that is probed is open, or not.
+    Probed { shard: u16, function: FunctionKey, endpoint: EndpointId },
     /// A function calls back.
     Callback(Box<Callback>),
     /// A server that is going away gives up on callers that still wait.
@@ -91,6 +93,10 @@ impl World {
                     Some(input) => self.feed(exchange.0, input),
                     None => Ok(()),
                 }
+            }
+            Event::Probed { shard, function, endpoint } => {
+                let reachable = self.functions.is_reachable(shard, endpoint, self.agenda.now_us());
+                self.feed(shard, Input::Probed { function, endpoint, reachable })
             }
             Event::Callback(callback) => self.call_back(*callback),
             Event::GiveUp => self.give_up(),

@@ -4,7 +4,7 @@ use shard_core::Policy;
 
 use super::{
     oracle::{Attempt, Oracle, RETRY_WAIT_MS_MAX, State, Waiter},
-    registry::{Function, Life, Reconcile},
+    registry::{Function, Life, Reconcile, Replica},
     replicas::CRASH_WAIT_MS,
     step::Result,
 };
@@ -257,7 +257,7 @@ impl Oracle {
                 1 => self.attempt_is_over(ticket, about as u32),
                 3 => self.expiry_is_over(ticket),
                 4 => self.reconcile(ticket as usize),
-                5 => self.replica_may_be_back(ticket as usize, about),
+                5 => self.replica_is_due(ticket as usize, about),
                 _ => {
                     let execution = self.get(ticket);
                     execution.backoff = None;
@@ -295,7 +295,8 @@ impl Oracle {
                 _ => None,
             });
         let replicas = self.functions.iter().enumerate().flat_map(|(at, function)| {
-            let down = function.replicas.iter().filter_map(|replica| Some((replica, replica.down?)));
+            let due = |replica: &Replica| replica.down.as_ref().and_then(|down| down.due);
+            let down = function.replicas.iter().filter_map(move |replica| Some((replica, due(replica)?)));
             down.map(move |(replica, (until_ms, order))| (until_ms, 5, order, at as u64, replica.number))
         });
         waiters.chain(attempts).chain(backoffs).chain(expiries).chain(reconciles).chain(replicas)

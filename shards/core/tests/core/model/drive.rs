@@ -44,13 +44,15 @@ pub(super) struct Drive {
     /// All attempts that ever went out, on record or not, but for those that were not run.
     dispatched: BTreeSet<(u64, u32)>,
     /// Where those of this step went.
-    addressed: Vec<(u64, u32, Arc<str>)>,
+    pub(super) addressed: Vec<(u64, u32, Arc<str>)>,
     /// Keys that the model does not know what they stand for.
     pub(super) doubtful_keys: BTreeSet<(u8, u8)>,
     pub(super) attempts: BTreeMap<(u64, u32), AttemptKey>,
     /// Keys of functions that a backend has or had, by their number in the model.
     pub(super) functions: BTreeMap<usize, FunctionKey>,
     pub(super) open: BTreeMap<EndpointId, Arc<str>>,
+    /// Addresses that were probed, oldest first.
+    pub(super) probes: Vec<(FunctionKey, EndpointId)>,
     /// How many answers each caller got.
     pub(super) answers: BTreeMap<u64, u32>,
     pub(super) left: Vec<u64>,
@@ -87,6 +89,7 @@ impl Drive {
             attempts: BTreeMap::new(),
             functions: BTreeMap::new(),
             open: BTreeMap::new(),
+            probes: Vec::new(),
             answers: BTreeMap::new(),
             left: Vec::new(),
             rooms: Rooms::default(),
@@ -130,6 +133,8 @@ impl Drive {
             self.step(Step::Turn);
             if let Some((execution, number)) = self.oracle.exchanges().first().copied() {
                 self.step(Step::Answer { execution, number, result: Result::Ok });
+            } else if let Some((function, bit)) = self.oracle.probes().first().copied() {
+                self.step(Step::Probed { function, bit, reachable: true });
             } else if let Some(function) = self.oracle.busy_functions().first().copied() {
                 self.step(self.oracle.backend_step(function, true, 1));
             } else if self
@@ -210,20 +215,6 @@ impl Drive {
         self.learn_replicas();
         self.keep_safe_point(written);
         self.compare();
-    }
-
-    /// Which replica an attempt goes to is the shard's choice, of those that take calls.
-    pub(super) fn learn_replicas(&mut self) {
-        for (ticket, number, address) in std::mem::take(&mut self.addressed) {
-            let Some(at) = self.oracle.attempt_at(ticket, number) else { continue };
-            let function = &self.oracle.functions[self.oracle.attempts[at].function];
-            let is_its = |bit: u8| addresses(1 << bit).iter().any(|of| of.address == address);
-            let replica = function.replicas.iter().find(|replica| is_its(replica.bit));
-            let takes_calls = replica.is_none_or(|replica| replica.down.is_none());
-            self.expect(takes_calls, &format!("{ticket}#{number} goes to {address}, which is down"));
-            let number = replica.map(|replica| replica.number);
-            self.oracle.attempts[at].replica = number;
-        }
     }
 
     /// Takes note of effects, and has records written as soon as something waits for one. Returns what happened, and whether
@@ -368,6 +359,7 @@ impl Drive {
                 *self.functions.get(function)?,
                 BackendEvent::EndpointsChanged { endpoints: addresses(*ready), desired: *desired },
             ),
+            Step::Probed { function, bit, reachable } => self.probe_input(*function, *bit, *reachable)?,
             Step::Drain { finally } => Input::Control(Control::Drain { finally: *finally }),
             Step::Crash { .. } => return None,
         })
@@ -415,6 +407,7 @@ impl Drive {
                 self.expect(open, "an endpoint is closed that was not open");
                 None
             }
+            Effect::Probe { function, endpoint } => self.learn_probe(function, endpoint),
             Effect::Provision { function, spec } => {
                 // Unless it is asked for once more.
                 if !self.functions.values().any(|known| *known == function) {

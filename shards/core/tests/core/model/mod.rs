@@ -5,6 +5,7 @@
 //! The suite runs the same scripts every time, so that it says the same of the same code. Others, and more:
 //! `PROPTEST_CASES=20000 CARGO_PROFILE_TEST_OPT_LEVEL=3 cargo test -p shard-core --test shard model`.
 
+mod addresses;
 mod attempts;
 mod calls;
 mod compare;

@@ -175,6 +175,7 @@ impl Oracle {
             Step::Cancel { ticket, execution } => self.cancel(*ticket, *execution, exists),
             Step::Replay { ticket, name, execution } => self.replay(*ticket, *name, *execution),
             Step::Purge { ticket, name, execution } => self.purge(*ticket, *name, *execution),
+            Step::Probed { function, bit, reachable } => self.probed(*function, *bit, *reachable),
             Step::Drain { .. } => self.give_up(),
             registry => self.registry_step(registry),
         }

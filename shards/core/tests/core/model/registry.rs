@@ -6,6 +6,7 @@ use shard_core::Policy;
 
 use super::{
     oracle::{Oracle, State},
+    replicas::Down,
     step::{Provisioning, Registration, Step},
 };
 
@@ -52,6 +53,9 @@ pub(super) struct Counts {
     pub(super) poisoned: u64,
     /// Attempts that were not run, and retries that waited for another replica. Not counted by the shard.
     pub(super) not_run: u64,
+    /// Addresses that were probed, and not reached. Not counted by the shard.
+    pub(super) probes: u64,
+    pub(super) probes_failed: u64,
     pub(super) cautious: u64,
     /// Jobs created, those that ended without a callback, and those that were ended with their function or because nobody
     /// waited any more; only the first counted by the shard.
@@ -62,20 +66,22 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    fn fields(&mut self) -> [&mut u64; 25] {
+    fn fields(&mut self) -> [&mut u64; 27] {
         let Counts { successes, errors, retries, timeouts, rejections, orphans, late, .. } = self;
         let Counts { lost_retries, joins, removed, dead, expired, replays, dropped, .. } = self;
         let Counts { requeued, recovered, reconciled, crashes, poisoned, not_run, cautious, .. } = self;
+        let Counts { probes, probes_failed, .. } = self;
         let Counts { jobs, jobs_failed, jobs_ended, jobs_left, .. } = self;
         let ended = [successes, errors, retries, timeouts, rejections, orphans, late];
         let left = [lost_retries, joins, removed, dead, expired, replays, dropped];
         let crashed = [requeued, recovered, reconciled, crashes, poisoned, not_run, cautious];
+        let probed = [probes, probes_failed];
         let jobs = [jobs, jobs_failed, jobs_ended, jobs_left];
-        let mut all = ended.into_iter().chain(left).chain(crashed).chain(jobs);
-        std::array::from_fn(|_| all.next().expect("three times seven and four"))
+        let mut all = ended.into_iter().chain(left).chain(crashed).chain(probed).chain(jobs);
+        std::array::from_fn(|_| all.next().expect("as many as that"))
     }
 
-    pub(super) fn all(&self) -> [u64; 25] {
+    pub(super) fn all(&self) -> [u64; 27] {
         let mut counts = *self;
         counts.fields().map(|count| *count)
     }
@@ -100,8 +106,8 @@ pub(super) struct Replica {
     pub(super) bit: u8,
     /// Tells it from one that had the same address before.
     pub(super) number: u64,
-    /// It refused a call, or broke off: until when it gets none, with the place among timers.
-    pub(super) down: Option<(u64, u64)>,
+    /// It refused a call, or broke off.
+    pub(super) down: Option<Down>,
 }
 
 /// Time after which replicas that could not be started are tried again.
@@ -353,6 +359,7 @@ impl Oracle {
                 replicas.push(Replica { bit, number, down: None });
             }
         }
+        self.keep_one_in_reach(at);
     }
 
     /// Replicas that could not be started are tried again, unless the backend is at work on the function.

@@ -6,30 +6,99 @@ use super::{
     step::Result,
 };
 
-/// Time for which an address that refused a call, or broke off, gets none.
-const DOWN_MS: u64 = 100;
+/// Time for which an address that refused a call, or broke off, gets none; the longest that this becomes.
+const PAUSE_MS: u64 = 100;
+const PAUSE_MS_MAX: u64 = 10_000;
 /// Least time until a call during which a replica ended is tried again.
 pub(super) const CRASH_WAIT_MS: u64 = 1000;
 /// Time for which it does not go to the last replica while another one is wanted.
 const CAUTION_MS_MAX: u64 = 60_000;
 
+/// What is known of an address that takes no calls.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Down {
+    /// When it is looked at again, and its order among timers. `None`: it is being probed.
+    pub(super) due: Option<(u64, u64)>,
+    failed_probes: u32,
+}
+
 impl Oracle {
     pub(super) fn replica_is_down(&mut self, at: usize, number: Option<u64>) {
-        let until = (self.now_ms + DOWN_MS, self.next_order());
         let function = &mut self.functions[at];
         if !function.managed {
             return;
         }
         // One that was closed since is not there.
-        let replica = function.replicas.iter_mut().find(|replica| Some(replica.number) == number);
-        if let Some(replica) = replica.filter(|replica| replica.down.is_none()) {
-            replica.down = Some(until);
+        let place = function.replicas.iter().position(|replica| Some(replica.number) == number);
+        let Some(place) = place.filter(|place| function.replicas[*place].down.is_none()) else { return };
+        function.replicas[place].down = Some(Down { due: None, failed_probes: 0 });
+        self.pause(at, place);
+        self.keep_one_in_reach(at);
+    }
+
+    fn pause(&mut self, at: usize, place: usize) {
+        let order = self.next_order();
+        let alone = self.functions[at].up() == 0;
+        let down = self.functions[at].replicas[place].down.as_mut().expect("it is down");
+        let pause_ms = match alone {
+            true => PAUSE_MS,
+            false => (0..down.failed_probes).fold(PAUSE_MS, |pause_ms, _| (2 * pause_ms).min(PAUSE_MS_MAX)),
+        };
+        down.due = Some((self.now_ms + pause_ms, order));
+    }
+
+    /// Without an address that takes calls, all are looked at soon.
+    pub(super) fn keep_one_in_reach(&mut self, at: usize) {
+        if self.functions[at].up() > 0 {
+            return;
+        }
+        let soon_ms = self.now_ms + PAUSE_MS;
+        for place in 0..self.functions[at].replicas.len() {
+            let order = self.next_order();
+            let due = self.functions[at].replicas[place].down.as_mut().and_then(|down| down.due.as_mut());
+            if let Some(due) = due.filter(|(due_ms, _)| *due_ms > soon_ms) {
+                *due = (soon_ms, order);
+            }
         }
     }
 
-    pub(super) fn replica_may_be_back(&mut self, at: usize, number: u64) {
+    /// The pause of an address is over: it is probed, unless no other one takes calls.
+    pub(super) fn replica_is_due(&mut self, at: usize, number: u64) {
+        let alone = self.functions[at].up() == 0;
+        let name = self.functions[at].name;
         let replica = self.functions[at].replicas.iter_mut().find(|replica| replica.number == number);
-        replica.expect("a closed replica has no timer").down = None;
+        let replica = replica.expect("a closed replica has no timer");
+        if alone {
+            replica.down = None;
+            return;
+        }
+        replica.down.as_mut().expect("it is down").due = None;
+        self.functions[at].counts.probes += 1;
+        let replica = self.functions[at].replicas.iter().find(|replica| replica.number == number);
+        let bit = replica.expect("it is there").bit;
+        self.out.push(format!("probe f{name} {bit}"));
+    }
+
+    /// Addresses that are being probed: of which function, and which.
+    pub(super) fn probes(&self) -> Vec<(usize, u8)> {
+        let functions = self.functions.iter().enumerate();
+        let of =
+            functions.flat_map(|(at, function)| function.replicas.iter().map(move |replica| (at, replica)));
+        let probed = of.filter(|(_, replica)| replica.down.as_ref().is_some_and(|down| down.due.is_none()));
+        probed.map(|(at, replica)| (at, replica.bit)).collect()
+    }
+
+    pub(super) fn probed(&mut self, at: usize, bit: u8, reachable: bool) {
+        let place = self.functions[at].replicas.iter().position(|replica| replica.bit == bit);
+        let place = place.expect("it is being probed");
+        let function = &mut self.functions[at];
+        if reachable {
+            function.replicas[place].down = None;
+            return;
+        }
+        function.replicas[place].down.as_mut().expect("it is down").failed_probes += 1;
+        function.counts.probes_failed += 1;
+        self.pause(at, place);
     }
 
     /// A call that was not run waits again at its place, if there is something to wait for.

@@ -124,6 +124,12 @@ pub(super) enum Step {
         ready: u8,
         desired: u32,
     },
+    /// What comes of a probe.
+    Probed {
+        function: usize,
+        bit: u8,
+        reachable: bool,
+    },
     Replay {
         ticket: u64,
         name: u8,
@@ -169,6 +175,7 @@ pub(super) enum Op {
         ready: u8,
     },
     Endpoints(usize, u8),
+    Probed(usize, bool),
     Drain,
     Crash(usize),
     /// Other shards hold room for so many finished executions.
@@ -223,6 +230,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (which.clone(), prop::bool::weighted(0.7), any::<u8>())
             .prop_map(|(which, good, ready)| Op::Backend { which, good, ready }),
         3 => (which.clone(), any::<u8>()).prop_map(|(which, ready)| Op::Endpoints(which, ready)),
+        4 => (which.clone(), any::<bool>()).prop_map(|(which, reachable)| Op::Probed(which, reachable)),
         3 => which.prop_map(Op::Crash),
         3 => (0..=EXECUTIONS_MAX - EXECUTIONS_FLOOR).prop_map(Op::Elsewhere),
         1 => prop::bool::weighted(0.1).prop_map(|drain| if drain { Op::Drain } else { Op::Turn }),
@@ -275,7 +283,7 @@ fn result() -> impl Strategy<Value = Result> {
     prop_oneof![
         10 => said(),
         2 => Just(Result::NotRun),
-        2 => Just(Result::Crash),
+        3 => Just(Result::Crash),
         4 => Just(Result::Created),
         3 => Just(Result::Ended),
     ]
@@ -345,6 +353,11 @@ pub(super) fn resolve(op: &Op, oracle: &Oracle, ticket: u64) -> Option<Step> {
             let backed = oracle.provisioned_functions();
             let function = backed[pick(*which, backed.len())?];
             Step::Endpoints { function, ready: *ready, desired: u32::from(*ready >> 6) }
+        }
+        Op::Probed(which, reachable) => {
+            let probes = oracle.probes();
+            let (function, bit) = probes[pick(*which, probes.len())?];
+            Step::Probed { function, bit, reachable: *reachable }
         }
         Op::Drain => Step::Drain { finally: true },
         Op::Crash(lost) => Step::Crash { lost: *lost },

@@ -129,6 +129,12 @@ impl Run {
                 let result = result.parse().map_err(|_| backend_failure(result));
                 Input::Backend(self.function(name), BackendEvent::Scaled(result))
             }
+            ["probed", address, result] => {
+                let mut probes = self.probes.iter().rev();
+                let probe = probes.find(|(_, endpoint)| self.endpoints[endpoint] == *address);
+                let (function, endpoint) = *probe.unwrap_or_else(|| panic!("{address} was not probed"));
+                Input::Probed { function, endpoint, reachable: *result == "ok" }
+            }
             ["endpoints", name, desired, rest @ ..] => Input::Backend(
                 self.function(name),
                 BackendEvent::EndpointsChanged {

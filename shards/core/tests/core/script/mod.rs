@@ -104,6 +104,8 @@ pub(crate) struct Run {
     callers: Vec<String>,
     functions: BTreeMap<FunctionKey, String>,
     endpoints: BTreeMap<EndpointId, String>,
+    /// Addresses that were probed, oldest first.
+    probes: Vec<(FunctionKey, EndpointId)>,
     attempts: BTreeMap<String, AttemptKey>,
     /// Numbers of the results that were handed over for delivery.
     handed_over: BTreeMap<ExecutionId, Vec<u32>>,
@@ -131,6 +133,7 @@ impl Run {
             callers: Vec::new(),
             functions: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            probes: Vec::new(),
             attempts: BTreeMap::new(),
             handed_over: BTreeMap::new(),
             reads: Vec::new(),
@@ -312,6 +315,7 @@ impl Run {
             Effect::OpenEndpoint { endpoint, address, .. } => {
                 self.endpoints.insert(*endpoint, address.to_string());
             }
+            Effect::Probe { function, endpoint } => self.probes.push((*function, *endpoint)),
             Effect::Deliver { id, number, .. } => self.handed_over.entry(*id).or_default().push(*number),
             Effect::ReadResult { ticket, id } => self.reads.push((*ticket, *id)),
             Effect::Dispatch(dispatch) => {

@@ -23,6 +23,7 @@ impl Run {
             Effect::Abort { attempt } => format!("abort {}", self.attempt_name(attempt)),
             Effect::OpenEndpoint { address, .. } => format!("open {address}"),
             Effect::CloseEndpoint { endpoint } => format!("close {}", self.endpoints[&endpoint]),
+            Effect::Probe { endpoint, .. } => format!("probe {}", self.endpoints[&endpoint]),
             Effect::Provision { spec, .. } => format!("provision {}", spec.name),
             Effect::Teardown { name, .. } => format!("teardown {name}"),
             Effect::Scale { name, replicas, .. } => format!("scale {name} {replicas}"),

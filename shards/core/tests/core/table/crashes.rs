@@ -91,7 +91,8 @@ fn two_replicas_may_end_during_a_call_and_no_third() {
         0 a enqueue f -> a: accepted a, dispatch a#1 to B for 1000
         1 answer a#1 crash -> note retry a#1 FUNCTION_CRASHED
         100 turn
-        101 turn
+        101 turn -> probe B
+        102 probed B ok
         999 turn
         1001 turn -> dispatch a#2 to A for 1000
         1002 answer a#2 crash -> note 0+1 of 1002 ms
@@ -179,6 +180,8 @@ fn nor_when_another_failure_is_tried_again_at_once() {
         0 provisioned f ok A B -> open A, open B, r: registered
         0 a invoke f -> dispatch a#1 to B for 10000
         1 answer a#1 crash -> note retry a#1 FUNCTION_CRASHED
+        101 turn -> probe B
+        102 probed B ok
         1001 turn -> dispatch a#2 to A for 8999
         1002 endpoints f 2 A -> close B
         1003 answer a#2 fail -> note retry a#2 FAILED

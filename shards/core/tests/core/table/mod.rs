@@ -14,6 +14,7 @@ mod epochs;
 mod jobs;
 mod journaling;
 mod keys;
+mod probes;
 mod recovery;
 mod registry;
 mod restoration;

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    asking::Asked,
     checks::{Checks, ImageError},
     cluster::{Cluster, RequestError, Stranger},
     jobs::Jobs,
@@ -52,6 +53,8 @@ pub struct Shared {
     pub image_check: Option<Duration>,
     /// Wakes whoever waits for news.
     pub news: watch::Sender<()>,
+    /// Pods that are asked whether they take calls.
+    pub asked: RefCell<Asked>,
 }
 
 /// Why an order failed, and what it leaves.

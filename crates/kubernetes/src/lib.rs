@@ -4,17 +4,21 @@
 //!
 //! - here the [`Backend`] and its thread; [`access`] finds the API server; `thread` takes orders and news
 //! - `functions` carries orders out, [`jobs`] makes the Jobs of mode REMOTE; [`checks`] tries images out; `cluster` makes
-//!   requests; `watching` follows what happens
+//!   requests; `watching` follows what happens;
+//!   [`asking`] asks Pods themselves whether they take calls, when calls wait for the first one
 //! - pure: [`plan`] makes the objects of a function, [`names`] says what they are called and how they are found again,
-//!   `translate` says what Kubernetes tells in the words of the server, `table` what is known
+//!   `translate` says what Kubernetes tells in the words of the server, `table` what is known, [`probing`] how
+//!   much what Pods say themselves counts
 //!
 //! Pods outlive the server, and the next one adopts them. Watches tell everything, of all Pods, all Deployments and, once there
 //! is one, all Jobs of the installation; nothing is polled. Not here yet: telling Kubernetes which replicas are idle.
 
+pub mod asking;
 pub mod checks;
 pub mod cluster;
 pub mod functions;
 pub mod jobs;
+pub mod probing;
 pub mod table;
 pub mod thread;
 pub mod translate;

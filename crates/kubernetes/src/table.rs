@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::SystemTime,
 };
 
 use nanofaas_backends::{
@@ -13,7 +14,10 @@ use nanofaas_backends::{
     ReplicaStatus, Version, Workload,
 };
 
-use crate::translate::{Problem, SeenDeployment, SeenPod};
+use crate::{
+    probing::Probing,
+    translate::{Problem, SeenDeployment, SeenPod},
+};
 
 /// What the server is to hear of a function.
 pub type Report = (FunctionName, ReplicaChanges);
@@ -21,7 +25,7 @@ pub type Report = (FunctionName, ReplicaChanges);
 /// Everything that is known.
 #[derive(Default)]
 pub struct Table {
-    functions: BTreeMap<FunctionName, Known>,
+    pub(crate) functions: BTreeMap<FunctionName, Known>,
     /// All Pods were told at least once, and all Deployments.
     pub is_listed: [bool; 2],
     /// Functions that run, and whose Deployment somebody else has deleted.
@@ -36,7 +40,7 @@ pub struct Known {
     /// What the cluster has of it.
     pub deployment: Option<SeenDeployment>,
     /// Oldest first.
-    members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
 }
 
 /// A function that was ordered.
@@ -56,14 +60,16 @@ pub struct Wanted {
 }
 
 /// A Pod.
-struct Member {
-    seen: SeenPod,
+pub(crate) struct Member {
+    pub(crate) seen: SeenPod,
     /// As it was reported.
-    status: ReplicaStatus,
+    pub(crate) status: ReplicaStatus,
     /// It was chosen to go.
-    is_chosen: bool,
+    pub(crate) is_chosen: bool,
     /// It was chosen, another one went, and it was deleted for that.
     is_deleted: bool,
+    /// Whether its word counts while Kubernetes does not say that it is ready.
+    pub(crate) probing: Probing,
 }
 
 impl Wanted {
@@ -121,33 +127,43 @@ impl Known {
         self.members.iter().map(|member| &member.seen)
     }
 
-    fn changes(&self, changes: Vec<ReplicaChange>) -> Option<ReplicaChanges> {
+    pub(crate) fn changes(&self, changes: Vec<ReplicaChange>) -> Option<ReplicaChanges> {
         let is_told = self.wanted.as_ref().is_some_and(|wanted| wanted.is_ensured) && !changes.is_empty();
         is_told.then(|| ReplicaChanges { changes, desired: self.desired() })
     }
 
     /// The state that is reported for a Pod.
-    fn state(&self, seen: &SeenPod, is_chosen: bool) -> ReplicaState {
+    pub(crate) fn state(&self, seen: &SeenPod, is_chosen: bool, probing: &Probing) -> ReplicaState {
         let is_old = self.wanted.as_ref().is_some_and(|wanted| {
             wanted.is_leaving || (wanted.is_ensured && !wanted.counts(&seen.status.version))
         });
-        if is_chosen || is_old { ReplicaState::Draining } else { seen.status.state.clone() }
+        match (is_chosen || is_old, probing) {
+            (true, _) => ReplicaState::Draining,
+            (false, Probing::Answered { probe, .. }) => ReplicaState::Ready(Arc::clone(&probe.endpoint)),
+            (false, _) => seen.status.state.clone(),
+        }
     }
 
     /// Takes over a Pod; what is different.
     fn see(&mut self, seen: SeenPod) -> Vec<ReplicaChange> {
         let position = self.members.iter().position(|member| member.status.id == seen.status.id);
-        let is_chosen = position.is_some_and(|position| self.members[position].is_chosen);
-        let state = self.state(&seen, is_chosen);
         let since = seen.status.since;
         let Some(position) = position else {
+            let probing = Probing::of(&seen);
+            let state = self.state(&seen, false, &probing);
             let status = ReplicaStatus { state, ..seen.status.clone() };
             // Of those of one second, the one that was seen first.
             let place = self.members.partition_point(|member| member.seen.created <= seen.created);
             let change = ReplicaChange::Now(status.clone());
-            self.members.insert(place, Member { seen, status, is_chosen: false, is_deleted: false });
+            self.members.insert(place, Member { seen, status, is_chosen: false, is_deleted: false, probing });
             return vec![change];
         };
+        let member = &mut self.members[position];
+        if !member.probing.goes_on(&member.seen, &seen) {
+            member.probing = Probing::Over;
+        }
+        let member = &self.members[position];
+        let state = self.state(&seen, member.is_chosen, &member.probing);
         let member = &mut self.members[position];
         let mut changes = Vec::new();
         let was_ready = member.status.endpoint().is_some();
@@ -163,10 +179,10 @@ impl Known {
 }
 
 /// Changes a state, unless it is the last one. Times do not go back.
-fn change(
+pub(crate) fn change(
     status: &mut ReplicaStatus,
     state: ReplicaState,
-    since: std::time::SystemTime,
+    since: SystemTime,
 ) -> Option<ReplicaChange> {
     if status.state == state || status.state == ReplicaState::Draining {
         return None;
@@ -302,7 +318,7 @@ impl Table {
             let member = &mut known.members[at];
             member.is_chosen = true;
             pods.push(member.seen.name.clone());
-            let now = std::time::SystemTime::now();
+            let now = SystemTime::now();
             changes.extend(change(&mut member.status, ReplicaState::Draining, now));
         }
         let is_told = had != replicas || !changes.is_empty();
@@ -359,7 +375,7 @@ impl Table {
         let member = known.members.remove(position);
         let mut changes = Vec::new();
         let mut status = member.status;
-        changes.extend(change(&mut status, ReplicaState::Draining, std::time::SystemTime::now()));
+        changes.extend(change(&mut status, ReplicaState::Draining, SystemTime::now()));
         changes.push(ReplicaChange::Gone(id.clone()));
         let report = known.changes(changes).map(|changes| (name.clone(), changes));
         self.tidy(name);

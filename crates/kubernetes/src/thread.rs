@@ -140,6 +140,7 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
         jobs: Jobs::default(),
         image_check,
         news: watch::Sender::new(()),
+        asked: RefCell::default(),
     });
     let mut watches = Watches { tasks: JoinSet::new(), limits, hearings, told };
     watches.start(&shared, |hearings| &hearings.pods, ClusterNews::Pods);
@@ -283,6 +284,14 @@ impl Owner {
                 self.tasks.spawn_local(async move { shared.remove_check(&pod, CHECK_REMOVE_TIMEOUT).await });
             }
         }
+        // Of a change the function that it is of, of a list all.
+        let asked = match &news {
+            ClusterNews::Pods(News::Now(pod) | News::Gone(pod)) => {
+                Some(function_of(pod.metadata.annotations.as_ref()).into_iter().collect())
+            }
+            ClusterNews::Pods(News::All { .. }) => None,
+            ClusterNews::Deployments(_) => Some(Vec::new()),
+        };
         let reports = {
             let mut table = self.shared.table.borrow_mut();
             match news {
@@ -326,6 +335,11 @@ impl Owner {
         }
         self.shared.publish(reports);
         self.shared.news.send_replace(());
+        for name in asked.unwrap_or_else(|| self.shared.table.borrow().names()) {
+            for (id, name) in self.shared.to_ask(&name) {
+                self.tasks.spawn_local(Rc::clone(&self.shared).ask(name, id));
+            }
+        }
     }
 
     /// Makes the Deployments again that somebody else has deleted, each in a task of its own.

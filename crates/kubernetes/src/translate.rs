@@ -1,6 +1,7 @@
 //! What Kubernetes says about Pods and Deployments, in the words of the server. Pure.
 
 use std::{
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -10,7 +11,7 @@ use k8s_openapi::{
         apps::v1::Deployment,
         core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition},
     },
-    apimachinery::pkg::apis::meta::v1::Time,
+    apimachinery::pkg::{apis::meta::v1::Time, util::intstr::IntOrString},
 };
 use nanofaas_backends::{FunctionName, Labels, ReplicaId, ReplicaState, ReplicaStatus, Version};
 
@@ -73,6 +74,23 @@ pub struct SeenPod {
     pub is_ending: bool,
     /// When it was made.
     pub created: SystemTime,
+    /// How it can be asked whether it takes calls, while Kubernetes does not say so.
+    pub probe: Option<Probe>,
+    /// Its program has not taken a call yet, as far as Kubernetes knows.
+    pub is_fresh: bool,
+    /// Since when it is ready or not; none before Kubernetes says anything about that.
+    pub ready_changed: Option<SystemTime>,
+}
+
+/// How to ask a Pod whether it takes calls: what the kubelet does for its readiness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// What is asked.
+    pub address: SocketAddr,
+    /// For `GET`; none if an open port is enough.
+    pub path: Option<String>,
+    /// Where calls go.
+    pub endpoint: Arc<str>,
 }
 
 /// A Pod that checks an image, at one moment.
@@ -147,12 +165,17 @@ pub fn pod(pod: &Pod) -> Option<SeenPod> {
         (false, None, _) => (ReplicaState::Starting, changed),
     };
     let ended = container.and_then(|container| container.last_state.as_ref()?.terminated.as_ref());
+    let restarts = container.map_or(0, |container| container.restart_count);
+    let is_started = container.and_then(|container| container.started) == Some(true);
     Some(SeenPod {
         function,
         name: metadata.name.clone()?,
         status: ReplicaStatus { id, version, state, since },
-        restarts: container.map_or(0, |container| container.restart_count),
+        restarts,
         last_end: ended.map(end_of),
+        probe: (!is_ready && !is_ending && problem.is_none()).then(|| probe(pod)).flatten(),
+        is_fresh: !is_ready && !is_started && restarts == 0,
+        ready_changed: ready.and_then(|ready| ready.last_transition_time.as_ref()).map(time),
         problem,
         is_ending,
         created,
@@ -265,13 +288,43 @@ pub(crate) fn condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition
     conditions.iter().find(|condition| condition.type_ == name)
 }
 
+fn ip(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
 fn endpoint(pod: &Pod) -> Option<Arc<str>> {
-    let ip: std::net::IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let ip = ip(pod)?;
     let containers = &pod.spec.as_ref()?.containers;
     let ports = containers.iter().find(|container| container.name == CONTAINER)?.ports.as_ref();
     let port = ports.and_then(|ports| u16::try_from(ports.first()?.container_port).ok());
-    let address = std::net::SocketAddr::new(ip, port.unwrap_or(PORT_DEFAULT));
+    let address = SocketAddr::new(ip, port.unwrap_or(PORT_DEFAULT));
     Some(format!("http://{address}/invoke").into())
+}
+
+/// None if it is not only the program that decides: other containers and gates were put there by somebody who wants them to
+/// be waited for.
+fn probe(pod: &Pod) -> Option<Probe> {
+    let (ip, endpoint, spec) = (ip(pod)?, endpoint(pod)?, pod.spec.as_ref()?);
+    let [container] = spec.containers.as_slice() else { return None };
+    if container.name != CONTAINER || spec.readiness_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        return None;
+    }
+    let readiness = container.readiness_probe.as_ref()?;
+    let (port, path) = match (&readiness.http_get, &readiness.tcp_socket) {
+        (Some(get), None) => {
+            let is_plain = get.host.is_none()
+                && get.http_headers.is_none()
+                && get.scheme.as_deref().is_none_or(|scheme| scheme == "HTTP");
+            let path = get.path.clone().unwrap_or_else(|| "/".to_owned());
+            // Ours to write into a request.
+            let is_safe = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+            (is_plain && is_safe).then(|| (get.port.clone(), Some(path)))?
+        }
+        (None, Some(socket)) if socket.host.is_none() => (socket.port.clone(), None),
+        _ => return None,
+    };
+    let IntOrString::Int(port) = port else { return None };
+    Some(Probe { address: SocketAddr::new(ip, u16::try_from(port).ok()?), path, endpoint })
 }
 
 /// What keeps a Pod from being ready, if it is more than time.

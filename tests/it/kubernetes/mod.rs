@@ -98,8 +98,12 @@ impl Drop for Cluster {
 }
 
 fn kubectl(arguments: &[&str]) -> String {
+    output(kubectl_command().args(arguments))
+}
+
+fn kubectl_command() -> Command {
     let folder = std::env::var("NANOFAAS_CLUSTER_DIR").expect("the folder of the cluster");
-    output(Command::new(Path::new(&folder).join("bin/kubectl")).args(arguments))
+    Command::new(Path::new(&folder).join("bin/kubectl"))
 }
 
 /// What people do to a cluster: `tests/k8s/cluster.sh`.

@@ -192,7 +192,14 @@ impl Rig {
     }
 
     pub(crate) fn submit(&self, image: &str, replicas: u32) {
-        let body = json!({ "name": "f", "image": image });
+        self.submit_with(image, json!({}), replicas);
+    }
+
+    fn submit_with(&self, image: &str, changes: Value, replicas: u32) {
+        let mut body = json!({ "name": "f", "image": image });
+        for (field, value) in changes.as_object().into_iter().flatten() {
+            body[field] = value.clone();
+        }
         let spec = FunctionSpec::parse(body.to_string().as_bytes(), &REGISTRATION).unwrap();
         let workload = Workload {
             name: "f".into(),
@@ -209,6 +216,17 @@ impl Rig {
 
     pub(crate) fn ensure(&self, image: &str, replicas: u32) -> Result<Ensured, BackendError> {
         self.submit(image, replicas);
+        self.ensured()
+    }
+
+    /// With some fields set.
+    pub(crate) fn ensure_with(
+        &self,
+        image: &str,
+        changes: Value,
+        replicas: u32,
+    ) -> Result<Ensured, BackendError> {
+        self.submit_with(image, changes, replicas);
         self.ensured()
     }
 

@@ -290,7 +290,7 @@ impl Owner {
                 Some(function_of(pod.metadata.annotations.as_ref()).into_iter().collect())
             }
             ClusterNews::Pods(News::All { .. }) => None,
-            ClusterNews::Deployments(_) => Some(Vec::new()),
+            ClusterNews::Deployments(_) | ClusterNews::Jobs(_) => Some(Vec::new()),
         };
         let reports = {
             let mut table = self.shared.table.borrow_mut();

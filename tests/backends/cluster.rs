@@ -8,6 +8,10 @@ use sha2::{Digest, Sha256};
 
 /// Names the image of the functions: `tests/k8s/replica.c`.
 const IMAGE: &str = "NANOFAAS_TEST_IMAGE";
+/// Names that of the jobs: the one-shot watchdog, and programs beside it.
+const JOB_IMAGE: &str = "NANOFAAS_TEST_JOB_IMAGE";
+/// Where Pods find what this program serves.
+pub(crate) const MACHINE: &str = "10.10.0.2";
 /// Names the kubeconfig of the backend, with the rights that the chart gives. The tests themselves look around as administrator.
 const ACCOUNT: &str = "NANOFAAS_TEST_ACCOUNT";
 
@@ -16,6 +20,7 @@ const ACCOUNT: &str = "NANOFAAS_TEST_ACCOUNT";
 pub(crate) struct RealCluster {
     installation: String,
     image: Arc<str>,
+    callback_url: Arc<str>,
 }
 
 impl RealCluster {
@@ -24,7 +29,20 @@ impl RealCluster {
         let image = std::env::var(IMAGE).ok()?;
         let digest = Sha256::digest(format!("{name}-{}", std::process::id()));
         let installation = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        Some(RealCluster { installation: format!("t{installation}"), image: image.into() })
+        // Nobody is there: those who want callbacks say where.
+        let callback_url = "http://127.0.0.1:1/v1/internal/executions".into();
+        Some(RealCluster { installation: format!("t{installation}"), image: image.into(), callback_url })
+    }
+
+    /// The same, and results are reported there.
+    pub(crate) fn reporting(mut self, callback_url: &str) -> RealCluster {
+        self.callback_url = callback_url.into();
+        self
+    }
+
+    /// The image of all jobs.
+    pub(crate) fn job_image() -> String {
+        std::env::var(JOB_IMAGE).expect("the image of jobs")
     }
 
     /// The image of all functions.
@@ -38,8 +56,7 @@ impl RealCluster {
             access: Access::Kubeconfig(PathBuf::from(std::env::var_os(ACCOUNT).expect("a kubeconfig"))),
             namespace: Some("default".to_owned()),
             installation: self.installation.clone(),
-            // Nobody is there: those who want callbacks say where.
-            callback_url: Some("http://127.0.0.1:1/v1/internal/executions".to_owned()),
+            callback_url: Some(self.callback_url.to_string()),
             image_pull_policy: "IfNotPresent".to_owned(),
             network_policy: false,
             ready_timeout: Duration::from_secs(30),

@@ -148,8 +148,9 @@ impl Rig {
             "requestedExecutionMode": "DEPLOYMENT",
             "effectiveExecutionMode": "DEPLOYMENT",
             "image": match &self.place {
-                Place::Cluster(cluster) => cluster.image(),
-                _ => "tests",
+                Place::Cluster(_) if changes["executionMode"] == "REMOTE" => RealCluster::job_image(),
+                Place::Cluster(cluster) => cluster.image().to_owned(),
+                _ => "tests".to_owned(),
             },
             "runtimeCommand": "python3 server.py",
             "workingDir": self.folder.path(""),

@@ -299,7 +299,7 @@ nodes() {
 image() {
   (($# >= 2)) || fail 'image needs a name and a program'
   local file=$DIR/image.$$.tar
-  [[ -f $2 ]] || fail "there is no program $2"
+  [[ -f ${2%%,*} ]] || fail "there is no program ${2%%,*}"
   python3 "$HERE/image.py" "$@" >"$file"
   load "$file" "$1"
   rm -f "$file"

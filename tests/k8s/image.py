@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes a container image that holds one program, to standard output: what `docker save` would write.
+"""Writes a container image that holds a program, to standard output: what `docker save` would write.
 
-    image.py NAME PROGRAM [ARGUMENT...]
+    image.py NAME PROGRAM[,PROGRAM...] [ARGUMENT...]
 
-The program lies in / under its own name and is started with the arguments, by user 65532. A program that is linked
+The programs lie in / under their own names, and the first is started with the arguments, by user 65532. A program that is linked
 dynamically gets the libraries that it asks for beside it, at the places where they are here, and the roots of https: a
 client of the API server wants some, although it uses others. The same input gives the same bytes.
 """
@@ -48,12 +48,13 @@ def layer(files):
     return out.getvalue()
 
 
-def image(name, program, arguments):
-    entry = "/" + os.path.basename(program)
-    beside = libraries(program)
+def image(name, programs, arguments):
+    inside = ["/" + os.path.basename(program) for program in programs]
+    entry = inside[0]
+    beside = sorted({library for program in programs for library in libraries(program)})
     if beside and os.path.exists(ROOTS):
         beside.append(ROOTS)
-    content = layer([(entry, program), *((path, path) for path in beside)])
+    content = layer([*zip(inside, programs), *((path, path) for path in beside)])
     config = json.dumps({
         "architecture": ARCHITECTURES.get(os.uname().machine, os.uname().machine),
         "os": "linux",
@@ -73,4 +74,4 @@ def image(name, program, arguments):
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    sys.stdout.buffer.write(image(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    sys.stdout.buffer.write(image(sys.argv[1], sys.argv[2].split(","), sys.argv[3:]))

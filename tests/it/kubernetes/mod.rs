@@ -4,6 +4,7 @@
 mod failures;
 mod machines;
 mod refusals;
+mod remote;
 
 use std::{
     path::Path,
@@ -93,7 +94,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // A machine has room for so many Pods.
-        self.kubectl(&["delete", "deployments", "--all", "--wait=false"]);
+        self.kubectl(&["delete", "deployments,jobs", "--all", "--wait=false"]);
     }
 }
 

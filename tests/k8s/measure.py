@@ -150,6 +150,8 @@ def audit(since):
         seen.add(event["auditID"])
         reference = event.get("objectRef", {})
         what = f"{event['verb']} {reference.get('resource', event['requestURI'])}"
+        code = event.get("responseStatus", {}).get("code", 200)
+        what += f" {code}" if code >= 300 else ""
         counts[what] = counts.get(what, 0) + 1
         last = max(last, moment(event["stageTimestamp"]))
     return counts, last

@@ -118,6 +118,9 @@ impl Shared {
         let (name, version) = (&workload.name, &workload.version);
         self.listed(by).await.map_err(Failure::early)?;
         let objects = plan(workload, &self.settings);
+        if self.adopt(workload, &objects, replicas) {
+            return Ok(());
+        }
         let failed = |error| Failure::early(refused(name, &error));
         let mut there = self.cluster.deployment(&objects.name, by).await.map_err(failed)?;
         self.check_owner(name, &objects, there.as_ref(), by).await.map_err(Failure::early)?;
@@ -161,6 +164,20 @@ impl Shared {
             return Ok(());
         }
         self.ready(workload, desired, by).await.map_err(|error| Failure { error, is_made: !is_adopted })
+    }
+
+    /// Takes over a function that an earlier server left as it should be. What the watches tell is enough for that: a server
+    /// starts with all of its functions at once, and a question for each would be more than an API server answers.
+    fn adopt(&self, workload: &Arc<Workload>, objects: &Objects, replicas: u32) -> bool {
+        let mut table = self.table.borrow_mut();
+        let known = table.get(&workload.name).filter(|known| known.wanted.is_none());
+        let left = known.and_then(|known| known.deployment.as_ref()).filter(|left| {
+            let is_as_planned = left.digest.as_deref() == Some(objects.digest.as_str());
+            is_as_planned && !left.is_ending && (objects.is_autoscaled || left.desired >= replicas)
+        });
+        let Some(desired) = left.map(|left| left.desired) else { return false };
+        table.want(Arc::clone(workload), desired);
+        true
     }
 
     /// Takes over what a request was answered with: it may be newer than what the watch tells.

@@ -138,7 +138,9 @@ fn the_next_server_adopts_and_changes_nothing() {
     let found = second.list().unwrap();
     assert_eq!((found[0].desired, &found[0].replicas), (3, &before));
     assert_eq!(found[0].labels.get("managed-by").map(|value| &**value), Some("nanofaas"));
+    let asked = first.server.count("/fn-f");
     let ensured = second.ensure("i", 1).unwrap();
+    assert_eq!(first.server.count("/fn-f"), asked, "what the watches tell is enough");
     assert_eq!(
         (ensured.desired, ensured.replicas),
         (3, before.clone()),

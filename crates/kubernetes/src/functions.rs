@@ -8,8 +8,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use k8s_openapi::api::apps::v1::Deployment;
 use nanofaas_backends::{BackendError, Ensured, Events, FunctionName, ImageProblem, Workload};
 use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
+    sync::{Semaphore, SemaphorePermit, watch},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -22,6 +22,9 @@ use crate::{
     translate::{self, Problem, ProblemKind, SeenPod},
 };
 
+/// How many functions are made or changed at a time, each with one request after the other. An API server refuses what is
+/// more than its share for one client, and a thousand requests have a thousand connections.
+pub const TURNS: usize = 16;
 /// For what a failed registration leaves behind to go.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// To read what a program wrote before it ended.
@@ -51,6 +54,8 @@ pub struct Shared {
     pub jobs: Jobs,
     /// Images are checked before they run, each within this time.
     pub image_check: Option<Duration>,
+    /// Who may make requests for functions that are made or changed, see [`TURNS`].
+    pub turns: Semaphore,
     /// Wakes whoever waits for news.
     pub news: watch::Sender<()>,
     /// Pods that are asked whether they take calls.
@@ -122,8 +127,10 @@ impl Shared {
             return Ok(());
         }
         let failed = |error| Failure::early(refused(name, &error));
+        let turn = self.turn(&mut by).await.map_err(Failure::early)?;
         let mut there = self.cluster.deployment(&objects.name, by).await.map_err(failed)?;
         self.check_owner(name, &objects, there.as_ref(), by).await.map_err(Failure::early)?;
+        drop(turn);
         if there.as_ref().is_some_and(|there| there.metadata.deletion_timestamp.is_some()) {
             // What an earlier function of this name left goes first.
             self.gone(name, by).await.map_err(|()| Failure::early(still_there(name)))?;
@@ -135,16 +142,19 @@ impl Shared {
         let had = seen.as_ref().map_or(0, |seen| seen.desired);
         let desired = if objects.is_autoscaled && seen.is_some() { had } else { replicas.max(had) };
         self.table.borrow_mut().want(Arc::clone(workload), desired);
+        let mut turn = self.turn(&mut by).await.map_err(Failure::early)?;
         if seen.as_ref().and_then(|seen| seen.digest.as_deref()) != Some(objects.digest.as_str()) {
             self.cluster.try_out(&objects, by).await.map_err(failed)?;
             let image = workload.spec.image.as_deref().unwrap_or_default();
             let is_known = there.as_ref().is_some_and(|there| translate::has_image(there, image));
             if let Some(limit) = self.image_check.filter(|_| !is_known) {
+                drop(turn);
                 let begun = Instant::now();
                 let checked = self.check_image(workload, limit).await;
                 checked.map_err(|error| Failure::early(not_checked(name, error)))?;
                 // The check has a time of its own.
                 by += begun.elapsed();
+                turn = self.turn(&mut by).await.map_err(Failure::early)?;
             }
             let late = |error| Failure { error: refused(name, &error), is_made: !is_adopted };
             let first = seen.is_none().then_some(desired);
@@ -159,6 +169,7 @@ impl Shared {
             let late = |error| Failure { error: refused(name, &error), is_made: !is_adopted };
             self.cluster.scale(&objects.name, desired, by).await.map_err(late)?;
         }
+        drop(turn);
         // What ran already runs on, ready or not.
         if is_adopted && desired == had {
             return Ok(());
@@ -178,6 +189,16 @@ impl Shared {
         let Some(desired) = left.map(|left| left.desired) else { return false };
         table.want(Arc::clone(workload), desired);
         true
+    }
+
+    /// Waits until requests for a function may be made. The time for that is no part of its own.
+    async fn turn(&self, by: &mut Instant) -> Result<SemaphorePermit<'_>, BackendError> {
+        let begun = Instant::now();
+        let turn = timeout(self.ready_timeout, self.turns.acquire()).await;
+        *by += begun.elapsed();
+        let busy =
+            "so many functions are being changed that the API server was not asked for this one in time";
+        turn.ok().and_then(Result::ok).ok_or_else(|| BackendError::Unavailable(busy.to_owned()))
     }
 
     /// Takes over what a request was answered with: it may be newer than what the watch tells.

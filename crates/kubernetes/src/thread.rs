@@ -21,7 +21,7 @@ use nanofaas_backends::{
     LogRequest, LogSender, Order,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until, timeout_at},
 };
@@ -29,7 +29,7 @@ use tokio::{
 use crate::{
     Hearings,
     cluster::Cluster,
-    functions::Shared,
+    functions::{Shared, TURNS},
     jobs::{self, Jobs},
     names::{function_of, object_name, selector},
     plan::PlanSettings,
@@ -139,6 +139,7 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
         checks: RefCell::default(),
         jobs: Jobs::default(),
         image_check,
+        turns: Semaphore::new(TURNS),
         news: watch::Sender::new(()),
         asked: RefCell::default(),
     });

@@ -58,6 +58,19 @@ fn what_the_api_server_refuses_is_never_made() {
 }
 
 #[test]
+fn many_functions_at_once_are_not_as_many_requests_at_once() {
+    let rig = Rig::start();
+    let names: Vec<String> = (0..100).map(|number| format!("f{number}")).collect();
+    names.iter().for_each(|name| rig.submit_with(name, "i", json!({}), 0));
+    for name in &names {
+        assert_eq!(rig.ensured_as(name).unwrap().desired, 0, "{name}");
+    }
+    // Those of the watches besides.
+    let most = rig.server.connections_max();
+    assert!(most < 2 * nanofaas_kubernetes::functions::TURNS, "{most} connections");
+}
+
+#[test]
 fn what_may_pass_is_tried_again() {
     let rig = Rig::start();
     for (method, part, code, reason) in [

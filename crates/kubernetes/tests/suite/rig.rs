@@ -192,17 +192,17 @@ impl Rig {
     }
 
     pub(crate) fn submit(&self, image: &str, replicas: u32) {
-        self.submit_with(image, json!({}), replicas);
+        self.submit_with("f", image, json!({}), replicas);
     }
 
-    fn submit_with(&self, image: &str, changes: Value, replicas: u32) {
-        let mut body = json!({ "name": "f", "image": image });
+    pub(crate) fn submit_with(&self, name: &str, image: &str, changes: Value, replicas: u32) {
+        let mut body = json!({ "name": name, "image": image });
         for (field, value) in changes.as_object().into_iter().flatten() {
             body[field] = value.clone();
         }
         let spec = FunctionSpec::parse(body.to_string().as_bytes(), &REGISTRATION).unwrap();
         let workload = Workload {
-            name: "f".into(),
+            name: name.into(),
             labels: Labels::from([("managed-by".into(), "nanofaas".into())]),
             version: Version::of(&spec),
             spec: Arc::new(spec),
@@ -211,7 +211,11 @@ impl Rig {
     }
 
     pub(crate) fn ensured(&self) -> Result<Ensured, BackendError> {
-        self.recorder.wait("ensured", |seen| seen.ensured.remove("f"))
+        self.ensured_as("f")
+    }
+
+    pub(crate) fn ensured_as(&self, name: &str) -> Result<Ensured, BackendError> {
+        self.recorder.wait("ensured", |seen| seen.ensured.remove(name))
     }
 
     pub(crate) fn ensure(&self, image: &str, replicas: u32) -> Result<Ensured, BackendError> {
@@ -226,7 +230,7 @@ impl Rig {
         changes: Value,
         replicas: u32,
     ) -> Result<Ensured, BackendError> {
-        self.submit_with(image, changes, replicas);
+        self.submit_with("f", image, changes, replicas);
         self.ensured()
     }
 

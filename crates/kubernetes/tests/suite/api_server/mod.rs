@@ -75,6 +75,8 @@ struct Inner {
     changed: Condvar,
     kubelet: Arc<dyn Kubelet>,
     address: SocketAddr,
+    /// Connections that are open, and how many there ever were at once.
+    connections: Mutex<[usize; 2]>,
 }
 
 /// See the module.
@@ -85,7 +87,13 @@ impl ApiServer {
     pub(crate) fn start(kubelet: Arc<dyn Kubelet>) -> ApiServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let inner = Inner { world: Mutex::default(), changed: Condvar::new(), kubelet, address };
+        let inner = Inner {
+            world: Mutex::default(),
+            changed: Condvar::new(),
+            kubelet,
+            address,
+            connections: Mutex::default(),
+        };
         let server = ApiServer(Arc::new(inner));
         let accepting = server.clone();
         std::thread::spawn(move || {
@@ -94,7 +102,16 @@ impl ApiServer {
                     return;
                 }
                 let server = accepting.clone();
-                std::thread::spawn(move || server.serve(stream));
+                std::thread::spawn(move || {
+                    let count = |by: isize| {
+                        let mut counts = server.0.connections.lock().unwrap();
+                        counts[0] = counts[0].saturating_add_signed(by);
+                        counts[1] = counts[1].max(counts[0]);
+                    };
+                    count(1);
+                    server.serve(stream);
+                    count(-1);
+                });
             }
         });
         server
@@ -102,6 +119,11 @@ impl ApiServer {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.0.address)
+    }
+
+    /// How many connections there were at most at a time.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.0.connections.lock().unwrap()[1]
     }
 
     fn world(&self) -> MutexGuard<'_, World> {

@@ -39,13 +39,26 @@ def ms(seconds):
     return f"{seconds * 1000:.0f} ms"
 
 
-def loaded(*arguments, seconds):
-    """The summary of a load of so many seconds, and the server's processor time per answer in microseconds."""
+def loaded(*arguments, seconds, pod=None):
+    """The summary of a load of so many seconds; processor time per call in microseconds, of the server and of the function."""
+    before = program_cpu_s(pod) if pod else 0
     load = rig.Load(options.loadtest or Path(options.server).parent / "loadtest", server,
                     arguments=["--warm-up", "1s", "--duration", f"{seconds}s", *arguments])
     summary = load.wait()
-    assert not summary["total"]["failed"] and not summary["total"]["unanswered"], summary["total"]
-    return summary, (summary["server"] or {}).get("cpu_us_per_answer")
+    total = summary["total"]
+    assert not total["failed"] and not total["unanswered"], total
+    # The function has the calls of the warm-up as well.
+    per_second = total["succeeded"] / seconds
+    of_function = (program_cpu_s(pod) - before) / (per_second * (seconds + 1)) * 1e6 if pod else None
+    return total["latency"], summary["server"]["cpu_us_per_answer"], of_function
+
+
+def program_cpu_s(pod):
+    """User and system time of a Pod's program so far."""
+    container = pod["status"]["containerStatuses"][0]["containerID"].rsplit("/", 1)[1]
+    tasks = rig.cluster("inside", "node1", "ctr", "--namespace", "k8s.io", "tasks", "ls").splitlines()
+    process = next(line.split()[1] for line in tasks if line.startswith(container))
+    return rig.cpu_s(rig.cluster("inside", "node1", "cat", f"/proc/{process}/stat"))
 
 
 def call():
@@ -53,29 +66,31 @@ def call():
     pod = json.loads(kubectl("get", "pods", "--output", "json"))["items"][0]
     url = f"http://{pod['status']['podIP']}:8080/invoke"
     register("pool", executionMode="POOL", image=None, endpointUrl=url)
-    rate, seconds = options.rate, options.seconds
-    found = {"pod": [], "pool": [], "direct": []}
-    for _ in range(3):
-        for name in ("pod", "pool"):
-            found[name].append(loaded("--function", name, "--rate", str(rate), seconds=seconds))
-        found["direct"].append(loaded("--url", url, "-X", "POST", "-d", '{"input":null}', "--rate", str(rate), seconds=seconds))
-    for name, runs in found.items():
-        cpu = [each for _, each in runs if name != "direct"]
-        latency = [summary["total"]["latency"] for summary, _ in runs]
-        say(f"{rate:.0f} calls/s, {name:<7} p50 {statistics.median(each['p50_ms'] for each in latency):.2f} ms, "
-            f"p99 {statistics.median(each['p99_ms'] for each in latency):.2f} ms"
-            + (f", server {statistics.median(cpu):.0f} µs CPU per call ({min(cpu):.0f} to {max(cpu):.0f})" if cpu else ""))
-    ratios, cpu = [], {"pod": [], "pool": []}
+    ways = {
+        "pod": ["--function", "pod"],
+        "pool": ["--function", "pool"],
+        "direct": ["--url", url, "-X", "POST", "-d", '{"input":null}'],
+    }
+    for load in (["--rate", str(options.rate)], ["--connections", "32"]):
+        found = {way: [] for way in ways}
+        for number in range(3):
+            for way in list(ways)[::1 if number % 2 else -1]:
+                found[way].append(loaded(*ways[way], *load, seconds=options.seconds, pod=pod))
+        for way, runs in found.items():
+            latencies, of_server, of_function = zip(*runs)
+            p50, p99 = (statistics.median(each[name] for each in latencies) for name in ("p50_ms", "p99_ms"))
+            cpu = f"CPU per call: function {statistics.median(of_function):.1f} µs"
+            if way != "direct":
+                cpu += f", server {statistics.median(of_server):.1f} µs ({min(of_server):.1f} to {max(of_server):.1f})"
+            say(f"{' '.join(load):<16} {way:<7} p50 {p50:.2f} ms, p99 {p99:.2f} ms; {cpu}")
+        say("memory after that: %.1f MiB (PSS), %.1f MiB (RSS)" % server.memory_mib())
+    ratios = []
     for number in range(options.rounds):
-        order = ("pod", "pool") if number % 2 else ("pool", "pod")
-        for name in order:
-            cpu[name].append(loaded("--function", name, "--connections", "32", seconds=2)[1])
-        ratios.append(cpu["pod"][-1] / cpu["pool"][-1])
+        cpu = {way: loaded(*ways[way], "--connections", "32", seconds=2)[1] for way in ("pod", "pool")[::1 if number % 2 else -1]}
+        ratios.append(cpu["pod"] / cpu["pool"])
     low, high = interval(ratios)
-    say(f"closed loop, 32 connections: pod {statistics.median(cpu['pod']):.1f} µs CPU per call, pool "
-        f"{statistics.median(cpu['pool']):.1f} µs; pod / pool {statistics.median(ratios):.3f} ({low:.3f} to {high:.3f}), "
-        f"median of {options.rounds} rounds")
-    say("memory after that: %.1f MiB (PSS), %.1f MiB (RSS)" % server.memory_mib())
+    say(f"CPU per call of the server, pod / pool: {statistics.median(ratios):.3f} ({low:.3f} to {high:.3f}), median of "
+        f"{options.rounds} rounds")
     for name in ("pod", "pool"):
         remove(name)
 
@@ -179,6 +194,7 @@ def rest():
     took = time.monotonic() - began
     say(f"{count} functions registered, 16 at a time: {took:.1f} s, {(server.cpu_s() - cpu) / count * 1000:.2f} ms CPU each; "
         f"requests {told(audit(wall)[0])}")
+    until("Kubernetes has taken note of all of them", 300, lambda: seen_by_kubernetes() >= count, pause=1)
     quiet(server, "after that")
     server.kill()
     wall, began = time.time(), time.monotonic()
@@ -197,6 +213,11 @@ def rest():
     say(f"the first call of one of them: {ms(time.monotonic() - began)}")
     rig.scale(names[-1], 0)
     quiet(server, "after the restart")
+
+
+def seen_by_kubernetes():
+    """Deployments that its controller has looked at."""
+    return kubectl("get", "replicasets", "--output", "name").count("\n")
 
 
 def quiet(of_server, when):

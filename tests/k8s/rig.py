@@ -60,6 +60,12 @@ def image():
         cluster("image", IMAGE, program)
 
 
+def cpu_s(stat):
+    """User and system time, from /proc/PID/stat."""
+    fields = stat.rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Server:
     """A server in the cluster's network, with the rights that the chart gives. Its data outlives it, until this program ends."""
 
@@ -98,8 +104,7 @@ class Server:
 
     def cpu_s(self):
         """User and system time so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(Path(f"/proc/{self.process.pid}/stat").read_text())
 
     def memory_mib(self):
         """What belongs to it, what it shares with others in proportion; and the same with all that is shared."""

@@ -72,10 +72,12 @@ start_component() {
     kube-apiserver) start_apiserver ;;
     kube-controller-manager)
       # As admin: with an account for each controller the first Pod is possible three seconds later. Times are short, so
-      # that tests of scaling and of a lost machine end soon.
+      # that tests of scaling and of a lost machine end soon. With its default of 20 requests a second a thousand new
+      # Deployments would keep it from others for minutes.
       launch "$node" "$name" "${AS_ADMIN[@]}" --leader-elect=false \
         --service-account-private-key-file="$KEYS/service-account.key" --root-ca-file="$KEYS/ca.crt" \
         --flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins --feature-gates=HPAScaleToZero=true \
+        --kube-api-qps=1000 --kube-api-burst=1000 \
         --horizontal-pod-autoscaler-sync-period=5s --horizontal-pod-autoscaler-downscale-stabilization=10s \
         --horizontal-pod-autoscaler-cpu-initialization-period=10s \
         --horizontal-pod-autoscaler-initial-readiness-delay=5s --node-monitor-grace-period=20s

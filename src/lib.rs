@@ -10,6 +10,8 @@ pub mod deployments;
 mod descriptors;
 pub mod dispatch;
 pub mod durable;
+#[cfg(feature = "kubernetes")]
+pub mod external_metrics;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;

@@ -74,6 +74,10 @@ pub enum ServeError {
     #[cfg(feature = "kubernetes")]
     #[error(transparent)]
     Kubernetes(#[from] nanofaas_kubernetes::KubernetesBackendError),
+    /// It is not known who may ask for external metrics.
+    #[cfg(feature = "kubernetes")]
+    #[error("external metrics: {0}")]
+    ExternalMetrics(nanofaas_kubernetes::access::AccessError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -129,11 +133,15 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
         () = Durable::wait_for_directory(&config) => {}
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     }
-    let Sockets { api, management, internal, addresses } = Sockets::bind(&config)?;
+    let Sockets { api, management, internal, external_metrics, addresses } = Sockets::bind(&config)?;
     let (server, threads) = Server::start(config, addresses)?;
     let management_drain = Drain::default();
     let policy = parts::origin_policy(&server.config, addresses.management);
     let management_thread = server.start_management(management.listener, policy, management_drain.clone())?;
+    #[cfg(feature = "kubernetes")]
+    server.start_external_metrics(external_metrics, management_drain.clone())?;
+    #[cfg(not(feature = "kubernetes"))]
+    drop(external_metrics);
     if server.durable.journal().is_durable() {
         let data_dir = server.config.data_dir.display();
         tracing::info!(management = %addresses.management, %data_dir, "recovering");

@@ -48,6 +48,18 @@ pub(super) fn check(config: &Config) -> Vec<Breach> {
             message: "is empty, so anybody could sign; set a long random text, or leave it unset".to_owned(),
         });
     }
+    if config.k8s.external_metrics_bind.is_some()
+        && (config.k8s.external_metrics_certificate.is_none() || config.k8s.external_metrics_key.is_none())
+    {
+        breaches.push(Breach {
+            keys: &[
+                "k8s.external-metrics.bind",
+                "k8s.external-metrics.certificate",
+                "k8s.external-metrics.key",
+            ],
+            message: "needs k8s.external-metrics.certificate and k8s.external-metrics.key".to_owned(),
+        });
+    }
     if config.k8s.namespace.as_deref().is_some_and(|name| !is_dns_label(name)) {
         breaches.push(Breach {
             keys: &["k8s.namespace"],

@@ -246,6 +246,12 @@ settings! {
         image_pull_policy: PullPolicy = PullPolicy::Always;
         /// Only Pods labelled app=nanofaas-control-plane may call functions.
         network_policy: bool = false;
+        /// Address and port of the API external.metrics.k8s.io, by which HorizontalPodAutoscalers read metrics; unset: off.
+        external_metrics_bind: Option<SocketAddr> = None, leaf "external-metrics.bind";
+        /// Certificate of that API, PEM; read again when it changes.
+        external_metrics_certificate: Option<PathBuf> = None, leaf "external-metrics.certificate";
+        /// Key of the certificate, PEM.
+        external_metrics_key: Option<PathBuf> = None, leaf "external-metrics.key";
     }
 
     /// Delivery of results to `X-Callback-Url`.

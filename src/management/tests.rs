@@ -74,7 +74,8 @@ impl Rig {
 
     fn liveness(&self) -> StatusCode {
         let path = "/actuator/health/liveness".to_owned();
-        let call = Call { method: Method::GET, path, headers: HeaderMap::new(), body: Ok(Bytes::new()) };
+        let (headers, body) = (HeaderMap::new(), Ok(Bytes::new()));
+        let call = Call { method: Method::GET, path, query: None, headers, body };
         self.runtime.block_on(self.management.handle(call)).status()
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Sockets {
     pub(super) management: Socket,
     /// For callbacks only, when they do not go to the API.
     pub(super) internal: Option<Socket>,
+    /// For HorizontalPodAutoscalers.
+    pub(super) external_metrics: Option<Socket>,
     pub(super) addresses: Addresses,
 }
 
@@ -48,13 +50,17 @@ impl Sockets {
         let internal = config.internal.bind;
         let internal =
             internal.map(|address| listen(&mut handed, 2, address, "internal.bind")).transpose()?;
+        let external_metrics = config.k8s.external_metrics_bind.map(|address| {
+            let setting = "k8s.external-metrics.bind";
+            bind(address).map_err(|source| ServeError::Bind { address, setting, source })
+        });
         let of_api = api.listener.local_addr()?;
         let addresses = Addresses {
             api: of_api,
             management: management.listener.local_addr()?,
             internal: internal.as_ref().map_or(Ok(of_api), |internal| internal.listener.local_addr())?,
         };
-        Ok(Sockets { api, management, internal, addresses })
+        Ok(Sockets { api, management, internal, external_metrics: external_metrics.transpose()?, addresses })
     }
 }
 

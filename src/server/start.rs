@@ -10,6 +10,10 @@ use shard_runtime::{Worker, Workers};
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{ServeError, Server, listeners::Addresses, parts};
+#[cfg(feature = "kubernetes")]
+use crate::external_metrics::{CertificateFiles, ExternalMetrics};
+#[cfg(feature = "kubernetes")]
+use crate::http::listener::Socket;
 use crate::{
     config::Config,
     delivery::Deliveries,
@@ -22,6 +26,10 @@ use crate::{
     runtime_config::RuntimeConfig,
     telemetry::answers::AllAnswers,
 };
+#[cfg(feature = "kubernetes")]
+use nanofaas_base::environment;
+#[cfg(feature = "kubernetes")]
+use nanofaas_kubernetes::access::Access;
 
 impl Server {
     /// Puts the parts together and starts the threads. Nobody is listened to yet.
@@ -85,6 +93,46 @@ impl Server {
                 tracing::error!(%error, "management listener ended");
             }
         })
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+impl Server {
+    /// Starts the thread that serves external metrics, if anybody is to ask for them.
+    pub(super) fn start_external_metrics(
+        &self,
+        socket: Option<Socket>,
+        drain: Drain,
+    ) -> Result<(), ServeError> {
+        let settings = &self.config.k8s;
+        let files = settings.external_metrics_certificate.clone().zip(settings.external_metrics_key.clone());
+        // The configuration has them if it has an address.
+        let Some((socket, (certificate, key))) = socket.zip(files) else { return Ok(()) };
+        let access = Access::find(settings.kubeconfig.as_deref(), environment::var);
+        let metrics = ExternalMetrics {
+            workers: Arc::clone(&self.workers),
+            ready: Arc::clone(&self.ready),
+            access: access.map_err(ServeError::ExternalMetrics)?,
+            namespace: settings.namespace.clone(),
+            files: CertificateFiles { certificate, key },
+        };
+        let address = socket.listener.local_addr()?;
+        let socket = socket.listener.into_std()?;
+        tracing::info!(%address, "listening for questions about external metrics");
+        std::thread::Builder::new().name("metrics-api".to_owned()).spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+            let served = runtime.and_then(|runtime| {
+                runtime.block_on(async {
+                    metrics.serve(TcpListener::from_std(socket)?, &drain).await;
+                    Ok(())
+                })
+            });
+            if let Err(error) = served {
+                tracing::error!(%error, "the listener for external metrics ended");
+            }
+        })?;
+        Ok(())
     }
 }
 

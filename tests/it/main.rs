@@ -24,6 +24,8 @@ mod durability;
 mod endpoints;
 mod environment;
 mod errors;
+#[cfg(feature = "kubernetes")]
+mod external_metrics;
 mod functions;
 mod handover;
 mod idempotency;

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 8] = [
     &["delivery", "deployments", "dispatch", "runtime_config"],
     &["host"],
     &["durable", "http"],
-    &["management"],
+    &["external_metrics", "management"],
     &["server"],
     &["fuzzing"],
 ];

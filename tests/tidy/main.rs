@@ -199,7 +199,7 @@ fn libraries_keep_to_their_folders() {
             &["src/dispatch/", "src/delivery/post.rs", "crates/web/src/client.rs"],
         ),
         (&["hyper_util"], &["src/http/", "src/dispatch/", "src/delivery/post.rs", "crates/web/src/"]),
-        (&["tokio_rustls", "rustls_native_certs"], &["crates/web/src/tls.rs"]),
+        (&["tokio_rustls", "rustls_native_certs"], &["crates/web/src/tls"]),
         (&["kube", "k8s_openapi"], &["crates/kubernetes/src/"]),
         (&["clap", "clap_complete"], &["src/bin/", "crates/cli/src/", "loadtest/src/cli/"]),
     ] {

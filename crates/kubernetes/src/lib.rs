@@ -10,12 +10,15 @@
 //!   `translate` says what Kubernetes tells in the words of the server, `table` what is known, [`probing`] how
 //!   much what Pods say themselves counts
 //!
+//! Beside the backend, [`external_metrics`] is the API by which a HorizontalPodAutoscaler reads metrics.
+//!
 //! Pods outlive the server, and the next one adopts them. Watches tell everything, of all Pods, all Deployments and, once there
 //! is one, all Jobs of the installation; nothing is polled. Not here yet: telling Kubernetes which replicas are idle.
 
 pub mod asking;
 pub mod checks;
 pub mod cluster;
+pub mod external_metrics;
 pub mod functions;
 pub mod jobs;
 pub mod probing;

@@ -8,3 +8,5 @@ pub mod refusal;
 pub mod server;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tls")]
+pub mod tls_server;

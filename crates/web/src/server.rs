@@ -23,7 +23,12 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
 
 use crate::refusal::Worded;
 
@@ -37,6 +42,8 @@ pub struct Call {
     pub method: Method,
     /// Path without the query, as sent.
     pub path: String,
+    /// The query, as sent.
+    pub query: Option<String>,
     /// Headers of the request.
     pub headers: HeaderMap,
     /// The body, or why there is none.
@@ -111,6 +118,35 @@ impl Drain {
     }
 }
 
+/// What connections are made of.
+pub trait Transport: 'static {
+    /// A connection that can be served.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+    /// What is known of whoever is at its other end.
+    type Peer: 'static;
+
+    /// Connections at a time; others wait to be accepted.
+    const CONNECTIONS_MAX: usize;
+
+    /// Makes a connection of one that was accepted. `None`: it came to nothing.
+    fn open(&self, stream: TcpStream) -> impl Future<Output = Option<(Self::Stream, Self::Peer)>>;
+}
+
+/// HTTP as it is.
+struct Plain;
+
+impl Transport for Plain {
+    type Stream = TcpStream;
+    type Peer = ();
+
+    // As many as there are descriptors.
+    const CONNECTIONS_MAX: usize = usize::MAX;
+
+    async fn open(&self, stream: TcpStream) -> Option<(TcpStream, ())> {
+        Some((stream, ()))
+    }
+}
+
 /// Serves until drained. Runs on one thread, inside a tokio `LocalRuntime` or `LocalSet`.
 ///
 /// `admit` looks at a request before its body is read: it answers it, or says what it found. `handler` gets both. `words` gives
@@ -127,12 +163,32 @@ pub async fn serve<A, P, F, R>(
     F: Fn(P, Call) -> R + 'static,
     R: Future<Output = Answer> + 'static,
 {
-    let (admit, handler) = (Rc::new(admit), Rc::new(handler));
+    serve_over(Plain, listener, body_max, drain, words, move |(), request| admit(request), handler).await;
+}
+
+/// The same over any transport. `admit` is told who is at the other end.
+pub async fn serve_over<T, A, P, F, R>(
+    transport: T,
+    listener: TcpListener,
+    body_max: usize,
+    drain: &Drain,
+    words: fn(StatusCode) -> Option<Vec<u8>>,
+    admit: A,
+    handler: F,
+) where
+    T: Transport,
+    A: Fn(&T::Peer, &hyper::Request<Incoming>) -> Result<P, Box<Answer>> + 'static,
+    F: Fn(P, Call) -> R + 'static,
+    R: Future<Output = Answer> + 'static,
+{
+    let (transport, admit, handler) = (Rc::new(transport), Rc::new(admit), Rc::new(handler));
     let connections = Rc::new(RefCell::new(JoinSet::new()));
     let mut draining = drain.0.subscribe();
     loop {
+        let is_full = connections.borrow().len() >= T::CONNECTIONS_MAX;
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if !is_full => accepted,
+            () = one_ends(&connections), if is_full => continue,
             _ = draining.wait_for(|draining| *draining) => break,
         };
         let stream = match accepted {
@@ -145,15 +201,21 @@ pub async fn serve<A, P, F, R>(
             }
         };
         let _ = stream.set_nodelay(true);
-        let (admit, handler) = (Rc::clone(&admit), Rc::clone(&handler));
+        let (transport, admit, handler) = (Rc::clone(&transport), Rc::clone(&admit), Rc::clone(&handler));
         let mut draining = drain.0.subscribe();
         let mut connections = connections.borrow_mut();
         while connections.try_join_next().is_some() {}
         connections.spawn_local(async move {
+            let opened = tokio::select! {
+                opened = transport.open(stream) => opened,
+                _ = draining.wait_for(|draining| *draining) => return,
+            };
+            let Some((stream, peer)) = opened else { return };
+            let peer = Rc::new(peer);
             let service = service_fn(move |request: hyper::Request<Incoming>| {
-                let (admit, handler) = (Rc::clone(&admit), Rc::clone(&handler));
+                let (peer, admit, handler) = (Rc::clone(&peer), Rc::clone(&admit), Rc::clone(&handler));
                 async move {
-                    let admitted = match admit(&request) {
+                    let admitted = match admit(&peer, &request) {
                         Ok(admitted) => admitted,
                         Err(refusal) => return Ok(*refusal),
                     };
@@ -168,6 +230,7 @@ pub async fn serve<A, P, F, R>(
                     let call = Call {
                         method: head.method,
                         path: head.uri.path().to_owned(),
+                        query: head.uri.query().map(str::to_owned),
                         headers: head.headers,
                         body,
                     };
@@ -192,4 +255,9 @@ pub async fn serve<A, P, F, R>(
     drop(listener);
     let mut rest = connections.take();
     while rest.join_next().await.is_some() {}
+}
+
+/// Waits until one of many connections ends.
+async fn one_ends(connections: &RefCell<JoinSet<()>>) {
+    std::future::poll_fn(|context| connections.borrow_mut().poll_join_next(context).map(drop)).await;
 }

@@ -226,6 +226,11 @@ impl Shard {
         })
     }
 
+    /// A visible function; without what the shard keeps beside it.
+    pub fn function(&self, name: &Name) -> Option<FunctionView<'_>> {
+        self.live_function(name).map(|(_, function)| function.view())
+    }
+
     /// Numbers of the whole shard.
     pub fn totals(&self) -> Totals {
         Totals {

@@ -12,6 +12,7 @@ mod completions;
 mod context;
 mod contexts;
 mod dead_letters;
+mod definition;
 mod demo;
 mod enqueue;
 mod execution;
@@ -67,6 +68,8 @@ pub enum TerminalCommand {
     Top(Asking<top::Top>),
     /// Give servers names, and choose the one that commands talk to
     Context(TellingGroup<context::ContextCommand>),
+    /// Print the CustomResourceDefinition of functions, for kubectl apply
+    Crd,
     /// Print the completion script of a shell
     Completions(completions::Completions),
 }
@@ -120,6 +123,9 @@ impl TerminalCommand {
             TerminalCommand::Context(group) => {
                 group.command.run(&before.printing("context", group.printing)?)
             }
+            TerminalCommand::Crd => before
+                .nothing_for("crd")
+                .and_then(|()| definition::print(Output::stdout(OutputFormat::Table))),
             TerminalCommand::Completions(completions) => before
                 .nothing_for("completions")
                 .and_then(|()| completions.run(program(), Output::stdout(OutputFormat::Table))),

@@ -47,6 +47,7 @@ fn endpoint_and_output_belong_to_the_commands_that_use_them() {
         (&["demo"], false, false),
         (&["watchdog"], false, false),
         (&["completions", "bash"], false, false),
+        (&["crd"], false, false),
         (&["store", "stats"], false, true),
         (&["config"], false, true),
         (&["context", "list"], false, true),
@@ -79,6 +80,14 @@ fn endpoint_and_output_belong_to_the_commands_that_use_them() {
         let help = run(&mut program(&[command, "--help"])).stdout;
         assert!(!help.contains("--endpoint") && !help.contains("--output"), "{help}");
     }
+}
+
+#[test]
+fn the_definition_that_is_printed_is_the_one_in_the_chart() {
+    let printed = run(&mut program(&["crd"]));
+    assert_eq!(printed.code, 0, "{printed:?}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm/nanofaas/crd/functions.yaml");
+    assert_eq!(printed.stdout, std::fs::read_to_string(path).expect("the chart"));
 }
 
 #[test]

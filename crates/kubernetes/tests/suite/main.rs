@@ -8,6 +8,7 @@ mod api_server;
 mod asking;
 mod backend;
 mod checks;
+mod definition;
 mod golden;
 mod jobs;
 mod rig;

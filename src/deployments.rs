@@ -152,6 +152,11 @@ impl Deployments {
         }
     }
 
+    /// A function is going to be registered: what runs of it already is not nobody's.
+    pub fn announce(&self, function: &str) {
+        self.events.want(function);
+    }
+
     /// Removes what backends run and nobody has registered, and jobs of an earlier server, on a thread of its own. Call it when every shard has asked for
     /// the functions that were kept: what they have not asked for is removed.
     ///

@@ -18,6 +18,11 @@ mod host;
 pub mod http;
 mod ids;
 pub mod management;
+#[cfg(feature = "kubernetes")]
+pub mod resources;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "resources/absent.rs"]
+pub mod resources;
 pub mod runtime_config;
 pub mod server;
 pub mod telemetry;

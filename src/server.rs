@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -32,6 +32,7 @@ use crate::{
     durable::Durable,
     host::ShardHost,
     http::connection::{ConnectionCount, OriginPolicies},
+    resources::Resources,
     runtime_config::RuntimeConfig,
     telemetry::answers::AllAnswers,
 };
@@ -101,6 +102,8 @@ struct Server {
     deliveries: Option<Deliveries>,
     /// What is kept, if anything is.
     durable: Arc<Durable>,
+    /// What keeps functions and resources the same, once it has begun.
+    resources: OnceLock<Arc<Resources>>,
 }
 
 /// Serves until a signal ends it. Exit code 0 after a clean end, 1 when something was cut off.
@@ -154,7 +157,7 @@ async fn serve(config: Config, serving: impl FnOnce(&Listening)) -> Result<ExitC
             }
         }
     }
-    server.deployments.remove_orphans()?;
+    server.start_resources()?;
     let policies = OriginPolicies {
         api: parts::origin_policy(&server.config, addresses.api),
         internal: parts::origin_policy(&server.config, addresses.internal),

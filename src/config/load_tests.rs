@@ -108,6 +108,7 @@ fn sample(name: &str) -> &'static str {
         "k8s.namespace" => "faas",
         "k8s.kubeconfig" => "/etc/nanofaas/kubeconfig",
         "k8s.callback-url" => "http://callback:8080/v1/internal/executions",
+        "k8s.api-url" => "http://nanofaas:8080",
         "delivery.secret" => "open sesame",
         _ => panic!("{name} has no default and no sample"),
     }

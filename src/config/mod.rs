@@ -26,7 +26,7 @@ pub use key::{Key, keys};
 pub use load::{Base, Flag, Loaded, Problem, Problems, SettingOrigin, Sources, load};
 pub use quantity::parse_bytes;
 pub use table::*;
-pub use value::{BackendKind, Placement, PullPolicy, Secret, ValueError};
+pub use value::{BackendKind, FunctionSource, Placement, PullPolicy, Secret, ValueError};
 
 /// Where `nanofaas dev` keeps its data: next to what the developer works on.
 const DEV_DATA_DIR: &str = ".nanofaas";

@@ -12,7 +12,7 @@ use super::{
     browser::{AllowedHost, AllowedOrigin},
     key::settings,
     state_dir,
-    value::{BackendKind, Placement, PullPolicy, Secret},
+    value::{BackendKind, FunctionSource, Placement, PullPolicy, Secret},
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -240,6 +240,10 @@ settings! {
         kubeconfig: Option<PathBuf> = None;
         /// Tells this server's objects from those of others in the namespace; a label.
         installation: String = "nanofaas".to_owned();
+        /// Where functions are written down: api, or crd for resources of Kubernetes.
+        functions: FunctionSource = FunctionSource::Api;
+        /// Address of the API as people in the cluster reach it; only told in the status of resources.
+        api_url: Option<String> = None;
         /// Address that functions report results to; unset derives it from the listener, if that has an address.
         callback_url: Option<String> = None;
         /// When a node pulls a function's image: Always, IfNotPresent, Never.

@@ -52,6 +52,15 @@ pub enum PullPolicy {
     Never,
 }
 
+/// Where functions are written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionSource {
+    /// What the HTTP API is told counts.
+    Api,
+    /// Resources of Kubernetes count, and the HTTP API writes them.
+    Crd,
+}
+
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -357,6 +366,7 @@ macro_rules! names {
 names! {
     Placement { Colocated = "colocated", Split = "split" }
     BackendKind { Process = "process", Container = "container", K8s = "k8s" }
+    FunctionSource { Api = "api", Crd = "crd" }
     PullPolicy { Always = "Always", IfNotPresent = "IfNotPresent", Never = "Never" }
 }
 

@@ -104,6 +104,7 @@ impl Server {
                 .then(|| address::permit(config.delivery.allow_private)),
             features: parts::features(config, &self.deployments),
             internal_listener: internal.is_some(),
+            resources: self.resources.get().cloned(),
         });
         let limits = ConnectionLimits {
             header_timeout: config.limits.header_timeout,

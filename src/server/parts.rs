@@ -1,7 +1,9 @@
 //! Parts of a server, made from its configuration.
 
 use std::{
+    fs, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -18,11 +20,14 @@ use nanofaas_kubernetes::{
 use shard_core::{Limits, Room};
 use shard_runtime::{Placement, Plan, Shape, plan::plan};
 
-use super::ServeError;
+use super::{ServeError, Server};
+#[cfg(feature = "kubernetes")]
+use crate::resources::{ResourceOptions, ShardRegistry};
 use crate::{
     config::{self, Config, quantity::micros},
     deployments::Deployments,
     http::origin::OriginPolicy,
+    resources::Resources,
     runtime_config,
 };
 
@@ -127,6 +132,53 @@ fn kubernetes(
         limits: WatchLimits::default(),
     };
     KubernetesBackend::new(options, Arc::clone(events))
+}
+
+/// What says that functions have become resources, in the data directory.
+const RESOURCES_MARK: &str = "resources";
+
+/// What keeps functions and resources the same, if functions are resources.
+pub(super) fn resources(server: &Server) -> Result<Option<Resources>, ServeError> {
+    let config = &server.config;
+    let mark = (!config.ephemeral).then(|| config.data_dir.join(RESOURCES_MARK));
+    if config.k8s.functions == config::FunctionSource::Api {
+        // Whoever turns it on again means the functions of then.
+        match mark.map_or(Ok(()), fs::remove_file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "cannot note that functions are no resources");
+            }
+            _ => {}
+        }
+        return Ok(None);
+    }
+    start_resources(server, mark).map(Some)
+}
+
+#[cfg(not(feature = "kubernetes"))]
+fn start_resources(_: &Server, _: Option<PathBuf>) -> Result<Resources, ServeError> {
+    Err(ServeError::UnknownBackend("k8s".to_owned()))
+}
+
+#[cfg(feature = "kubernetes")]
+fn start_resources(server: &Server, mark: Option<PathBuf>) -> Result<Resources, ServeError> {
+    let config = &server.config;
+    let settings = &config.k8s;
+    let options = ResourceOptions {
+        access: Access::find(settings.kubeconfig.as_deref(), environment::var)
+            .map_err(KubernetesBackendError::Access)?,
+        namespace: settings.namespace.clone(),
+        installation: settings.installation.clone(),
+        api_url: settings.api_url.clone(),
+        mark,
+        limits: WatchLimits::default(),
+    };
+    let registry = ShardRegistry {
+        workers: Arc::clone(&server.workers),
+        deployments: Arc::clone(&server.deployments),
+        runtime_config: Arc::clone(&server.runtime_config),
+        spec_bytes_max: usize::try_from(config.limits.spec_bytes).unwrap_or(usize::MAX),
+    };
+    Ok(Resources::start(options, Arc::new(registry))?)
 }
 
 /// Where a program of this machine reports a result.

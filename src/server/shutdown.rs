@@ -30,6 +30,10 @@ impl Server {
         tracing::info!(connections = self.open_connections(), "draining");
         tokio::time::sleep(config.delay).await;
         let deadline = Instant::now() + config.timeout;
+        if let Some(resources) = self.resources.get() {
+            // It ends within a moment. What it was asked for is refused.
+            resources.end();
+        }
         for shard in 0..self.workers.shards() {
             self.workers.post(shard, Input::Control(Control::EndWatches));
             if self.durable.journal().is_durable() {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
 use nanofaas_web::server::Drain;
@@ -54,12 +54,23 @@ impl Server {
             durable,
             workers,
             deployments,
+            resources: OnceLock::new(),
             connections: Arc::default(),
             ready: Arc::new(AtomicBool::new(false)),
             stopping: watch::Sender::new(false),
             config,
         };
         Ok((server, threads))
+    }
+
+    /// Everything that was kept is back: has what nobody has registered removed, and functions follow resources if they are
+    /// to. Those are listed before it is known what nobody has registered.
+    pub(super) fn start_resources(&self) -> Result<(), ServeError> {
+        match parts::resources(self)? {
+            None => self.deployments.remove_orphans()?,
+            Some(resources) => drop(self.resources.set(Arc::new(resources))),
+        }
+        Ok(())
     }
 
     /// Starts the thread that serves health and metrics.

@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use crate::{Source, assert_none, dependencies, manifest, sources};
 
 /// Rooms of `src` from the ground up. Those of one floor know nothing of each other.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &["descriptors", "ids"],
     &["config", "telemetry"],
     &["delivery", "deployments", "dispatch", "runtime_config"],
     &["host"],
+    &["resources"],
     &["durable", "http"],
     &["external_metrics", "management"],
     &["server"],

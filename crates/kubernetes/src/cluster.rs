@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Who owns what is applied, but for the number of replicas.
-const MANAGER: &str = "nanofaas";
+pub(crate) const MANAGER: &str = "nanofaas";
 /// Who owns that.
 const SCALER: &str = "nanofaas-scaler";
 /// Of Pods: the lower it is, the earlier they go.
@@ -43,7 +43,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Lower than that of any Pod of which nothing was said.
 const DELETION_COST_OF_LEAVING: &str = "-1000";
 /// Time for one request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// An API server that has just started refuses what only rights of roles allow until it has read these, although it says that
 /// it is ready. For so long that is no answer.
 const RIGHTS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -64,7 +64,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    fn of(error: Error) -> RequestError {
+    pub(crate) fn of(error: Error) -> RequestError {
         match error {
             Error::Api(status) => RequestError::Refused(status),
             other => RequestError::Unreachable(chain(&other)),
@@ -84,7 +84,7 @@ impl RequestError {
         matches!(self, RequestError::Refused(status) if status.code == 403 && status.message.contains("\" cannot "))
     }
 
-    fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, RequestError::Refused(status) if status.is_not_found())
     }
 }
@@ -411,7 +411,7 @@ where
 }
 
 /// Sends a request until it is answered with something that stays.
-async fn repeated<T, F>(by: Instant, mut send: impl FnMut() -> F) -> Result<T, RequestError>
+pub(crate) async fn repeated<T, F>(by: Instant, mut send: impl FnMut() -> F) -> Result<T, RequestError>
 where
     F: Future<Output = Result<T, Error>>,
 {

@@ -30,6 +30,7 @@ pub mod watching;
 pub mod access;
 pub mod names;
 pub mod plan;
+pub mod resources;
 
 use std::{
     collections::BTreeMap,

@@ -78,6 +78,21 @@ pub fn label_value(function: &str) -> String {
     format!("{}{HASH_MARK}{hash}", text.trim_matches('-'))
 }
 
+/// What the resource of a function is called: as the function, or like its objects when it cannot be.
+pub fn resource_name(function: &str) -> String {
+    let is_outer = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.first().is_some_and(is_outer)
+            && bytes.last().is_some_and(is_outer)
+            && bytes.iter().all(|byte| is_outer(byte) || *byte == b'-')
+    };
+    match function.split('.').all(is_label) && !looks_changed(function) {
+        true => function.to_owned(),
+        false => label_value(function),
+    }
+}
+
 fn is_plain(function: &str) -> bool {
     let is_outer = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = function.as_bytes();

@@ -7,7 +7,10 @@ use http::{
     header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use serde_json::{Map, Value, json};
-use shard_core::{ReadFailure, Refusal, SyncQueueReason, answer::BackendFailureKind};
+use shard_core::{
+    ReadFailure, Refusal, SyncQueueReason,
+    answer::{BackendFailure, BackendFailureKind},
+};
 
 use super::runtime_config::Rejection;
 use crate::headers::{EXECUTION_ID, EXECUTION_STATUS, REJECT_REASON};
@@ -131,6 +134,21 @@ impl ApiError {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ApiError::HeadTooLarge,
             _ => ApiError::BadRequest(bad_request.into()),
         }
+    }
+
+    /// Something that a function needs has another owner; the text says what.
+    pub fn conflict(message: String) -> ApiError {
+        ApiError::of_backend(BackendFailureKind::Conflict, message)
+    }
+
+    /// What functions are kept in does not answer; the text says what to do.
+    pub fn unavailable(message: String) -> ApiError {
+        ApiError::of_backend(BackendFailureKind::Unavailable, message)
+    }
+
+    fn of_backend(kind: BackendFailureKind, message: String) -> ApiError {
+        let refusal = Refusal::Backend(BackendFailure { kind, message: message.into() });
+        ApiError::Refused { refusal, name: String::new() }
     }
 
     /// The mapping to status, code, headers and context fields: the only one.

@@ -74,30 +74,30 @@ impl Api {
         let strict = query.flag("strict")?;
         let body = self.read_json(headers, body).await?;
         let registration = self.settings.runtime_config.registration();
-        let (spec, warnings) =
+        let (resolved, warnings) =
             FunctionSpec::parse_with_warnings(&body, &registration, strict).map_err(|error| match error {
                 SpecError::Malformed(message) => ApiError::BadRequest(message.into()),
                 SpecError::Invalid(details) => ApiError::Validation(details),
             })?;
-        let name = spec.name.clone();
-        let spec = Box::new(spec.core_spec());
+        let name = resolved.name.clone();
+        let spec = Box::new(resolved.core_spec());
         let limit = self.settings.spec_bytes_max;
         if spec.document.len() > limit {
             let limit_bytes = limit as u64;
             return Err(ApiError::PayloadTooLarge { limit_bytes, setting: "limits.spec-bytes" });
         }
-        let answer = self.ask(spec.name.owner_hash(), None, Request::Register(spec)).await?;
-        match answer {
-            Answer::Registered(document) => {
-                let body = function::with_warnings(document.to_vec(), &warnings);
-                let mut response = respond::json(StatusCode::CREATED, body);
-                if let Ok(location) = HeaderValue::try_from(format!("/v1/functions/{name}")) {
-                    response.headers_mut().insert(LOCATION, location);
-                }
-                Ok(response)
-            }
-            other => Err(refused(other, &name)),
+        let document = match &self.settings.resources {
+            Some(resources) => resources.register(resolved).await?,
+            None => match self.ask(spec.name.owner_hash(), None, Request::Register(spec)).await? {
+                Answer::Registered(document) => document.to_vec(),
+                other => return Err(refused(other, &name)),
+            },
+        };
+        let mut response = respond::json(StatusCode::CREATED, function::with_warnings(document, &warnings));
+        if let Ok(location) = HeaderValue::try_from(format!("/v1/functions/{name}")) {
+            response.headers_mut().insert(LOCATION, location);
         }
+        Ok(response)
     }
 
     /// `GET /v1/functions/{name}`
@@ -110,6 +110,10 @@ impl Api {
 
     /// `DELETE /v1/functions/{name}`
     pub(super) async fn delete_function(&self, name: &str) -> Result<HttpResponse, ApiError> {
+        if let Some(resources) = &self.settings.resources {
+            resources.remove(name).await?;
+            return Ok(respond::no_content());
+        }
         match self.ask_about(name, Request::Remove).await? {
             Answer::Removed => Ok(respond::no_content()),
             other => Err(refused(other, name)),
@@ -135,6 +139,10 @@ impl Api {
     ) -> Result<HttpResponse, ApiError> {
         let body = self.read_json(headers, body).await?;
         let wanted = replicas::parse(&body)?;
+        if let Some(resources) = &self.settings.resources {
+            let wanted = resources.scale(name, wanted).await?;
+            return Ok(respond::json(StatusCode::OK, replicas::accepted(name, wanted)));
+        }
         let scale = |name| Request::Scale { name, replicas: wanted };
         match self.ask_about(name, scale).await? {
             Answer::Scaled { replicas: wanted } => {

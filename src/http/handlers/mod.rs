@@ -28,7 +28,10 @@ use super::{
     respond::{self, HttpResponse},
     route::Route,
 };
-use crate::{delivery::address::Permit, host::ShardHost, ids::IdSource, runtime_config::RuntimeConfig};
+use crate::{
+    delivery::address::Permit, host::ShardHost, ids::IdSource, resources::Resources,
+    runtime_config::RuntimeConfig,
+};
 
 /// Settings that handlers need.
 pub struct ApiSettings {
@@ -52,6 +55,8 @@ pub struct ApiSettings {
     pub features: Vec<&'static str>,
     /// Callbacks arrive at a listener of their own.
     pub internal_listener: bool,
+    /// Functions are resources: these register and remove them.
+    pub resources: Option<Arc<Resources>>,
 }
 
 /// Which listener a request came in by.

@@ -5,6 +5,7 @@ mod failures;
 mod machines;
 mod refusals;
 mod remote;
+mod resources;
 
 use std::{
     path::Path,

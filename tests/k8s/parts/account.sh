@@ -5,7 +5,7 @@
 # here they hold in all, for tests have namespaces of their own.
 make_account() {
   local bin=$NANOFAAS_CLUSTER_DIR/bin token
-  "$bin/helm" template nanofaas deploy/helm/nanofaas --namespace default --kube-version 1.34.0 \
+  "$bin/helm" template nanofaas deploy/helm/nanofaas --namespace default --kube-version 1.34.0 --set functions.source=crd \
     --show-only templates/serviceaccount.yaml --show-only templates/role.yaml |
     sed 's/kind: Role/kind: ClusterRole/; /^  namespace: /d' |
     "$bin/kubectl" apply --filename -

@@ -14,6 +14,7 @@ pub mod parse;
 mod pod;
 pub mod quantity;
 mod resolved;
+mod resource;
 mod scaling;
 mod warnings;
 

@@ -137,11 +137,12 @@ impl Deployments {
         }
     }
 
-    /// Changes the number of replicas.
-    pub fn scale(&self, function: FunctionRef, replicas: u32) -> Option<Input> {
+    /// Changes the number of replicas. Those that go first are named by the numbers that the shard was given.
+    pub fn scale(&self, function: FunctionRef, replicas: u32, first_to_go: &[u64]) -> Option<Input> {
         match self.events.find(function) {
-            Some((function, backend)) => {
-                backend.submit(Order::Scale { function, replicas });
+            Some((name, backend)) => {
+                let first_to_go = self.events.replicas(function, first_to_go);
+                backend.submit(Order::Scale { function: name, replicas, first_to_go });
                 None
             }
             None => {

@@ -141,9 +141,9 @@ impl Host for ShardHost {
                 let function = FunctionRef { shard: self.shard, key: function };
                 follow_up.extend(self.deployments.tear_down(function));
             }
-            Effect::Scale { function, replicas, .. } => {
+            Effect::Scale { function, replicas, first_to_go, .. } => {
                 let function = FunctionRef { shard: self.shard, key: function };
-                follow_up.extend(self.deployments.scale(function, replicas));
+                follow_up.extend(self.deployments.scale(function, replicas, &first_to_go));
             }
             Effect::Journal { number, entry } => follow_up.extend(self.store.append(number, entry)),
             Effect::Deliver { id, number, url, view } => follow_up.extend(match &self.deliveries {

@@ -58,6 +58,15 @@ impl EndpointTable {
         self.endpoints.iter().map(of).collect()
     }
 
+    /// Those that have these numbers, in this order.
+    pub(super) fn replicas(&self, numbers: &[u64]) -> Vec<ReplicaId> {
+        if numbers.is_empty() {
+            return Vec::new();
+        }
+        let ids: BTreeMap<u64, &ReplicaId> = self.numbers.iter().map(|(id, number)| (*number, id)).collect();
+        numbers.iter().filter_map(|number| ids.get(number).copied().cloned()).collect()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.endpoints.len()

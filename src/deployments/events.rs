@@ -12,6 +12,7 @@ use std::{
 
 use nanofaas_backends::{
     Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, ImageProblem, Order, ReplicaChanges,
+    ReplicaId,
 };
 use nanofaas_wire::function::FunctionSpec;
 use parking_lot::{Condvar, Mutex};
@@ -99,6 +100,14 @@ impl ShardEvents {
         let table = self.table.lock();
         let name = table.names.get(&function)?;
         Some((name.clone(), Arc::clone(&table.functions.get(name)?.backend)))
+    }
+
+    /// The replicas of a function that have these numbers. Some may be gone by now.
+    pub(super) fn replicas(&self, function: FunctionRef, numbers: &[u64]) -> Vec<ReplicaId> {
+        let table = self.table.lock();
+        let deployed = table.names.get(&function).and_then(|name| table.functions.get(name));
+        let running = deployed.and_then(|deployed| deployed.running.as_ref());
+        running.map_or_else(Vec::new, |running| running.endpoints.replicas(numbers))
     }
 
     /// Posts lists when they are due, until closed.
@@ -329,7 +338,7 @@ mod tests {
         let posting = Arc::clone(&events);
         let thread = std::thread::spawn(move || posting.post_lists());
         let (begun, name) = (Instant::now(), FunctionName::from("f"));
-        let order = Order::Scale { function: name.clone(), replicas: COUNT };
+        let order = Order::Scale { function: name.clone(), replicas: COUNT, first_to_go: Vec::new() };
         let function = FunctionRef { shard: 0, key: FunctionKey::default() };
         assert!(events.add(function, spec(), Arc::new(Idle), order).is_some());
         let change = |number| ReplicaChanges { changes: vec![ready(number)], desired: COUNT };

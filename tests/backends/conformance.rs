@@ -47,6 +47,7 @@ every_backend!(
     a_function_is_ensured_scaled_and_torn_down,
     without_replicas_to_start_with_nothing_starts,
     calls_in_flight_finish_when_their_replica_goes,
+    a_replica_with_a_call_stays_when_an_idle_one_can_go,
     what_cannot_start_leaves_nothing,
     functions_do_not_disturb_each_other,
     a_dead_replica_leaves_the_table_and_is_back_under_its_name,
@@ -115,6 +116,23 @@ fn calls_in_flight_finish_when_their_replica_goes(rig: &Rig) {
     rig.endpoints(&function, 0);
     assert_eq!(slow.join().unwrap().status, 200);
     rig.gone(&function);
+}
+
+fn a_replica_with_a_call_stays_when_an_idle_one_can_go(rig: &Rig) {
+    let function = rig.function(1);
+    let view = rig.ensure(&function, json!({}), 4).unwrap();
+    let (ids, all) = (view.ids(), view.endpoints());
+    let called = all[3].clone();
+    let in_flight = std::thread::spawn(move || call(&called, &json!({ "sleep": 1 })));
+    await_call(&all[3]);
+    // The newest stays: others are named, and that in their order.
+    assert_eq!(rig.scale_down(&function, 3, vec![ids[0].clone(), ids[1].clone()]), Ok(3));
+    assert_eq!(rig.endpoints(&function, 3), all[1..]);
+    assert_eq!(rig.scale_down(&function, 1, vec![ids[2].clone(), ids[1].clone()]), Ok(1));
+    assert_eq!(rig.endpoints(&function, 1), all[3..]);
+    assert_eq!(in_flight.join().unwrap().status, 200);
+    output(&all[3], &Value::Null);
+    rig.tear_down(&function).unwrap();
 }
 
 fn what_cannot_start_leaves_nothing(rig: &Rig) {

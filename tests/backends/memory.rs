@@ -13,7 +13,7 @@ use std::{
 use nanofaas_backends::{
     Backend, BackendError, Ensured, Events, FoundFunction, FoundJob, FunctionName, Job, JobEvent, JobId,
     JobListReply, JobReport, JobRunner, ListReply, LogRequest, LogSender, LogStream, Order, ReplicaChange,
-    ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus, Workload,
+    ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus, Workload, who_goes,
 };
 use nanofaas_wire::function::FunctionSpec;
 
@@ -213,7 +213,9 @@ impl Owner {
         while let Ok(message) = messages.recv() {
             match message {
                 Message::Order(Order::Ensure { workload, replicas }) => self.ensure(workload, replicas),
-                Message::Order(Order::Scale { function, replicas }) => self.scale(&function, replicas),
+                Message::Order(Order::Scale { function, replicas, first_to_go }) => {
+                    self.scale(&function, replicas, &first_to_go);
+                }
                 Message::Order(Order::Teardown { function }) => self.tear_down(&function),
                 Message::List(reply) => reply(Ok(self.list())),
                 Message::Logs(request, sender) => {
@@ -302,14 +304,14 @@ impl Owner {
             self.drain(&name, pod, timeout_of(&workload));
         }
         running.desired = running.desired.max(replicas);
-        self.resize(&name, running, count);
+        self.resize(&name, running, &[], count);
         let replicas = running.replicas.iter().map(|pod| pod.status.clone()).collect();
         let ensured = Ensured { replicas, desired: running.desired };
         self.events.ensured(&name, Ok(ensured));
         self.ensured.insert(name);
     }
 
-    fn scale(&mut self, name: &FunctionName, replicas: u32) {
+    fn scale(&mut self, name: &FunctionName, replicas: u32, first_to_go: &[ReplicaId]) {
         let cluster = self.cluster.clone();
         let mut state = cluster.0.lock().unwrap();
         let State { functions, count, .. } = &mut *state;
@@ -318,7 +320,7 @@ impl Owner {
             return self.events.scaled(name, Err(unknown));
         };
         running.desired = replicas;
-        let changes = self.resize(name, running, count);
+        let changes = self.resize(name, running, first_to_go, count);
         self.events.scaled(name, Ok(replicas));
         self.report(name, changes, replicas);
     }
@@ -330,7 +332,7 @@ impl Owner {
         let Some(running) = functions.get_mut(name) else { return self.events.torn_down(name, Ok(())) };
         running.desired = 0;
         running.is_torn_down = true;
-        let changes = self.resize(name, running, count);
+        let changes = self.resize(name, running, &[], count);
         self.report(name, changes, 0);
         if running.replicas.is_empty() {
             functions.remove(name);
@@ -338,11 +340,17 @@ impl Owner {
         }
     }
 
-    /// Starts what is missing, drains what is too much, newest first.
-    fn resize(&self, name: &FunctionName, running: &mut Running, count: &mut u64) -> Vec<ReplicaChange> {
+    /// Starts what is missing, drains what is too much.
+    fn resize(
+        &self,
+        name: &FunctionName,
+        running: &mut Running,
+        first_to_go: &[ReplicaId],
+        count: &mut u64,
+    ) -> Vec<ReplicaChange> {
         let mut changes = Vec::new();
-        let is_member = |pod: &&mut Pod| pod.status.state != ReplicaState::Draining;
-        let members = running.replicas.iter_mut().filter(is_member).count();
+        let is_member = |pod: &Pod| pod.status.state != ReplicaState::Draining;
+        let members = running.replicas.iter().filter(|pod| is_member(pod)).count();
         for _ in members..running.desired as usize {
             *count += 1;
             let server = Server::start();
@@ -354,8 +362,9 @@ impl Owner {
         }
         let surplus = members.saturating_sub(running.desired as usize);
         let timeout = timeout_of(&running.workload);
-        for pod in running.replicas.iter_mut().rev().filter(is_member).take(surplus) {
-            changes.extend(self.drain(name, pod, timeout));
+        let live = (0..).zip(&running.replicas).filter(|(_, pod)| is_member(pod));
+        for at in who_goes(live.map(|(at, pod)| (at, &pod.status)), first_to_go, surplus) {
+            changes.extend(self.drain(name, &mut running.replicas[at], timeout));
         }
         changes
     }

@@ -9,7 +9,7 @@ use std::{
 
 use nanofaas_backends::{
     Backend, BackendError, Ensured, Events, FoundFunction, FunctionName, Labels, Order, ReplicaChange,
-    ReplicaState, Version, Workload,
+    ReplicaId, ReplicaState, Version, Workload,
     process::{ProcessBackend, ProcessOptions},
 };
 use nanofaas_kubernetes::KubernetesBackend;
@@ -188,7 +188,17 @@ impl Rig {
     }
 
     pub(crate) fn scale(&self, function: &Function, replicas: u32) -> Result<u32, BackendError> {
-        self.backend.submit(Order::Scale { function: function.name.clone(), replicas });
+        self.scale_down(function, replicas, Vec::new())
+    }
+
+    /// The same, when these are to go first.
+    pub(crate) fn scale_down(
+        &self,
+        function: &Function,
+        replicas: u32,
+        first_to_go: Vec<ReplicaId>,
+    ) -> Result<u32, BackendError> {
+        self.backend.submit(Order::Scale { function: function.name.clone(), replicas, first_to_go });
         self.recorder.wait("scaled", |seen| seen.scaled.remove(&function.name))
     }
 

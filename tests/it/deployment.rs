@@ -113,6 +113,34 @@ fn replicas_run_under_the_small_watchdog_when_it_lies_beside_the_server() {
     assert_eq!(binary(&server), "nanofaas-watchdog", "deleted since (if it is an older one: `cargo build`)");
 }
 
+#[test]
+fn replicas_with_calls_stay_when_there_are_to_be_fewer() {
+    let server = Server::dev(&["autoscaler.enabled=false"]);
+    let folder = Folder::new("fewer");
+    // Which watchdog runs the program, once the file is there that the input names.
+    let program = "python3 -c 'import json,os,sys,time\nname = json.load(sys.stdin)[\"input\"]\nwhile not os.path.exists(name): time.sleep(0.02)\nprint(os.getppid())'";
+    server.register(json!({
+        "name": "f", "runtimeMode": "STDIO", "runtimeCommand": program, "timeoutMs": 60_000,
+        "scalingConfig": { "strategy": "NONE", "minReplicas": 4 },
+    }));
+    let ready = || server.get("/v1/functions/f/replicas").json()["ready"].clone();
+    eventually("all are ready", || ready() == 4);
+    let file = folder.0.join("go");
+    let mut held: Vec<_> = (0..2).map(|_| server.begin("f", &[], json!(file))).collect();
+    eventually("calls run", || server.metric("function_in_flight{function=\"f\"}") == 2.0);
+    let scaled = server.send("PUT", "/v1/functions/f/replicas", &json!({ "replicas": 2 }));
+    assert_eq!(scaled.status, 200, "{}", scaled.text());
+    eventually("two are left", || ready() == 2);
+    std::fs::write(&file, "").unwrap();
+    let busy: BTreeSet<u64> =
+        held.iter_mut().map(|call| call.read().unwrap().json()["output"].as_u64().unwrap()).collect();
+    assert_eq!(busy.len(), 2, "each has one");
+    for _ in 0..10 {
+        let output = server.invoke("f", json!(file)).json()["output"].clone();
+        assert!(output.as_u64().is_some_and(|replica| busy.contains(&replica)), "{output}, not of {busy:?}");
+    }
+}
+
 /// A folder that servers are started from, removed when dropped.
 struct Folder(PathBuf);
 

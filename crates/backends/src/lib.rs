@@ -19,7 +19,7 @@ pub use function::{FoundFunction, FunctionName, Labels, Version, Workload};
 pub use job::{FoundJob, Job, JobEvent, JobId, JobListReply, JobReport, JobRunner, NotCreated};
 pub use logs::{LogLine, LogRequest, LogSender, LogStream};
 use nanofaas_wire::function::FunctionSpec;
-pub use replica::{Ensured, ReplicaChange, ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus};
+pub use replica::{Ensured, ReplicaChange, ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus, who_goes};
 
 /// Something to do for a function. Orders of one function come one after the other: the next one only after
 /// the event that ends the one before.
@@ -33,12 +33,15 @@ pub enum Order {
         /// How many at least: a function that had more before the server started keeps them.
         replicas: u32,
     },
-    /// Have this many replicas. Ends with [`Events::scaled`], which does not wait for them to be ready.
+    /// Have this many replicas. Ends with [`Events::scaled`], which does not wait for them to be ready. When there are to
+    /// be fewer, [`who_goes`] says which; calls that have begun on them meanwhile may finish.
     Scale {
         /// The function.
         function: FunctionName,
         /// How many.
         replicas: u32,
+        /// Those that go before others that are ready, in this order: those with the fewest calls.
+        first_to_go: Vec<ReplicaId>,
     },
     /// Stop all replicas and remove what belongs to the function: calls in flight may finish, within their timeout.
     /// Ends with [`Events::torn_down`]. Of a function that is not there, nothing is to do, and that is a success.

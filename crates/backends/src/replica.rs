@@ -1,6 +1,6 @@
 //! Replicas as backends report them: who they are, what they run, how they are.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{cmp::Reverse, collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use crate::Version;
 
@@ -104,4 +104,55 @@ pub struct Ensured {
     pub replicas: Vec<ReplicaStatus>,
     /// How many replicas are wanted: what was asked for, or more that were wanted before and adopted.
     pub desired: u32,
+}
+
+/// Which replicas go when there are to be so many fewer, of these in the order of their age, oldest first: those that are not
+/// ready, then those that are named, in that order, then the newest. Their positions, the first to go first.
+pub fn who_goes<'a>(
+    replicas: impl Iterator<Item = (usize, &'a ReplicaStatus)>,
+    first_to_go: &[ReplicaId],
+    count: usize,
+) -> Vec<usize> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let ranks: BTreeMap<&ReplicaId, usize> = first_to_go.iter().zip(0..).collect();
+    let order = |(at, replica): (usize, &ReplicaStatus)| {
+        let rank = ranks.get(&replica.id).copied().unwrap_or(usize::MAX);
+        (replica.endpoint().is_some(), rank, Reverse(at))
+    };
+    let mut all: Vec<_> = replicas.map(order).collect();
+    all.sort_unstable();
+    all.into_iter().take(count).map(|(_, _, Reverse(at))| at).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_are_not_ready_go_first_then_those_that_are_named_then_the_newest() {
+        let id = |name: &str| ReplicaId::from(name.to_owned());
+        let replica = |(name, is_ready): (&str, bool)| {
+            let mut status = ReplicaStatus::starting(id(name), Version::from_label("1"));
+            if is_ready {
+                status.change_to(ReplicaState::Ready("http://a".into()));
+            }
+            status
+        };
+        let all: Vec<_> = [("a", true), ("b", true), ("c", false), ("d", true), ("e", false), ("f", true)]
+            .map(replica)
+            .into();
+        for (named, expected) in [
+            (&[][..], [4, 2, 5, 3, 1, 0]),
+            (&["b", "a"], [4, 2, 1, 0, 5, 3]),
+            (&["f", "c", "nobody"], [2, 4, 5, 3, 1, 0]),
+        ] {
+            let named: Vec<ReplicaId> = named.iter().map(|name| id(name)).collect();
+            for count in 0..8 {
+                let gone = who_goes((0..).zip(&all), &named, count);
+                assert_eq!(gone, expected[..count.min(6)], "{named:?}");
+            }
+        }
+    }
 }

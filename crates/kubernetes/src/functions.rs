@@ -6,7 +6,7 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use nanofaas_backends::{BackendError, Ensured, Events, FunctionName, ImageProblem, Workload};
+use nanofaas_backends::{BackendError, Ensured, Events, FunctionName, ImageProblem, ReplicaId, Workload};
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
     time::{Instant, timeout, timeout_at},
@@ -314,8 +314,13 @@ impl Shared {
     }
 
     /// Has so many replicas.
-    pub async fn scale(&self, name: &FunctionName, replicas: u32) -> Result<u32, BackendError> {
-        let resized = self.table.borrow_mut().resize(name, replicas);
+    pub async fn scale(
+        &self,
+        name: &FunctionName,
+        replicas: u32,
+        first_to_go: &[ReplicaId],
+    ) -> Result<u32, BackendError> {
+        let resized = self.table.borrow_mut().resize(name, replicas, first_to_go);
         let Some((pods, report)) = resized else {
             return Err(BackendError::Unavailable(
                 "the Kubernetes backend does not run this function".to_owned(),

@@ -11,7 +11,7 @@ use std::{
 
 use nanofaas_backends::{
     Ensured, FoundFunction, FunctionName, ReplicaChange, ReplicaChanges, ReplicaId, ReplicaState,
-    ReplicaStatus, Version, Workload,
+    ReplicaStatus, Version, Workload, who_goes,
 };
 
 use crate::{
@@ -298,8 +298,13 @@ impl Table {
         known.changes(changes).map(|changes| (name.clone(), changes))
     }
 
-    /// There are to be so many replicas. Chooses who goes: those that cannot take calls first, then the newest.
-    pub fn resize(&mut self, name: &FunctionName, replicas: u32) -> Option<(Vec<String>, Option<Report>)> {
+    /// There are to be so many replicas. Chooses who goes.
+    pub fn resize(
+        &mut self,
+        name: &FunctionName,
+        replicas: u32,
+        first_to_go: &[ReplicaId],
+    ) -> Option<(Vec<String>, Option<Report>)> {
         let known = self.functions.get_mut(name)?;
         let wanted = known.wanted.as_mut().filter(|wanted| wanted.is_ensured && !wanted.is_leaving)?;
         let had = wanted.desired;
@@ -307,14 +312,13 @@ impl Table {
         // What the cluster says of changes before this one is old.
         wanted.scaled_at = u64::MAX;
         let is_live = |member: &Member| member.status.state != ReplicaState::Draining;
-        let mut live: Vec<usize> =
-            (0..known.members.len()).filter(|at| is_live(&known.members[*at])).collect();
-        live.sort_by_key(|at| (known.members[*at].status.endpoint().is_some(), std::cmp::Reverse(*at)));
+        let live = (0..).zip(&known.members).filter(|(_, member)| is_live(member));
         // So many that do not exist yet are never made.
-        let surplus = live.len().saturating_sub(replicas as usize);
+        let surplus = live.clone().count().saturating_sub(replicas as usize);
+        let going = who_goes(live.map(|(at, member)| (at, &member.status)), first_to_go, surplus);
         let mut changes = Vec::new();
         let mut pods = Vec::new();
-        for at in live.into_iter().take(surplus) {
+        for at in going {
             let member = &mut known.members[at];
             member.is_chosen = true;
             pods.push(member.seen.name.clone());

@@ -262,8 +262,8 @@ impl Owner {
                     pending.borrow_mut().remove(&name);
                     shared.events.ensured(&name, result);
                 }
-                Order::Scale { replicas, .. } => {
-                    let result = shared.scale(&name, replicas).await;
+                Order::Scale { replicas, first_to_go, .. } => {
+                    let result = shared.scale(&name, replicas, &first_to_go).await;
                     pending.borrow_mut().remove(&name);
                     shared.events.scaled(&name, result);
                 }

@@ -74,6 +74,9 @@ pub enum Effect {
         name: Name,
         /// How many are wanted.
         replicas: u32,
+        /// Those that go before others that are ready, when there are to be fewer: first those that take no calls, then
+        /// those with the fewest. As many as may have to go, by the numbers that the backend gave them.
+        first_to_go: Box<[u64]>,
     },
     /// Write a record down, in the order of their numbers. [`crate::JournalEvent::Safe`] or
     /// [`crate::JournalEvent::Failed`] must follow.

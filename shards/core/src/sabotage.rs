@@ -50,6 +50,8 @@ pub enum Sabotage {
     PauseStaysShort,
     /// The last address that is left gets no calls before it has been probed.
     LastEndpointSuspended,
+    /// The busiest replicas go first when there are to be fewer.
+    BusyReplicaGoes,
     /// Accepted executions that wait for a function that is removed are no dead letters.
     RemovalDropsCalls,
     /// Replicas that went away are called on.
@@ -128,7 +130,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 60] = [
+    pub const ALL: [Sabotage; 61] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -152,6 +154,7 @@ impl Sabotage {
         Sabotage::ProbeLeftOut,
         Sabotage::PauseStaysShort,
         Sabotage::LastEndpointSuspended,
+        Sabotage::BusyReplicaGoes,
         Sabotage::RemovalDropsCalls,
         Sabotage::StaleReplicaCalled,
         Sabotage::ReplicasMistaken,

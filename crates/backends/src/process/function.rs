@@ -4,7 +4,7 @@
 //! replica that is asked to go leaves the routing table in the same step, and is remembered until its last
 //! process is gone.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
 use nanofaas_wire::function::RuntimeMode;
 use tokio::{
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     BackendError, Ensured, FoundFunction, FunctionName, LogRequest, LogSender, ReplicaChange, ReplicaChanges,
-    ReplicaId, ReplicaState, ReplicaStatus, Version, Workload,
+    ReplicaId, ReplicaState, ReplicaStatus, Version, Workload, who_goes,
 };
 
 /// Replicas of one function.
@@ -115,7 +115,7 @@ impl ManagedFunction {
         preflight::check(&self.workload.spec, path.as_ref()).map_err(|reason| {
             BackendError::Provisioning(format!("function '{}' cannot be started: {reason}", self.name()))
         })?;
-        let changes = self.resize(replicas);
+        let changes = self.resize(replicas, &[]);
         self.publish(changes);
         // A replica gives up by itself, with better words; this is for too many, or one that is ready now and then.
         let limit = Instant::now() + self.context.ready_timeout + FAILURE_REPORT_GRACE;
@@ -134,11 +134,15 @@ impl ManagedFunction {
     ///
     /// # Errors
     /// There are too many.
-    pub fn scale(self: &Rc<Self>, replicas: u32) -> Result<Vec<ReplicaChange>, BackendError> {
+    pub fn scale(
+        self: &Rc<Self>,
+        replicas: u32,
+        first_to_go: &[ReplicaId],
+    ) -> Result<Vec<ReplicaChange>, BackendError> {
         self.check_number(replicas)?;
         // One that could not be torn down is back.
         self.state.borrow_mut().is_over = false;
-        Ok(self.resize(replicas))
+        Ok(self.resize(replicas, first_to_go))
     }
 
     /// Stops all replicas and waits for their end; calls in flight may finish. May be tried again.
@@ -232,8 +236,8 @@ impl ManagedFunction {
         )))
     }
 
-    /// Starts what is missing, asks what is too much to go, newest first.
-    fn resize(self: &Rc<Self>, replicas: u32) -> Vec<ReplicaChange> {
+    /// Starts what is missing, asks what is too much to go.
+    fn resize(self: &Rc<Self>, replicas: u32, first_to_go: &[ReplicaId]) -> Vec<ReplicaChange> {
         let count = self.state.borrow().members.len();
         let mut changes = Vec::new();
         for _ in count..replicas as usize {
@@ -241,7 +245,12 @@ impl ManagedFunction {
             changes.push(ReplicaChange::Now(member.status.clone()));
             self.state.borrow_mut().members.push(member);
         }
-        changes.extend(self.dismiss(replicas as usize, self.draining()));
+        let surplus = count.saturating_sub(replicas as usize);
+        let going = {
+            let state = self.state.borrow();
+            who_goes((0..).zip(state.members.iter().map(|member| &member.status)), first_to_go, surplus)
+        };
+        changes.extend(self.dismiss(going.into_iter().collect(), self.draining()));
         changes
     }
 
@@ -282,16 +291,18 @@ impl ManagedFunction {
             BackendError::Unavailable(format!("function '{name}' was stopped before it was ready"))
         });
         drop(state);
-        self.dismiss(0, stop)
+        let all = 0..self.state.borrow().members.len();
+        self.dismiss(all.collect(), stop)
     }
 
-    /// Takes all members but the `kept` oldest out of the table and asks them to go.
-    fn dismiss(&self, kept: usize, stop: Stop) -> Vec<ReplicaChange> {
+    /// Takes members out of the table, by their positions, and asks them to go.
+    fn dismiss(&self, going: BTreeSet<usize>, stop: Stop) -> Vec<ReplicaChange> {
         let mut state = self.state.borrow_mut();
-        let kept = kept.min(state.members.len());
-        let dismissed = state.members.split_off(kept);
+        let members = (0..).zip(std::mem::take(&mut state.members));
+        let (dismissed, kept): (Vec<_>, Vec<_>) = members.partition(|(at, _)| going.contains(at));
+        state.members = kept.into_iter().map(|(_, member)| member).collect();
         let mut changes = Vec::new();
-        for mut member in dismissed.into_iter().rev() {
+        for (_, mut member) in dismissed.into_iter().rev() {
             member.stop.send_replace(Some(stop));
             changes.extend(member.status.change_to(ReplicaState::Draining));
             state.leaving.push(member);

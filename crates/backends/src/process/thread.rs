@@ -134,8 +134,8 @@ impl Owner {
                     failed
                 });
             }
-            Order::Scale { function: name, replicas } => match self.functions.get(&name) {
-                Some(function) => match function.scale(replicas) {
+            Order::Scale { function: name, replicas, first_to_go } => match self.functions.get(&name) {
+                Some(function) => match function.scale(replicas, &first_to_go) {
                     Ok(changes) => {
                         events.scaled(&name, Ok(replicas));
                         function.publish(changes);

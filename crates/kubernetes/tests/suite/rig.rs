@@ -235,7 +235,7 @@ impl Rig {
     }
 
     pub(crate) fn scale(&self, replicas: u32) -> Result<u32, BackendError> {
-        self.backend.submit(Order::Scale { function: "f".into(), replicas });
+        self.backend.submit(Order::Scale { function: "f".into(), replicas, first_to_go: Vec::new() });
         self.recorder.wait("scaled", |seen| seen.scaled.remove("f"))
     }
 

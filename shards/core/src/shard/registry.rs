@@ -13,7 +13,7 @@ use crate::{
     name::Name,
     queue::WaitQueue,
     sabotage::Sabotage,
-    shard::{Shard, chores::Chore},
+    shard::{Shard, chores::Chore, scaling::first_to_go},
     spec::{FunctionSpec, Provisioned, ReplicaAddress, Target},
 };
 
@@ -297,7 +297,8 @@ impl Shard {
         } else {
             function.life = Life::Ordered;
             function.waiting = Some(ticket);
-            fx.push(Effect::Scale { function: key, name: *name, replicas });
+            let first_to_go = first_to_go(function, replicas, self.sabotaged);
+            fx.push(Effect::Scale { function: key, name: *name, replicas, first_to_go });
         }
     }
 

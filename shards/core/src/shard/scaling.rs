@@ -1,13 +1,17 @@
 //! Readings are taken, decisions made and given to the backend: from time to time, and at once when a call comes for
 //! a function that has no replica.
 
+use std::cmp::Reverse;
+
 use crate::{
     answer::{Answer, Refusal},
     call::Ticket,
     effect::{Effect, Effects},
+    endpoints::Endpoint,
     function::{Function, Life},
     keys::FunctionKey,
     name::Name,
+    sabotage::{Sabotage, Sabotaged},
     scaling::{ConcurrencyControl, Readings, ScalingReport},
     settings::Autoscaler,
     shard::Shard,
@@ -89,7 +93,8 @@ impl Shard {
         function.follow_replicas(true);
         if let Some(replicas) = replicas {
             function.life = Life::Ordered;
-            fx.push(Effect::Scale { function: key, name: function.name, replicas });
+            let first_to_go = first_to_go(function, replicas, self.sabotaged);
+            fx.push(Effect::Scale { function: key, name: function.name, replicas, first_to_go });
         }
         self.ring(key);
     }
@@ -123,4 +128,20 @@ impl Shard {
                 .map(|at_us| at_us.saturating_sub(self.now.mono_us) / 1000),
         }
     }
+}
+
+/// The replicas that go first when there are to be so many: those that take no calls, then those with the fewest, then the
+/// newest. Empty, without an allocation, when none of those that are ready has to go; and when all have to.
+pub(super) fn first_to_go(function: &Function, replicas: u32, sabotaged: Sabotaged) -> Box<[u64]> {
+    let surplus = function.endpoints.len().saturating_sub(replicas as usize);
+    if surplus == 0 || replicas == 0 {
+        return Box::default();
+    }
+    let order = |endpoint: &Endpoint| (!endpoint.down, endpoint.in_flight, Reverse(endpoint.replica));
+    let mut all: Vec<_> = function.endpoints.iter().map(order).collect();
+    all.sort_unstable();
+    if sabotaged.by(Sabotage::BusyReplicaGoes) {
+        all.reverse();
+    }
+    all.into_iter().take(surplus).map(|(_, _, Reverse(replica))| replica).collect()
 }

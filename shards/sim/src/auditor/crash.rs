@@ -71,6 +71,7 @@ impl Auditor {
         self.slots.forget();
         self.crashes.forget();
         self.caution.forget();
+        self.scales.forget();
         self.endpoints.forget();
         self.fairness.forget();
         self.promptness.forget();

@@ -20,11 +20,17 @@ impl Auditor {
                 Effect::Abort { attempt } => {
                     self.stats.aborted += 1;
                     self.slots.aborted((shard, *attempt), now.mono_us);
+                    self.scales.is_over(shard, *attempt, false);
                 }
                 Effect::Journal { number, entry } => {
                     self.records.written(shard, *number)?;
                     self.partitions.recorded(shard, *number, entry)?;
                     self.recorded(shard, now, *number, &entry.record)?;
+                }
+                Effect::Scale { function, replicas, first_to_go, .. } => {
+                    self.stats.scaled_down += u64::from(!first_to_go.is_empty());
+                    let known = (&self.endpoints, &self.crashes.probes);
+                    self.scales.scaled(shard, (*function, *replicas), first_to_go, known)?;
                 }
                 Effect::Deliver { id, number, url, view } => {
                     self.stats.delivered += 1;
@@ -172,6 +178,7 @@ impl Auditor {
             self.records.may_be_tried_again(id)?;
         }
         self.crashes.dispatched(shard, now.mono_us, dispatch)?;
+        self.scales.dispatched(shard, dispatch);
         self.executions.dispatched(now, dispatch, policy)?;
         self.refusals.starts(epoch);
         if !matches!(self.cause, Cause::DrainOnce) {

@@ -127,6 +127,12 @@ impl Endpoints {
         }
     }
 
+    /// The endpoint that is open at an address.
+    pub(super) fn endpoint_at(&self, shard: u16, address: &str) -> Option<EndpointId> {
+        let mut open = self.open.iter();
+        open.find(|((of, _), at)| *of == shard && ***at == *address).map(|((_, endpoint), _)| *endpoint)
+    }
+
     /// The function whose replica has this address.
     pub(super) fn function_of(&self, shard: u16, endpoint: EndpointId) -> Option<FunctionKey> {
         let address = self.open.get(&(shard, endpoint))?;

@@ -3,7 +3,7 @@
 //!
 //! One file per account: `callers` (one answer each, in time), `promptness` (nothing before its time), `refusals` (a reason for
 //! each), `executions` and `run` (one end each, attempts in sequence, results of their own), `status` (every field of what
-//! is read), `endpoints`, `probes` and `caution` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order),
+//! is read), `endpoints`, `probes` and `caution` (where attempts go), `fairness` (every function has its turn), `crash` (what is left of them), `recorded` and `records` (nothing is promised before it is safe), `registrations`, `slots`, `queues` (bounds, order), `scales` (who goes first),
 //! `rates`, `keys`, `rooms`, `specs`, `reads` (what is read back from disk), `partitions` (whose records are whose). What it cannot know for sure, such as whether a call with a key joined another one before either is
 //! answered, it does not judge.
 
@@ -28,6 +28,7 @@ mod refusals;
 mod registrations;
 mod rooms;
 mod run;
+mod scales;
 mod slots;
 mod specs;
 mod stats;
@@ -58,6 +59,7 @@ use records::Records;
 use refusals::Refusals;
 use registrations::Registrations;
 use run::Run;
+use scales::Scales;
 use slots::Slots;
 use specs::Specs;
 
@@ -102,6 +104,7 @@ pub(crate) struct Auditor {
     records: Records,
     refusals: Refusals,
     registrations: Registrations,
+    scales: Scales,
     slots: Slots,
     specs: Specs,
     crashes: Crashes,
@@ -130,6 +133,7 @@ impl Auditor {
             records: Records::new(swarm.shards),
             refusals: Refusals::new(swarm),
             registrations: Registrations::default(),
+            scales: Scales::default(),
             slots: Slots::new(swarm),
             specs: Specs::new(swarm),
             crashes: Crashes::default(),
@@ -151,6 +155,7 @@ impl Auditor {
         self.refusals.input(shard, input);
         self.caution.input(shard, input);
         self.crashes.probes.input(input);
+        self.scales.input(shard, input);
         match input {
             Input::Ask(ticket, Request::Invoke(call)) => self.called(now, *ticket, call, false)?,
             Input::Ask(ticket, Request::Enqueue(call)) => self.called(now, *ticket, call, true)?,

@@ -72,6 +72,11 @@ impl Probes {
         self.down.get(&(shard, endpoint)).is_none_or(|down| down.may_be_up(now_us))
     }
 
+    /// Whether an address certainly takes calls.
+    pub(super) fn is_up(&self, shard: u16, endpoint: EndpointId) -> bool {
+        !self.down.contains_key(&(shard, endpoint))
+    }
+
     /// An address is probed, before the step does anything else.
     pub(super) fn probed(
         &mut self,

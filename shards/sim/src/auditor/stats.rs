@@ -51,6 +51,8 @@ pub struct Stats {
     pub probed: u64,
     /// Probes that reached nobody.
     pub probes_failed: u64,
+    /// Orders to have fewer replicas of those that are ready.
+    pub scaled_down: u64,
     /// Crashes of the server.
     pub crashes: u64,
     /// Groups of records that could not be written.
@@ -90,6 +92,7 @@ impl Stats {
         self.crashed += other.crashed;
         self.probed += other.probed;
         self.probes_failed += other.probes_failed;
+        self.scaled_down += other.scaled_down;
         self.crashes += other.crashes;
         self.commits_failed += other.commits_failed;
         self.read += other.read;
@@ -98,7 +101,7 @@ impl Stats {
     }
 
     /// All of them, by name.
-    pub fn all(&self) -> [(&'static str, u64); 29] {
+    pub fn all(&self) -> [(&'static str, u64); 30] {
         [
             ("admitted", self.admitted),
             ("waited", self.waited),
@@ -124,6 +127,7 @@ impl Stats {
             ("crashed", self.crashed),
             ("probed", self.probed),
             ("probes_failed", self.probes_failed),
+            ("scaled_down", self.scaled_down),
             ("crashes", self.crashes),
             ("commits_failed", self.commits_failed),
             ("read", self.read),

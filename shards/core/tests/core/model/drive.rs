@@ -416,7 +416,9 @@ impl Drive {
                 Some(format!("provision {}", spec.name))
             }
             Effect::Teardown { name, .. } => Some(format!("teardown {name}")),
-            Effect::Scale { name, replicas, .. } => Some(format!("scale {name} {replicas}")),
+            Effect::Scale { name, replicas, first_to_go, .. } => {
+                Some(format!("scale {name} {replicas} {first_to_go:?}"))
+            }
             Effect::ReturnBytes(bytes) => {
                 self.oracle.granted_bytes -= bytes;
                 None

@@ -56,6 +56,8 @@ pub(super) struct Counts {
     /// Addresses that were probed, and not reached. Not counted by the shard.
     pub(super) probes: u64,
     pub(super) probes_failed: u64,
+    /// Orders to have fewer replicas by which not the newest went first. Not counted by the shard.
+    pub(super) idle_first: u64,
     pub(super) cautious: u64,
     /// Jobs created, those that ended without a callback, and those that were ended with their function or because nobody
     /// waited any more; only the first counted by the shard.
@@ -66,22 +68,22 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    fn fields(&mut self) -> [&mut u64; 27] {
+    fn fields(&mut self) -> [&mut u64; 28] {
         let Counts { successes, errors, retries, timeouts, rejections, orphans, late, .. } = self;
         let Counts { lost_retries, joins, removed, dead, expired, replays, dropped, .. } = self;
         let Counts { requeued, recovered, reconciled, crashes, poisoned, not_run, cautious, .. } = self;
-        let Counts { probes, probes_failed, .. } = self;
+        let Counts { probes, probes_failed, idle_first, .. } = self;
         let Counts { jobs, jobs_failed, jobs_ended, jobs_left, .. } = self;
         let ended = [successes, errors, retries, timeouts, rejections, orphans, late];
         let left = [lost_retries, joins, removed, dead, expired, replays, dropped];
         let crashed = [requeued, recovered, reconciled, crashes, poisoned, not_run, cautious];
-        let probed = [probes, probes_failed];
+        let probed = [probes, probes_failed, idle_first];
         let jobs = [jobs, jobs_failed, jobs_ended, jobs_left];
         let mut all = ended.into_iter().chain(left).chain(crashed).chain(probed).chain(jobs);
         std::array::from_fn(|_| all.next().expect("as many as that"))
     }
 
-    pub(super) fn all(&self) -> [u64; 27] {
+    pub(super) fn all(&self) -> [u64; 28] {
         let mut counts = *self;
         counts.fields().map(|count| *count)
     }
@@ -386,7 +388,8 @@ impl Oracle {
             }
             function.scaling = true;
             function.waiting = Some(ticket);
-            return self.out.push(format!("scale f{name} {replicas}"));
+            let first_to_go = self.first_to_go(at, *replicas as usize);
+            return self.out.push(format!("scale f{name} {replicas} {first_to_go:?}"));
         }
         function.life = Life::Removing;
         let removed = self.next_order();

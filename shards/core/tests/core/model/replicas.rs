@@ -2,7 +2,7 @@
 
 use super::{
     oracle::{Oracle, State},
-    registry::Life,
+    registry::{Life, Replica},
     step::Result,
 };
 
@@ -99,6 +99,25 @@ impl Oracle {
         function.replicas[place].down.as_mut().expect("it is down").failed_probes += 1;
         function.counts.probes_failed += 1;
         self.pause(at, place);
+    }
+
+    /// Which replicas go first when there are to be fewer, but some.
+    pub(super) fn first_to_go(&mut self, at: usize, wanted: usize) -> Vec<u8> {
+        let calls = |number: u64| {
+            let attempts = self.attempts.iter().filter(|attempt| attempt.function == at && attempt.holds);
+            attempts.filter(|attempt| attempt.replica == Some(number)).count()
+        };
+        let mut left = self.functions[at].replicas.clone();
+        let mut gone = Vec::new();
+        while left.len() > wanted && wanted > 0 {
+            let cost = |replica: &&Replica| (replica.down.is_none(), calls(replica.number), 3 - replica.bit);
+            let first = left.iter().min_by_key(cost).expect("there are some").bit;
+            left.retain(|replica| replica.bit != first);
+            gone.push(first);
+        }
+        let newest_stays = gone.iter().any(|bit| left.iter().any(|stays| stays.bit > *bit));
+        self.functions[at].counts.idle_first += u64::from(newest_stays);
+        gone
     }
 
     /// A call that was not run waits again at its place, if there is something to wait for.

@@ -26,7 +26,11 @@ impl Run {
             Effect::Probe { endpoint, .. } => format!("probe {}", self.endpoints[&endpoint]),
             Effect::Provision { spec, .. } => format!("provision {}", spec.name),
             Effect::Teardown { name, .. } => format!("teardown {name}"),
-            Effect::Scale { name, replicas, .. } => format!("scale {name} {replicas}"),
+            Effect::Scale { name, replicas, first_to_go, .. } => {
+                let names: Vec<String> =
+                    first_to_go.iter().map(|number| format!(" -{}", replica_name(*number))).collect();
+                format!("scale {name} {replicas}{}", names.concat())
+            }
             // Once for all: of each partition there is one.
             Effect::Journal { entry, .. } if matches!(entry.record, Record::Started { partition, .. } if partition != Partition(0)) => {
                 String::new()
@@ -320,4 +324,10 @@ pub(super) fn startable(shard: &Shard) -> String {
 /// Dead letters of a function, as metrics tell them.
 pub(super) fn letters(shard: &Shard, name: &str) -> u32 {
     shard.functions().find(|(_, view)| view.name == name).map_or(0, |(_, view)| view.dead_letters)
+}
+
+/// What a script calls the replica with this number.
+fn replica_name(number: u64) -> String {
+    let bytes = number.to_be_bytes();
+    bytes.into_iter().filter(|byte| *byte != 0).map(char::from).collect()
 }

@@ -367,3 +367,47 @@ fn attempts_per_replica_follow_the_load() {
         ",
     );
 }
+
+#[test]
+fn idle_replicas_go_first_then_the_newest() {
+    check(
+        "
+        0 r register f backend slots=9 -> provision f
+        0 provisioned f ok A B C D -> open A, open B, open C, open D, r: registered
+        0 a invoke f -> dispatch a#1 to B for 1000
+        0 b invoke f -> dispatch b#1 to D for 1000
+        0 c invoke f -> dispatch c#1 to C for 1000
+        0 d invoke f -> dispatch d#1 to D for 1000
+        0 e invoke f -> dispatch e#1 to B for 1000
+        1 s scale f 2 -> scale f 2 -A -C
+        1 scaled f 2 -> s: scaled 2
+        2 s scale f 3 -> scale f 3 -A
+        2 scaled f 3 -> s: scaled 3
+        3 answer a#1 ok -> note 0+3 of 3 ms, a: success a
+        3 s scale f 1 -> scale f 1 -A -C -B
+        3 scaled f 1 -> s: scaled 1
+        4 s scale f 4 -> scale f 4
+        4 scaled f 4 -> s: scaled 4
+        5 s scale f 0 -> scale f 0
+        5 scaled f 0 -> s: scaled 0
+        ",
+    );
+}
+
+#[test]
+fn replicas_that_take_no_calls_go_before_idle_ones() {
+    check(
+        "
+        0 r register f backend slots=9 -> provision f
+        0 provisioned f ok A B C -> open A, open B, open C, r: registered
+        0 a invoke f -> dispatch a#1 to C for 1000
+        0 b invoke f -> dispatch b#1 to B for 1000
+        1 answer a#1 refused -> note not run a#1, dispatch a#1 to A for 999
+        2 s scale f 2 -> scale f 2 -C
+        2 scaled f 2 -> s: scaled 2
+        3 endpoints f 2 A C -> close B
+        4 s scale f 1 -> scale f 1 -C
+        4 scaled f 1 -> s: scaled 1
+        ",
+    );
+}

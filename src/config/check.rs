@@ -92,6 +92,15 @@ fn listeners(config: &Config, breaches: &mut Vec<Breach>) {
             ),
         });
     }
+    let others = [Some(api), Some(management), config.internal.bind];
+    if let Some(metrics) = config.k8s.external_metrics_bind
+        && others.into_iter().flatten().any(|other| clash(metrics, other))
+    {
+        breaches.push(Breach {
+            keys: &["k8s.external-metrics.bind"],
+            message: format!("is {metrics}, where another listener is; give it another port"),
+        });
+    }
     if let Some(internal) = config.internal.bind {
         if clash(internal, api) {
             breaches.push(Breach {

@@ -79,10 +79,12 @@ fn later_sources_win() {
 
 #[test]
 fn every_key_can_be_set_by_its_environment_names() {
+    // What others need beside them.
+    let file = "k8s.external-metrics.certificate = '/c'\nk8s.external-metrics.key = '/k'";
     for (index, key) in keys().iter().enumerate() {
         let text = key.show(&Config::default()).unwrap_or_else(|| sample(&key.name).to_owned());
         for name in &key.environment {
-            let case = Case { environment: &[(name, &text)], ..EMPTY };
+            let case = Case { environment: &[(name, &text)], file, ..EMPTY };
             let problems = case.problems();
             if problems.iter().any(|problem| problem.contains("has no effect")) {
                 assert!(problems.len() == 1 && problems[0].starts_with(name), "{problems:?}");
@@ -107,6 +109,9 @@ fn sample(name: &str) -> &'static str {
         "http-client.read-timeout-ms" => "250",
         "k8s.namespace" => "faas",
         "k8s.kubeconfig" => "/etc/nanofaas/kubeconfig",
+        "k8s.external-metrics.bind" => "127.0.0.1:9443",
+        "k8s.external-metrics.certificate" => "/etc/nanofaas/tls.crt",
+        "k8s.external-metrics.key" => "/etc/nanofaas/tls.key",
         "k8s.callback-url" => "http://callback:8080/v1/internal/executions",
         "k8s.api-url" => "http://nanofaas:8080",
         "k8s.external-metrics.bind" => "0.0.0.0:8443",
@@ -227,6 +232,14 @@ fn rules_across_settings() {
         (
             "internal.bind = '127.0.0.1:8080'",
             "nanofaas.toml:1: internal.bind: is 127.0.0.1:8080, where the API",
+        ),
+        (
+            "k8s.external-metrics.bind = '0.0.0.0:8081'\nk8s.external-metrics.certificate = '/c'\nk8s.external-metrics.key = '/k'",
+            "nanofaas.toml:1: k8s.external-metrics.bind: is 0.0.0.0:8081, where another",
+        ),
+        (
+            "k8s.external-metrics.bind = '0.0.0.0:9443'",
+            "nanofaas.toml:1: k8s.external-metrics.bind: needs k8s.external-metrics.certificate",
         ),
         (
             "internal.bind = '0.0.0.0:8081'",

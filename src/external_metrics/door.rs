@@ -11,7 +11,7 @@ use std::{
 
 use nanofaas_kubernetes::external_metrics::{
     Metric, Refused,
-    delegation::{AskedBy, Delegation, FrontProxy},
+    delegation::{AskedBy, Delegation, DelegationError, FrontProxy},
 };
 use nanofaas_web::tls_server::{Tls, TlsParts};
 
@@ -103,15 +103,22 @@ impl Door {
             fs::read(path).map_err(failed)
         };
         let (certificate, key) = (read(&self.files.certificate)?, read(&self.files.key)?);
-        let front_proxy = self
-            .delegation
-            .front_proxy()
-            .await
-            .map_err(|error| format!("cannot tell how the API server is recognised: {error}"))?;
+        let told = self.delegation.front_proxy().await;
+        let known = self.shown.borrow().as_ref().map(|shown| shown.front_proxy.clone());
+        let (front_proxy, trouble) = match (told, known) {
+            (Ok(front_proxy), _) => (front_proxy, None),
+            // A new certificate does not wait for the API server.
+            (Err(error), Some(known)) => (known, Some(error)),
+            (Err(error), None) => return Err(not_told(&error)),
+        };
         let shown = Shown { certificate, key, front_proxy };
-        if self.shown.borrow().as_ref() == Some(&shown) {
-            return Ok(());
+        if self.shown.borrow().as_ref() != Some(&shown) {
+            self.show(shown)?;
         }
+        trouble.map_or(Ok(()), |error| Err(not_told(&error)))
+    }
+
+    fn show(&self, shown: Shown) -> Result<(), String> {
         let parts = TlsParts {
             certificate: &shown.certificate,
             key: &shown.key,
@@ -124,10 +131,10 @@ impl Door {
     }
 
     /// Who asks.
-    pub(super) fn asked_by<'a>(
+    pub(super) fn asked_by(
         &self,
         certificate: Option<&[u8]>,
-        headers: impl Fn(&str) -> Vec<&'a str>,
+        headers: &[(&str, &str)],
     ) -> Result<AskedBy, String> {
         let shown = self.shown.borrow();
         // Without it no connection is secured.
@@ -171,4 +178,8 @@ impl Door {
             ))
         })
     }
+}
+
+fn not_told(error: &DelegationError) -> String {
+    format!("cannot tell how the API server is recognised: {error}")
 }

@@ -13,7 +13,11 @@ use std::{
     time::SystemTime,
 };
 
-use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming};
+use hyper::{
+    HeaderMap, Method, Request, StatusCode,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue},
+};
 use nanofaas_kubernetes::{
     access::Access,
     external_metrics::{
@@ -78,8 +82,7 @@ impl ExternalMetrics {
         ];
         let admitting = Rc::clone(&answers);
         let admit = move |certificate: &Option<Vec<u8>>, request: &Request<Incoming>| {
-            let headers = request.headers();
-            Ok(admitting.door.asked_by(certificate.as_deref(), |name| texts(headers, name)))
+            Ok(admitting.door.asked_by(certificate.as_deref(), &texts(request.headers())))
         };
         let words = |status: StatusCode| {
             Some(Refused::BadRequest(format!("the request is not understood ({status})")).answer().1)
@@ -89,7 +92,13 @@ impl ExternalMetrics {
             async move {
                 answers.answer(asked_by, &call).await.unwrap_or_else(|refused| {
                     let (status, body) = refused.answer();
-                    json(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body)
+                    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                    let mut answer = json(status, body);
+                    if matches!(refused, Refused::Unauthenticated(_)) {
+                        // There are not many connections: none is for strangers.
+                        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    answer
                 })
             }
         })
@@ -128,7 +137,7 @@ fn json(status: StatusCode, body: Vec<u8>) -> Answer {
     answer(status, "application/json", body)
 }
 
-/// All values of a header that are text.
-fn texts<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect()
+/// All headers that are text.
+fn texts(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
 }

@@ -35,6 +35,8 @@ const NAMES_INTERVAL: Duration = Duration::from_secs(10);
 struct Reading {
     waiting: u32,
     in_flight: u32,
+    /// Calls wait for a replica, and there is none.
+    is_asleep: bool,
     dispatches: u64,
 }
 
@@ -64,8 +66,13 @@ impl Readings {
         let Some(reading) = self.look_at(vec![name]).await?.pop().flatten() else { return Ok(None) };
         let thousandths = match metric {
             Metric::QueueDepth => Some(u64::from(reading.waiting) * 1000),
+            // An autoscaler that follows nothing but calls that run would never wake it.
+            Metric::InFlight if reading.is_asleep => Some(u64::from(reading.waiting) * 1000),
             Metric::InFlight => Some(u64::from(reading.in_flight) * 1000),
-            Metric::Rps => self.rate_of(name, reading.dispatches),
+            Metric::Rps => match self.rate_of(name, reading.dispatches) {
+                rate if reading.is_asleep => Some(rate.unwrap_or_default().max(1000)),
+                rate => rate,
+            },
         };
         Ok(thousandths.map(|thousandths| MetricValue { function: label, thousandths }))
     }
@@ -121,6 +128,8 @@ impl Readings {
                 core.function(name).map(|function| Reading {
                     waiting: function.queue_depth,
                     in_flight: function.in_flight,
+                    is_asleep: function.queue_depth > 0
+                        && function.replicas.is_some_and(|(_, ready)| ready == 0),
                     dispatches: function.counters.dispatches,
                 })
             };

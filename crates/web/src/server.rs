@@ -32,9 +32,6 @@ use tokio::{
 
 use crate::refusal::Worded;
 
-/// Time to send a whole request head, and to stay idle between two requests.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// A request, read to its end.
 #[derive(Debug)]
 pub struct Call {
@@ -125,8 +122,10 @@ pub trait Transport: 'static {
     /// What is known of whoever is at its other end.
     type Peer: 'static;
 
-    /// Connections at a time; others wait to be accepted.
+    /// Connections at a time; more are closed at once.
     const CONNECTIONS_MAX: usize;
+    /// Time to send a whole request head, and to stay idle between two requests.
+    const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
     /// Makes a connection of one that was accepted. `None`: it came to nothing.
     fn open(&self, stream: TcpStream) -> impl Future<Output = Option<(Self::Stream, Self::Peer)>>;
@@ -185,10 +184,8 @@ pub async fn serve_over<T, A, P, F, R>(
     let connections = Rc::new(RefCell::new(JoinSet::new()));
     let mut draining = drain.0.subscribe();
     loop {
-        let is_full = connections.borrow().len() >= T::CONNECTIONS_MAX;
         let accepted = tokio::select! {
-            accepted = listener.accept(), if !is_full => accepted,
-            () = one_ends(&connections), if is_full => continue,
+            accepted = listener.accept() => accepted,
             _ = draining.wait_for(|draining| *draining) => break,
         };
         let stream = match accepted {
@@ -205,6 +202,9 @@ pub async fn serve_over<T, A, P, F, R>(
         let mut draining = drain.0.subscribe();
         let mut connections = connections.borrow_mut();
         while connections.try_join_next().is_some() {}
+        if connections.len() >= T::CONNECTIONS_MAX {
+            continue;
+        }
         connections.spawn_local(async move {
             let opened = tokio::select! {
                 opened = transport.open(stream) => opened,
@@ -240,7 +240,7 @@ pub async fn serve_over<T, A, P, F, R>(
             let mut connection = std::pin::pin!(
                 http1::Builder::new()
                     .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
+                    .header_read_timeout(T::HEADER_TIMEOUT)
                     // A client that left ends its request, and with it whatever runs for it.
                     .half_close(false)
                     .serve_connection(TokioIo::new(Worded::new(stream, words)), service)
@@ -255,9 +255,4 @@ pub async fn serve_over<T, A, P, F, R>(
     drop(listener);
     let mut rest = connections.take();
     while rest.join_next().await.is_some() {}
-}
-
-/// Waits until one of many connections ends.
-async fn one_ends(connections: &RefCell<JoinSet<()>>) {
-    std::future::poll_fn(|context| connections.borrow_mut().poll_join_next(context).map(drop)).await;
 }

@@ -81,6 +81,8 @@ impl Transport for Tls {
     type Peer = Option<Vec<u8>>;
 
     const CONNECTIONS_MAX: usize = 256;
+    // A stranger must not keep others out for long.
+    const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
     async fn open(&self, stream: TcpStream) -> Option<(Self::Stream, Self::Peer)> {
         let acceptor = self.0.borrow().clone()?;

@@ -40,6 +40,7 @@ impl ApiServer {
                 "requestheader-allowed-names": r#"["front-proxy-client"]"#,
                 "requestheader-username-headers": r#"["X-Remote-User"]"#,
                 "requestheader-group-headers": r#"["X-Remote-Group"]"#,
+                "requestheader-extra-headers-prefix": r#"["X-Remote-Extra-"]"#,
             } }));
         }
         assert!(call.path.starts_with("/apis/authorization.k8s.io/v1/subjectaccessreviews"), "{}", call.path);
@@ -112,7 +113,11 @@ impl Rig {
 
     /// As the front proxy asks for somebody.
     fn ask(&self, path: &str) -> (u16, Value) {
-        let headers = ["X-Remote-User: the-autoscaler", "X-Remote-Group: system:authenticated"];
+        let headers = [
+            "X-Remote-User: the-autoscaler",
+            "X-Remote-Group: system:authenticated",
+            "X-Remote-Extra-Scopes: metrics",
+        ];
         self.ask_with("proxy", "GET", path, &headers)
     }
 
@@ -164,6 +169,7 @@ fn an_autoscaler_reads_what_waits_and_runs() {
     let reviewed = rig.api_server.reviewed.lock().expect("no panic").clone();
     assert_eq!(reviewed["user"], "the-autoscaler");
     assert_eq!(reviewed["groups"], json!(["system:authenticated"]));
+    assert_eq!(reviewed["extra"], json!({ "scopes": ["metrics"] }));
     assert_eq!(reviewed["resourceAttributes"]["group"], "external.metrics.k8s.io");
     // It is asked once for a while, not with every question.
     assert!(rig.api_server.reviews.load(Ordering::SeqCst) < 20);

@@ -117,9 +117,6 @@ fn sample(name: &str) -> &'static str {
         "k8s.external-metrics.key" => "/etc/nanofaas/tls.key",
         "k8s.callback-url" => "http://callback:8080/v1/internal/executions",
         "k8s.api-url" => "http://nanofaas:8080",
-        "k8s.external-metrics.bind" => "0.0.0.0:8443",
-        "k8s.external-metrics.certificate" => "/etc/nanofaas/tls.crt",
-        "k8s.external-metrics.key" => "/etc/nanofaas/tls.key",
         "delivery.secret" => "open sesame",
         _ => panic!("{name} has no default and no sample"),
     }

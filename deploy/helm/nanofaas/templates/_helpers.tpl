@@ -49,6 +49,17 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- default .Release.Name .Values.functions.installation }}
 {{- end }}
 
+{{- /* The Service of the API of metrics, and the Secret of its certificate. */}}
+{{- define "nanofaas.metricsApi" -}}
+{{- printf "%s-metrics-api" (include "nanofaas.fullname" .) }}
+{{- end }}
+
+{{- /* An address and a port that listens there. */}}
+{{- define "nanofaas.bind" -}}
+{{- $address := (index . 0).Values.listenAddress -}}
+{{- printf "%s:%d" (ternary (printf "[%s]" $address) $address (contains ":" $address)) (index . 1) }}
+{{- end }}
+
 {{- /* What restricted Pod Security asks of a Pod. */}}
 {{- define "nanofaas.podSecurity" -}}
 runAsNonRoot: true

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The chart of deploy/helm/nanofaas in a real cluster: installed, called, upgraded, rolled back, its Pod deleted and killed
-with calls in the queue. No accepted call may be lost. Run it in a cluster:
+with calls in the queue. No accepted call may be lost. And a HorizontalPodAutoscaler that follows the metrics of the server. Run
+it in a cluster:
 
     tests/k8s/cluster.sh run --with coredns tests/k8s/chart.py [PROGRAM | IMAGE.tar]
 
@@ -8,9 +9,12 @@ PROGRAM is the server, target/debug/nanofaas unless it is named; IMAGE.tar is wh
 under two names, so that an upgrade is one. Prints the time of each step.
 """
 
+import base64
+import http.client
 import http.server
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -28,14 +32,18 @@ FOLDER = Path(os.environ.get("NANOFAAS_CLUSTER_DIR", "/nowhere"))
 MACHINE = "10.10.0.2"
 IMAGE = "localhost/nanofaas"
 NAMESPACE, FUNCTIONS = "nanofaas", "nanofaas-functions"
+METRICS = f"/apis/external.metrics.k8s.io/v1beta1/namespaces/{FUNCTIONS}"
+# Who asks for metrics in other clusters. In that of the tests controllers have no accounts of their own.
+AUTOSCALER = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
 
 
 def run(*arguments, check=True, seconds=180, **more):
     """What a program says."""
+    # What kubectl says besides, such as that an API does not answer just now, is no part of what it was asked for.
     done = subprocess.run([str(each) for each in arguments], text=True, check=False, timeout=seconds,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
     if check and done.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stdout}")
+        raise AssertionError(f"{' '.join(map(str, arguments))}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -175,9 +183,10 @@ def images():
     else:
         for tag in ("old", "new"):
             cluster("image", f"{IMAGE}:{tag}", server)
-    program = FOLDER / "hello"
-    run("cc", "-Os", "-static", "-o", program, HERE / "hello.c")
-    cluster("image", "localhost/hello:1", program)
+    for name in ("hello", "replica"):
+        program = FOLDER / name
+        run("cc", "-Os", "-static", "-o", program, HERE / f"{name}.c", "-lpthread")
+        cluster("image", f"localhost/{name}:1", program)
 
 
 def namespaces_and_volume():
@@ -204,6 +213,7 @@ def install():
     said = helm("install", "nanofaas", CHART, "--wait", "--timeout", "90s", "--set", f"image.repository={IMAGE},image.tag=old",
          "--set", f"functions.namespace={FUNCTIONS},functions.imagePullPolicy=IfNotPresent",
          "--set", "persistence.storageClass=local,resources.requests.cpu=100m,shutdown.timeoutSeconds=5",
+         "--set", "externalMetrics.enabled=true",
          "--set", r"settings.rate\.max-per-second=0,settings.scaling\.poll-interval-ms=500")
     assert "THERE IS NO AUTHENTICATION" in said, said
     api = Api()
@@ -228,6 +238,101 @@ def functions_in_the_cluster():
     api.register(name="hello", executionMode="DEPLOYMENT", image="localhost/hello:1", healthPath="/", timeoutMs=5000)
     status, body = api.ask("POST", "/functions/hello:invoke", b"who are you?", "text/plain")
     assert status == 200 and body.startswith(b"fn-hello-"), (status, body)
+
+
+def metric(name, function="busy", *arguments):
+    """Its value as the cluster tells it."""
+    found = json.loads(kubectl("get", "--raw", f"{METRICS}/{name}?labelSelector=function%3D{function}", *arguments))["items"]
+    return found[0]["value"] if found else None
+
+
+def authority():
+    """Whom the cluster trusts to have signed the certificate of the API of metrics, as PEM."""
+    return base64.b64decode(get("apiservice", "v1beta1.external.metrics.k8s.io")["spec"]["caBundle"]).decode()
+
+
+def is_available():
+    conditions = get("apiservice", "v1beta1.external.metrics.k8s.io")["status"]["conditions"]
+    return any(each["type"] == "Available" and each["status"] == "True" for each in conditions)
+
+
+def ask_metrics(client=None, headers=None):
+    """Status of a request that goes to the server itself, past the API server; 0: the connection is closed. Client: the name of
+    a certificate."""
+    address = get("service", "nanofaas-metrics-api")["spec"]["clusterIP"]
+    context = ssl.create_default_context(cadata=authority())
+    if client:
+        context.load_cert_chain(f"{client}.crt", f"{client}.key")
+    raw = http.client.HTTPConnection(address, 443, timeout=10)
+    raw.connect()
+    try:
+        # The name is that by which the API server knows it.
+        raw.sock = context.wrap_socket(raw.sock, server_hostname=f"nanofaas-metrics-api.{NAMESPACE}.svc")
+        raw.request("GET", f"{METRICS}/nanofaas_rps?labelSelector=function%3Dbusy", headers=headers or {})
+        return raw.getresponse().status
+    except (ssl.SSLError, ConnectionError):
+        return 0
+    finally:
+        raw.close()
+
+
+def api_of_metrics():
+    """Whoever may ask is answered, through the API server, and nobody past it."""
+    until("the API is there", 60, is_available)
+    api.register(name="busy", executionMode="DEPLOYMENT", image="localhost/replica:1", concurrency=2, timeoutMs=60000,
+                 scalingConfig={"strategy": "HPA", "minReplicas": 0, "maxReplicas": 3,
+                                "metrics": [{"type": "queue_depth", "target": "5"}]})
+    for name in ("nanofaas_queue_depth", "nanofaas_in_flight"):
+        assert metric(name) == "0", name
+        assert metric(name, "busy", "--as", AUTOSCALER) == "0", name
+    until("there is a rate", 30, lambda: metric("nanofaas_rps") == "0")
+    assert metric("nanofaas_queue_depth", "nobody") is None
+    refused = run("bash", "-c", '"$@" 2>&1 || true', "-", FOLDER / "bin/kubectl", "get", "--raw",
+                  f"{METRICS}/nanofaas_rps?labelSelector=function%3Dbusy", "--as", "somebody")
+    assert "Forbidden" in refused, refused
+
+    proxy, somebody = str(FOLDER / "keys/front-proxy"), {"X-Remote-User": "somebody"}
+    admin = {"X-Remote-User": "admin", "X-Remote-Group": "system:masters"}
+    run("bash", "-euo", "pipefail", "-c", '. "$1"; cd "$2"; certificate front-proxy-ca another /CN=another clientAuth', "-",
+        HERE / "parts/keys.sh", FOLDER / "keys")
+    for client, headers, expected in [
+            (None, admin, 401),  # no certificate
+            (str(FOLDER / "keys/another"), admin, 401),  # of the front proxy's authority, but not the front proxy's
+            (str(FOLDER / "keys/apiserver-kubelet"), admin, 0),  # of another authority
+            (proxy, {}, 401),  # for nobody
+            (proxy, somebody, 403),
+            (proxy, admin, 200)]:
+        status = ask_metrics(client, headers)
+        assert status == expected, (client, headers, status)
+
+
+def busy_replicas():
+    return json.loads(kubectl("--namespace", FUNCTIONS, "get", "deployment", "fn-busy", "--output", "json"))["spec"]["replicas"]
+
+
+def autoscaler_of_the_cluster():
+    """From zero to three by calls that wait, to zero when there are none, and again to one for a caller that waits."""
+    assert busy_replicas() == 0
+    accepted = [json.loads(api.ask("POST", "/functions/busy:enqueue", {"input": {"sleep": 1}})[1])["executionId"]
+                for _ in range(24)]
+    began = time.monotonic()
+    until("the metric says what waits", 10, lambda: metric("nanofaas_queue_depth") == "24" or busy_replicas())
+    until("three replicas are wanted", 40, lambda: busy_replicas() == 3)
+    up = time.monotonic() - began
+    for execution in accepted:
+        status = until(f"{execution} ends", 60, lambda execution=execution: api.outcome(execution))[0]
+        assert status == "success", status
+    began = time.monotonic()
+    until("no replica is wanted", 60, lambda: busy_replicas() == 0)
+    down = time.monotonic() - began
+    until("its Pods are gone", 60, lambda: not kubectl("--namespace", FUNCTIONS, "get", "pods", "--selector",
+                                                       "nanofaas.io/function=busy", "--output", "name").strip())
+    began = time.monotonic()
+    status, body = api.ask("POST", "/functions/busy:invoke", {"input": {"sleep": 0}}, seconds=60)
+    assert status == 200, (status, body)
+    woken = time.monotonic() - began
+    assert api.ask("DELETE", "/functions/busy")[0] in (200, 204)
+    return f"0 to 3 in {up:.0f} s, to 0 in {down:.0f} s, a call at 0 took {woken:.1f} s"
 
 
 def queue_of(count):
@@ -320,8 +425,10 @@ def upgrade():
     def change():
         helm("upgrade", "nanofaas", CHART, "--reuse-values", "--set", "image.tag=new,settings.workers=1", "--wait",
              "--timeout", "90s")
+    before = authority()
     said = under_load(change)
     assert pod()["spec"]["containers"][0]["image"] == f"{IMAGE}:new"
+    assert authority() == before, "the upgrade has made another certificate"
     return said
 
 
@@ -359,10 +466,13 @@ def installed_again():
     helm("uninstall", "nanofaas", "--wait")
     install()
     assert api.ask("GET", "/functions/echo")[0] == 200
+    # With another certificate.
+    until("the API of metrics is there", 60, is_available)
 
 
-STEPS = [images, namespaces_and_volume, manifests, install, helm_test, calls, functions_in_the_cluster, deleted, killed,
-         deleted_by_force, upgrade, rollback, rollback_of_an_image_that_is_not_there, function_is_adopted, installed_again]
+STEPS = [images, namespaces_and_volume, manifests, install, helm_test, calls, functions_in_the_cluster, api_of_metrics,
+         autoscaler_of_the_cluster, deleted, killed, deleted_by_force, upgrade, rollback,
+         rollback_of_an_image_that_is_not_there, function_is_adopted, installed_again]
 
 
 def main():
@@ -373,7 +483,8 @@ def main():
             said = step() or ""
         except BaseException:
             print(f"FAILED {step.__name__}\n", flush=True)
-            for what in (["get", "all,pvc,events", "--all-namespaces"], ["describe", "pods"],
+            for what in (["get", "all,pvc,events,apiservices", "--all-namespaces"], ["describe", "pods"],
+                         ["describe", "hpa", "--all-namespaces"],
                          ["logs", "nanofaas-0", "--tail=40"], ["logs", "nanofaas-0", "--previous", "--tail=40"]):
                 print(kubectl(*what, check=False)[-6000:], flush=True)
             raise

@@ -182,6 +182,13 @@ pub(super) fn collect(
             }
         }
     };
+    if mode == Some(ExecutionMode::Remote) {
+        in_vain(&["scalingConfig"], "a REMOTE function has a job for each attempt, and no replicas");
+        in_vain(&["endpointUrl"], "the server starts a job for each attempt of a REMOTE function");
+        if registration.pods {
+            in_vain(&["containerPort", "healthPath"], "a job serves nothing");
+        }
+    }
     match mode {
         Some(ExecutionMode::Local) => {
             in_vain(OF_PROGRAMS, "the server itself answers the calls of a LOCAL function");
@@ -193,12 +200,14 @@ pub(super) fn collect(
             in_vain(OF_PODS, "the server starts nothing for a POOL function");
         }
         // With both backends it is not known here which of them runs it.
-        Some(ExecutionMode::Deployment) if registration.image_optional && !registration.pods => {
+        Some(mode @ (ExecutionMode::Deployment | ExecutionMode::Remote))
+            if registration.image_optional && !registration.pods =>
+        {
             in_vain(&["resources"], "the process backend limits neither CPU nor memory");
             in_vain(&["command", "imagePullSecrets"], "the process backend runs programs, not images");
             in_vain(OF_PODS, "the process backend runs programs, not Pods");
-            if members.get("scalingConfig").and_then(|scaling| scaling.get("strategy")) == Some(&"HPA".into())
-            {
+            let strategy = members.get("scalingConfig").and_then(|scaling| scaling.get("strategy"));
+            if mode == ExecutionMode::Deployment && strategy == Some(&"HPA".into()) {
                 warnings.push(
                     "scalingConfig.strategy",
                     "HPA has no effect with the process backend: use INTERNAL or NONE",
@@ -358,6 +367,22 @@ mod tests {
                 &["scalingConfig.strategy: HPA has no effect with the process backend: use INTERNAL or NONE"],
             ),
             (
+                "REMOTE",
+                json!({"resources": {"cpu": "1"}, "imagePullSecrets": ["s"], "labels": {"a": "b"}}),
+                &[
+                    "resources: has no effect: the process backend limits neither CPU nor memory",
+                    "imagePullSecrets: has no effect: the process backend runs programs, not images",
+                    "labels: has no effect: the process backend runs programs, not Pods",
+                ],
+            ),
+            (
+                "REMOTE",
+                json!({"scalingConfig": {"strategy": "HPA"}}),
+                &[
+                    "scalingConfig: has no effect: a REMOTE function has a job for each attempt, and no replicas",
+                ],
+            ),
+            (
                 "DEPLOYMENT",
                 json!({"sandbox": "strict"}),
                 &["sandbox: has no effect: this version does not support it"],
@@ -375,6 +400,14 @@ mod tests {
         ] {
             assert_eq!(warnings(&function(mode, &members)), expected, "{mode} {members}");
         }
+    }
+
+    #[test]
+    fn what_pods_have_is_a_wish_where_there_are_pods() {
+        let body = function("REMOTE", &json!({"image": "i", "healthPath": "/", "nodeSelector": {"a": "b"}}));
+        let server = Registration { image_optional: false, pods: true, ..SERVER };
+        let parsed = FunctionSpec::parse_with_warnings(body.to_string().as_bytes(), &server, false);
+        assert_eq!(parsed.unwrap().1, ["healthPath: has no effect: a job serves nothing"]);
     }
 
     #[test]
@@ -397,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_response_can_be_posted_again_without_a_warning() {
-        for mode in ["DEPLOYMENT", "POOL", "LOCAL"] {
+        for mode in ["DEPLOYMENT", "REMOTE", "POOL", "LOCAL"] {
             let given = function(mode, &json!({"image": "i", "rateLimitPerSecond": 1})).to_string();
             let mut spec = FunctionSpec::parse(given.as_bytes(), &SERVER).unwrap();
             spec.deployment_backend = Some("process".to_owned());

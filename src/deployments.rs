@@ -84,8 +84,7 @@ impl Deployments {
         self.events.want(&spec.name);
         match self.choose(&spec) {
             Ok(backend) if spec.execution_mode == ExecutionMode::Remote => {
-                let result = Ok(self.add_jobs(function, spec, backend));
-                Some(Input::Backend(function.key, BackendEvent::Provisioned(result)))
+                Arc::clone(&self.jobs).provision(function, spec, backend)
             }
             Ok(backend) => {
                 let order = ensure(&spec);
@@ -98,20 +97,6 @@ impl Deployments {
                 Some(Input::Backend(function.key, BackendEvent::Provisioned(degrade(spec, reason))))
             }
         }
-    }
-
-    /// Of a function with jobs nothing runs before its first call.
-    fn add_jobs(
-        &self,
-        function: FunctionRef,
-        mut spec: FunctionSpec,
-        backend: Arc<dyn Backend>,
-    ) -> Provisioned {
-        spec.deployment_backend = Some(backend.id().to_owned());
-        spec.effective_execution_mode = spec.execution_mode;
-        let document = spec.document();
-        self.jobs.add(function, workload(&spec), backend);
-        Provisioned { document, target: Target::Jobs, endpoints: Vec::new(), desired: 0 }
     }
 
     /// Orders the job of an attempt, or says at once how that failed.

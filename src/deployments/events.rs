@@ -265,7 +265,7 @@ impl Deployed {
     }
 }
 
-fn failure_of(error: BackendError) -> BackendFailure {
+pub(super) fn failure_of(error: BackendError) -> BackendFailure {
     let kind = match &error {
         BackendError::Provisioning(_) => BackendFailureKind::Provisioning,
         BackendError::Unavailable(_) => BackendFailureKind::Unavailable,

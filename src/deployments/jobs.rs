@@ -9,13 +9,17 @@ use std::{
 
 use bytes::Bytes;
 use nanofaas_backends::{
-    Backend, BackendError, FoundJob, Job, JobEvent, JobId, JobReport, NotCreated, Workload,
+    Backend, BackendError, FoundJob, Job, JobEvent, JobId, JobReport, NotCreated, PrepareReply, Workload,
 };
+use nanofaas_wire::function::FunctionSpec;
 use parking_lot::Mutex;
-use shard_core::{AttemptKey, DispatchEvent, ExecutionId, Failure, Input, Outcome, Report};
+use shard_core::{
+    AttemptKey, BackendEvent, DispatchEvent, ExecutionId, Failure, Input, Outcome, Provisioned, Report,
+    Target,
+};
 use shard_runtime::Inbox;
 
-use super::{FunctionRef, MANAGED_BY};
+use super::{FunctionRef, MANAGED_BY, events::failure_of, workload};
 
 /// A job could not be created.
 const JOB_CREATE_FAILED: &str = "JOB_CREATE_FAILED";
@@ -79,6 +83,41 @@ impl Jobs {
     pub(super) fn new(inbox: Inbox) -> Jobs {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Jobs { inbox, functions: Mutex::default(), life: format!("-{:x}", since.as_millis()) }
+    }
+
+    /// Has a function run as jobs. Nothing runs before its first call; what becomes of it is said at once when it had jobs
+    /// before, and else when its backend knows whether it can have some.
+    pub(super) fn provision(
+        self: Arc<Self>,
+        function: FunctionRef,
+        mut spec: FunctionSpec,
+        backend: Arc<dyn Backend>,
+    ) -> Option<Input> {
+        let is_kept = spec.deployment_backend.as_deref() == Some(backend.id());
+        spec.deployment_backend = Some(backend.id().to_owned());
+        spec.effective_execution_mode = spec.execution_mode;
+        let workload = workload(&spec);
+        let provisioned = Provisioned {
+            document: spec.document(),
+            target: Target::Jobs,
+            endpoints: Vec::new(),
+            desired: 0,
+        };
+        let Some(runner) = backend.jobs().filter(|_| !is_kept) else {
+            self.add(function, workload, backend);
+            return Some(Input::Backend(function.key, BackendEvent::Provisioned(Ok(provisioned))));
+        };
+        let (jobs, backend_of_jobs, prepared) = (Arc::clone(&self), Arc::clone(&backend), workload.clone());
+        let reply: PrepareReply = Box::new(move |result| {
+            let result = result.map_err(failure_of).map(|()| {
+                jobs.add(function, workload, backend_of_jobs);
+                provisioned
+            });
+            let input = Input::Backend(function.key, BackendEvent::Provisioned(result));
+            jobs.inbox.post(function.shard, input);
+        });
+        runner.prepare(&Arc::new(prepared), reply);
+        None
     }
 
     /// A function has its jobs at this backend from now on.
@@ -179,7 +218,6 @@ mod tests {
     use nanofaas_backends::{
         FunctionName, JobListReply, JobRunner, Labels, ListReply, LogRequest, LogStream, Order, Version,
     };
-    use nanofaas_wire::function::FunctionSpec;
     use shard_core::FunctionKey;
 
     use super::*;
@@ -190,6 +228,8 @@ mod tests {
         created: Mutex<Vec<Job>>,
         ended: Mutex<Vec<JobId>>,
         found: Vec<FoundJob>,
+        /// Why it can run no jobs.
+        refusal: Option<BackendError>,
     }
 
     impl Backend for Recording {
@@ -212,6 +252,9 @@ mod tests {
     }
 
     impl JobRunner for Recording {
+        fn prepare(&self, _: &Arc<Workload>, reply: PrepareReply) {
+            reply(self.refusal.clone().map_or(Ok(()), Err));
+        }
         fn create(&self, job: Job) {
             self.created.lock().push(job);
         }
@@ -273,6 +316,34 @@ mod tests {
         handle.end();
         assert_eq!(*backend.ended.lock(), std::slice::from_ref(&job.id));
         assert!(jobs.remove(function()) && !jobs.remove(function()));
+    }
+
+    #[test]
+    fn a_backend_is_asked_before_a_function_is_registered_and_not_again() {
+        let (sender, inputs) = std::sync::mpsc::channel();
+        let jobs = Arc::new(Jobs::new(Inbox::new(move |shard, input| drop(sender.send((shard, input))))));
+        let why = BackendError::Conflict("why".to_owned());
+        let backend = Arc::new(Recording { refusal: Some(why), ..Recording::default() });
+        let provision = |spec: FunctionSpec, backend: &Arc<Recording>| {
+            Arc::clone(&jobs).provision(function(), spec, Arc::<Recording>::clone(backend))
+        };
+        let new = (*workload().spec).clone();
+        assert!(provision(new.clone(), &backend).is_none(), "the backend says it");
+        let told = inputs.recv().unwrap();
+        let (3, Input::Backend(_, BackendEvent::Provisioned(Err(failure)))) = &told else {
+            panic!("{told:?}")
+        };
+        assert_eq!(&*failure.message, "why");
+        assert!(!jobs.remove(function()), "it has no jobs");
+        // One that an earlier server had registered with it is there already.
+        let kept = FunctionSpec { deployment_backend: Some("recording".to_owned()), ..new.clone() };
+        let told = provision(kept, &backend);
+        assert!(matches!(&told, Some(Input::Backend(_, BackendEvent::Provisioned(Ok(_))))), "{told:?}");
+        assert!(jobs.remove(function()));
+        assert!(provision(new, &Arc::default()).is_none());
+        let told = inputs.recv().unwrap();
+        let (3, Input::Backend(_, BackendEvent::Provisioned(Ok(ready)))) = &told else { panic!("{told:?}") };
+        assert!(ready.target == Target::Jobs && jobs.remove(function()));
     }
 
     #[test]

@@ -107,8 +107,19 @@ pub struct FoundJob {
 /// Takes the answer of [`JobRunner::list`]. Called once, from any thread.
 pub type JobListReply = Box<dyn FnOnce(Result<Vec<FoundJob>, BackendError>) + Send>;
 
+/// Takes the answer of [`JobRunner::prepare`]. Called once, from any thread.
+pub type PrepareReply = Box<dyn FnOnce(Result<(), BackendError>) + Send>;
+
 /// A backend that runs functions as jobs.
 pub trait JobRunner: Send + Sync {
+    /// Finds out whether jobs of a function could run, before it is registered for the first time: nothing of it runs, and
+    /// nothing is left. Never blocks.
+    ///
+    /// The reply comes once, also when the backend ends meanwhile. By default everything can.
+    fn prepare(&self, workload: &Arc<Workload>, reply: PrepareReply) {
+        let _ = workload;
+        reply(Ok(()));
+    }
     /// Creates a job: the one-shot watchdog with the function's program, and in its environment `EXECUTION_ID`,
     /// `DISPATCH_ATTEMPT`, `CALLBACK_URL`, `TIMEOUT_MS`, `TRACE_ID` when it is known, and the payload in
     /// `INVOCATION_PAYLOAD`, or in a file that `INVOCATION_PAYLOAD_FILE` names. A job that fails is not run again. Never

@@ -16,7 +16,7 @@ pub mod secrets;
 use std::{sync::Arc, time::Duration};
 
 pub use function::{FoundFunction, FunctionName, Labels, Version, Workload};
-pub use job::{FoundJob, Job, JobEvent, JobId, JobListReply, JobReport, JobRunner, NotCreated};
+pub use job::{FoundJob, Job, JobEvent, JobId, JobListReply, JobReport, JobRunner, NotCreated, PrepareReply};
 pub use logs::{LogLine, LogRequest, LogSender, LogStream};
 use nanofaas_wire::function::FunctionSpec;
 pub use replica::{Ensured, ReplicaChange, ReplicaChanges, ReplicaId, ReplicaState, ReplicaStatus, who_goes};

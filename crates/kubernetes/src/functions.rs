@@ -453,7 +453,7 @@ fn of_image(problem: &Problem) -> Option<BackendError> {
 }
 
 /// Why a function whose image was to be checked is not made.
-fn not_checked(name: &FunctionName, error: ImageError) -> BackendError {
+pub(crate) fn not_checked(name: &FunctionName, error: ImageError) -> BackendError {
     let text =
         |why: &dyn std::fmt::Display| format!("the image of function '{name}' cannot be checked: {why}");
     match error {
@@ -472,7 +472,7 @@ fn not_checked(name: &FunctionName, error: ImageError) -> BackendError {
 }
 
 /// What a request was answered with that should have made a function run.
-fn refused(name: &FunctionName, error: &RequestError) -> BackendError {
+pub(crate) fn refused(name: &FunctionName, error: &RequestError) -> BackendError {
     let text = format!("function '{name}' cannot be started: {error}");
     match error {
         RequestError::Refused(status) if status.code < 500 => BackendError::Provisioning(text),

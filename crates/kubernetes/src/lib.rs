@@ -41,6 +41,7 @@ use std::{
 
 use nanofaas_backends::{
     Backend, Events, Job, JobId, JobListReply, JobReport, JobRunner, ListReply, LogRequest, LogStream, Order,
+    PrepareReply, Workload,
 };
 use nanofaas_wire::function::{ExecutionMode, FunctionSpec};
 use parking_lot::Mutex;
@@ -48,6 +49,7 @@ use tokio::sync::mpsc;
 
 use access::{Access, AccessError};
 use cluster::Cluster;
+use jobs::prepare::Reply;
 use plan::PlanSettings;
 use thread::{Start, ThreadMessage};
 use watching::Hearing;
@@ -243,6 +245,11 @@ impl Backend for KubernetesBackend {
 }
 
 impl JobRunner for KubernetesBackend {
+    fn prepare(&self, workload: &Arc<Workload>, reply: PrepareReply) {
+        // One that is dropped says that it came too late.
+        let _ = self.commands.send(ThreadMessage::Prepare(Arc::clone(workload), Reply::new(reply)));
+    }
+
     fn create(&self, job: Job) {
         if let Err(mpsc::error::SendError(ThreadMessage::CreateJob(job))) =
             self.commands.send(ThreadMessage::CreateJob(job))

@@ -18,7 +18,7 @@ use k8s_openapi::{
 use kube::Resource;
 use nanofaas_backends::{
     BackendError, Events, FunctionName, Job, JobEvent, JobId, JobListReply, JobReport, ListReply, LogLine,
-    LogRequest, LogSender, Order,
+    LogRequest, LogSender, Order, Workload,
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -30,7 +30,7 @@ use crate::{
     Hearings,
     cluster::Cluster,
     functions::{Shared, TURNS},
-    jobs::{self, Jobs},
+    jobs::{self, Jobs, prepare::Reply},
     names::{function_of, object_name, selector},
     plan::PlanSettings,
     table::Table,
@@ -54,6 +54,8 @@ pub enum ThreadMessage {
     List(ListReply),
     /// See [`nanofaas_backends::Backend::logs`].
     Logs(LogRequest, LogSender),
+    /// See [`nanofaas_backends::JobRunner::prepare`].
+    Prepare(Arc<Workload>, Reply),
     /// See [`nanofaas_backends::JobRunner::create`].
     CreateJob(Job),
     /// See [`nanofaas_backends::JobRunner::end`].
@@ -159,6 +161,7 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
                 Some(ThreadMessage::Order(order)) => owner.take(order),
                 Some(ThreadMessage::List(reply)) => owner.list(reply),
                 Some(ThreadMessage::Logs(request, sender)) => owner.read_logs(&request, &sender),
+                Some(ThreadMessage::Prepare(workload, reply)) => owner.shared.prepare_jobs(workload, reply),
                 Some(ThreadMessage::CreateJob(job)) => {
                     owner.watches.follow_jobs(&owner.shared);
                     owner.shared.create_job(job);
@@ -181,7 +184,8 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
             ThreadMessage::List(reply) => reply(Err(too_late())),
             ThreadMessage::CreateJob(job) => refuse_job(&job),
             ThreadMessage::ListJobs(reply) => reply(Err(too_late())),
-            ThreadMessage::EndJob(_)
+            ThreadMessage::Prepare(..)
+            | ThreadMessage::EndJob(_)
             | ThreadMessage::AdoptJob(..)
             | ThreadMessage::Logs(..)
             | ThreadMessage::Detach

@@ -56,6 +56,15 @@ impl Cluster {
         create(&api, &objects.pod(), true, by, || true).await.map(drop)
     }
 
+    /// Asks whether a Job could be made, and changes nothing.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn try_job(&self, objects: &JobObjects, by: Instant) -> Result<(), RequestError> {
+        let api: Api<Job> = self.api();
+        create(&api, &objects.job, true, by, || true).await.map(drop)
+    }
+
     /// Makes a job, with what belongs to it, unless it is not wanted any more.
     ///
     /// # Errors

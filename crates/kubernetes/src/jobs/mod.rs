@@ -4,6 +4,7 @@
 //! what Kubernetes has ended. The watchdog of a job exits after the server has answered its callback, so nothing that is
 //! heard of a Pod's end overtakes that.
 
+pub mod prepare;
 pub mod seen;
 pub mod table;
 

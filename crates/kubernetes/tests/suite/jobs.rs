@@ -9,7 +9,8 @@ use std::{
 };
 
 use nanofaas_backends::{
-    Backend, FoundJob, Job, JobEvent, JobId, JobRunner, Labels, NotCreated, Version, Workload,
+    Backend, BackendError, FoundJob, ImageProblem, Job, JobEvent, JobId, JobRunner, Labels, NotCreated,
+    Version, Workload,
 };
 use nanofaas_wire::function::FunctionSpec;
 use serde_json::{Value, json};
@@ -56,19 +57,23 @@ impl Ordered {
     }
 }
 
-fn order(rig: &Rig, number: u32, image: &str, timeout: Duration, payload: &str) -> Ordered {
+fn workload(rig: &Rig, image: &str) -> Workload {
     let body = json!({ "name": "f", "image": image, "executionMode": "REMOTE" });
     let spec = FunctionSpec::parse(body.to_string().as_bytes(), &REGISTRATION).unwrap();
     assert_eq!(rig.backend.supports(&spec), Ok(()));
+    Workload {
+        name: "f".into(),
+        labels: Labels::from([("managed-by".into(), "nanofaas".into())]),
+        version: Version::of(&spec),
+        spec: Arc::new(spec),
+    }
+}
+
+fn order(rig: &Rig, number: u32, image: &str, timeout: Duration, payload: &str) -> Ordered {
     let (id, (sender, events)) = (JobId::from(format!("e{number}-1-a")), channel());
     rig.backend.create(Job {
         id: id.clone(),
-        workload: Arc::new(Workload {
-            name: "f".into(),
-            labels: Labels::from([("managed-by".into(), "nanofaas".into())]),
-            version: Version::of(&spec),
-            spec: Arc::new(spec),
-        }),
+        workload: Arc::new(workload(rig, image)),
         execution: format!("e{number}").into(),
         attempt: 1,
         trace_id: None,
@@ -426,4 +431,44 @@ fn without_an_address_to_report_to_no_function_has_jobs() {
     let body = json!({ "name": "f", "image": "i", "executionMode": "REMOTE" });
     let spec = FunctionSpec::parse(body.to_string().as_bytes(), &REGISTRATION).unwrap();
     assert!(rig.backend.supports(&spec).unwrap_err().contains("k8s.callback-url"));
+}
+
+fn prepare(rig: &Rig, image: &str) -> Result<(), BackendError> {
+    let (sender, receiver) = channel();
+    rig.backend
+        .prepare(&Arc::new(workload(rig, image)), Box::new(move |result| sender.send(result).unwrap()));
+    receiver.recv_timeout(PATIENCE).unwrap()
+}
+
+#[test]
+fn a_function_with_jobs_is_tried_out_before_it_is_registered() {
+    let rig = Rig::start();
+    assert_eq!(prepare(&rig, "missing"), Ok(()), "images are not checked");
+    assert_eq!((rig.server.count("/jobs?&dryRun=All"), rig.server.count("/pods/check-")), (1, 0));
+    rig.server.fail(Fault::Refuse("POST", "/jobs?", 429, "TooManyRequests", "again"));
+    assert_eq!(prepare(&rig, "i"), Ok(()));
+    rig.server.fail(Fault::Refuse("POST", "/jobs?", 422, "Invalid", "spec.template: Invalid value"));
+    let Err(BackendError::Provisioning(text)) = prepare(&rig, "i") else { panic!("it was taken") };
+    assert!(text.contains("Invalid value"), "{text}");
+    let rig = Rig::checking(None, PATIENCE);
+    assert_eq!(prepare(&rig, "i"), Ok(()));
+    let Err(BackendError::Image { problem: ImageProblem::NotFound, text }) = prepare(&rig, "missing") else {
+        panic!("there is no such image")
+    };
+    assert!(text.contains("missing"), "{text}");
+    assert!(is_empty(&rig), "nothing of it is left");
+    rig.backend.detach(PATIENCE);
+    assert!(matches!(prepare(&rig, "i"), Err(BackendError::Unavailable(_))));
+}
+
+#[test]
+fn a_function_that_is_tried_out_when_the_server_ends_is_answered() {
+    let rig = Rig::checking(None, PATIENCE);
+    let (sender, receiver) = channel();
+    rig.backend
+        .prepare(&Arc::new(workload(&rig, "slow")), Box::new(move |result| sender.send(result).unwrap()));
+    rig.server.wait_for("pods", 1);
+    rig.backend.detach(PATIENCE);
+    assert!(matches!(receiver.recv_timeout(PATIENCE).unwrap(), Err(BackendError::Unavailable(_))));
+    assert!(is_empty(&rig), "the Pod of the check is removed");
 }

@@ -64,6 +64,11 @@ impl Kubelet for Player {
     }
 }
 
+/// A server without anything.
+pub(crate) fn start_server() -> ApiServer {
+    ApiServer::start(Arc::new(Player))
+}
+
 /// What was reported.
 #[derive(Default)]
 pub(crate) struct Seen {

@@ -8,6 +8,7 @@
 
 mod http;
 mod jobs;
+mod resources;
 mod streams;
 mod world;
 
@@ -229,12 +230,23 @@ impl ApiServer {
                 Some(object) => reply(stream, 200, &object),
                 None => reply(stream, 404, &status(404, "NotFound", &format!("{kind} \"{name}\" not found"))),
             },
+            ("POST", ["functions"]) => {
+                let result = self.create_function(serde_json::from_slice(body).unwrap());
+                let (code, object) = result.map_or_else(|error| error, |object| (201, object));
+                reply(stream, code, &object)
+            }
             ("POST", [kind]) => {
                 let object: Value = serde_json::from_slice(body).unwrap();
                 match self.create(kind, object, has("dryRun=All")) {
                     Ok(object) => reply(stream, 201, &object),
                     Err(error) => reply(stream, 409, &error),
                 }
+            }
+            ("PATCH", ["functions", name, part @ ..]) => {
+                let patch: Value = serde_json::from_slice(body).unwrap();
+                let result = self.apply_function(name, &patch, part.first().unwrap_or(&"spec"));
+                let (code, object) = result.map_or_else(|error| error, |object| (200, object));
+                reply(stream, code, &object)
             }
             ("PATCH", [kind, name]) => {
                 let patch: Value = serde_json::from_slice(body).unwrap();

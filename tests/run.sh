@@ -45,7 +45,7 @@ main() {
   building=
   run  120 'chart'                      python3 tests/chart/check.py "$binary"
   run  600 'kubernetes cluster'         python3 tests/k8s/smoke.py
-  run  600 'kubernetes backend'         tests/k8s/conformance.sh
+  run  900 'kubernetes backend'         tests/k8s/conformance.sh
   run  300 'kubernetes chart'           tests/k8s/cluster.sh run --with coredns tests/k8s/chart.py "$binary"
   run  600 'kubernetes under load'      tests/k8s/cluster.sh run --with node2 tests/k8s/load.py --server "$binary"
   run   60 'nothing is left behind'     process_check "$before" "$binary"

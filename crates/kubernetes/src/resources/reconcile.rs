@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Registry,
     object::{Function, made_of},
-    requests::{Requests, refused},
+    requests::{Requests, refused, unchanged},
     status::{StatusSettings, status},
     table::{Failed, KnownResource, Observed, Phase, Registered, ResourceTable, Step},
 };
@@ -407,7 +407,7 @@ impl Reconciler {
             let owner = self.table.borrow().of(&function).first().map(|known| known.object.clone());
             if let Some(object) = owner {
                 let by = Instant::now() + WRITE_TIMEOUT;
-                self.requests.delete(&object, by).await.map_err(|error| refused(&function, &error))?;
+                self.requests.delete(&object, by).await.map_err(|error| unchanged(&function, &error))?;
                 self.table.borrow_mut().delete(object.name(), object.uid());
             }
             self.table.borrow_mut().unwritten().remove(&function);
@@ -429,7 +429,7 @@ impl Reconciler {
         };
         let by = Instant::now() + WRITE_TIMEOUT;
         let object = self.requests.scale(&owner.object, replicas, by).await;
-        let object = object.map_err(|error| refused(&function, &error))?;
+        let object = object.map_err(|error| unchanged(&function, &error))?;
         let scaled = self.registry.scale(&function, replicas).await;
         self.table.borrow_mut().now(object.clone());
         if scaled.is_ok()

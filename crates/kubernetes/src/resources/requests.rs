@@ -96,9 +96,14 @@ pub(super) fn refused(function: &str, error: &RequestError) -> ApiError {
         RequestError::Refused(status) if matches!(status.code, 400 | 422) => {
             ApiError::Validation(vec![format!("resource: {}", status.message)])
         }
-        error => ApiError::unavailable(format!(
-            "The resource of function '{function}' could not be written, so nothing was changed: {error}; try again, or look \
-             with kubectl"
-        )),
+        error => unchanged(function, error),
     }
+}
+
+/// The same when it is there already.
+pub(super) fn unchanged(function: &str, error: &RequestError) -> ApiError {
+    ApiError::unavailable(format!(
+        "The resource of function '{function}' could not be written, so nothing was changed: {error}; try again, or look with \
+         kubectl"
+    ))
 }

@@ -224,7 +224,7 @@ settings! {
 
     /// Calls to functions.
     http_client: HttpClient {
-        /// Time to connect to a function.
+        /// Time to connect to a function; at most half of what the attempt has left, or 1.5 s if that is more.
         connect_timeout: Duration = seconds(5), leaf "connect-timeout-ms", in 1..=DAY_MS;
         /// Time for a function to answer; unset means what is left of the attempt.
         read_timeout: Option<Duration> = None, leaf "read-timeout-ms", in 1..=DAY_MS;

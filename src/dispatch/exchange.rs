@@ -1,6 +1,6 @@
 //! One attempt on the wire: a connection, a request, an answer.
 
-use std::task::Waker;
+use std::{task::Waker, time::Duration};
 
 use shard_core::{Dispatch, DispatchEvent, Failure, Input, Outcome, Report};
 
@@ -14,6 +14,9 @@ use super::{
 /// New connections that may be closed by the peer before anything was written, per attempt: a peer that does
 /// nothing else must not keep an attempt busy.
 const FRESH_RESENDS_MAX: u32 = 1;
+
+/// Time to connect that an attempt has at least, however little is left of it: a lost packet is sent again after a second.
+const CONNECT_TIMEOUT_MIN: Duration = Duration::from_millis(1500);
 
 /// Sends an attempt and says what became of it. Leaves the connection for the next one, if there may be a next one.
 pub(super) async fn run(pool: &Pool, connection: &mut Option<Connection>, dispatch: &Dispatch) -> Report {
@@ -88,7 +91,9 @@ async fn exchange(
 /// Opens a connection, telling the core meanwhile that the function has not got the call yet.
 async fn open(pool: &Pool, dispatch: &Dispatch) -> std::io::Result<Connection> {
     (pool.shared.sink)(Input::Dispatch(dispatch.attempt, DispatchEvent::Connecting));
-    let connection = pool.origin.connect(pool.shared.options.connect_timeout).await?;
+    // Half of its time, so that another address has the other half.
+    let share = Duration::from_millis(u64::from(dispatch.remaining_ms) / 2).max(CONNECT_TIMEOUT_MIN);
+    let connection = pool.origin.connect(pool.shared.options.connect_timeout.min(share)).await?;
     (pool.shared.sink)(Input::Dispatch(dispatch.attempt, DispatchEvent::Sent));
     Ok(connection)
 }

@@ -15,9 +15,19 @@ const NAME: &str = "vanishes";
 
 #[test]
 fn a_replica_that_does_not_answer_costs_one_call_its_time_and_no_other() {
-    let server = Server::dev(&["http-client.connect-timeout-ms=500", "autoscaler.enabled=false"]);
+    costs_one_call(&["http-client.connect-timeout-ms=500"], 30_000);
+}
+
+/// Half of what a call has is left for another replica.
+#[test]
+fn also_when_a_call_has_less_time_than_there_is_to_connect() {
+    costs_one_call(&["http-client.connect-timeout-ms=60000"], 4000);
+}
+
+fn costs_one_call(settings: &[&str], timeout_ms: u32) {
+    let server = Server::dev(&[settings, &["autoscaler.enabled=false"]].concat());
     server.register(json!({
-        "name": NAME, "runtimeMode": "STDIO", "runtimeCommand": "cat -", "maxRetries": 0,
+        "name": NAME, "runtimeMode": "STDIO", "runtimeCommand": "cat -", "maxRetries": 0, "timeoutMs": timeout_ms,
         "scalingConfig": { "strategy": "NONE", "minReplicas": 2 },
     }));
     let ready = || server.get(&format!("/v1/functions/{NAME}/replicas")).json()["ready"].clone();

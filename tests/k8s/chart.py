@@ -183,6 +183,9 @@ def images():
     else:
         for tag in ("old", "new"):
             cluster("image", f"{IMAGE}:{tag}", server)
+    # The watchdog, which the server's program has in it, and a program for it to run.
+    program = ROOT / "target/debug/nanofaas" if server.suffix == ".tar" else server
+    cluster("image", "localhost/job:1", f"{program},/bin/cat", "watchdog")
     for name in ("hello", "replica"):
         program = FOLDER / name
         run("cc", "-Os", "-static", "-o", program, HERE / f"{name}.c", "-lpthread")
@@ -238,6 +241,25 @@ def functions_in_the_cluster():
     api.register(name="hello", executionMode="DEPLOYMENT", image="localhost/hello:1", healthPath="/", timeoutMs=5000)
     status, body = api.ask("POST", "/functions/hello:invoke", b"who are you?", "text/plain")
     assert status == 200 and body.startswith(b"fn-hello-"), (status, body)
+
+
+def jobs_in_the_cluster():
+    """Results come back through the Service."""
+    api.register(name="job", executionMode="REMOTE", image="localhost/job:1", runtimeMode="STDIO", runtimeCommand="cat")
+    # The second is too long for an environment.
+    for given in (7, "x" * 200_000):
+        status, body = api.ask("POST", "/functions/job:invoke", {"input": given})
+        assert status == 200 and json.loads(body)["output"]["input"] == given, (status, body[:1000])
+    execution = api.enqueue("job", 8)
+    status, output = until("the job ends", 60, lambda: api.outcome(execution))
+    assert status == "success" and output["input"] == 8, (status, output)
+    jobs = kubectl("--namespace", FUNCTIONS, "get", "jobs", "--output", "name").split()
+    assert len(jobs) == 3, jobs
+    assert api.ask("DELETE", "/functions/job")[0] in (200, 204)
+    # They would stay for a minute, and later steps count Pods.
+    kubectl("--namespace", FUNCTIONS, "delete", "jobs", "--all")
+    until("their Pods are gone", 30, lambda: not kubectl("--namespace", FUNCTIONS, "get", "pods", "--selector",
+                                                           "executionId", "--output", "name").strip())
 
 
 def metric(name, function="busy", *arguments):
@@ -470,8 +492,8 @@ def installed_again():
     until("the API of metrics is there", 60, is_available)
 
 
-STEPS = [images, namespaces_and_volume, manifests, install, helm_test, calls, functions_in_the_cluster, api_of_metrics,
-         autoscaler_of_the_cluster, deleted, killed, deleted_by_force, upgrade, rollback,
+STEPS = [images, namespaces_and_volume, manifests, install, helm_test, calls, functions_in_the_cluster, jobs_in_the_cluster,
+         api_of_metrics, autoscaler_of_the_cluster, deleted, killed, deleted_by_force, upgrade, rollback,
          rollback_of_an_image_that_is_not_there, function_is_adopted, installed_again]
 
 

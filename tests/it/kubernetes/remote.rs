@@ -166,6 +166,24 @@ fn a_job_that_the_cluster_does_not_take_fails_its_attempt() {
 }
 
 #[test]
+fn a_function_whose_image_cannot_be_had_is_not_registered() {
+    let Some(cluster) = Cluster::for_test("checked-jobs") else { return };
+    let settings = [&*Cluster::callbacks(), "image-validator.enabled=true"];
+    let server = cluster.server(&settings);
+    for (image, status, code) in [
+        ("registry:5000/nothing:1", 422, "IMAGE_NOT_FOUND"),
+        ("registry:5001/secret:1", 424, "IMAGE_PULL_AUTH_REQUIRED"),
+    ] {
+        let spec = cluster.remote("cat", json!({ "image": image }));
+        server.send("POST", "/v1/functions", &spec).expect_error(status, code);
+        assert_eq!(server.get("/v1/functions/f").status, 404);
+    }
+    server.register(cluster.remote("cat", json!({})));
+    assert_eq!(server.invoke("f", json!(1)).status, 200);
+    assert_eq!(cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count(), 1, "only that of the call");
+}
+
+#[test]
 fn a_job_that_nobody_waits_for_is_removed() {
     let Some(cluster) = Cluster::for_test("unwanted-jobs") else { return };
     let server = cluster.job_server();

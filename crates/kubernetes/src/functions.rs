@@ -3,7 +3,7 @@
 //! Everything here runs on one thread. The table is never borrowed across an `.await`, and what an order ends with is
 //! reported in the same step in which the table changes, so that no change is reported before.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use nanofaas_backends::{BackendError, Ensured, Events, FunctionName, ImageProblem, ReplicaId, Workload};
@@ -30,9 +30,7 @@ const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(60);
 /// To read what a program wrote before it ended.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// To tell the cluster something that is not waited for.
-const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Until a Deployment that was deleted by hand is made again, when that went wrong.
-const RESTORE_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the end of a function's longest call until its Pods have to be gone.
 const TEARDOWN_GRACE: Duration = Duration::from_secs(60);
 
@@ -60,6 +58,8 @@ pub struct Shared {
     pub news: watch::Sender<()>,
     /// Pods that are asked whether they take calls.
     pub asked: RefCell<Asked>,
+    /// Functions that run, and of which somebody else has deleted a Service or the like.
+    pub incomplete: RefCell<BTreeSet<FunctionName>>,
 }
 
 /// Why an order failed, and what it leaves.
@@ -202,7 +202,7 @@ impl Shared {
     }
 
     /// Takes over what a request was answered with: it may be newer than what the watch tells.
-    fn note(&self, deployment: &Deployment) {
+    pub(crate) fn note(&self, deployment: &Deployment) {
         if let Some(seen) = translate::deployment(deployment) {
             let report = self.table.borrow_mut().deployment_now(seen);
             self.publish(report);
@@ -221,7 +221,7 @@ impl Shared {
         })
     }
 
-    async fn check_owner(
+    pub(crate) async fn check_owner(
         &self,
         name: &FunctionName,
         objects: &Objects,
@@ -400,31 +400,6 @@ impl Shared {
     async fn gone(&self, name: &FunctionName, by: Instant) -> Result<(), ()> {
         let gone = self.until(|table| table.get(name).is_none_or(|known| known.is_gone()).then_some(()));
         timeout_at(by, gone).await.map_err(|_| ())
-    }
-
-    /// Makes a Deployment again that somebody else has deleted, with all that belongs to it.
-    pub async fn restore(&self, name: &FunctionName) {
-        let Some((workload, replicas)) = self.table.borrow().lost(name) else { return };
-        tracing::warn!(function = %name, "somebody has deleted the Deployment, making it again");
-        if let Err(error) = self.try_restore(&workload, replicas).await {
-            tracing::error!(function = %name, %error, "the deleted Deployment could not be made again");
-            // Whatever it is, it is tried again, as long as the function is wanted.
-            tokio::time::sleep(RESTORE_PAUSE).await;
-        }
-    }
-
-    async fn try_restore(&self, workload: &Workload, replicas: u32) -> Result<(), BackendError> {
-        let by = Instant::now() + NOTE_TIMEOUT;
-        let name = &workload.name;
-        let objects = plan(workload, &self.settings);
-        let failed = |error| refused(name, &error);
-        let there = self.cluster.deployment(&objects.name, by).await.map_err(failed)?;
-        self.check_owner(name, &objects, there.as_ref(), by).await?;
-        let deployment = self.cluster.apply_deployment(&objects, Some(replicas), by).await.map_err(failed)?;
-        let uid = deployment.metadata.uid.clone().unwrap_or_default();
-        self.cluster.apply_all_owned(&objects, &uid, true, by).await.map_err(failed)?;
-        self.note(&deployment);
-        Ok(())
     }
 
     /// Deletes Pods that were chosen to go and are still there, while others went.

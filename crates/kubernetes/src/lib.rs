@@ -20,8 +20,10 @@ pub mod checks;
 pub mod cluster;
 pub mod external_metrics;
 pub mod functions;
+pub mod hearing;
 pub mod jobs;
 pub mod probing;
+pub mod restoring;
 pub mod table;
 pub mod thread;
 pub mod translate;
@@ -96,6 +98,8 @@ pub struct Hearings {
     pub pods: Hearing,
     /// Of Deployments.
     pub deployments: Hearing,
+    /// Of what belongs to them; nobody waits for these.
+    pub owned: Hearing,
     /// Of Jobs, since there is one.
     pub jobs: OnceLock<Hearing>,
 }

@@ -4,18 +4,11 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{apps::v1::Deployment, batch::v1::Job as ClusterJob, core::v1::Pod},
-    serde::de::DeserializeOwned,
-};
-use kube::Resource;
 use nanofaas_backends::{
     BackendError, Events, FunctionName, Job, JobEvent, JobId, JobListReply, JobReport, ListReply, LogLine,
     LogRequest, LogSender, Order, Workload,
@@ -30,21 +23,19 @@ use crate::{
     Hearings,
     cluster::Cluster,
     functions::{Shared, TURNS},
+    hearing::{ClusterNews, Watches},
     jobs::{self, Jobs, prepare::Reply},
-    names::{function_of, object_name, selector},
-    plan::PlanSettings,
+    names::object_name,
+    plan::{self, PlanSettings},
     table::Table,
     translate,
-    watching::{Hearing, News, Watch, WatchLimits},
+    watching::WatchLimits,
 };
 
 /// Time until it is known what there is.
 const LIST_TIMEOUT: Duration = Duration::from_secs(25);
 /// For the cluster to take note that what is over is killed.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// For a Pod to be removed that checked an image.
-const CHECK_REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the thread is told.
 pub enum ThreadMessage {
@@ -70,13 +61,6 @@ pub enum ThreadMessage {
     ShutDown(Duration),
 }
 
-/// What is told by watches.
-enum ClusterNews {
-    Pods(News<Pod>),
-    Deployments(News<Deployment>),
-    Jobs(News<ClusterJob>),
-}
-
 /// An order that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pending {
@@ -87,27 +71,14 @@ enum Pending {
 
 type PendingOrders = Rc<RefCell<BTreeMap<FunctionName, Pending>>>;
 
-struct Owner {
-    shared: Rc<Shared>,
+/// What the thread owns.
+pub(crate) struct Owner {
+    pub(crate) shared: Rc<Shared>,
     pending: PendingOrders,
     /// Functions whose Deployment is being made again: their orders wait for that.
     restoring: Rc<RefCell<BTreeSet<FunctionName>>>,
-    tasks: JoinSet<()>,
+    pub(crate) tasks: JoinSet<()>,
     watches: Watches,
-}
-
-/// The watches, each a task.
-struct Watches {
-    tasks: JoinSet<()>,
-    limits: WatchLimits,
-    hearings: Arc<Hearings>,
-    /// Where they tell.
-    told: mpsc::UnboundedSender<ClusterNews>,
-}
-
-/// It is there while Jobs are watched.
-fn of_jobs(hearings: &Hearings) -> &Hearing {
-    hearings.jobs.get().unwrap_or(&hearings.pods)
 }
 
 /// What the thread is made from.
@@ -144,8 +115,9 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
         turns: Semaphore::new(TURNS),
         news: watch::Sender::new(()),
         asked: RefCell::default(),
+        incomplete: RefCell::default(),
     });
-    let mut watches = Watches { tasks: JoinSet::new(), limits, hearings, told };
+    let mut watches = Watches::new(limits, hearings, told);
     watches.start(&shared, |hearings| &hearings.pods, ClusterNews::Pods);
     watches.start(&shared, |hearings| &hearings.deployments, ClusterNews::Deployments);
     let (pending, restoring) = (Rc::default(), Rc::default());
@@ -217,36 +189,6 @@ pub fn too_late() -> BackendError {
     BackendError::Unavailable("the Kubernetes backend is shutting down".to_owned())
 }
 
-impl Watches {
-    /// Follows all objects of a type that belong to the installation.
-    fn start<K>(
-        &mut self,
-        shared: &Shared,
-        hearing: impl Fn(&Hearings) -> &Hearing + 'static,
-        told: impl Fn(News<K>) -> ClusterNews + 'static,
-    ) where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Debug
-            + 'static,
-    {
-        let (api, selector) = (shared.cluster.api::<K>(), selector(&shared.settings.installation));
-        let (limits, hearings, sender) = (self.limits, Arc::clone(&self.hearings), self.told.clone());
-        self.tasks.spawn_local(async move {
-            let watch = Watch { api, selector, limits, hearing: hearing(&hearings) };
-            watch.run(|news| drop(sender.send(told(news)))).await;
-        });
-    }
-
-    /// Follows all Jobs, from the first one on: who has no functions with jobs needs no rights for it.
-    fn follow_jobs(&mut self, shared: &Shared) {
-        if self.hearings.jobs.set(Hearing::default()).is_ok() {
-            self.start(shared, of_jobs, ClusterNews::Jobs);
-        }
-    }
-}
-
 impl Owner {
     fn take(&mut self, order: Order) {
         let (shared, pending) = (Rc::clone(&self.shared), Rc::clone(&self.pending));
@@ -255,6 +197,9 @@ impl Owner {
             Order::Scale { function, .. } => (function.clone(), Pending::Scale),
             Order::Teardown { function } => (function.clone(), Pending::Teardown),
         };
+        if let Order::Ensure { workload, .. } = &order {
+            self.watches.follow_owned(&self.shared, plan::owned_kinds(workload, &self.shared.settings));
+        }
         pending.borrow_mut().insert(name.clone(), kind);
         let restoring = Rc::clone(&self.restoring);
         self.tasks.spawn_local(async move {
@@ -280,80 +225,15 @@ impl Owner {
         });
     }
 
-    fn hear(&mut self, news: ClusterNews) {
-        if let ClusterNews::Pods(news) = &news {
-            self.shared.hear_job_pods(news);
-            let left = self.shared.checks.borrow_mut().hear(news);
-            for pod in left {
-                let shared = Rc::clone(&self.shared);
-                self.tasks.spawn_local(async move { shared.remove_check(&pod, CHECK_REMOVE_TIMEOUT).await });
-            }
-        }
-        // Of a change the function that it is of, of a list all.
-        let asked = match &news {
-            ClusterNews::Pods(News::Now(pod) | News::Gone(pod)) => {
-                Some(function_of(pod.metadata.annotations.as_ref()).into_iter().collect())
-            }
-            ClusterNews::Pods(News::All { .. }) => None,
-            ClusterNews::Deployments(_) | ClusterNews::Jobs(_) => Some(Vec::new()),
-        };
-        let reports = {
-            let mut table = self.shared.table.borrow_mut();
-            match news {
-                ClusterNews::Pods(News::All { objects, .. }) => {
-                    table.all_pods(objects.iter().filter_map(translate::pod).collect())
-                }
-                ClusterNews::Pods(News::Now(pod)) => {
-                    translate::pod(&pod).and_then(|seen| table.pod_now(seen)).into_iter().collect()
-                }
-                ClusterNews::Pods(News::Gone(pod)) => {
-                    let id = pod.metadata.uid.map(nanofaas_backends::ReplicaId::from);
-                    let name = function_of(pod.metadata.annotations.as_ref());
-                    name.zip(id).and_then(|(name, id)| table.pod_gone(&name, &id)).into_iter().collect()
-                }
-                ClusterNews::Deployments(News::All { objects, resource_version }) => {
-                    let seen = objects.iter().filter_map(translate::deployment).collect();
-                    table.all_deployments(seen, &resource_version)
-                }
-                ClusterNews::Deployments(News::Now(deployment)) => {
-                    let seen = translate::deployment(&deployment);
-                    seen.and_then(|seen| table.deployment_now(seen)).into_iter().collect()
-                }
-                ClusterNews::Deployments(News::Gone(deployment)) => {
-                    if let Some(seen) = translate::deployment(&deployment) {
-                        table.deployment_gone(&seen.function, &seen.uid);
-                    }
-                    Vec::new()
-                }
-                ClusterNews::Jobs(news) => {
-                    drop(table);
-                    self.shared.hear_jobs(&news);
-                    Vec::new()
-                }
-            }
-        };
-        for (name, _) in &reports {
-            let left = self.shared.table.borrow_mut().left_over(name);
-            if !left.is_empty() {
-                self.tasks.spawn_local(Rc::clone(&self.shared).delete_left_over(left));
-            }
-        }
-        self.shared.publish(reports);
-        self.shared.news.send_replace(());
-        for name in asked.unwrap_or_else(|| self.shared.table.borrow().names()) {
-            for (id, name) in self.shared.to_ask(&name) {
-                self.tasks.spawn_local(Rc::clone(&self.shared).ask(name, id));
-            }
-        }
-    }
-
-    /// Makes the Deployments again that somebody else has deleted, each in a task of its own.
+    /// Makes again what somebody else has deleted, each function in a task of its own.
     fn restore_missing(&mut self) {
         let (pending, restoring) = (self.pending.borrow(), self.restoring.borrow());
         let is_free = |name: &&FunctionName| !pending.contains_key(*name) && !restoring.contains(*name);
-        let names: Vec<FunctionName> =
-            self.shared.table.borrow().missing().iter().filter(is_free).cloned().collect();
-        drop((pending, restoring));
+        let mut incomplete = self.shared.incomplete.borrow_mut();
+        let mut names: BTreeSet<FunctionName> = incomplete.iter().filter(is_free).cloned().collect();
+        incomplete.retain(|name| !names.contains(name));
+        names.extend(self.shared.table.borrow().missing().iter().filter(is_free).cloned());
+        drop((pending, restoring, incomplete));
         for name in names {
             self.restoring.borrow_mut().insert(name.clone());
             let (shared, restoring) = (Rc::clone(&self.shared), Rc::clone(&self.restoring));

@@ -103,22 +103,38 @@ impl Objects {
     }
 }
 
+/// What a function has beside its Deployment.
+pub fn owned_kinds(workload: &Workload, settings: &PlanSettings) -> impl Iterator<Item = Kind> + use<> {
+    let scaling = workload.spec.scaling_config.as_ref();
+    let has_autoscaler = scaling.is_some_and(|scaling| scaling.strategy == ScalingStrategy::Hpa);
+    // Without a configuration there is its default.
+    let min_replicas =
+        scaling.map_or_else(|| ScalingConfig::default().min_replicas, |scaling| scaling.min_replicas);
+    let has_policy = settings.network_policy;
+    Kind::ALL.into_iter().filter(move |kind| match kind {
+        Kind::Service => true,
+        Kind::HorizontalPodAutoscaler => has_autoscaler,
+        Kind::PodDisruptionBudget => min_replicas > 1,
+        Kind::NetworkPolicy => has_policy,
+    })
+}
+
 /// The objects of a function.
 pub fn plan(workload: &Workload, settings: &PlanSettings) -> Objects {
     let name = object_name(workload.name.as_str());
     let of = Parts { workload, settings, name: &name };
     let scaling = workload.spec.scaling_config.clone().unwrap_or_default();
     let is_autoscaled = scaling.strategy == ScalingStrategy::Hpa;
-    let mut owned = BTreeMap::from([(Kind::Service, of.service())]);
-    if is_autoscaled {
-        owned.insert(Kind::HorizontalPodAutoscaler, of.autoscaler(&scaling));
-    }
-    if scaling.min_replicas > 1 {
-        owned.insert(Kind::PodDisruptionBudget, of.disruption_budget());
-    }
-    if settings.network_policy {
-        owned.insert(Kind::NetworkPolicy, of.network_policy());
-    }
+    let owned = owned_kinds(workload, settings).map(|kind| {
+        let object = match kind {
+            Kind::Service => of.service(),
+            Kind::HorizontalPodAutoscaler => of.autoscaler(&scaling),
+            Kind::PodDisruptionBudget => of.disruption_budget(),
+            Kind::NetworkPolicy => of.network_policy(),
+        };
+        (kind, object)
+    });
+    let owned: BTreeMap<Kind, Value> = owned.collect();
     let mut deployment = of.deployment();
     let mut digest = Sha256::new();
     digest.update(deployment.to_string());

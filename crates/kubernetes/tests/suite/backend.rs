@@ -6,7 +6,7 @@ use nanofaas_backends::{Backend, BackendError, ImageProblem, ReplicaChange, Repl
 use serde_json::json;
 
 use crate::{
-    api_server::Fault,
+    api_server::{Fault, WatchFault},
     rig::{PATIENCE, Rig},
 };
 
@@ -203,6 +203,49 @@ fn what_somebody_deletes_comes_back() {
     assert_eq!(rig.scale(1), Ok(1));
     assert_eq!(rig.tear_down(), Ok(()));
     assert!(rig.is_empty());
+}
+
+/// All but the Deployment: a Service, and what the function has beside it.
+#[test]
+fn what_belongs_to_a_function_comes_back_when_somebody_deletes_it() {
+    let rig = Rig::start();
+    rig.ensure("i", 1).unwrap();
+    assert_eq!(rig.server.count("/horizontalpodautoscalers?"), 0, "what nobody has is not watched");
+    let scaling = json!({ "strategy": "HPA", "minReplicas": 2, "maxReplicas": 5 });
+    rig.ensure_with("i", json!({ "scalingConfig": scaling }), 2).unwrap();
+    for kind in ["services", "horizontalpodautoscalers", "poddisruptionbudgets"] {
+        let deployment = rig.server.object("deployments", "fn-f").unwrap();
+        // Once it does not go well at first.
+        rig.server.fail(Fault::Refuse("PATCH", "/services/", 503, "ServiceUnavailable", "again"));
+        assert!(rig.server.delete(kind, "fn-f", None));
+        rig.server.wait_for(kind, 1);
+        let owner = rig.server.object(kind, "fn-f").unwrap()["metadata"]["ownerReferences"][0]["uid"].clone();
+        assert_eq!(owner, deployment["metadata"]["uid"]);
+    }
+    // Also what was deleted unheard, while the watch was not there.
+    rig.server.remove_unheard("services", "fn-f");
+    rig.server.fail(Fault::Watch("services", WatchFault::TooOld));
+    rig.server.wait_for("services", 1);
+    // What the function does not have any more does not come back, and neither does anything with the function gone.
+    rig.ensure("i", 2).unwrap();
+    rig.server.wait_for("horizontalpodautoscalers", 0);
+    assert_eq!(rig.tear_down(), Ok(()));
+    assert!(rig.is_empty());
+    rig.backend.detach(PATIENCE);
+    assert!(rig.is_empty());
+}
+
+#[test]
+fn what_somebody_else_put_in_its_place_is_left_alone() {
+    let rig = Rig::start();
+    rig.ensure("i", 1).unwrap();
+    let theirs = json!({ "metadata": { "name": "fn-f", "uid": "theirs", "labels": { "team": "a" } } });
+    rig.server.replace("services", "fn-f", theirs.clone());
+    // It is looked at, and that is all.
+    rig.server.wait_for_requests("GET /api/v1/namespaces/default/services/fn-f", 2);
+    assert_eq!(rig.scale(2), Ok(2));
+    rig.ready(2);
+    assert_eq!(rig.server.object("services", "fn-f").unwrap()["metadata"]["uid"], "theirs");
 }
 
 #[test]

@@ -172,6 +172,30 @@ impl ApiServer {
         self.0.changed.notify_all();
     }
 
+    /// Puts an object in the place of another one: watches are told that the first is gone.
+    pub(crate) fn replace(&self, kind: &str, name: &str, object: Value) {
+        let mut world = self.world();
+        world.take(kind, name);
+        world.store(kind, name, object, "ADDED");
+        drop(world);
+        self.0.changed.notify_all();
+    }
+
+    /// Removes an object without a change that a watch could tell.
+    pub(crate) fn remove_unheard(&self, kind: &str, name: &str) {
+        self.world().objects.remove(&(kind.to_owned(), name.to_owned()));
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until there were so many requests that contain this.
+    pub(crate) fn wait_for_requests(&self, part: &str, count: usize) {
+        let is_less = |world: &mut World| {
+            world.requests.iter().filter(|request| request.contains(part)).count() < count
+        };
+        let waited = self.0.changed.wait_timeout_while(self.world(), PATIENCE, is_less);
+        assert!(!waited.unwrap().1.timed_out(), "there were not {count} requests {part}");
+    }
+
     /// Changes a Pod, and tells watches of it.
     pub(crate) fn change_pod(&self, name: &str, change: impl FnOnce(&mut Value)) {
         let mut pod = self.object("pods", name).unwrap();
@@ -189,6 +213,7 @@ impl ApiServer {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         while let Some((method, path, body)) = request(&mut reader) {
             self.world().requests.push(format!("{method} {path}"));
+            self.0.changed.notify_all();
             if !self.answer(&stream, &method, &path, &body) {
                 return;
             }

@@ -157,6 +157,11 @@ impl Cluster {
         &self.namespace
     }
 
+    /// Whose its objects are.
+    pub fn installation(&self) -> &str {
+        &self.installation
+    }
+
     /// All objects of a type.
     pub fn api<K>(&self) -> Api<K>
     where

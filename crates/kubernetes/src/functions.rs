@@ -6,9 +6,12 @@
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use nanofaas_backends::{BackendError, Ensured, Events, FunctionName, ImageProblem, ReplicaId, Workload};
+use nanofaas_backends::{
+    BackendError, Ensured, Events, FunctionName, ImageProblem, ReplicaChange, ReplicaId, ReplicaState,
+    ReplicaStatus, Workload,
+};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
+    sync::{Semaphore, SemaphorePermit, mpsc, watch},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -19,6 +22,7 @@ use crate::{
     jobs::Jobs,
     plan::{Objects, PlanSettings, plan},
     table::{Report, Table},
+    telling::{self, Trouble},
     translate::{self, Problem, ProblemKind, SeenPod},
 };
 
@@ -60,6 +64,8 @@ pub struct Shared {
     pub asked: RefCell<Asked>,
     /// Functions that run, and of which somebody else has deleted a Service or the like.
     pub incomplete: RefCell<BTreeSet<FunctionName>>,
+    /// What went wrong, for Events.
+    pub told: mpsc::Sender<Trouble>,
 }
 
 /// Why an order failed, and what it leaves.
@@ -80,8 +86,23 @@ impl Shared {
     /// Reports what is different.
     pub fn publish(&self, reports: impl IntoIterator<Item = Report>) {
         for (name, changes) in reports {
+            for change in &changes.changes {
+                if let ReplicaChange::Now(ReplicaStatus { state: ReplicaState::Failed(why), .. }) = change {
+                    self.tell(&name, "ReplicaFailed", why.to_string());
+                }
+            }
             self.events.replicas_changed(&name, changes);
         }
+    }
+
+    /// Has an Event say what went wrong, if there is room for it.
+    pub fn tell(&self, function: &FunctionName, reason: &'static str, text: String) {
+        let deployment = self
+            .table
+            .try_borrow()
+            .ok()
+            .and_then(|table| Some(table.get(function)?.deployment.as_ref()?.uid.clone()));
+        let _ = self.told.try_send(Trouble { function: function.clone(), reason, text, uid: deployment });
     }
 
     /// Waits until `look` finds something in what is known.
@@ -107,6 +128,9 @@ impl Shared {
             },
             Err(failure) => failure,
         };
+        if let Some(reason) = telling::reason_of(&failure.error) {
+            self.tell(&name, reason, failure.error.to_string());
+        }
         if failure.is_made {
             let report = self.table.borrow_mut().leave(&name);
             self.publish(report);
@@ -348,6 +372,7 @@ impl Shared {
                     // They get no calls any more, so others have to come in their place.
                     let _ = self.cluster.delete_pod(pod, None, by).await;
                 }
+                self.tell(name, "ScalingFailed", error.to_string());
                 Err(BackendError::Unavailable(format!("function '{name}' could not be scaled: {error}")))
             }
         }

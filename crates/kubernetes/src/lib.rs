@@ -5,7 +5,8 @@
 //! - here the [`Backend`] and its thread; [`access`] finds the API server; `thread` takes orders and news
 //! - `functions` carries orders out, [`jobs`] makes the Jobs of mode REMOTE; [`checks`] tries images out; `cluster` makes
 //!   requests; `watching` follows what happens;
-//!   [`asking`] asks Pods themselves whether they take calls, when calls wait for the first one
+//!   [`asking`] asks Pods themselves whether they take calls, when calls wait for the first one; [`telling`] makes
+//!   Events of what went wrong
 //! - pure: [`plan`] makes the objects of a function, [`names`] says what they are called and how they are found again,
 //!   `translate` says what Kubernetes tells in the words of the server, `table` what is known, [`probing`] how
 //!   much what Pods say themselves counts
@@ -25,6 +26,7 @@ pub mod jobs;
 pub mod probing;
 pub mod restoring;
 pub mod table;
+pub mod telling;
 pub mod thread;
 pub mod translate;
 pub mod watching;

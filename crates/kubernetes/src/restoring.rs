@@ -50,6 +50,7 @@ impl Shared {
             }
         };
         if let Err(error) = result {
+            self.tell(name, "RestoringFailed", error.to_string());
             tracing::error!(function = %name, %error, "{what} was deleted and could not be made again");
             // Whatever it is, it is tried again, as long as the function is wanted.
             sleep(RESTORE_PAUSE).await;

@@ -28,7 +28,7 @@ use crate::{
     names::object_name,
     plan::{self, PlanSettings},
     table::Table,
-    translate,
+    telling, translate,
     watching::WatchLimits,
 };
 
@@ -103,6 +103,9 @@ pub struct Start {
 pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessage>) {
     let Start { cluster, settings, ready_timeout, image_check, limits, hearings, events } = start;
     let (told, mut news) = mpsc::unbounded_channel();
+    let (told_wrong, wrong) = mpsc::channel(telling::WAITING_MAX);
+    let mut telling = JoinSet::new();
+    telling.spawn_local(telling::run(cluster.clone(), wrong));
     let shared = Rc::new(Shared {
         cluster,
         settings,
@@ -116,6 +119,7 @@ pub async fn run(start: Start, mut commands: mpsc::UnboundedReceiver<ThreadMessa
         news: watch::Sender::new(()),
         asked: RefCell::default(),
         incomplete: RefCell::default(),
+        told: told_wrong,
     });
     let mut watches = Watches::new(limits, hearings, told);
     watches.start(&shared, |hearings| &hearings.pods, ClusterNews::Pods);

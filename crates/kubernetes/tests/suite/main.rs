@@ -15,4 +15,5 @@ mod jobs;
 mod resources;
 mod rig;
 mod steps;
+mod telling;
 mod watching;

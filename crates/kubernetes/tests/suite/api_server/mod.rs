@@ -8,6 +8,7 @@
 
 mod http;
 mod jobs;
+mod meddling;
 mod resources;
 mod streams;
 mod world;
@@ -170,30 +171,6 @@ impl ApiServer {
         world.store(kind, name, object, "ADDED");
         drop(world);
         self.0.changed.notify_all();
-    }
-
-    /// Puts an object in the place of another one: watches are told that the first is gone.
-    pub(crate) fn replace(&self, kind: &str, name: &str, object: Value) {
-        let mut world = self.world();
-        world.take(kind, name);
-        world.store(kind, name, object, "ADDED");
-        drop(world);
-        self.0.changed.notify_all();
-    }
-
-    /// Removes an object without a change that a watch could tell.
-    pub(crate) fn remove_unheard(&self, kind: &str, name: &str) {
-        self.world().objects.remove(&(kind.to_owned(), name.to_owned()));
-        self.0.changed.notify_all();
-    }
-
-    /// Waits until there were so many requests that contain this.
-    pub(crate) fn wait_for_requests(&self, part: &str, count: usize) {
-        let is_less = |world: &mut World| {
-            world.requests.iter().filter(|request| request.contains(part)).count() < count
-        };
-        let waited = self.0.changed.wait_timeout_while(self.world(), PATIENCE, is_less);
-        assert!(!waited.unwrap().1.timed_out(), "there were not {count} requests {part}");
     }
 
     /// Changes a Pod, and tells watches of it.

@@ -17,7 +17,7 @@ use crate::support::{DataDir, Server, eventually};
 const FUNCTIONS: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 #[test]
-fn calls_go_on_while_pods_come_and_go() {
+fn failure_5_calls_go_on_while_pods_come_and_go() {
     let Some(cluster) = Cluster::for_test("coming") else { return };
     let server = cluster.server(&[]);
     server.register(cluster.spec(json!({})));
@@ -146,8 +146,59 @@ fn from_zero(server: &Server, kubernetes: &ReadyTimes, function: &str, round: us
     }
 }
 
+/// The Pod of another function gets the address that a Pod has just had: a call reaches the program that it is for.
 #[test]
-fn a_program_that_is_killed_is_out_until_it_is_ready_again() {
+fn failure_8_an_address_that_another_function_gets() {
+    let Some(here) = Cluster::for_test("reused") else { return };
+    let server = here.server(&[]);
+    let address = |function: &str| {
+        let selector = format!("function={function}");
+        here.kubectl(&["get", "pods", "-l", &selector, "-o", "jsonpath={.items[*].status.podIP}"])
+    };
+    let program = |function: &str| {
+        let answer = server.invoke(function, json!(1));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["output"]["pid"].clone()
+    };
+    for [function, other] in [["f", "g"], ["g", "f"], ["f", "g"], ["g", "f"], ["f", "g"]] {
+        cluster(&["reuse"]);
+        server.register(here.spec(json!({ "name": function })));
+        let (had, ran) = (address(function), program(function));
+        assert_eq!(server.send("DELETE", &format!("/v1/functions/{function}"), &json!(null)).status, 204);
+        cluster(&["reuse"]);
+        server.register(here.spec(json!({ "name": other })));
+        let is_reused = address(other) == had;
+        assert_ne!(program(other), ran);
+        assert_eq!(server.send("DELETE", &format!("/v1/functions/{other}"), &json!(null)).status, 204);
+        if is_reused {
+            return;
+        }
+    }
+    panic!("no address was used again");
+}
+
+#[test]
+fn failure_12_many_callers_at_zero_write_one_number() {
+    let Some(cluster) = Cluster::for_test("storm") else { return };
+    let server = cluster.server(&["autoscaler.enabled=true", "scaling.poll-interval-ms=60000"]);
+    let scaling = json!({ "strategy": "INTERNAL", "minReplicas": 0, "maxReplicas": 3,
+        "metrics": [{ "type": "in_flight", "target": "100" }] });
+    server.register(cluster.spec(json!({ "scalingConfig": scaling, "concurrency": 100 })));
+    // Kubernetes counts changes of what is wanted.
+    let changes = || -> u64 {
+        let of = ["get", "deployment", "fn-f", "-o", "jsonpath={.metadata.generation}"];
+        cluster.kubectl(&of).parse().expect("a number")
+    };
+    let before = changes();
+    let callers: Vec<_> = (0..50).map(|_| server.begin("f", &[], json!(1))).collect();
+    for mut caller in callers {
+        assert_eq!(caller.read().expect("an answer").status, 200);
+    }
+    assert_eq!(changes(), before + 1);
+}
+
+#[test]
+fn failure_4_a_program_that_is_killed_is_out_until_it_is_ready_again() {
     let Some(here) = Cluster::for_test("killed") else { return };
     let server = here.server(&[]);
     server.register(here.spec(json!({})));
@@ -201,7 +252,7 @@ fn calls_go_on_while_the_api_server_is_away() {
 }
 
 #[test]
-fn pods_run_on_when_the_server_is_killed_and_the_next_one_adopts_them() {
+fn failure_10_pods_run_on_when_the_server_is_killed_and_the_next_one_adopts_them() {
     let Some(cluster) = Cluster::for_test("restart") else { return };
     let data = DataDir::new();
     let server = cluster.durable(&data, &[]);

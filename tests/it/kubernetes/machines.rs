@@ -9,7 +9,7 @@ use crate::support::Server;
 
 /// Nothing says that it has, and what is sent to it is never answered.
 #[test]
-fn a_machine_that_vanishes_does_not_stop_the_others() {
+fn failure_9_a_machine_that_vanishes_does_not_stop_the_others() {
     let Some(here) = Cluster::for_test("vanished") else { return };
     let server = here.server(&["http-client.connect-timeout-ms=1000"]);
     let spread = json!({ "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 1 });

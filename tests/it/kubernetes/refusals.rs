@@ -20,7 +20,7 @@ fn refused(cluster: &Cluster, server: &Server, changes: Value, expected: (u16, &
 
 /// The cluster has two registries, one of them with a password.
 #[test]
-fn images_that_cannot_be_had() {
+fn failure_1_images_that_cannot_be_had() {
     let Some(cluster) = Cluster::for_test("images") else { return };
     cannot_be_had(&cluster, &cluster.server(&[]));
 }
@@ -58,7 +58,7 @@ fn cannot_be_had(cluster: &Cluster, server: &Server) {
 }
 
 #[test]
-fn pods_that_the_cluster_does_not_take() {
+fn failure_2_pods_that_the_cluster_does_not_take() {
     let Some(cluster) = Cluster::for_test("refusals") else { return };
     let server = cluster.server(&["deployment.ready-timeout=8s"]);
     let provisioning = (503, "PROVISIONING_FAILED");

@@ -182,6 +182,43 @@ fn somebody_else_may_scale() {
     assert_eq!(rig.list().unwrap()[0].desired, 3);
 }
 
+/// In any order: whoever the number of replicas belongs to has set it, and what else is applied does not touch it.
+#[test]
+fn failure_11_the_number_of_replicas_is_its_owners() {
+    let mut seed = 11_u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let number = |rig: &Rig| rig.server.object("deployments", "fn-f").unwrap()["spec"]["replicas"].clone();
+    for strategy in ["HPA", "NONE"] {
+        let rig = Rig::start();
+        let scaling =
+            json!({ "scalingConfig": { "strategy": strategy, "minReplicas": 1, "maxReplicas": 5 } });
+        let mut owned = 1;
+        rig.ensure_with("i-0", scaling.clone(), owned).unwrap();
+        for step in 1..=20 {
+            match random(3) {
+                // The owner: an autoscaler of the cluster, or the server.
+                0 | 1 => {
+                    owned = 1 + random(5) as u32;
+                    match strategy {
+                        "HPA" => rig.server.scale_as_autoscaler("fn-f", owned),
+                        _ => assert_eq!(rig.scale(owned), Ok(owned)),
+                    }
+                    rig.recorder.wait("it is known", |seen| (seen.desired == owned).then_some(()));
+                }
+                // Another version, and one replica at least.
+                _ => assert_eq!(
+                    rig.ensure_with(&format!("i-{step}"), scaling.clone(), 1).unwrap().desired,
+                    owned
+                ),
+            }
+            assert_eq!(number(&rig), owned, "{strategy}, step {step}");
+        }
+    }
+}
+
 #[test]
 fn what_somebody_deletes_comes_back() {
     let rig = Rig::start();
@@ -249,7 +286,7 @@ fn what_somebody_else_put_in_its_place_is_left_alone() {
 }
 
 #[test]
-fn a_program_that_was_started_again_is_out_until_it_is_ready() {
+fn failure_4_a_program_that_was_started_again_is_out_until_it_is_ready() {
     let rig = Rig::start();
     rig.ensure("i", 1).unwrap();
     let pod = rig.pods().remove(0);

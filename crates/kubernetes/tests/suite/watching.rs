@@ -21,7 +21,7 @@ fn ready_again(rig: &Rig, pod: &str) -> Vec<ReplicaStatus> {
 }
 
 #[test]
-fn a_watch_that_breaks_off_goes_on_where_it_was() {
+fn failure_7_a_watch_that_breaks_off_goes_on_where_it_was() {
     let rig = Rig::start();
     rig.ensure("i", 1).unwrap();
     let pod = rig.pods().remove(0);
@@ -36,7 +36,7 @@ fn a_watch_that_breaks_off_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_happened_while_a_watch_was_too_old_is_found() {
+fn failure_7_what_happened_while_a_watch_was_too_old_is_found() {
     let rig = Rig::start();
     let ready = rig.ensure("i", 1).unwrap().replicas;
     let pod = rig.pods().remove(0);
@@ -47,7 +47,7 @@ fn what_happened_while_a_watch_was_too_old_is_found() {
 }
 
 #[test]
-fn a_silent_watch_is_not_believed() {
+fn failure_7_a_silent_watch_is_not_believed() {
     let rig = Rig::at(Rig::start().server, SILENCE);
     rig.ensure("i", 1).unwrap();
     let pod = rig.pods().remove(0);

@@ -20,6 +20,14 @@ impl ApiServer {
         self.0.changed.notify_all();
     }
 
+    /// Sets the number of replicas, as an autoscaler of the cluster does.
+    pub(crate) fn scale_as_autoscaler(&self, deployment: &str, replicas: u32) {
+        let mut object = self.object("deployments", deployment).unwrap();
+        object["spec"]["replicas"] = replicas.into();
+        self.put("deployments", deployment, object);
+        self.control(deployment);
+    }
+
     /// Waits until there were so many requests that contain this.
     pub(crate) fn wait_for_requests(&self, part: &str, count: usize) {
         let is_less = |world: &mut World| {

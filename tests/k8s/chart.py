@@ -247,19 +247,26 @@ def jobs_in_the_cluster():
     """Results come back through the Service."""
     api.register(name="job", executionMode="REMOTE", image="localhost/job:1", runtimeMode="STDIO", runtimeCommand="cat")
     # The second is too long for an environment.
+    medians = []
     for given in (7, "x" * 200_000):
-        status, body = api.ask("POST", "/functions/job:invoke", {"input": given})
-        assert status == 200 and json.loads(body)["output"]["input"] == given, (status, body[:1000])
+        times = []
+        for _ in range(5):
+            began = time.monotonic()
+            status, body = api.ask("POST", "/functions/job:invoke", {"input": given})
+            times.append(time.monotonic() - began)
+            assert status == 200 and json.loads(body)["output"]["input"] == given, (status, body[:1000])
+        medians.append(sorted(times)[2])
     execution = api.enqueue("job", 8)
     status, output = until("the job ends", 60, lambda: api.outcome(execution))
     assert status == "success" and output["input"] == 8, (status, output)
     jobs = kubectl("--namespace", FUNCTIONS, "get", "jobs", "--output", "name").split()
-    assert len(jobs) == 3, jobs
+    assert len(jobs) == 11, jobs
     assert api.ask("DELETE", "/functions/job")[0] in (200, 204)
     # They would stay for a minute, and later steps count Pods.
     kubectl("--namespace", FUNCTIONS, "delete", "jobs", "--all")
     until("their Pods are gone", 30, lambda: not kubectl("--namespace", FUNCTIONS, "get", "pods", "--selector",
                                                            "executionId", "--output", "name").strip())
+    return "a call took {:.2f} s, with a Secret {:.2f} s".format(*medians)
 
 
 def metric(name, function="busy", *arguments):

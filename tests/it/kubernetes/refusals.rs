@@ -55,6 +55,13 @@ fn cannot_be_had(cluster: &Cluster, server: &Server) {
         refused(cluster, server, json!({ "image": image }), (status, code), image);
         assert!(begun.elapsed() < Duration::from_secs(15), "{image}: not at the time-out");
     }
+    let events =
+        ["get", "events", "-o", "jsonpath={.items[?(@.involvedObject.kind==\"Deployment\")].reason}"];
+    eventually("Events on the Deployment say so", || {
+        let reasons = cluster.kubectl(&events);
+        let of_images = ["ImageNotFound", "ImagePullAuthRequired", "ImageRegistryUnavailable"];
+        of_images.iter().all(|reason| reasons.contains(reason))
+    });
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod orphans;
 
 use events::ShardEvents;
 use jobs::Jobs;
-pub use jobs::{JobHandle, JobOrder};
+pub use jobs::{AdoptionOrder, JobHandle, JobOrder};
 
 /// What backends attach to what they make: it is ours.
 const MANAGED_BY: (&str, &str) = ("managed-by", "nanofaas");
@@ -44,6 +44,7 @@ impl Drop for Deployments {
     fn drop(&mut self) {
         // Not waited for: its thread may be the one that drops this.
         self.events.close();
+        self.jobs.close();
     }
 }
 
@@ -107,6 +108,11 @@ impl Deployments {
         self.jobs.create(order)
     }
 
+    /// Goes on with the job of an attempt that an earlier server made, once it is found.
+    pub fn adopt_job(&self, order: AdoptionOrder) -> JobHandle {
+        self.jobs.adopt(order)
+    }
+
     /// Stops a function.
     pub fn tear_down(&self, function: FunctionRef) -> Option<Input> {
         // The shard has ended its jobs.
@@ -143,19 +149,22 @@ impl Deployments {
         self.events.want(function);
     }
 
-    /// Removes what backends run and nobody has registered, and jobs of an earlier server, on a thread of its own. Call it when every shard has asked for
-    /// the functions that were kept: what they have not asked for is removed.
+    /// Removes what backends run and nobody has registered, and looks for the jobs of earlier servers, each on a thread of its own.
+    /// Call it when every shard has asked for the functions that were kept, and named the attempts that go on: what they have not
+    /// asked for is removed.
     ///
     /// # Errors
     /// The system has no thread.
-    pub fn remove_orphans(&self) -> io::Result<()> {
+    pub fn look_for_leftovers(&self) -> io::Result<()> {
+        let (jobs, backends) = (Arc::clone(&self.jobs), self.backends.clone());
+        let thread = std::thread::Builder::new().name("jobs".to_owned());
+        thread.spawn(move || jobs.find_all(backends))?;
         if self.backends.is_empty() {
             return Ok(());
         }
-        let (events, jobs) = (Arc::clone(&self.events), Arc::clone(&self.jobs));
-        let backends = self.backends.clone();
+        let (events, backends) = (Arc::clone(&self.events), self.backends.clone());
         let thread = std::thread::Builder::new().name("orphans".to_owned());
-        thread.spawn(move || orphans::remove(&events, &jobs, backends)).map(drop)
+        thread.spawn(move || orphans::remove(&events, backends)).map(drop)
     }
 
     /// Ids of all backends that are on.
@@ -172,6 +181,7 @@ impl Deployments {
     /// Ends every backend; replicas that cannot outlive the server are stopped.
     pub fn shut_down(&self, grace: Duration) {
         self.events.end_orphans();
+        self.jobs.close();
         std::thread::scope(|scope| {
             for backend in &self.backends {
                 scope.spawn(|| backend.detach(grace));

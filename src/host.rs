@@ -13,7 +13,7 @@ use shard_runtime::Host;
 
 use crate::{
     delivery::{self, Deliveries, DeliveryOrder},
-    deployments::{Deployments, FunctionRef, JobHandle, JobOrder},
+    deployments::{AdoptionOrder, Deployments, FunctionRef, JobHandle, JobOrder},
     dispatch::{Dispatcher, envelope},
     telemetry::shard::{Finished, Measure, ShardMetrics, Slice},
 };
@@ -68,15 +68,19 @@ impl ShardHost {
         };
         match self.deployments.create_job(order) {
             Ok(job) => {
-                let index = attempt.index();
-                if self.jobs.len() <= index {
-                    self.jobs.resize_with(index + 1, || None);
-                }
-                self.jobs[index] = Some((attempt, job));
+                self.keep_job(attempt, job);
                 None
             }
             Err(failed) => Some(*failed),
         }
+    }
+
+    fn keep_job(&mut self, attempt: AttemptKey, job: JobHandle) {
+        let index = attempt.index();
+        if self.jobs.len() <= index {
+            self.jobs.resize_with(index + 1, || None);
+        }
+        self.jobs[index] = Some((attempt, job));
     }
 
     /// Stops an attempt, wherever it is.
@@ -112,6 +116,9 @@ impl ShardHost {
             Note::NotRun { id, attempt } => {
                 tracing::debug!(execution = %id, attempt, "attempt not run, the call waits for a replica");
             }
+            Note::JobLost { id, attempt } => {
+                tracing::debug!(execution = %id, attempt, "the job is not there, another attempt follows");
+            }
             Note::Retry { id, attempt, code } => {
                 tracing::debug!(execution = %id, attempt, code = %code, "attempt failed, another follows");
             }
@@ -127,6 +134,11 @@ impl Host for ShardHost {
                 Destination::Endpoint(endpoint) => self.dispatcher.start(endpoint, dispatch),
                 Destination::Job(function) => follow_up.extend(self.start_job(function, dispatch)),
             },
+            Effect::AdoptJob { attempt, id, number, function } => {
+                let function = FunctionRef { shard: self.shard, key: function };
+                let order = AdoptionOrder { function, attempt, id, number };
+                self.keep_job(attempt, self.deployments.adopt_job(order));
+            }
             Effect::Abort { attempt } => self.abort(attempt),
             Effect::OpenEndpoint { endpoint, address, .. } => {
                 self.dispatcher.open_endpoint(endpoint, &address);

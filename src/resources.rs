@@ -142,7 +142,7 @@ impl Registry for ShardRegistry {
 
     fn announce(&self, functions: Vec<String>) {
         functions.iter().for_each(|function| self.deployments.announce(function));
-        if let Err(error) = self.deployments.remove_orphans() {
+        if let Err(error) = self.deployments.look_for_leftovers() {
             tracing::error!(%error, "functions that are not registered may be left; the next start tries again");
         }
     }

@@ -1,5 +1,7 @@
 //! Jobs of REMOTE functions: each attempt has one, which goes out as an order to the function's backend. What becomes of it
 //! comes back as inputs of the shard that made the attempt.
+//!
+//! Jobs may outlive the server. The next one has their attempts on record, and asks each backend which jobs there are (`adoption`).
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use nanofaas_backends::{
-    Backend, BackendError, FoundJob, Job, JobEvent, JobId, JobReport, NotCreated, PrepareReply, Workload,
+    Backend, BackendError, FoundJob, FunctionName, Job, JobEvent, JobId, JobReport, NotCreated, PrepareReply,
+    Workload,
 };
 use nanofaas_wire::function::FunctionSpec;
 use parking_lot::Mutex;
@@ -20,6 +23,10 @@ use shard_core::{
 use shard_runtime::Inbox;
 
 use super::{FunctionRef, MANAGED_BY, events::failure_of, workload};
+
+mod adoption;
+
+use adoption::{Adoptions, JobKey};
 
 /// A job could not be created.
 const JOB_CREATE_FAILED: &str = "JOB_CREATE_FAILED";
@@ -49,17 +56,49 @@ pub struct JobOrder {
     pub payload: Option<Bytes>,
 }
 
-/// A job that was ordered.
-pub struct JobHandle {
+/// An attempt that an earlier server made, with a job that may be there.
+#[derive(Debug, Clone, Copy)]
+pub struct AdoptionOrder {
+    /// The function.
+    pub function: FunctionRef,
+    /// The attempt.
+    pub attempt: AttemptKey,
+    /// The execution that it belongs to.
+    pub id: ExecutionId,
+    /// Number of the attempt.
+    pub number: u32,
+}
+
+/// A job that was ordered, by this server or by an earlier one.
+pub struct JobHandle(Handle);
+
+enum Handle {
+    Ordered(PlacedJob),
+    /// Of an earlier server: where it is may have yet to be found out.
+    Adopted(Arc<Jobs>, JobKey),
+}
+
+/// A job, and where it is.
+#[derive(Clone)]
+struct PlacedJob {
     backend: Arc<dyn Backend>,
     id: JobId,
+}
+
+impl PlacedJob {
+    fn end(&self) {
+        if let Some(jobs) = self.backend.jobs() {
+            jobs.end(&self.id);
+        }
+    }
 }
 
 impl JobHandle {
     /// Ends it, if it goes on.
     pub fn end(&self) {
-        if let Some(jobs) = self.backend.jobs() {
-            jobs.end(&self.id);
+        match &self.0 {
+            Handle::Ordered(job) => job.end(),
+            Handle::Adopted(jobs, key) => jobs.give_up(*key),
         }
     }
 }
@@ -77,12 +116,15 @@ pub(super) struct Jobs {
     functions: Mutex<BTreeMap<FunctionRef, JobFunction>>,
     /// Tells the jobs of this server from those of an earlier one: the end of their ids.
     life: String,
+    /// Jobs of earlier servers whose attempts go on.
+    adoptions: Adoptions,
 }
 
 impl Jobs {
     pub(super) fn new(inbox: Inbox) -> Jobs {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Jobs { inbox, functions: Mutex::default(), life: format!("-{:x}", since.as_millis()) }
+        let life = format!("-{:x}", since.as_millis());
+        Jobs { inbox, functions: Mutex::default(), life, adoptions: Adoptions::default() }
     }
 
     /// Has a function run as jobs. Nothing runs before its first call; what becomes of it is said at once when it had jobs
@@ -153,15 +195,15 @@ impl Jobs {
             trace_id,
             timeout: Duration::from_millis(remaining_ms.into()),
             payload,
-            report: self.report(function.shard, attempt, &job_id, &workload),
+            report: self.report(function.shard, attempt, &job_id, workload.name.clone()),
             workload,
         });
-        Ok(JobHandle { backend, id: job_id })
+        Ok(JobHandle(Handle::Ordered(PlacedJob { backend, id: job_id })))
     }
 
     /// Makes an input of whatever becomes of a job.
-    fn report(&self, shard: u16, attempt: AttemptKey, job: &JobId, workload: &Workload) -> JobReport {
-        let (inbox, job, function) = (self.inbox.clone(), job.clone(), workload.name.clone());
+    fn report(&self, shard: u16, attempt: AttemptKey, job: &JobId, function: FunctionName) -> JobReport {
+        let (inbox, job) = (self.inbox.clone(), job.clone());
         Box::new(move |event| {
             let event = match event {
                 JobEvent::Created => {
@@ -182,12 +224,13 @@ impl Jobs {
         })
     }
 
-    /// Ends the jobs that an earlier server left at a backend. Their attempts are made again.
+    /// The jobs of this server and of earlier ones that exist at a backend, with the executions and the numbers of the attempts that
+    /// they are of.
     ///
     /// # Errors
     /// The backend cannot list them.
-    pub(super) fn end_left(&self, backend: &dyn Backend) -> Result<(), BackendError> {
-        let Some(jobs) = backend.jobs() else { return Ok(()) };
+    fn list(&self, backend: &dyn Backend) -> Result<Vec<(JobKey, FoundJob)>, BackendError> {
+        let Some(jobs) = backend.jobs() else { return Ok(Vec::new()) };
         let (sender, receiver) = sync_channel(1);
         jobs.list(Box::new(move |found| {
             // Nobody waits for it any more when it is late.
@@ -195,15 +238,23 @@ impl Jobs {
         }));
         let late = |_| BackendError::Unavailable(format!("no answer within {} s", LIST_TIMEOUT.as_secs()));
         let (label, value) = MANAGED_BY;
-        for FoundJob { id, function, labels } in receiver.recv_timeout(LIST_TIMEOUT).map_err(late)?? {
-            let is_ours = labels.get(label).is_some_and(|found| **found == *value);
-            if is_ours && !id.as_str().ends_with(&self.life) {
-                tracing::info!(%function, job = %id, backend = backend.id(), "ending a job of an earlier server");
-                jobs.end(&id);
-            }
-        }
-        Ok(())
+        let is_ours = |found: &FoundJob| found.labels.get(label).is_some_and(|found| **found == *value);
+        let found = receiver.recv_timeout(LIST_TIMEOUT).map_err(late)??;
+        let found = found.into_iter().filter(is_ours);
+        Ok(found.filter_map(|found| Some((key_of(&found.id)?, found))).collect())
     }
+
+    /// Whether this server ordered a job.
+    fn is_own(&self, job: &JobId) -> bool {
+        job.as_str().ends_with(&self.life)
+    }
+}
+
+/// The execution and the number of the attempt that a job is of.
+fn key_of(job: &JobId) -> Option<JobKey> {
+    let mut parts = job.as_str().rsplitn(3, '-');
+    let (_, number, execution) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((ExecutionId::parse(execution)?, number.parse().ok()?))
 }
 
 fn not_created(NotCreated { reason, is_final }: NotCreated) -> DispatchEvent {
@@ -216,7 +267,7 @@ fn not_created(NotCreated { reason, is_final }: NotCreated) -> DispatchEvent {
 #[cfg(test)]
 mod tests {
     use nanofaas_backends::{
-        FunctionName, JobListReply, JobRunner, Labels, ListReply, LogRequest, LogStream, Order, Version,
+        JobListReply, JobRunner, Labels, ListReply, LogRequest, LogStream, Order, Version,
     };
     use shard_core::FunctionKey;
 
@@ -227,9 +278,12 @@ mod tests {
     struct Recording {
         created: Mutex<Vec<Job>>,
         ended: Mutex<Vec<JobId>>,
+        adopted: Mutex<Vec<(JobId, JobReport)>>,
         found: Vec<FoundJob>,
         /// Why it can run no jobs.
         refusal: Option<BackendError>,
+        /// How often it cannot list its jobs.
+        unavailable: Mutex<u32>,
     }
 
     impl Backend for Recording {
@@ -262,9 +316,17 @@ mod tests {
             self.ended.lock().push(job.clone());
         }
         fn list(&self, reply: JobListReply) {
-            reply(Ok(self.found.clone()));
+            let mut unavailable = self.unavailable.lock();
+            let is_available = *unavailable == 0;
+            *unavailable = unavailable.saturating_sub(1);
+            reply(match is_available {
+                true => Ok(self.found.clone()),
+                false => Err(BackendError::Unavailable("away".to_owned())),
+            });
         }
-        fn adopt(&self, _: &JobId, _: JobReport) {}
+        fn adopt(&self, job: &JobId, report: JobReport) {
+            self.adopted.lock().push((job.clone(), report));
+        }
     }
 
     fn function() -> FunctionRef {
@@ -318,6 +380,18 @@ mod tests {
         assert!(jobs.remove(function()) && !jobs.remove(function()));
     }
 
+    /// A job of an earlier server.
+    fn left(number: u32, label: &str) -> FoundJob {
+        let id = format!("{}-{number}-0", ExecutionId::new([7; 16], 0));
+        let labels = Labels::from([(MANAGED_BY.0.into(), label.into())]);
+        FoundJob { id: id.into(), function: "f".into(), labels }
+    }
+
+    fn adoption(number: u32) -> AdoptionOrder {
+        let id = ExecutionId::new([7; 16], 0);
+        AdoptionOrder { function: function(), attempt: AttemptKey::default(), id, number }
+    }
+
     #[test]
     fn a_backend_is_asked_before_a_function_is_registered_and_not_again() {
         let (sender, inputs) = std::sync::mpsc::channel();
@@ -347,18 +421,49 @@ mod tests {
     }
 
     #[test]
-    fn only_our_jobs_of_earlier_servers_are_ended() {
-        let jobs = Jobs::new(Inbox::new(|_, input| panic!("{input:?}")));
-        let (label, value) = MANAGED_BY;
-        let job = |id: &str, value: &str| FoundJob {
-            id: id.to_owned().into(),
-            function: "f".into(),
-            labels: Labels::from([(label.into(), value.into())]),
+    fn jobs_of_attempts_that_go_on_are_adopted_and_others_of_ours_ended() {
+        let (sender, inputs) = std::sync::mpsc::channel();
+        let jobs = Arc::new(Jobs::new(Inbox::new(move |_, input| drop(sender.send(input)))));
+        let (_, ours) = MANAGED_BY;
+        let own = FoundJob {
+            id: format!("{}-9{}", ExecutionId::new([7; 16], 0), jobs.life).into(),
+            ..left(9, ours)
         };
-        let own = format!("e-1{}", jobs.life);
-        let found = vec![job("e-1-0", value), job(&own, value), job("e-2-0", "somebody else")];
-        let backend = Recording { found, ..Recording::default() };
-        assert_eq!(jobs.end_left(&backend), Ok(()));
-        assert_eq!(*backend.ended.lock(), [JobId::from("e-1-0".to_owned())]);
+        let found = vec![left(1, ours), left(2, ours), own, left(3, "somebody else"), left(5, ours)];
+        let backend = Arc::new(Recording { found, ..Recording::default() });
+        jobs.add(function(), workload(), Arc::<Recording>::clone(&backend));
+        let (adopted, _lost, given_up) =
+            (jobs.adopt(adoption(2)), jobs.adopt(adoption(4)), jobs.adopt(adoption(5)));
+        given_up.end();
+        jobs.find_all(vec![Arc::<Recording>::clone(&backend)]);
+        assert_eq!(*backend.ended.lock(), [left(1, ours).id, left(5, ours).id]);
+        let (id, report) = backend.adopted.lock().pop().unwrap();
+        assert_eq!(id, left(2, ours).id);
+        assert!(matches!(inputs.try_recv(), Ok(Input::Dispatch(_, DispatchEvent::JobLost))), "the fourth");
+        report(JobEvent::Ended("why".to_owned()));
+        assert!(matches!(inputs.try_recv(), Ok(Input::Dispatch(_, DispatchEvent::JobEnded(_)))));
+        adopted.end();
+        assert_eq!(backend.ended.lock().len(), 2, "it has ended");
+        assert!(inputs.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_backend_that_cannot_list_is_asked_again_and_nothing_is_lost_meanwhile() {
+        let (sender, inputs) = std::sync::mpsc::channel();
+        let jobs = Arc::new(Jobs::new(Inbox::new(move |_, input| drop(sender.send(input)))));
+        let backend = Arc::new(Recording::default());
+        *backend.unavailable.lock() = 2;
+        jobs.add(function(), workload(), Arc::<Recording>::clone(&backend));
+        jobs.adopt(adoption(1));
+        jobs.find_all(vec![Arc::<Recording>::clone(&backend)]);
+        assert_eq!(*backend.unavailable.lock(), 0);
+        assert!(matches!(inputs.try_recv(), Ok(Input::Dispatch(_, DispatchEvent::JobLost))));
+        assert!(inputs.try_recv().is_err());
+        // A server that ends does not wait for the rest of the pause.
+        *backend.unavailable.lock() = u32::MAX;
+        jobs.adopt(adoption(2));
+        jobs.close();
+        jobs.find_all(vec![Arc::<Recording>::clone(&backend)]);
+        assert!(inputs.try_recv().is_err(), "the next server asks");
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use nanofaas_backends::{Backend, BackendError, FoundFunction, FunctionName, Order};
 
-use super::{MANAGED_BY, events::ShardEvents, jobs::Jobs};
+use super::{MANAGED_BY, events::ShardEvents};
 
 /// Time for a backend to list what it runs.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -113,10 +113,10 @@ impl Orphans {
 }
 
 /// Removes the orphans of all backends. One that fails to list what it has is asked again, a limited number of times.
-pub(super) fn remove(events: &ShardEvents, jobs: &Jobs, mut backends: Vec<Arc<dyn Backend>>) {
+pub(super) fn remove(events: &ShardEvents, mut backends: Vec<Arc<dyn Backend>>) {
     let [mut pause, pause_max] = RETRY_PAUSES;
     for attempt in 1..=TRIES_MAX {
-        backends.retain(|backend| !remove_from(events, jobs, backend));
+        backends.retain(|backend| !remove_from(events, backend));
         if backends.is_empty() || attempt == TRIES_MAX || !events.rest(pause) {
             break;
         }
@@ -133,12 +133,8 @@ pub(super) fn remove(events: &ShardEvents, jobs: &Jobs, mut backends: Vec<Arc<dy
 }
 
 /// Whether no orphan is left at a backend.
-fn remove_from(events: &ShardEvents, jobs: &Jobs, backend: &Arc<dyn Backend>) -> bool {
+fn remove_from(events: &ShardEvents, backend: &Arc<dyn Backend>) -> bool {
     let id = backend.id();
-    if let Err(error) = jobs.end_left(&**backend) {
-        tracing::warn!(backend = id, %error, "cannot look for jobs of an earlier server");
-        return false;
-    }
     let found = match list(&**backend) {
         Ok(found) => found,
         Err(error) => {

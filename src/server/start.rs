@@ -67,7 +67,7 @@ impl Server {
     /// to. Those are listed before it is known what nobody has registered.
     pub(super) fn start_resources(&self) -> Result<(), ServeError> {
         match parts::resources(self)? {
-            None => self.deployments.remove_orphans()?,
+            None => self.deployments.look_for_leftovers()?,
             Some(resources) => drop(self.resources.set(Arc::new(resources))),
         }
         Ok(())

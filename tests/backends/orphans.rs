@@ -203,7 +203,7 @@ fn what_nobody_has_registered_is_removed() {
     stranger.ensure(&foreign, json!({}), 1).unwrap();
     let server = Deploying::start(&cluster);
     server.run([2]);
-    server.deployments.remove_orphans().unwrap();
+    server.deployments.look_for_leftovers().unwrap();
     until_gone(&cluster, 1);
     until_gone(&cluster, 3);
     assert_eq!(
@@ -229,7 +229,7 @@ fn a_function_that_is_registered_after_it_was_listed_stays() {
         }
     });
     assert!(server.backend.hook.set(hook).is_ok());
-    server.deployments.remove_orphans().unwrap();
+    server.deployments.look_for_leftovers().unwrap();
     until_gone(&cluster, 2);
     assert!(matches!(server.provisioned(), (1, Ok(_))));
     assert_eq!(count(&cluster, 1), 1);
@@ -247,7 +247,7 @@ fn a_function_that_is_registered_while_its_leftovers_go_waits_for_their_end() {
         }
     });
     assert!(server.backend.hook.set(hook).is_ok());
-    server.deployments.remove_orphans().unwrap();
+    server.deployments.look_for_leftovers().unwrap();
     let (shard, provisioned) = server.provisioned();
     assert!(shard == 1 && provisioned.is_ok(), "{provisioned:?}");
     assert_eq!(server.backend.orders_of("f1"), ["teardown f1", "ensure f1"]);
@@ -261,7 +261,7 @@ fn a_registered_function_whose_backend_fails_is_no_orphan() {
     server.backend.failing_ensures.store(1, Ordering::SeqCst);
     server.provision(1);
     assert!(matches!(server.provisioned(), (1, Err(_))));
-    server.deployments.remove_orphans().unwrap();
+    server.deployments.look_for_leftovers().unwrap();
     until_gone(&cluster, 2);
     assert_eq!(count(&cluster, 1), 1);
     // The shard tries again, and goes on with what runs.
@@ -275,7 +275,7 @@ fn a_backend_that_fails_to_list_is_asked_again() {
     let cluster = left_behind([1]);
     let server = Deploying::start(&cluster);
     server.backend.failing_lists.store(FAILING, Ordering::SeqCst);
-    server.deployments.remove_orphans().unwrap();
+    server.deployments.look_for_leftovers().unwrap();
     until_gone(&cluster, 1);
     assert_eq!(server.backend.lists.load(Ordering::SeqCst), FAILING + 1);
 }

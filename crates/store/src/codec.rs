@@ -50,6 +50,8 @@ pub(super) mod kind {
     pub(crate) const OWNED: u8 = 14;
     /// An epoch begins in a partition.
     pub(crate) const BEGUN: u8 = 15;
+    pub(crate) const JOB_ORDERED: u8 = 16;
+    pub(crate) const JOB_LOST: u8 = 17;
 }
 
 /// What a record is about.
@@ -335,7 +337,7 @@ impl<'a> RecordReader<'a> {
     fn subject(&mut self, kind: u8) -> Reading<Subject> {
         match kind {
             kind::REGISTERED..=kind::REINSTATED => self.name().map(Subject::Function),
-            kind::ACCEPTED..=kind::KEPT => {
+            kind::ACCEPTED..=kind::KEPT | kind::JOB_ORDERED | kind::JOB_LOST => {
                 let bytes: [u8; 16] = self.array()?;
                 let owner_hash = u16::from_be_bytes([bytes[14], bytes[15]]);
                 let id = ExecutionId::new(bytes, owner_hash);
@@ -371,6 +373,8 @@ impl<'a> RecordReader<'a> {
                 dead: self.flag()?,
             },
             kind::ATTEMPTED => Record::Attempted { id, attempt: self.small()? },
+            kind::JOB_ORDERED => Record::JobOrdered { id, attempt: self.small()?, until_ms: self.number()? },
+            kind::JOB_LOST => Record::JobLost { id },
             kind::REQUEUED => Record::Requeued { id, failure: self.failure()? },
             kind::ENDED => Record::Ended { id, end: Box::new(self.end()?), dead: self.flag()? },
             kind::REPLAYED => Record::Replayed { id, at_ms: self.number()? },

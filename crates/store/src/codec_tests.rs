@@ -67,6 +67,9 @@ fn records() -> Vec<Record> {
     all.extend(records_of_executions());
     all.push(ended_encoded());
     all.push(Record::Registered { spec: spec(&with_pods()) });
+    // Attempts with jobs, since these outlive the server.
+    all.push(Record::JobOrdered { id: id(), attempt: 2, until_ms: 0x0102_0304_0506_0708 });
+    all.push(Record::JobLost { id: id() });
     all
 }
 
@@ -303,8 +306,8 @@ fn what_a_newer_version_wrote_is_named_and_not_broken() {
     let end = End { result: timed_out, dispatched_ms: 5, finished_ms: 6, cold_start: true, init_ms: None };
     let ended = Record::Ended { id: id(), end: Box::new(end), dead: true };
     for (bytes, what) in [
-        (vec![16], "a record of kind 16"),
-        (vec![kind::OWNED, 1, 16], "a record of kind 16"),
+        (vec![18], "a record of kind 18"),
+        (vec![kind::OWNED, 1, 18], "a record of kind 18"),
         (vec![255, 1, 2], "a record of kind 255"),
         (change(&function, r#""name""#, r#""colour":1,"name""#), "a function with unknown field `colour`"),
         (change(&function, r#""cpu""#, r#""gpu":1,"cpu""#), "a function with unknown field `gpu`"),
@@ -330,7 +333,7 @@ fn what_a_newer_version_wrote_is_named_and_not_broken() {
 fn a_store_of_a_newer_version_is_not_called_corrupt() {
     let scratch = Scratch::new("newer");
     let mut records = encoded(&Record::Forgotten { id: id() });
-    records.extend([2, 0, 0, 0, 16, 1]);
+    records.extend([2, 0, 0, 0, 18, 1]);
     let (segment, _) = write(&scratch.0, 1, Mark::default(), &[&records]);
     let read = recovery::read(
         &OsFiles,
@@ -343,7 +346,7 @@ fn a_store_of_a_newer_version_is_not_called_corrupt() {
     let text = read.map(|_| "it is read").expect_err("it is newer").to_string();
     assert!(
         text.contains(
-            "0000000001-0000000001.log was written by a newer version: a record of kind 16 at offset 128"
+            "0000000001-0000000001.log was written by a newer version: a record of kind 18 at offset 128"
         ),
         "{text}"
     );

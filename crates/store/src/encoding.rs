@@ -43,6 +43,12 @@ pub(super) fn put(record: &Record, function_bytes: &[u8], out: &mut Vec<u8>) {
             execution(out, kind::ATTEMPTED, *id);
             small(out, *attempt);
         }
+        Record::JobOrdered { id, attempt, until_ms } => {
+            execution(out, kind::JOB_ORDERED, *id);
+            small(out, *attempt);
+            number(out, *until_ms);
+        }
+        Record::JobLost { id } => execution(out, kind::JOB_LOST, *id),
         Record::Requeued { id, failure } => {
             execution(out, kind::REQUEUED, *id);
             put_failure(out, failure);

@@ -244,7 +244,7 @@ mod tests {
         // A record of a kind that this version does not know is in the first file; the last commit of the second is whole or torn.
         for missing_bytes in [0, 1] {
             fs::create_dir_all(&store).expect("writable");
-            let (_, before) = write(&store, 1, Mark::default(), &[&[2, 0, 0, 0, 16, 1]]);
+            let (_, before) = write(&store, 1, Mark::default(), &[&[2, 0, 0, 0, 18, 1]]);
             let (newest, _) = write(&store, 2, before, &[b""]);
             let file = fs::File::options().write(true).open(&newest.path).expect("it is there");
             file.set_len(newest.bytes - missing_bytes).expect("writable");

@@ -26,6 +26,18 @@ pub enum Effect {
     },
     /// Send an attempt to a function. [`crate::DispatchEvent::Finished`] must follow, unless it is aborted.
     Dispatch(Dispatch),
+    /// Go on with the job of an attempt that was made before the server started, if it is there. [`crate::DispatchEvent::JobEnded`]
+    /// may follow, or [`crate::DispatchEvent::JobLost`].
+    AdoptJob {
+        /// Which attempt.
+        attempt: AttemptKey,
+        /// The execution that it belongs to.
+        id: ExecutionId,
+        /// Number of the attempt.
+        number: u32,
+        /// Its function.
+        function: FunctionKey,
+    },
     /// Stop an attempt and end its job, if it has one: nothing waits for it any more, and nothing is to be reported.
     Abort {
         /// Which attempt.
@@ -196,6 +208,13 @@ pub enum Note {
         /// The execution.
         id: ExecutionId,
         /// Number of the attempt. The next one has it too.
+        attempt: u32,
+    },
+    /// The job of an attempt is not there, and the attempt counts for nothing: its execution waits again, at its place.
+    JobLost {
+        /// The execution.
+        id: ExecutionId,
+        /// Number of the attempt. No other one has it.
         attempt: u32,
     },
     /// An attempt failed and another one follows.

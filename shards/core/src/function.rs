@@ -257,6 +257,11 @@ impl Function {
         self.runner == Runner::Jobs
     }
 
+    /// Slots that attempts with jobs hold, at most: before its backend has answered, a restored function may have some.
+    pub(crate) fn jobs_in_flight(&self) -> u32 {
+        if self.has_jobs() || self.reconciling.is_some() { self.in_flight } else { 0 }
+    }
+
     /// Whether a backend has to hear of its end.
     pub(crate) fn has_backend(&self) -> bool {
         self.is_managed() || (self.has_jobs() && self.spec.target == Target::Backend)
@@ -293,7 +298,8 @@ impl Function {
     /// Whether one more attempt that takes no place could wait again, should it not be run.
     pub(crate) fn has_room_to_come_back(&self) -> bool {
         let admitted = self.places() + self.policy.concurrency;
-        !self.is_managed() || self.waiting_count() + self.in_flight < admitted
+        let never_comes_back = matches!(self.runner, Runner::Address | Runner::Local);
+        never_comes_back || self.waiting_count() + self.in_flight < admitted
     }
 
     /// Takes note of how long an attempt took. Weight of the newest: one eighth.

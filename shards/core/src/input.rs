@@ -112,6 +112,9 @@ pub enum DispatchEvent {
     JobCreated,
     /// Its job has ended. That decides the attempt, in this way, unless a callback did.
     JobEnded(Box<Failure>),
+    /// Its job, which an owner before was to create, is not there: it never was, or it has ended and nobody knows how. The attempt
+    /// counts for nothing, unless a callback has decided it.
+    JobLost,
 }
 
 /// What becomes of a function at a backend.

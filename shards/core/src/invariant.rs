@@ -5,7 +5,7 @@ use crate::{
     function::Life,
     journal::Promise,
     keys::FunctionKey,
-    shard::{Shard, chores::Chore},
+    shard::{JobStage, Shard, chores::Chore},
     timers::Due,
 };
 
@@ -73,8 +73,15 @@ pub fn check(shard: &Shard) -> Result<(), String> {
             expect(attempt.is_some_and(|attempt| !attempt.settled), "a running execution has no attempt")?;
         }
     }
-    for (_, attempt) in shard.attempts.iter() {
-        expect(shard.timers.get(attempt.timer).is_some(), "an attempt has no timeout")?;
+    for (key, attempt) in shard.attempts.iter() {
+        let is_armed = shard.timers.get(attempt.timer).is_some();
+        let is_waited_for = match attempt.job {
+            Some(JobStage::Unrecorded) => {
+                shard.journal.promises().any(|promise| matches!(promise, Promise::Job(of) if *of == key))
+            }
+            _ => shard.phase.adopted.iter().any(|(adopted, _)| *adopted == key),
+        };
+        expect(is_armed != is_waited_for, "an attempt has no timeout, or one that begins too early")?;
     }
     let named = shard.functions.iter().filter(|(_, function)| function.life != Life::Gone).count();
     expect(named == shard.index.names.len(), "a name is kept for no function")?;
@@ -191,8 +198,11 @@ fn check_function(shard: &Shard, key: FunctionKey) -> Result<(), String> {
     expect(function.lingering <= function.policy.concurrency, "more exchanges linger than there are slots")?;
     expect(function.in_flight <= function.policy.concurrency, "more in flight than slots")?;
     expect(
-        // What was not run has its place again, whoever took it meanwhile.
-        waiting <= u64::from(function.places()) || shard.is_restoring() || function.is_managed(),
+        // What was not run, or had a job that is lost, has its place again, whoever took it meanwhile.
+        waiting <= u64::from(function.places())
+            || shard.is_restoring()
+            || function.is_managed()
+            || function.has_jobs(),
         "more waits than the queue holds",
     )?;
     let admitted = u64::from(function.places()) + u64::from(function.policy.concurrency);

@@ -19,7 +19,7 @@ use crate::{
     answer::{Delivery, Stage, State},
     call::{Extra, Ticket},
     id::ExecutionId,
-    keys::{ExecutionKey, FunctionKey},
+    keys::{AttemptKey, ExecutionKey, FunctionKey},
     name::Name,
     partition::{Epoch, Partition},
     payload::{Failure, Output, Payload},
@@ -87,6 +87,20 @@ pub enum Record {
         /// Number of the attempt, from 1.
         attempt: u32,
     },
+    /// The same of an attempt that gets a job, before that is created: a later owner can go on with it.
+    JobOrdered {
+        /// Which execution.
+        id: ExecutionId,
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// When its time is over, in milliseconds since the Unix epoch.
+        until_ms: u64,
+    },
+    /// The job of its attempt is not there: what became of the attempt is not known, and it counts for nothing.
+    JobLost {
+        /// Which execution.
+        id: ExecutionId,
+    },
     /// The attempt failed, and another one follows.
     Requeued {
         /// Which execution.
@@ -146,6 +160,8 @@ impl Record {
             Record::Accepted { id, .. }
             | Record::Kept { id, .. }
             | Record::Attempted { id, .. }
+            | Record::JobOrdered { id, .. }
+            | Record::JobLost { id }
             | Record::Requeued { id, .. }
             | Record::Ended { id, .. }
             | Record::Replayed { id, .. }
@@ -249,7 +265,9 @@ pub(crate) enum Promise {
     End(ExecutionKey),
     /// An attempt is made when it is certain that no other one will have its number.
     Retry(ExecutionKey),
-    /// The same for all accepted executions that were there before the server started.
+    /// The job of an attempt is ordered when a later owner would know of it.
+    Job(AttemptKey),
+    /// What was accepted before the server started runs when it is certain that no other one will use its numbers.
     Start,
 }
 
@@ -266,13 +284,14 @@ impl Promise {
             | Promise::Drain(_)
             | Promise::End(_)
             | Promise::Retry(_)
+            | Promise::Job(_)
             | Promise::Start => false,
         }
     }
 
     /// Whether it is kept when a commit fails: what it waits for happened, and will be written.
     fn waits_on(&self) -> bool {
-        matches!(self, Promise::End(_) | Promise::Retry(_) | Promise::Start)
+        matches!(self, Promise::End(_) | Promise::Retry(_) | Promise::Job(_) | Promise::Start)
     }
 }
 

@@ -7,8 +7,11 @@
 //! An attempt without an end was interrupted. It does not count against the attempts that its execution may have,
 //! but its number is not used again. Neither is one that may have been used without a record: a server makes an attempt
 //! when it is safe that the one before failed, and the first one when its acceptance is; that record is the last that
-//! it waits for. So there may be one more attempt than recorded, and one for every epoch that has begun in the partition since
+//! it waits for, unless the attempt has a job. So there may be one more attempt than recorded, and one for every epoch that has begun in the partition since
 //! ([`Record::Started`]) and in which nothing was written about the execution.
+//!
+//! An attempt that has a job is on record before the job is created, and the job may outlive the server. Whoever takes over
+//! goes on with it; without a record of its end, no other attempt was made since, in whatever epoch.
 //!
 //! A record of an epoch that was over when it was written, by the order of the records, is left out: its writer had lost the
 //! partition, and somebody else has decided since.
@@ -16,12 +19,11 @@
 //! Not here: how records are kept, and what a shard does with what they add up to (`shard/restoration`).
 
 mod results;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    answer::Delivery,
-    call::Extra,
     id::ExecutionId,
     journal::{EndResult, Entry, Record},
     name::Name,
@@ -31,7 +33,10 @@ use crate::{
 };
 
 use self::results::Results;
-pub use self::results::{StoredEnd, StoredResult};
+pub use self::{
+    results::{StoredEnd, StoredResult},
+    stored::StoredExecution,
+};
 
 /// One thing that was kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,90 +52,6 @@ pub enum Stored {
     Function(Box<FunctionSpec>),
     /// An accepted execution.
     Execution(Box<StoredExecution>),
-}
-
-/// What is known of an accepted execution.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredExecution {
-    /// Its id.
-    pub id: ExecutionId,
-    /// Its function.
-    pub function: Name,
-    /// When it was accepted, in milliseconds since the Unix epoch.
-    pub created_ms: u64,
-    /// When it was accepted or last replayed, in milliseconds since the Unix epoch: its age limit counts from then.
-    pub queued_ms: u64,
-    /// What to send. Empty once it has ended, unless it is a dead letter.
-    pub payload: Payload,
-    /// Trace context, idempotency key, age limit.
-    pub extra: Option<Box<Extra>>,
-    /// Where the result goes.
-    pub callback_url: Option<Box<str>>,
-    /// How its delivery ended; `None` while it has to be tried.
-    pub delivery: Option<Delivery>,
-    /// Number of the last attempt; 0 if there was none.
-    pub attempt: u32,
-    /// Attempts that do not count: those before a replay, and interrupted ones.
-    pub attempts_before: u32,
-    /// Replicas that ended while they ran it, since it was accepted or last replayed.
-    pub crashes: u32,
-    /// The last attempt did not come to an end.
-    pub is_interrupted: bool,
-    /// Attempts that may have been made without a record. They do not count, and their numbers are not used again.
-    pub unrecorded: u32,
-    /// Why the attempt before failed.
-    pub last_failure: Option<Box<Failure>>,
-    /// How it ended, if it did.
-    pub end: Option<Box<StoredEnd>>,
-    /// It is a dead letter.
-    pub dead: bool,
-    /// Its function was removed while it was there.
-    pub is_removed: bool,
-    /// Its idempotency key stands for it: no other execution has taken the key since.
-    pub has_its_key: bool,
-    /// Its place among all others: by acceptance, or by what put it at the tail since.
-    order: u64,
-    /// When it was accepted, in the same count.
-    accepted: u64,
-    /// The epoch in which the last record about it was written.
-    epoch: Epoch,
-}
-
-impl StoredExecution {
-    /// One that waits for its first attempt.
-    fn new(
-        id: ExecutionId,
-        function: Name,
-        created_ms: u64,
-        payload: Payload,
-        extra: Option<Box<Extra>>,
-        order: u64,
-        epoch: Epoch,
-    ) -> StoredExecution {
-        StoredExecution {
-            id,
-            function,
-            created_ms,
-            queued_ms: created_ms,
-            payload,
-            extra,
-            callback_url: None,
-            delivery: None,
-            attempt: 0,
-            attempts_before: 0,
-            crashes: 0,
-            is_interrupted: false,
-            unrecorded: 0,
-            last_failure: None,
-            end: None,
-            dead: false,
-            is_removed: false,
-            has_its_key: true,
-            order,
-            accepted: order,
-            epoch,
-        }
-    }
 }
 
 /// See the module.
@@ -157,6 +78,8 @@ struct Early {
     attempt: u32,
     /// It has not come to an end.
     is_interrupted: bool,
+    /// When the time of its job is over.
+    job_until_ms: Option<u64>,
     /// How it failed, or the one before it.
     failure: Option<Box<Failure>>,
     /// Attempts during which a replica ended.
@@ -264,13 +187,14 @@ impl Recovery {
                 self.executions.entry(id).or_insert_with(|| {
                     let execution =
                         StoredExecution::new(id, function, created_ms, payload, extra, count, epoch);
-                    let Early { attempt, is_interrupted, failure: last_failure, crashes } =
+                    let Early { attempt, is_interrupted, job_until_ms, failure: last_failure, crashes } =
                         early.unwrap_or_default();
                     Box::new(StoredExecution {
                         callback_url,
                         attempt,
                         crashes,
                         is_interrupted,
+                        job_until_ms,
                         last_failure,
                         ..execution
                     })
@@ -298,6 +222,8 @@ impl Recovery {
             }
             Record::Started { .. } => {}
             Record::Attempted { id, .. }
+            | Record::JobOrdered { id, .. }
+            | Record::JobLost { id }
             | Record::Requeued { id, .. }
             | Record::Ended { id, .. }
             | Record::Replayed { id, .. }
@@ -311,12 +237,18 @@ impl Recovery {
                 match record {
                     Record::Attempted { attempt, .. } => {
                         let early = self.early.entry(id).or_default();
+                        (early.attempt, early.is_interrupted, early.job_until_ms) = (attempt, true, None);
+                    }
+                    Record::JobOrdered { attempt, until_ms, .. } => {
+                        let early = self.early.entry(id).or_default();
                         (early.attempt, early.is_interrupted) = (attempt, true);
+                        early.job_until_ms = Some(until_ms);
                     }
                     Record::Requeued { failure, .. } => {
                         let early = self.early.entry(id).or_default();
                         early.crashes = early.crashes.max(crashes_of(&failure));
                         (early.failure, early.is_interrupted) = (Some(Box::new(failure)), false);
+                        early.job_until_ms = None;
                     }
                     _ => {}
                 }
@@ -383,7 +315,7 @@ fn outdated_keys(executions: &[Box<StoredExecution>]) -> BTreeSet<ExecutionId> {
 impl StoredExecution {
     fn apply(&mut self, record: Record, count: u64) {
         match record {
-            Record::Attempted { attempt, .. } if self.end.is_none() => {
+            Record::Attempted { attempt, .. } | Record::JobOrdered { attempt, .. } if self.end.is_none() => {
                 // Numbers between them were left out, because they may have been used. With the same number again, the one
                 // before was not run.
                 let left_out = attempt.saturating_sub(self.attempt.saturating_add(1));
@@ -392,9 +324,15 @@ impl StoredExecution {
                 self.attempts_before = self.attempts_before.saturating_add(uncounted);
                 self.attempt = self.attempt.max(attempt);
                 self.is_interrupted = true;
+                self.job_until_ms = match record {
+                    Record::JobOrdered { until_ms, .. } => Some(until_ms),
+                    _ => None,
+                };
             }
+            // As if it had never had one: it was cut off.
+            Record::JobLost { .. } => self.job_until_ms = None,
             Record::Requeued { failure, .. } if self.end.is_none() => {
-                self.is_interrupted = false;
+                (self.is_interrupted, self.job_until_ms) = (false, None);
                 self.crashes = self.crashes.max(crashes_of(&failure));
                 self.last_failure = Some(Box::new(failure));
                 self.order = count;
@@ -404,7 +342,7 @@ impl StoredExecution {
                     // Only what was to be reported by callback ends like this once it is accepted.
                     self.last_failure = Some(Box::new(Failure::no_callback(limit_ms)));
                 }
-                self.is_interrupted = false;
+                (self.is_interrupted, self.job_until_ms) = (false, None);
                 self.end = Some(Box::new(StoredEnd::new(*end)));
                 self.delivery = None;
                 self.order = count;
@@ -450,13 +388,16 @@ impl StoredExecution {
 
     /// Attempts that may have been made without a record by the end of this epoch.
     fn unrecorded_by(&self, epoch: Epoch) -> u32 {
+        if self.job_until_ms.is_some() {
+            return 0;
+        }
         epoch.since(self.epoch).saturating_add(u32::from(!self.is_interrupted))
     }
 
     /// An owner writes about it. If that is another one than before, it was given back to it, with the numbers left out that
     /// may have been used: they stay left out, whatever becomes of it there.
     fn taken_back(&mut self, epoch: Epoch) {
-        if self.end.is_none() && epoch > self.epoch {
+        if self.end.is_none() && epoch > self.epoch && self.job_until_ms.is_none() {
             let unrecorded = self.unrecorded_by(epoch.before());
             let uncounted = unrecorded.saturating_add(u32::from(self.is_interrupted));
             self.attempt = self.attempt.saturating_add(unrecorded);

@@ -114,6 +114,14 @@ pub enum Sabotage {
     JobEndIgnored,
     /// A job goes on, and keeps its slot, when nobody waits for it any more.
     JobKept,
+    /// A job is ordered before the record of its attempt is safe.
+    JobOrderedEarly,
+    /// An attempt that goes on after a crash holds no slot.
+    AdoptedWithoutSlot,
+    /// An attempt that goes on after a crash has all its time again.
+    AdoptedTimeAnew,
+    /// A job that is not there after a crash decides nothing.
+    LostJobIgnored,
     /// A shard keeps more than it has room for.
     RoomIgnored,
     /// A shard forgets its oldest instead of asking for more room.
@@ -130,7 +138,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 61] = [
+    pub const ALL: [Sabotage; 65] = [
         Sabotage::SlotReleasedTwice,
         Sabotage::StaleCallbackAccepted,
         Sabotage::RetryDropped,
@@ -186,6 +194,10 @@ impl Sabotage {
         Sabotage::StartUnwritten,
         Sabotage::JobEndIgnored,
         Sabotage::JobKept,
+        Sabotage::JobOrderedEarly,
+        Sabotage::AdoptedWithoutSlot,
+        Sabotage::AdoptedTimeAnew,
+        Sabotage::LostJobIgnored,
         Sabotage::RoomIgnored,
         Sabotage::RoomUnasked,
         Sabotage::KeysUnasked,

@@ -1,7 +1,7 @@
 //! Functions, and the dispatcher that talks to them: what becomes of an attempt, drawn from its own stream.
 //!
 //! An exchange goes on from its dispatch until it is reported or aborted. A callback is a request of its own, which the
-//! function sends to any thread.
+//! function sends to any thread. Jobs (`jobs`) go on without the server that ordered them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,6 +13,7 @@ use shard_core::{
 
 use crate::{
     agenda::Agenda,
+    jobs::Jobs,
     random::{Random, Stream},
     swarm::{BackendFaults, FunctionFaults},
     world::Event,
@@ -41,6 +42,7 @@ pub(crate) struct Functions {
     endpoints: BTreeMap<(u16, EndpointId), Arc<str>>,
     /// Addresses whose replicas have ended, or whose machines have vanished.
     down: BTreeMap<Arc<str>, Away>,
+    pub(crate) jobs: Jobs,
 }
 
 /// A replica that has ended and is being started again.
@@ -74,8 +76,8 @@ pub(crate) enum ExchangeStep {
     Ends,
     /// Its job was created.
     JobCreated,
-    /// Its job ends, which says so.
-    JobEnds { last_words: String },
+    /// Its job, which another server ordered, is not there.
+    JobLost,
     /// The function answered. `again`: and the dispatcher reports it once more.
     Reported { report: Report, again: bool },
 }
@@ -100,6 +102,7 @@ impl Functions {
             exchanges: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             down: BTreeMap::new(),
+            jobs: Jobs::new(seed, backend, timeout_us_max),
         }
     }
 
@@ -112,10 +115,11 @@ impl Functions {
         self.down.clear();
     }
 
-    /// The server is gone: its connections are cut, its addresses forgotten. What functions do goes on.
-    pub(crate) fn cut_off(&mut self) {
+    /// The server is gone: its connections are cut, its addresses forgotten. What functions do goes on, and so do jobs.
+    pub(crate) fn cut_off(&mut self, now_us: u64) {
         self.exchanges.clear();
         self.endpoints.clear();
+        self.jobs.cut_off(now_us);
     }
 
     pub(crate) fn open(&mut self, shard: u16, endpoint: EndpointId, address: Arc<str>) {
@@ -210,13 +214,13 @@ impl Functions {
 
     /// The job of an attempt is ordered. It calls back and ends, or ends without that, or does neither.
     fn create_job(
-        &self,
+        &mut self,
         random: &mut Random,
         exchange: ExchangeKey,
         (id, number): (ExecutionId, u32),
         agenda: &mut Agenda<Event>,
     ) {
-        let faults = &self.faults;
+        let faults = self.faults.clone();
         let service_us = random.around(faults.service_us);
         let created_us = random.below(service_us + 1);
         if random.chance(self.job_refused) {
@@ -227,22 +231,42 @@ impl Functions {
             return;
         }
         agenda.after(created_us, Event::Exchange { exchange, step: ExchangeStep::JobCreated });
+        self.jobs.create((id, number), exchange, agenda.now_us() + created_us);
         if !random.chance(self.job_breaks) && !random.chance(faults.forgets) {
             // The news of a job may come after what it says.
             self.call_back(random, id, number, service_us, agenda);
         }
         if !random.chance(faults.hangs) {
             let ends_us = created_us + random.around(2 * service_us);
-            let step = ExchangeStep::JobEnds { last_words: output(id, number, "job ended") };
-            agenda.after(ends_us, Event::Exchange { exchange, step });
+            agenda.after(ends_us, Event::JobEnds { id, number });
         }
     }
 
-    /// The dispatcher is told to stop.
-    pub(crate) fn abort(&mut self, exchange: ExchangeKey) {
-        if !self.exchanges.get(&exchange).is_some_and(|exchange| exchange.reports_aborted) {
+    /// The dispatcher is told to stop, and to end a job.
+    pub(crate) fn abort(&mut self, exchange: ExchangeKey, now_us: u64) -> Result<(), String> {
+        let goes_on = self.exchanges.get(&exchange).is_some_and(|exchange| exchange.reports_aborted);
+        if !goes_on {
             self.exchanges.remove(&exchange);
         }
+        self.jobs.end(exchange, goes_on, now_us)
+    }
+
+    /// The server is to go on with the job of an attempt that another one made.
+    pub(crate) fn adopt(&mut self, exchange: ExchangeKey, job: (ExecutionId, u32)) {
+        self.exchanges.insert(exchange, Exchange { reports_aborted: false, address: None });
+        self.jobs.look_for(exchange, job);
+    }
+
+    /// A job ends: what its shard is told, if it belongs to one.
+    pub(crate) fn job_ends(
+        &mut self,
+        (id, number): (ExecutionId, u32),
+        agenda: &mut Agenda<Event>,
+    ) -> Option<(u16, Input)> {
+        let exchange = self.jobs.ends((id, number), agenda)?;
+        self.exchanges.remove(&exchange)?;
+        let failure = Box::new(Failure::new(BROKEN, output(id, number, "job ended")));
+        Some((exchange.0, Input::Dispatch(exchange.1, DispatchEvent::JobEnded(failure))))
     }
 
     /// An exchange goes on: what the shard is told.
@@ -262,10 +286,9 @@ impl Functions {
                 let goes_on = self.exchanges.contains_key(&exchange);
                 goes_on.then_some(Input::Dispatch(attempt, DispatchEvent::JobCreated))
             }
-            ExchangeStep::JobEnds { last_words } => {
+            ExchangeStep::JobLost => {
                 self.exchanges.remove(&exchange)?;
-                let failure = Box::new(Failure::new(BROKEN, last_words));
-                Some(Input::Dispatch(attempt, DispatchEvent::JobEnded(failure)))
+                Some(Input::Dispatch(attempt, DispatchEvent::JobLost))
             }
             ExchangeStep::Ends => {
                 let address = self.exchanges.get(&exchange)?.address.clone()?;

@@ -16,6 +16,7 @@ mod clients;
 mod disk;
 pub mod file;
 mod functions;
+mod jobs;
 mod network;
 pub mod random;
 mod run;

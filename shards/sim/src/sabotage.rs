@@ -50,6 +50,10 @@ pub enum Sabotage {
     ReportedEarly,
     /// The backend's answer to a removal is lost.
     TeardownLost,
+    /// Nobody hears of the end of a job that an earlier server ordered.
+    JobUnwatched,
+    /// Jobs of an earlier server whose attempts are over go on.
+    JobsOfNobodyKept,
 }
 
 impl Sabotage {
@@ -76,6 +80,8 @@ impl Sabotage {
             Sabotage::OwnersDiffer,
             Sabotage::ReportedEarly,
             Sabotage::TeardownLost,
+            Sabotage::JobUnwatched,
+            Sabotage::JobsOfNobodyKept,
         ];
         around.into_iter().chain(CoreSabotage::ALL.map(Sabotage::Core)).collect()
     }

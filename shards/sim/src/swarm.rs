@@ -144,6 +144,8 @@ pub struct BackendFaults {
     pub job_refused: u32,
     /// Jobs that end before their callback.
     pub job_breaks: u32,
+    /// Jobs of an earlier server that a list does not show.
+    pub job_unlisted: u32,
     /// Mean time for an order, in microseconds.
     pub delay_us: u64,
     /// Orders that fail.
@@ -217,6 +219,7 @@ impl Swarm {
                 jobs: 0,
                 job_refused: 0,
                 job_breaks: 0,
+                job_unlisted: 0,
                 delay_us: one_of(random, &[100, 20_000, 500_000]),
                 fails: maybe(random, 300),
                 degrades: maybe(random, 200),
@@ -257,6 +260,7 @@ impl Swarm {
             swarm.backend.jobs = random.between(200, 1000) as u32;
             swarm.backend.job_refused = maybe(random, 200);
             swarm.backend.job_breaks = maybe(random, 300);
+            swarm.backend.job_unlisted = maybe(random, 300);
         }
         swarm.room = Room::of(swarm.limits.room.amounts().map(|share| share * u64::from(shards)));
         let random = &mut Random::of(seed, Stream::Swarm, "fourth part");

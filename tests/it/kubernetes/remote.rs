@@ -222,7 +222,10 @@ fn an_accepted_call_survives_the_server() {
     cluster.runs();
     server.kill();
     let server = cluster.durable(&data, &[&callbacks, "async-queue.enabled=true"]);
+    assert_eq!(server.execution(&id)["status"], "running");
     let status = server.ended(&id);
     assert_eq!((&status["status"], &status["output"]), (&json!("success"), &json!(7)), "{status}");
+    assert_eq!(status["attempt"], 1, "the same job");
+    assert_eq!(created(&server), 0.0, "and no other one");
     cluster.is_quiet();
 }

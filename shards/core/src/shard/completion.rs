@@ -17,7 +17,7 @@ use crate::{
     payload::{Failure, Output, code},
     report::{Outcome, Report},
     sabotage::Sabotage,
-    shard::{Shard, state::Drain},
+    shard::{JobStage, Shard, state::Drain},
 };
 
 impl Shard {
@@ -27,6 +27,7 @@ impl Shard {
             DispatchEvent::Finished(report) => return self.dispatch_finished(key, report, fx),
             DispatchEvent::JobCreated => return self.job_created(key),
             DispatchEvent::JobEnded(failure) => return self.job_ended(key, failure, fx),
+            DispatchEvent::JobLost => return self.job_lost(key, fx),
             DispatchEvent::Connecting => true,
             DispatchEvent::Sent => false,
         };
@@ -129,7 +130,7 @@ impl Shard {
         let Some(attempt) = self.attempts.get(key) else { return self.impossible() };
         let (execution, function) = (attempt.execution, attempt.function);
         // Of a job that was created a callback was to come as well; and it is to be ended.
-        let deferred = attempt.exchange_over || attempt.promised;
+        let deferred = attempt.exchange_over || attempt.job == Some(JobStage::Created);
         let current = self.is_current(execution, key);
         if !attempt.exchange_over {
             fx.push(Effect::Abort { attempt: key });
@@ -199,6 +200,9 @@ impl Shard {
             self.impossible();
             return true;
         };
+        if self.sabotaged.by(Sabotage::AdoptedWithoutSlot) {
+            function.in_flight = function.in_flight.max(1);
+        }
         function.in_flight -= 1;
         if self.sabotaged.by(Sabotage::SlotReleasedTwice) {
             function.in_flight = function.in_flight.saturating_sub(1);
@@ -232,7 +236,8 @@ impl Shard {
     /// would collect connections at the rate of its calls.
     fn let_exchange_end(&mut self, key: AttemptKey, fx: &mut Effects) {
         let Some(attempt) = self.attempts.get_mut(key) else { return self.impossible() };
-        if attempt.exchange_over {
+        // Also of a job that nobody has heard of yet nothing can come.
+        if attempt.exchange_over || attempt.job == Some(JobStage::Unrecorded) {
             self.forget_attempt(key);
             return;
         }

@@ -12,7 +12,7 @@ impl Shard {
     pub(super) fn controlled(&mut self, control: Control, fx: &mut Effects) {
         match control {
             Control::Restore(stored) => self.restore(stored, fx),
-            Control::Restored => self.restored(),
+            Control::Restored => self.restored(fx),
             Control::Configure(settings) => self.configure(settings),
             Control::EndWatches => self.end_watches(fx),
             Control::Hold => self.hold(),

@@ -87,23 +87,32 @@ impl Shard {
             self.expire(key, fx);
             return;
         }
-        let backlogged = self.is_backlogged(execution);
         let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
-        let (id, attempt, function_key) = (execution.id, execution.attempt, execution.function);
-        execution.course = Course::Active(Activity::Queued);
+        let (id, attempt) = (execution.id, execution.attempt);
         // Nobody has seen this number, and the next attempt has it.
         execution.attempt -= 1;
+        let Some(live) = execution.live.as_mut() else { return self.impossible() };
+        // It may have gone out without a wait, with its payload in the read buffer.
+        live.payload.detach();
+        live.is_tried = live.was_tried;
+        fx.push(Effect::Note(Note::NotRun { id, attempt }));
+        self.put_back(key, fx);
+    }
+
+    /// What ran waits, before all that came after it.
+    pub(super) fn put_back(&mut self, key: ExecutionKey, fx: &mut Effects) {
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
+        let backlogged = self.is_backlogged(execution);
+        let Some(execution) = self.executions.get_mut(key) else { return self.impossible() };
+        let function_key = execution.function;
+        execution.course = Course::Active(Activity::Queued);
         execution.dispatched_ms = 0;
         execution.cold_start = false;
         execution.init_ms = None;
         let Some(live) = execution.live.as_mut() else { return self.impossible() };
-        // It may have gone out without a wait, with its payload in the read buffer.
-        live.payload.detach();
         live.in_backlog = backlogged;
-        live.is_tried = live.was_tried;
         let order = live.order;
         self.start_waiting(key);
-        fx.push(Effect::Note(Note::NotRun { id, attempt }));
         let executions = &self.executions;
         let came_before = |other: ExecutionKey| {
             let live = executions.get(other).and_then(|execution| execution.live.as_ref());

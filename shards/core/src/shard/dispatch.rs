@@ -8,12 +8,13 @@ use std::{
 use crate::{
     effect::{Destination, Dispatch, Effect, Effects},
     endpoints::{Endpoint, OpenEndpoint},
-    execution::{Activity, Course, Execution},
+    execution::{Activity, Course, Execution, Live},
     function::{Function, Life, Runner},
+    id::ExecutionId,
     journal::Record,
     keys::{AttemptKey, EndpointId, ExecutionKey, FunctionKey},
     sabotage::Sabotage,
-    shard::{Attempt, Shard},
+    shard::{Attempt, JobStage, Shard},
     spec::ReplicaAddress,
     timers::{Due, TimerKey},
 };
@@ -160,14 +161,7 @@ impl Shard {
         execution.course = Course::Active(Activity::Running);
         execution.attempt += 1;
         execution.dispatched_ms = now.unix_ms;
-        let mut extra = live.extra.clone();
         live.was_tried = std::mem::replace(&mut live.is_tried, true);
-        if live.was_tried
-            && let Some(extra) = extra.as_mut()
-        {
-            // A function that deduplicates by the key would answer a retry with the failure it remembers.
-            extra.idempotency = None;
-        }
         let endpoint = match destination {
             Destination::Local | Destination::Job(_) => None,
             Destination::Endpoint(endpoint) => Some(endpoint),
@@ -183,25 +177,20 @@ impl Shard {
             lingers: false,
             exchange_over: false,
             connecting: false,
-            has_job: matches!(destination, Destination::Job(_)),
-            promised: false,
+            job: matches!(destination, Destination::Job(_)).then_some(JobStage::Ordered),
             drainer: None,
         });
+        execution.in_flight = Some(attempt);
+        if execution.accepted && matches!(destination, Destination::Job(_)) {
+            return self.record_job(attempt, fx);
+        }
         let timer = self.timers.insert(now.mono_us + timeout_us, Due::Attempt(attempt));
         if let Some(entry) = self.attempts.get_mut(attempt) {
             entry.timer = timer;
         }
-        execution.in_flight = Some(attempt);
         let written = execution.accepted.then_some((execution.id, execution.attempt));
-        fx.push(Effect::Dispatch(Dispatch {
-            attempt,
-            id: execution.id,
-            number: execution.attempt,
-            destination,
-            payload: live.payload.clone(),
-            remaining_ms: u32::try_from(remaining_us.div_ceil(1000)).unwrap_or(u32::MAX).max(1),
-            extra,
-        }));
+        let ids = (attempt, execution.id, execution.attempt);
+        fx.push(Effect::Dispatch(dispatch_of(ids, live, destination, remaining_us)));
         if let Some((id, attempt)) = written {
             self.write(Record::Attempted { id, attempt }, fx);
         }
@@ -286,6 +275,32 @@ impl Shard {
             self.timers.remove(open.retry);
         }
         fx.push(Effect::CloseEndpoint { endpoint });
+    }
+}
+
+/// What is sent for an attempt: of this key, of this execution, with this number.
+#[inline]
+pub(super) fn dispatch_of(
+    (attempt, id, number): (AttemptKey, ExecutionId, u32),
+    live: &Live,
+    destination: Destination,
+    remaining_us: u64,
+) -> Dispatch {
+    let mut extra = live.extra.clone();
+    if live.was_tried
+        && let Some(extra) = extra.as_mut()
+    {
+        // A function that deduplicates by the key would answer a retry with the failure it remembers.
+        extra.idempotency = None;
+    }
+    Dispatch {
+        attempt,
+        id,
+        number,
+        destination,
+        payload: live.payload.clone(),
+        remaining_ms: u32::try_from(remaining_us.div_ceil(1000)).unwrap_or(u32::MAX).max(1),
+        extra,
     }
 }
 

@@ -80,7 +80,10 @@ impl Shard {
         // to its end as if it had been accepted, which harms nobody.
         execution.accepted = true;
         execution.unwritten = false;
-        for record in attempts_before_acceptance(execution) {
+        let in_flight = execution.in_flight;
+        let job_until_ms = in_flight.and_then(|attempt| self.job_until_ms(attempt));
+        let Some(execution) = self.executions.get(key) else { return self.impossible() };
+        for record in attempts_before_acceptance(execution, job_until_ms) {
             self.write(record, fx);
         }
         self.write_accepted(key, fx);
@@ -213,6 +216,7 @@ impl Shard {
                 Promise::Drain(ticket) => fx.reply(ticket, Answer::Drained { dispatched: true }),
                 Promise::End(key) => self.end_is_on_disk(key, number, fx),
                 Promise::Retry(key) => self.retry_is_due(key, number, fx),
+                Promise::Job(key) => self.order_job(key, fx),
                 Promise::Start => self.release_restored(),
             }
         }
@@ -247,6 +251,7 @@ impl Shard {
                 // A fact that a store had no room for: it will never be written, and nothing more can be waited for.
                 Promise::End(key) => self.end_may_be_shown(key, number, fx),
                 Promise::Retry(key) => self.retry_is_due(key, number, fx),
+                Promise::Job(key) => self.order_job(key, fx),
                 Promise::Start => self.release_restored(),
                 promise => self.break_promise(number, promise, fx),
             }
@@ -301,7 +306,7 @@ impl Shard {
             }
             Promise::Drain(ticket) => fx.reply(ticket, refused),
             // They wait on.
-            Promise::End(_) | Promise::Retry(_) | Promise::Start => {}
+            Promise::End(_) | Promise::Retry(_) | Promise::Job(_) | Promise::Start => {}
         }
     }
 
@@ -342,14 +347,20 @@ impl Shard {
 
 /// What an execution did before it was accepted. It comes before the acceptance: a crash between them must not have a
 /// number used again.
-fn attempts_before_acceptance(execution: &Execution) -> impl Iterator<Item = Record> + use<> {
+fn attempts_before_acceptance(
+    execution: &Execution,
+    job_until_ms: Option<u64>,
+) -> impl Iterator<Item = Record> + use<> {
     let (id, attempt) = (execution.id, execution.attempt);
     // Of a replay all of it is on record, and before that how it had died. Some of its numbers were perhaps left out:
     // written down once more they would count.
     let is_replay = execution.live.as_ref().is_some_and(|live| live.died.is_some());
     let crashed = crash_before_the_last(execution).map(|failure| Record::Requeued { id, failure });
     let failed = execution.last_failure.as_deref().cloned().map(|failure| Record::Requeued { id, failure });
-    let attempted = (attempt > 0).then_some(Record::Attempted { id, attempt });
+    let attempted = (attempt > 0).then_some(match job_until_ms {
+        Some(until_ms) => Record::JobOrdered { id, attempt, until_ms },
+        None => Record::Attempted { id, attempt },
+    });
     // Of what waits for another attempt, the last one has failed.
     let (before, after) = if execution.is_queued() { (None, failed) } else { (failed, None) };
     let records = crashed.into_iter().chain(before).chain(attempted).chain(after);

@@ -40,7 +40,7 @@ mod watching;
 
 pub use progress::Readiness;
 pub(crate) use retention::Retention;
-pub(crate) use state::{Attempt, ByteAccounts, Impossible, Index, Phase, ScalingRound};
+pub(crate) use state::{Attempt, ByteAccounts, Impossible, Index, JobStage, Phase, ScalingRound};
 
 use std::{collections::VecDeque, panic::Location};
 

@@ -224,7 +224,7 @@ impl Shard {
     pub(super) fn removal_is_safe(&mut self, key: FunctionKey, fx: &mut Effects) {
         let Some(function) = self.functions.get_mut(key) else { return self.impossible() };
         function.life = Life::Ending;
-        let running = if function.has_jobs() { function.in_flight } else { 0 };
+        let running = function.jobs_in_flight();
         let (name, waiting) = (function.name, function.waiting_count() + running);
         self.dead_letters.make_room(name, waiting as usize);
         self.begin(Chore::Removal(key), fx);

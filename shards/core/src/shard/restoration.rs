@@ -1,7 +1,7 @@
 //! What was there before the server started is taken back: functions first, then executions in their order.
 //!
-//! No bound refuses any of it: it was admitted once. What had not ended is queued again; what had ended is kept for
-//! the rest of its time. Nothing is dispatched until all is there, so that the order in the queues is that of before.
+//! No bound refuses any of it: it was admitted once. What had not ended is queued again, unless it has an attempt with a job,
+//! which goes on (`jobs`); what had ended is kept for the rest of its time. Nothing is dispatched until all is there, so that the order in the queues is that of before.
 
 use std::sync::Arc;
 
@@ -40,12 +40,14 @@ impl Shard {
     }
 
     /// Everything is back: what waits may run.
-    pub(super) fn restored(&mut self) {
+    pub(super) fn restored(&mut self, fx: &mut Effects) {
         self.phase.restoring = false;
+        self.look_for_jobs(fx);
         let functions: Vec<FunctionKey> = self.functions.iter().map(|(key, _)| key).collect();
         for key in functions {
             if let Some(function) = self.functions.get_mut(key) {
-                function.restored = function.waiting_count();
+                // An attempt that goes on may have to be made again.
+                function.restored = function.waiting_count() + function.in_flight;
             }
             self.ring(key);
         }
@@ -167,7 +169,12 @@ impl Shard {
             Some(end) => self.restore_end(key, stored, *end, written_us, fx),
             None => {
                 self.note_start(fx);
+                let job_until_ms = stored.job_until_ms.filter(|_| owner.is_some());
                 self.restore_live(key, stored);
+                let goes_on = job_until_ms.is_some_and(|until_ms| self.adopt(key, until_ms));
+                if !goes_on {
+                    self.wait_anew(key, job_until_ms.is_some());
+                }
                 if owner.is_none() {
                     self.end_without_function(key, fx);
                 }
@@ -233,10 +240,11 @@ impl Shard {
         }
     }
 
-    /// What had not ended waits again: at the tail, for those before it are there already.
+    /// What had not ended has again what it needs for that. An attempt with a job may go on.
     fn restore_live(&mut self, key: ExecutionKey, stored: StoredExecution) {
         let now = self.now;
-        let uncounted = u32::from(stored.is_interrupted) + stored.unrecorded;
+        let is_interrupted = stored.is_interrupted && stored.job_until_ms.is_none();
+        let uncounted = u32::from(is_interrupted) + stored.unrecorded;
         let before = stored.attempts_before.saturating_add(uncounted);
         let age_us = |since_ms: u64| now.unix_ms.saturating_sub(since_ms).saturating_mul(1000);
         let max_age_ms = stored.extra.as_ref().and_then(|extra| extra.max_age_ms);
@@ -257,6 +265,14 @@ impl Shard {
         }
         self.retention.accepted += 1;
         self.arm_expiry(key, expires_us);
+    }
+
+    /// It waits again: at the tail, for those before it are there already. `had_job`: the job of its last attempt is not gone on
+    /// with.
+    fn wait_anew(&mut self, key: ExecutionKey, had_job: bool) {
+        if let Some(live) = self.executions.get_mut(key).and_then(|execution| execution.live.as_mut()) {
+            live.attempts_before += u32::from(had_job);
+        }
         self.enqueue(key);
     }
 

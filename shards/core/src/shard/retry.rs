@@ -26,8 +26,12 @@ impl Shard {
         let (id, number, function_key) = (execution.id, execution.attempt, execution.function);
         let (made, accepted) = (execution.attempts_made(), execution.accepted);
         let backlogged = self.is_backlogged(execution);
-        // The slot that the failure gave back is for the head of the queue, which may make a place free.
-        self.dispatch_next(function_key, fx);
+        // The slot that the failure gave back is for the head of the queue, which may make a place free. If that has a job, it takes
+        // the slot on record, and so after this attempt has given it back there: at the end of the step.
+        let has_jobs = self.functions.get(function_key).is_some_and(Function::has_jobs);
+        if !has_jobs {
+            self.dispatch_next(function_key, fx);
+        }
         let Some(function) = self.functions.get_mut(function_key) else { return self.impossible() };
         let retry_after_ms = retry_after_ms.filter(|_| !self.sabotaged.by(Sabotage::PauseIgnored));
         let wait_us = retry_wait_us(function, made, retry_after_ms, self.limits.retry_wait_us_max, random);
@@ -35,7 +39,8 @@ impl Shard {
             if failure.code == code::FUNCTION_CRASHED { wait_us.max(CRASH_WAIT_US) } else { wait_us };
         let at_once = wait_us == 0 && !backlogged && function.can_dispatch() && function.queue.is_empty();
         // It counts against the queue until it is dispatched, also when that is at once.
-        if function.waiting_count() >= function.places() {
+        let leaves = u32::from(has_jobs && function.can_dispatch() && !function.queue.is_empty());
+        if function.waiting_count() - leaves >= function.places() {
             function.counters.queue_rejections += 1;
             if self.sabotaged.by(Sabotage::RetryDropped) {
                 return;

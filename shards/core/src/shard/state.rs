@@ -12,7 +12,7 @@ use crate::{
     id::ExecutionId,
     id_table::IdTable,
     idempotency::Keys,
-    keys::{EndpointId, ExecutionKey, FunctionKey},
+    keys::{AttemptKey, EndpointId, ExecutionKey, FunctionKey},
     partition::{Epochs, Partition},
     timers::TimerKey,
 };
@@ -41,12 +41,21 @@ pub(crate) struct Attempt {
     pub(crate) exchange_over: bool,
     /// The request is not sent yet.
     pub(crate) connecting: bool,
-    /// It has a job of its own, or one is being created.
-    pub(crate) has_job: bool,
-    /// That job was created; a callback is to follow.
-    pub(crate) promised: bool,
+    /// The job that it has of its own, if it has one.
+    pub(crate) job: Option<JobStage>,
     /// Who is to be told when it has been recorded.
     pub(crate) drainer: Option<Ticket>,
+}
+
+/// How far a job has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobStage {
+    /// It is ordered when the record of its attempt is safe: nobody has heard of it, and its time has not begun.
+    Unrecorded,
+    /// It is being created.
+    Ordered,
+    /// It was; a callback is to follow.
+    Created,
 }
 
 /// How things are found.
@@ -120,6 +129,8 @@ pub(crate) struct Phase {
     /// What it was given, and the epoch that has begun in each with that.
     pub(super) partitions: Vec<Partition>,
     pub(super) epochs: Epochs,
+    /// Attempts that were made before, and have jobs: when their time is over. Kept until everything is back.
+    pub(crate) adopted: Vec<(AttemptKey, u64)>,
     pub(super) drain: Drain,
     /// Nobody waits for the end of an execution to read it any more.
     pub(super) watches_ended: bool,

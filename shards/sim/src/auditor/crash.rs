@@ -20,6 +20,8 @@ pub(super) struct OnRecord {
     pub(super) replicas_ended: u32,
     /// The last attempt has no end.
     interrupted: bool,
+    /// It has a job: when its time is over, on the clock that people read.
+    job_until_ms: Option<u64>,
     pub(super) end: Option<End>,
     pub(super) dead: bool,
     /// Where its result goes.
@@ -52,6 +54,7 @@ struct Ledger {
 struct Early {
     attempts: u32,
     goes_on: bool,
+    job_until_ms: Option<u64>,
     replicas_ended: u32,
 }
 
@@ -134,6 +137,7 @@ impl Ledger {
                     && on_record.end.is_none()
                 {
                     (on_record.attempts, on_record.interrupted) = (early.attempts, early.goes_on);
+                    on_record.job_until_ms = early.job_until_ms;
                     on_record.replicas_ended = early.replicas_ended;
                 }
                 if on_record.function.is_none() {
@@ -163,6 +167,8 @@ impl Ledger {
                 }
             }
             Record::Attempted { id, .. }
+            | Record::JobOrdered { id, .. }
+            | Record::JobLost { id }
             | Record::Requeued { id, .. }
             | Record::Ended { id, .. }
             | Record::Replayed { id, .. }
@@ -174,11 +180,16 @@ impl Ledger {
                     (Some(on_record), _) => on_record.read(record, self.count),
                     (None, Record::Attempted { attempt, .. }) => {
                         let early = self.early.entry(*id).or_default();
+                        (early.attempts, early.goes_on, early.job_until_ms) = (*attempt, true, None);
+                    }
+                    (None, Record::JobOrdered { attempt, until_ms, .. }) => {
+                        let early = self.early.entry(*id).or_default();
                         (early.attempts, early.goes_on) = (*attempt, true);
+                        early.job_until_ms = Some(*until_ms);
                     }
                     (None, Record::Requeued { failure, .. }) => {
                         let early = self.early.entry(*id).or_default();
-                        early.goes_on = false;
+                        (early.goes_on, early.job_until_ms) = (false, None);
                         early.replicas_ended = early.replicas_ended.max(replicas_ended(failure));
                     }
                     _ => {}
@@ -196,15 +207,20 @@ fn replicas_ended(failure: &Failure) -> u32 {
 impl OnRecord {
     fn read(&mut self, record: &Record, order: usize) {
         match record {
-            Record::Attempted { attempt, .. } if self.end.is_none() => {
+            Record::Attempted { attempt, .. } | Record::JobOrdered { attempt, .. } if self.end.is_none() => {
                 // Numbers may be left out. With the same number again, the one before was not run.
                 let left_out = attempt.saturating_sub(self.attempts + 1);
                 self.uncounted += left_out + u32::from(self.interrupted && *attempt > self.attempts);
                 self.attempts = self.attempts.max(*attempt);
                 self.interrupted = true;
+                self.job_until_ms = match record {
+                    Record::JobOrdered { until_ms, .. } => Some(*until_ms),
+                    _ => None,
+                };
             }
+            Record::JobLost { .. } => self.job_until_ms = None,
             Record::Requeued { failure, .. } => {
-                self.interrupted = false;
+                (self.interrupted, self.job_until_ms) = (false, None);
                 self.order = order;
                 self.replicas_ended = self.replicas_ended.max(replicas_ended(failure));
             }
@@ -213,7 +229,7 @@ impl OnRecord {
                 self.delivery = None;
                 self.end = Some(End::of(&end.result));
                 self.dead = *dead;
-                self.interrupted = false;
+                (self.interrupted, self.job_until_ms) = (false, None);
             }
             Record::Replayed { at_ms, .. } if self.end.is_some() => {
                 self.end = None;
@@ -226,6 +242,11 @@ impl OnRecord {
             Record::Forgotten { .. } => self.forgotten = true,
             _ => {}
         }
+    }
+
+    /// The attempt that goes on after the crash, if its job may be there, and when its time is over.
+    pub(super) fn job(&self) -> Option<(u32, u64)> {
+        Some((self.attempts, self.job_until_ms.filter(|_| self.end.is_none())?))
     }
 
     /// Attempts that do not count, with the one that the crash cut off.

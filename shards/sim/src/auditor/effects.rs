@@ -17,9 +17,12 @@ impl Auditor {
             match effect {
                 Effect::Reply { ticket, answer } => self.answered(shard, now, *ticket, answer)?,
                 Effect::Dispatch(dispatch) => self.dispatched(shard, now, dispatch)?,
+                Effect::AdoptJob { attempt, id, number, .. } => {
+                    self.goes_on((shard, *attempt), now, *id, *number)?;
+                }
                 Effect::Abort { attempt } => {
                     self.stats.aborted += 1;
-                    self.slots.aborted((shard, *attempt), now.mono_us);
+                    self.slots.aborted((shard, *attempt), now.mono_us)?;
                     self.scales.is_over(shard, *attempt, false);
                 }
                 Effect::Journal { number, entry } => {
@@ -40,6 +43,7 @@ impl Auditor {
                 }
                 Effect::ReadResult { ticket, id } => self.reads(shard, *ticket, *id)?,
                 Effect::Note(Note::NotRun { id, attempt }) => self.not_run(*id, *attempt)?,
+                Effect::Note(Note::JobLost { id, attempt }) => self.job_is_lost(*id, *attempt)?,
                 Effect::OpenEndpoint { endpoint, address, .. } => {
                     self.crashes.opened(shard, *endpoint, address);
                     self.endpoints.opened(shard, *endpoint, address)?;
@@ -60,6 +64,9 @@ impl Auditor {
                 Effect::Note(Note::Late { .. }) => self.stats.late += 1,
                 _ => {}
             }
+        }
+        if let Some(shard) = self.adopting.take() {
+            self.all_go_on(shard)?;
         }
         self.crashes.step_is_over(shard, now.mono_us, &self.endpoints);
         self.endpoints.settle();
@@ -126,7 +133,7 @@ impl Auditor {
                     _ => self.rates.admitted_to(epoch, limit, now),
                 }
             }
-            Cause::JobEnded(id) => is_decided(id, effects),
+            Cause::JobEnded(id) | Cause::JobLost(id) => is_decided(id, effects),
             Cause::Replay(_) | Cause::DrainOnce | Cause::Purge(_) | Cause::NotRun(_) | Cause::Other => Ok(()),
         }
     }
@@ -163,6 +170,35 @@ impl Auditor {
             return Err(format!("{id} was dispatched to {}, which is not registered", run.name));
         };
         self.endpoints.chosen(shard, dispatch.destination, (run.name, registration))?;
+        let is_job = matches!(dispatch.destination, Destination::Job(_));
+        let (attempt, of) = ((shard, dispatch.attempt), (id, dispatch.number));
+        if is_job && run.accepted {
+            self.records.may_be_ordered(id)?;
+            if !self.slots.is_reserved(of) {
+                return Err(format!("the job of {id} is ordered, and holds no slot"));
+            }
+            let (epoch, policy) = (registration.epoch, &registration.policy);
+            self.executions.dispatched(now, dispatch, policy)?;
+            return self.slots.taken(attempt, of, (epoch, policy), (now.mono_us, true));
+        }
+        self.attempted(now, id, dispatch.number)?;
+        self.crashes.dispatched(shard, now.mono_us, dispatch)?;
+        self.scales.dispatched(shard, dispatch);
+        let Some(run) = self.executions.get(id) else { return Ok(()) };
+        let Some(registration) = self.registrations.current(&run.name) else { return Ok(()) };
+        let (epoch, policy) = (registration.epoch, &registration.policy);
+        self.executions.dispatched(now, dispatch, policy)?;
+        self.slots.taken(attempt, of, (epoch, policy), (now.mono_us, is_job))
+    }
+
+    /// An attempt is made, which leaves its queue.
+    pub(super) fn attempted(&mut self, now: Now, id: ExecutionId, number: u32) -> Verdict {
+        let Some(run) = self.executions.get(id) else {
+            return Err(format!("nobody asked for execution {id}"));
+        };
+        let Some(registration) = self.registrations.current(&run.name) else {
+            return Err(format!("an attempt of {id} is made for {}, which is not registered", run.name));
+        };
         if run.is_new() || self.queues.is_given_back(id) {
             let in_turn = !matches!(self.cause, Cause::DrainOnce);
             let fresh = matches!(self.cause, Cause::Call { id: of, .. } if of == id);
@@ -177,16 +213,12 @@ impl Auditor {
         if run.accepted {
             self.records.may_be_tried_again(id)?;
         }
-        self.crashes.dispatched(shard, now.mono_us, dispatch)?;
-        self.scales.dispatched(shard, dispatch);
-        self.executions.dispatched(now, dispatch, policy)?;
+        self.executions.attempted(now, id, number, policy)?;
         self.refusals.starts(epoch);
         if !matches!(self.cause, Cause::DrainOnce) {
             self.fairness.is_served(epoch);
         }
-        let is_job = matches!(dispatch.destination, Destination::Job(_));
-        let attempt = (shard, dispatch.attempt);
-        self.slots.taken(attempt, (id, dispatch.number), (epoch, policy), (now.mono_us, is_job))
+        Ok(())
     }
 
     fn retried(&mut self, now: Now, id: ExecutionId, number: u32, reported: bool) -> Verdict {
@@ -421,6 +453,7 @@ impl Auditor {
 fn is_decided(id: ExecutionId, effects: &[Effect]) -> Verdict {
     let says_so = |effect: &Effect| match effect {
         Effect::Note(Note::Retry { id: of, .. }) => *of == id,
+        Effect::Note(Note::JobLost { id: of, .. }) => *of == id,
         Effect::Note(Note::Finished { .. }) | Effect::Abort { .. } => true,
         Effect::Journal { entry, .. } => matches!(&entry.record, Record::Ended { id: of, .. } if *of == id),
         Effect::Reply { answer, .. } => matches!(answer, Answer::Finished { id: of, .. } if *of == id),

@@ -149,11 +149,11 @@ impl Executions {
         digests.is_some_and(|digests| digests.iter().any(|digest| Some(*digest) != run.digest))
     }
 
-    /// An attempt goes out.
-    pub(super) fn dispatched(&mut self, now: Now, dispatch: &Dispatch, policy: &Policy) -> Verdict {
-        let (id, late_us_max, now_us) = (dispatch.id, self.late_us_max, now.mono_us);
+    /// An attempt is made: it goes out, or will when it is on record.
+    pub(super) fn attempted(&mut self, now: Now, id: ExecutionId, number: u32, policy: &Policy) -> Verdict {
+        let (late_us_max, now_us) = (self.late_us_max, now.mono_us);
         let run = self.get_mut(id)?;
-        let fail = |what: String| Err(format!("attempt {} of {id}: {what}", dispatch.number));
+        let fail = |what: String| Err(format!("attempt {number} of {id}: {what}"));
         if let Some(end) = &run.ended {
             return fail(format!("it ended before, as {end:?}"));
         }
@@ -161,25 +161,17 @@ impl Executions {
             return fail("the one before goes on".to_owned());
         }
         // Every crash may leave one out, for it may have been used.
-        if !(run.attempts + 1..=run.attempts + 1 + run.crashes).contains(&dispatch.number) {
+        if !(run.attempts + 1..=run.attempts + 1 + run.crashes).contains(&number) {
             return fail(format!("comes after {}, and {} crashes", run.attempts, run.crashes));
         }
         if let Some(counted) = run.counted.take() {
-            run.attempts_before = dispatch.number - 1 - counted;
+            run.attempts_before = number - 1 - counted;
         }
-        run.crashes = 0;
         // Once it is on record as accepted it may have as many as those have; a record that could not be written changes
         // nothing about that.
         let allowed = policy.attempts_of(run.accepted);
-        if dispatch.number - run.attempts_before > allowed {
+        if number - run.attempts_before > allowed {
             return fail(format!("only {allowed} are allowed"));
-        }
-        if dispatch.payload.input != run.payload {
-            return fail(format!("it has another payload: {:?}", dispatch.payload.input));
-        }
-        let key = dispatch.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
-        if key.is_some() && run.is_tried {
-            return fail("a retry carries the idempotency key".to_owned());
         }
         if run.replicas_ended > 1 {
             return fail(format!("{} replicas ended with it before", run.replicas_ended));
@@ -191,12 +183,76 @@ impl Executions {
         if expires_us.is_some_and(|expires_us| now_us > expires_us + late_us_max) {
             return fail("it is older than it may become".to_owned());
         }
-        run.attempts = dispatch.number;
+        run.attempts = number;
         run.was_tried = run.is_tried;
-        (run.running, run.is_tried) = (true, true);
-        run.attempt_until_us = now_us + u64::from(policy.timeout_ms) * 1000;
+        (run.running, run.is_tried, run.attempt_until_us) = (true, true, u64::MAX);
         run.status.dispatched(now);
         Ok(())
+    }
+
+    /// An attempt goes out: its time begins.
+    pub(super) fn dispatched(&mut self, now: Now, dispatch: &Dispatch, policy: &Policy) -> Verdict {
+        let id = dispatch.id;
+        let run = self.get_mut(id)?;
+        let fail = |what: String| Err(format!("attempt {} of {id}: {what}", dispatch.number));
+        if run.attempts != dispatch.number || !run.running {
+            return fail(format!("attempt {} was made", run.attempts));
+        }
+        if dispatch.payload.input != run.payload {
+            return fail(format!("it has another payload: {:?}", dispatch.payload.input));
+        }
+        let key = dispatch.extra.as_ref().and_then(|extra| extra.idempotency.as_ref());
+        if key.is_some() && run.was_tried {
+            return fail("a retry carries the idempotency key".to_owned());
+        }
+        // A crash before this takes the number along.
+        (run.sent, run.crashes) = (dispatch.number, 0);
+        run.attempt_until_us = now.mono_us + u64::from(policy.timeout_ms) * 1000;
+        Ok(())
+    }
+
+    /// An attempt that was made before a crash goes on. Returns when its time is over.
+    pub(super) fn goes_on(
+        &mut self,
+        now: Now,
+        id: ExecutionId,
+        number: u32,
+        policy: &Policy,
+    ) -> Result<u64, String> {
+        let run = self.get_mut(id)?;
+        let timeout_ms = u64::from(policy.timeout_ms);
+        let Some((_, until_ms)) = run.job.take_if(|(of, _)| *of == number) else {
+            return Err(format!("attempt {number} of {id} goes on, and no record says that it has a job"));
+        };
+        if let Some(counted) = run.counted.take() {
+            run.attempts_before = number - 1 - counted;
+        }
+        (run.crashes, run.attempts, run.running) = (0, number, true);
+        // The clock may have been set.
+        let left_ms = until_ms.saturating_sub(now.unix_ms).min(timeout_ms);
+        run.attempt_until_us = now.mono_us + left_ms * 1000;
+        run.status.goes_on(until_ms.saturating_sub(timeout_ms));
+        Ok(run.attempt_until_us)
+    }
+
+    /// The job of an attempt is not there: it counts for nothing, and its number is not used again.
+    pub(super) fn lost_job(&mut self, id: ExecutionId, number: u32) -> Verdict {
+        let run = self.get_mut(id)?;
+        if !std::mem::take(&mut run.running) || run.attempts != number {
+            return Err(format!("attempt {number} of {id} is said to have no job, and does not run"));
+        }
+        run.attempts_before += 1;
+        run.status.not_run();
+        Ok(())
+    }
+
+    /// Checks that every attempt goes on whose job may be there.
+    pub(super) fn all_go_on(&self, is_to: impl Fn(&Run, ExecutionId) -> bool) -> Verdict {
+        match self.runs.iter().find(|(id, run)| run.job.is_some() && run.ended.is_none() && is_to(run, **id))
+        {
+            None => Ok(()),
+            Some((id, _)) => Err(format!("{id} has a job, and is made again")),
+        }
     }
 
     /// A replica ended with it, and it is tried again, not before this time.

@@ -15,6 +15,7 @@ mod effects;
 mod endpoints;
 mod executions;
 mod fairness;
+mod jobs;
 mod keys;
 mod partitions;
 mod probes;
@@ -84,6 +85,8 @@ enum Cause {
     NotRun(ExecutionId),
     /// The job of this execution ended, and no callback had decided its attempt.
     JobEnded(ExecutionId),
+    /// The same when it was not there.
+    JobLost(ExecutionId),
     Other,
 }
 
@@ -114,6 +117,8 @@ pub(crate) struct Auditor {
     asker: Option<Ticket>,
     /// Shards that are being given back what was there before.
     restoring: BTreeSet<u16>,
+    /// The one that goes on with attempts of before in this step.
+    adopting: Option<u16>,
 }
 
 impl Auditor {
@@ -141,6 +146,7 @@ impl Auditor {
             cause: Cause::Other,
             asker: None,
             restoring: BTreeSet::new(),
+            adopting: None,
         }
     }
 
@@ -210,6 +216,11 @@ impl Auditor {
                     self.executions.reported(now, id, number, &outcome);
                 }
             }
+            Input::Dispatch(attempt, DispatchEvent::JobLost) => {
+                if let Some((id, _)) = self.slots.reported((shard, *attempt), now, false)? {
+                    self.cause = Cause::JobLost(id);
+                }
+            }
             Input::Abandon { ticket, .. } => self.left(now, *ticket),
             Input::Delivered { id, number, delivery } => {
                 self.executions.is_delivered(*id, *number, delivery.status);
@@ -222,7 +233,10 @@ impl Auditor {
                 }
             }
             Input::Journal(JournalEvent::Read { .. }) => self.has_read(shard, input)?,
-            Input::Control(Control::Restored) => drop(self.restoring.remove(&shard)),
+            Input::Control(Control::Restored) => {
+                self.restoring.remove(&shard);
+                self.adopting = Some(shard);
+            }
             Input::Ask(ticket, _) => self.callers.asked(*ticket, Asked::Other)?,
             _ => {}
         }

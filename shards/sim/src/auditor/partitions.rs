@@ -106,6 +106,8 @@ fn is_of(partition: Partition, record: &Record) -> Verdict {
         Record::Accepted { id, .. }
         | Record::Kept { id, .. }
         | Record::Attempted { id, .. }
+        | Record::JobOrdered { id, .. }
+        | Record::JobLost { id }
         | Record::Requeued { id, .. }
         | Record::Ended { id, .. }
         | Record::Replayed { id, .. }

@@ -42,6 +42,7 @@ impl Auditor {
                     false => Err(format!("attempt {attempt} of {id} is on record, not {}", run.attempts)),
                 }
             }
+            Record::JobOrdered { id, attempt, .. } => self.ordered(shard, now, number, (*id, *attempt)),
             Record::Requeued { id, .. } => {
                 // What went before its acceptance is written down with that.
                 if self.executions.get_mut(*id)?.accepted && !self.records.is_unwritten(*id) {
@@ -118,6 +119,7 @@ impl Auditor {
             Record::Registered { .. }
             | Record::Removed { .. }
             | Record::Reinstated { .. }
+            | Record::JobLost { .. }
             | Record::Started { .. } => Ok(()),
             Record::Delivered { id, delivery } => self
                 .executions
@@ -144,6 +146,7 @@ impl Auditor {
 
     fn end_of_accepted(&mut self, now: Now, id: ExecutionId, result: &EndResult, dead: bool) -> Verdict {
         self.queues.leave(id);
+        self.slots.release(id);
         let run = self.executions.get_mut(id)?;
         let again = run.dead && run.ended.as_ref().is_some_and(|end| *end == End::of(result));
         if again && dead {

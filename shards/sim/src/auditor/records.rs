@@ -28,6 +28,8 @@ pub(super) struct Records {
     ends: BTreeMap<ExecutionId, (u16, u64)>,
     /// The newest one that says that another attempt follows.
     requeues: BTreeMap<ExecutionId, (u16, u64)>,
+    /// The newest one that says that an attempt gets a job.
+    jobs: BTreeMap<ExecutionId, (u16, u64)>,
     /// The one that says that a dead letter is given up, by who asked for that.
     purges: BTreeMap<Ticket, (u16, u64)>,
 }
@@ -56,6 +58,7 @@ impl Records {
             replays_failed: BTreeSet::new(),
             ends: BTreeMap::new(),
             requeues: BTreeMap::new(),
+            jobs: BTreeMap::new(),
             purges: BTreeMap::new(),
         }
     }
@@ -133,6 +136,7 @@ impl Records {
         self.replays_failed.clear();
         self.ends.clear();
         self.requeues.clear();
+        self.jobs.clear();
         self.purges.clear();
     }
 
@@ -146,6 +150,19 @@ impl Records {
     /// It says that another attempt follows.
     pub(super) fn requeues(&mut self, shard: u16, number: u64, id: ExecutionId) {
         self.requeues.insert(id, (shard, number));
+    }
+
+    /// It says that an attempt gets a job.
+    pub(super) fn orders(&mut self, shard: u16, number: u64, id: ExecutionId) {
+        self.jobs.insert(id, (shard, number));
+    }
+
+    /// Checks that a server that comes after this one would know of the job that is ordered.
+    pub(super) fn may_be_ordered(&self, id: ExecutionId) -> Verdict {
+        match self.jobs.get(&id) {
+            Some(record) if self.fact_is_safe(*record) => Ok(()),
+            _ => Err(format!("the job of {id} is ordered before its record is safe")),
+        }
     }
 
     /// It says that a dead letter is given up, as this caller wants it.

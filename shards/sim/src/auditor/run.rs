@@ -37,6 +37,8 @@ pub(super) struct Run {
     /// How it had ended before it was replayed, and who wanted that: a crash may undo it until that caller was told.
     pub(super) died: Option<(Ticket, End)>,
     pub(super) attempts: u32,
+    /// The last of them that went out: one with a job is made before.
+    pub(super) sent: u32,
     /// Attempts that do not count against those that it may have.
     pub(super) attempts_before: u32,
     /// Crashes since the last one, and attempts that count by then, until it is known which number comes next.
@@ -58,6 +60,8 @@ pub(super) struct Run {
     pub(super) queued_us: u64,
     pub(super) max_age_us: Option<u64>,
     pub(super) running: bool,
+    /// The attempt that goes on after a crash, because it has a job, and when its time is over.
+    pub(super) job: Option<(u32, u64)>,
     /// It was accepted when it had ended.
     pub(super) kept: bool,
     /// Its acceptance could not be written down.
@@ -134,6 +138,7 @@ impl Run {
             dead: false,
             died: None,
             attempts: 0,
+            sent: 0,
             attempts_before: 0,
             crashes: 0,
             counted: None,
@@ -146,6 +151,7 @@ impl Run {
             queued_us: now_us,
             max_age_us: extra.and_then(|extra| extra.max_age_ms).map(|ms| u64::from(ms) * 1000),
             running: false,
+            job: None,
             kept: false,
             withdrawn: false,
             muddy: false,
@@ -241,11 +247,12 @@ impl Run {
         self.is_tried = kept.attempts > 0;
         self.is_unsure = false;
         // What was sent, on record or not.
-        self.attempts = self.attempts.max(kept.attempts);
+        self.attempts = self.sent.max(kept.attempts);
         self.replicas_ended = kept.replicas_ended;
         self.crashes += 1;
         self.counted = Some(kept.attempts - kept.uncounted());
         self.running = false;
+        self.job = kept.job();
         self.withdrawn = false;
         self.muddy = false;
         // A crash may undo the last replay and leave the one before: its age counts from what is on record.

@@ -44,6 +44,8 @@ pub(super) struct Slots {
     held: BTreeMap<u64, Held>,
     /// The newest attempt of each execution that is in flight.
     newest: BTreeMap<ExecutionId, ExchangeKey>,
+    /// Slots of attempts that are on record before anybody hears of them: registration and number.
+    reserved: BTreeMap<ExecutionId, (u64, u32)>,
     /// A callback of this step that has yet to decide an attempt, of this number if it says so.
     callback: Option<(ExecutionId, Option<u32>)>,
     /// Registrations that took slots in this step, and how many they have.
@@ -59,10 +61,56 @@ impl Slots {
             attempts: BTreeMap::new(),
             held: BTreeMap::new(),
             newest: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             callback: None,
             takers: Vec::new(),
             left: Vec::new(),
         }
+    }
+
+    /// An attempt that will have a job takes a slot before that is ordered.
+    pub(super) fn reserve(
+        &mut self,
+        (id, number): (ExecutionId, u32),
+        (epoch, policy): (u64, &Policy),
+        now_us: u64,
+    ) {
+        self.end_before(id, now_us);
+        self.release(id);
+        self.reserved.insert(id, (epoch, number));
+        self.held.entry(epoch).or_default().slots += 1;
+        self.takers.push((epoch, policy.concurrency));
+    }
+
+    /// Nothing comes of an attempt that nobody has heard of.
+    pub(super) fn release(&mut self, id: ExecutionId) {
+        if let Some((epoch, _)) = self.reserved.remove(&id)
+            && let Some(held) = self.held.get_mut(&epoch)
+        {
+            held.slots -= 1;
+        }
+    }
+
+    /// Whether this attempt has taken a slot, and nobody has heard of it.
+    pub(super) fn is_reserved(&self, (id, number): (ExecutionId, u32)) -> bool {
+        self.reserved.get(&id).is_some_and(|(_, of)| *of == number)
+    }
+
+    /// An attempt of before a crash goes on.
+    pub(super) fn goes_on(
+        &mut self,
+        attempt: ExchangeKey,
+        (id, number): (ExecutionId, u32),
+        (epoch, policy): (u64, &Policy),
+        until_us: u64,
+    ) {
+        let slot = Slot { epoch, id, number, until_us, deferred: false, lingers: false, is_job: true };
+        self.attempts.insert(attempt, slot);
+        self.newest.insert(id, attempt);
+        let held = self.held.entry(epoch).or_default();
+        held.slots += 1;
+        held.exchanges += 1;
+        self.takers.push((epoch, policy.concurrency));
     }
 
     /// An attempt takes a slot. What made it free may be told later in the same step.
@@ -78,6 +126,7 @@ impl Slots {
         if self.newest.contains_key(&id) {
             self.end_before(id, now_us);
         }
+        self.release(id);
         if self.attempts.insert(attempt, slot).is_some() {
             return Err(format!("attempt {attempt:?} was dispatched twice"));
         }
@@ -187,6 +236,9 @@ impl Slots {
     /// The callback of this step has decided: if its attempt is in flight, the slot is free now.
     pub(super) fn called_back(&mut self) {
         let Some((id, number)) = self.callback.take() else { return };
+        if number.is_none_or(|number| self.is_reserved((id, number))) {
+            self.release(id);
+        }
         let Some(&attempt) = self.newest.get(&id) else { return };
         let Some(slot) = self.attempts.get_mut(&attempt) else { return };
         if number.is_some_and(|number| number != slot.number) || slot.lingers {
@@ -204,7 +256,7 @@ impl Slots {
 
     /// An attempt is given up. When its time is not over, and a callback of this step can mean it, that has decided it:
     /// the same callback says nothing of the attempt that follows at once.
-    pub(super) fn aborted(&mut self, attempt: ExchangeKey, now_us: u64) {
+    pub(super) fn aborted(&mut self, attempt: ExchangeKey, now_us: u64) -> Verdict {
         let of_callback = |slot: &Slot| {
             let means = |(id, number): (ExecutionId, Option<u32>)| {
                 id == slot.id && number.is_none_or(|number| number == slot.number)
@@ -214,7 +266,13 @@ impl Slots {
         if self.attempts.get(&attempt).is_some_and(of_callback) {
             self.callback = None;
         }
+        let overdue = |slot: &&Slot| slot.is_job && slot.until_us + self.late_us_max < now_us;
+        let verdict = match self.attempts.get(&attempt).filter(overdue) {
+            Some(slot) => Err(format!("attempt {} of {} outlives its time", slot.number, slot.id)),
+            None => Ok(()),
+        };
         self.end(attempt);
+        verdict
     }
 
     /// Nothing comes of an attempt any more.
@@ -234,6 +292,7 @@ impl Slots {
         self.attempts.clear();
         self.held.clear();
         self.newest.clear();
+        self.reserved.clear();
         self.callback = None;
         self.takers.clear();
         self.left.clear();

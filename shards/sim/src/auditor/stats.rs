@@ -63,6 +63,10 @@ pub struct Stats {
     pub jobs_created: u64,
     /// Jobs that ended before a callback had decided their attempt.
     pub jobs_failed: u64,
+    /// Attempts that went on after a crash.
+    pub jobs_adopted: u64,
+    /// Those of them whose jobs were not there.
+    pub jobs_lost: u64,
 }
 
 impl Stats {
@@ -98,10 +102,12 @@ impl Stats {
         self.read += other.read;
         self.jobs_created += other.jobs_created;
         self.jobs_failed += other.jobs_failed;
+        self.jobs_adopted += other.jobs_adopted;
+        self.jobs_lost += other.jobs_lost;
     }
 
     /// All of them, by name.
-    pub fn all(&self) -> [(&'static str, u64); 30] {
+    pub fn all(&self) -> [(&'static str, u64); 32] {
         [
             ("admitted", self.admitted),
             ("waited", self.waited),
@@ -133,6 +139,8 @@ impl Stats {
             ("read", self.read),
             ("jobs_created", self.jobs_created),
             ("jobs_failed", self.jobs_failed),
+            ("jobs_adopted", self.jobs_adopted),
+            ("jobs_lost", self.jobs_lost),
         ]
     }
 }

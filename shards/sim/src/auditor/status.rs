@@ -45,6 +45,11 @@ impl Status {
         (self.dispatched_ms, self.cold) = (Some(Some(now.unix_ms)), None);
     }
 
+    /// An attempt that went out before a crash goes on.
+    pub(super) fn goes_on(&mut self, since_ms: u64) {
+        (self.dispatched_ms, self.cold) = (Some(Some(since_ms)), None);
+    }
+
     /// The dispatcher reports on the attempt.
     pub(super) fn reported(&mut self, cold_start: bool, init_ms: Option<u32>) {
         self.cold = Some((cold_start, init_ms.filter(|_| cold_start)));

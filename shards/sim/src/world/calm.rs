@@ -48,6 +48,9 @@ impl World {
             }
         }
         self.auditor.drained(self.now_us())?;
+        if let Some(id) = self.functions.jobs.left() {
+            return Err(format!("a job of {id} goes on for ever"));
+        }
         for (number, seat) in self.seats.iter().enumerate() {
             let totals = seat.shard.totals();
             if (totals.queued_bytes, totals.drift, totals.impossible) != (0, 0, 0) {
@@ -117,6 +120,9 @@ impl World {
             {
                 return Some(format!("shard {number} has {totals:?}"));
             }
+        }
+        if self.functions.jobs.is_listing() {
+            return Some("jobs are not listed yet".to_owned());
         }
         let is_busy = self.disks.iter().any(|disk| disk.is_busy());
         let is_busy = is_busy || self.storage.as_ref().is_some_and(|storage| storage.is_busy());

@@ -57,9 +57,12 @@ impl World {
             Some(kept) => self.auditor.crashed(&kept.dropped, kept.entries.iter())?,
             None => self.auditor.crashed(&[], self.disks.iter().flat_map(|disk| disk.log()))?,
         }
-        self.agenda.keep(|event| matches!(event, Event::Request | Event::Callback(_)));
+        self.agenda.keep(|event| {
+            let of_jobs = matches!(event, Event::JobEnds { .. } | Event::JobCollected { .. });
+            of_jobs || matches!(event, Event::Request | Event::Callback(_))
+        });
         self.clients.cut_off();
-        self.functions.cut_off();
+        self.functions.cut_off(self.agenda.now_us());
         self.backend.cut_off();
         let (seed, swarm) = (self.options.seed, &self.swarm);
         self.network = Network::new(seed, swarm.shards, swarm.network.clone());
@@ -70,6 +73,7 @@ impl World {
         self.auditor.configured(swarm.calls_per_second);
         self.seats = seats(&self.options, swarm);
         (0..self.swarm.shards).try_for_each(|shard| self.recover(shard, kept.as_ref()))?;
+        self.functions.jobs.begin_listing(&mut self.agenda);
         self.write_storage();
         Ok(())
     }

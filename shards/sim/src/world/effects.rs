@@ -32,7 +32,10 @@ impl World {
                 let known = self.functions.dispatch(shard, &dispatch, &mut self.agenda);
                 self.follow_up.extend(known.map(|input| (shard, input)));
             }
-            Effect::Abort { attempt } => self.functions.abort((shard, attempt)),
+            Effect::AdoptJob { attempt, id, number, .. } => {
+                self.functions.adopt((shard, attempt), (id, number))
+            }
+            Effect::Abort { attempt } => self.functions.abort((shard, attempt), self.agenda.now_us())?,
             Effect::OpenEndpoint { endpoint, address, .. } => self.functions.open(shard, endpoint, address),
             Effect::CloseEndpoint { endpoint } => self.functions.close(shard, endpoint),
             Effect::Probe { function, endpoint } => {

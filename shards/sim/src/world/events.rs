@@ -40,6 +40,12 @@ pub(crate) enum Event {
     Probed { shard: u16, function: FunctionKey, endpoint: EndpointId },
     /// A function calls back.
     Callback(Box<Callback>),
+    /// The job of an attempt ends.
+    JobEnds { id: ExecutionId, number: u32 },
+    /// Nothing is left of a job.
+    JobCollected { id: ExecutionId, number: u32 },
+    /// A server that has started knows which jobs there are.
+    JobsListed,
     /// A server that is going away gives up on callers that still wait.
     GiveUp,
     /// It ends.
@@ -99,6 +105,18 @@ impl World {
                 self.feed(shard, Input::Probed { function, endpoint, reachable })
             }
             Event::Callback(callback) => self.call_back(*callback),
+            Event::JobEnds { id, number } => match self.functions.job_ends((id, number), &mut self.agenda) {
+                Some((shard, input)) => self.feed(shard, input),
+                None => Ok(()),
+            },
+            Event::JobCollected { id, number } => {
+                self.functions.jobs.collected((id, number));
+                Ok(())
+            }
+            Event::JobsListed => {
+                self.functions.jobs.listed(self.options.sabotage, self.calm, &mut self.agenda);
+                Ok(())
+            }
             Event::GiveUp => self.give_up(),
             Event::Exit => self.exit(),
         }

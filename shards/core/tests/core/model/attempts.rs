@@ -59,6 +59,9 @@ impl Oracle {
         };
         let key = if execution.key.is_some() && !execution.tried { " with key" } else { "" };
         execution.was_tried = std::mem::replace(&mut execution.tried, true);
+        let name = self.functions[at].name;
+        let text = format!("dispatch f{name} {ticket}#{number} for {remaining_ms}{key}");
+        let waits_for_record = self.executions[&ticket].accepted && self.functions[at].jobs;
         self.attempts.push(Attempt {
             execution: ticket,
             number,
@@ -69,14 +72,70 @@ impl Oracle {
             exchange: true,
             connecting: false,
             promised: false,
+            adopted: false,
+            unrecorded: waits_for_record.then_some(text.clone()),
             replica: None,
         });
-        let name = self.functions[at].name;
-        self.out.push(format!("dispatch f{name} {ticket}#{number} for {remaining_ms}{key}"));
+        if waits_for_record {
+            let until_ms = self.unix_ms + u64::from(timeout_ms);
+            self.get(ticket).job_until_unix_ms = until_ms;
+            self.ordered.push((ticket, number));
+        } else {
+            self.out.push(text);
+        }
         self.write(ticket);
     }
 
+    /// The attempt is on record: its job is ordered, and its time begins.
+    pub(super) fn order_job(&mut self, ticket: u64, number: u32) {
+        let order = self.next_order();
+        let Some(at) = self.attempt_at(ticket, number) else { return };
+        let attempt = &mut self.attempts[at];
+        attempt.order = order;
+        self.out.extend(attempt.unrecorded.take());
+    }
+
+    /// An attempt that was made before a crash goes on, if there is a slot for it.
+    pub(super) fn adopt(&mut self, ticket: u64, at: usize) -> bool {
+        let place = self.next_order();
+        let Policy { timeout_ms, concurrency, .. } = self.functions[at].policy;
+        if !self.functions[at].jobs || self.in_flight(at) >= concurrency as usize {
+            return false;
+        }
+        let (now_ms, unix_ms) = (self.now_ms, self.unix_ms);
+        let execution = self.get(ticket);
+        let left_ms = execution.job_until_unix_ms.saturating_sub(unix_ms).min(timeout_ms.into());
+        (execution.state, execution.place) = (State::Running, place);
+        let number = execution.attempt;
+        self.attempts.push(Attempt {
+            execution: ticket,
+            number,
+            function: at,
+            timeout_ms: now_ms + left_ms,
+            order: place,
+            holds: true,
+            exchange: true,
+            connecting: false,
+            promised: true,
+            adopted: true,
+            unrecorded: Some(format!("adopt {ticket}#{number}")),
+            replica: None,
+        });
+        self.functions[at].counts.adopted += 1;
+        true
+    }
+
+    /// Everything is back: attempts that go on have their deadlines, and their jobs are looked for.
+    pub(super) fn look_for_jobs(&mut self) {
+        for at in 0..self.attempts.len() {
+            let order = self.next_order();
+            self.attempts[at].order = order;
+            self.out.extend(self.attempts[at].unrecorded.take());
+        }
+    }
+
     pub(super) fn answer(&mut self, execution: u64, number: u32, result: Result) {
+        let now_ms = self.now_ms;
         let Some(at) = self.attempt_at(execution, number) else { return };
         let held = self.attempts[at].holds;
         if result == Result::Promise {
@@ -85,12 +144,28 @@ impl Oracle {
             return;
         }
         if result == Result::Created {
-            let first = !std::mem::replace(&mut self.attempts[at].promised, true);
             let function = self.attempts[at].function;
-            self.functions[function].counts.jobs += u64::from(first);
+            if self.functions[function].jobs {
+                let first = !std::mem::replace(&mut self.attempts[at].promised, true);
+                self.functions[function].counts.jobs += u64::from(first);
+            }
             return;
         }
         let Attempt { function, replica, .. } = self.attempts.remove(at);
+        if result == Result::Lost {
+            if held && self.executions[&execution].state == State::Running {
+                self.functions[function].counts.jobs_lost += 1;
+                let starts = self.starts;
+                let lost = self.get(execution);
+                if lost.expires_ms.is_none_or(|expires_ms| expires_ms > now_ms) {
+                    // On record it is cut off.
+                    lost.attempts_before += 1;
+                    (lost.on_record.job, lost.on_record.starts) = (false, starts);
+                }
+                self.wait_at_its_place(execution);
+            }
+            return;
+        }
         if result == Result::Ended {
             if held && self.executions[&execution].state == State::Running {
                 self.functions[function].counts.jobs_failed += 1;
@@ -125,7 +200,7 @@ impl Oracle {
                 .iter()
                 .filter(|attempt| attempt.function == function && !attempt.holds && attempt.exchange)
                 .count();
-            if !self.attempts[at].exchange {
+            if !self.attempts[at].exchange || self.attempts[at].unrecorded.is_some() {
                 self.attempts.remove(at);
             } else if lingers > self.functions[function].policy.concurrency as usize {
                 self.attempts.remove(at);
@@ -152,7 +227,7 @@ impl Oracle {
         let wait_ms = match result {
             Result::Ok => return self.finish(ticket, State::Success, ""),
             Result::Fail(after_ms) => u64::from(after_ms).min(RETRY_WAIT_MS_MAX).max(least_ms),
-            Result::Created | Result::Ended => unreachable!("these decide nothing"),
+            Result::Created | Result::Ended | Result::Lost => unreachable!("these decide nothing"),
             Result::Refuse | Result::Promise | Result::NotRun | Result::Crash => {
                 return self.finish(ticket, State::Error, code);
             }
@@ -170,10 +245,14 @@ impl Oracle {
             self.get(ticket).last_code = code;
             return self.expire(ticket);
         }
-        self.dispatch_next(at);
+        let jobs = self.functions[at].jobs;
+        if !jobs {
+            self.dispatch_next(at);
+        }
+        let leaves = usize::from(jobs && self.can_dispatch(at) && !self.functions[at].queue.is_empty());
         let accepted = self.executions[&ticket].accepted;
         let at_once = wait_ms == 0 && self.can_dispatch(at) && self.functions[at].queue.is_empty();
-        if self.waiting(at).len() >= self.functions[at].places() {
+        if self.waiting(at).len() - leaves >= self.functions[at].places() {
             self.functions[at].counts.rejections += 1;
             self.functions[at].counts.lost_retries += 1;
             return self.finish(ticket, State::Error, code);
@@ -277,10 +356,10 @@ impl Oracle {
             let of = move |waiter: &Waiter| (waiter.deadline_ms, 0, waiter.order, *ticket, waiter.ticket);
             execution.waiters.iter().map(of)
         });
-        let attempts = self
-            .attempts
-            .iter()
-            .map(|attempt| (attempt.timeout_ms, 1, attempt.order, attempt.execution, attempt.number.into()));
+        let attempts =
+            self.attempts.iter().filter(|attempt| attempt.unrecorded.is_none()).map(|attempt| {
+                (attempt.timeout_ms, 1, attempt.order, attempt.execution, attempt.number.into())
+            });
         let backoffs = self.executions.iter().filter(|(_, execution)| !execution.discarded).filter_map(
             |(ticket, execution)| execution.backoff.map(|(until_ms, order)| (until_ms, 2, order, *ticket, 0)),
         );
@@ -336,7 +415,8 @@ impl Oracle {
     pub(super) fn end_job(&mut self, ticket: u64, late: bool) {
         let number = self.executions[&ticket].attempt;
         let Some(at) = self.attempt_at(ticket, number) else { return };
-        let Attempt { function, holds, promised, .. } = self.attempts[at];
+        let Attempt { function, holds, promised, ref unrecorded, .. } = self.attempts[at];
+        let is_ordered = unrecorded.is_none();
         if !holds || !self.functions[function].jobs {
             return;
         }
@@ -344,7 +424,7 @@ impl Oracle {
         let counts = &mut self.functions[function].counts;
         counts.orphans += u64::from(late && promised);
         counts.jobs_left += u64::from(late);
-        self.out.push(format!("abort {ticket}#{number}"));
+        self.out.extend(is_ordered.then(|| format!("abort {ticket}#{number}")));
     }
 
     fn stage(&self, ticket: u64) -> &'static str {

@@ -79,6 +79,7 @@ impl Oracle {
             crashes: 0,
             careful_until_ms: 0,
             on_record: OnRecord { starts: self.starts, ..OnRecord::default() },
+            job_until_unix_ms: 0,
             record,
             claimed: record,
             key_written_ms: 0,
@@ -98,6 +99,9 @@ impl Oracle {
 
     fn join(&mut self, ticket: u64, call: &Call, execution: u64) {
         let (now_ms, record) = (self.now_ms, self.next_order());
+        let left_ms = self.attempt_at(execution, self.executions[&execution].attempt);
+        let left_ms = left_ms.map_or(0, |at| self.attempts[at].timeout_ms - now_ms);
+        let until_unix_ms = self.unix_ms + left_ms;
         let joined = self.get(execution);
         if call.accepted {
             if !joined.accepted {
@@ -109,6 +113,7 @@ impl Oracle {
                     joined.joined_late = true;
                 }
                 joined.accepted = true;
+                joined.job_until_unix_ms = until_unix_ms;
                 self.write(execution);
             }
             return self.reply(ticket, &format!("accepted {execution}"));

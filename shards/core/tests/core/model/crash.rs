@@ -114,6 +114,7 @@ impl Oracle {
         let letters: Vec<u64> = self.letters().into_iter().map(|(_, ticket)| ticket).collect();
         self.out.clear();
         self.recorded.clear();
+        self.ordered.clear();
         self.starts_before = self.starts;
         self.attempts.clear();
         self.finished.clear();
@@ -150,9 +151,15 @@ impl Oracle {
         }
         self.fire_timers();
         for at in self.names.values().copied().collect::<Vec<_>>() {
-            self.functions[at].restored = self.waiting(at).len();
+            // An attempt that goes on may have to be made again.
+            self.functions[at].restored = self.waiting(at).len() + self.in_flight(at);
         }
         self.restoring = false;
+        self.look_for_jobs();
+        if !self.attempts.is_empty() {
+            // A record is written, and more deadlines have passed by then.
+            self.fire_timers();
+        }
         self.settle()
     }
 
@@ -201,9 +208,10 @@ impl Oracle {
         let execution = self.get(ticket);
         // What was cut off does not count, nor does what may have been tried without a record: by each server since the last one
         // that wrote about it, and once more if no attempt is on record.
-        let OnRecord { attempt, attempts_before, running, tried, starts: known, crashes, .. } =
+        let OnRecord { attempt, attempts_before, running, job, tried, starts: known, crashes, .. } =
             execution.on_record;
-        let unrecorded = starts - known + u32::from(!running);
+        // No attempt follows one with a job that is not on record.
+        let unrecorded = if job { 0 } else { starts - known + u32::from(!running) };
         execution.attempt = attempt + unrecorded;
         execution.attempts_before =
             (attempts_before + u32::from(running) + unrecorded).min(execution.attempt);
@@ -217,7 +225,13 @@ impl Oracle {
         execution.expires_ms = left_ms.map(|left_ms| now_ms + left_ms);
         execution.expiry = execution.expires_ms.map(|expires_ms| (expires_ms, order));
         match owner {
+            Some(owner) if job && self.adopt(ticket, owner) => {
+                let execution = self.get(ticket);
+                execution.function = owner;
+                execution.attempts_before = attempts_before;
+            }
             Some(owner) => {
+                let execution = self.get(ticket);
                 execution.function = owner;
                 self.enqueue(owner, ticket);
                 self.functions[owner].counts.requeued += 1;

@@ -66,6 +66,7 @@ fn is_waited_for(record: &Record) -> bool {
     !matches!(
         record,
         Record::Attempted { .. }
+            | Record::JobLost { .. }
             | Record::Delivered { .. }
             | Record::Forgotten { .. }
             | Record::Reinstated { .. }
@@ -393,6 +394,11 @@ impl Drive {
                 let key = if keyed { " with key" } else { "" };
                 let (number, remaining_ms) = (dispatch.number, dispatch.remaining_ms);
                 Some(format!("dispatch f{name} {ticket}#{number} for {remaining_ms}{key}"))
+            }
+            Effect::AdoptJob { attempt, id, number, .. } => {
+                let ticket = ticket_of(id);
+                self.attempts.insert((ticket, number), attempt);
+                Some(format!("adopt {ticket}#{number}"))
             }
             Effect::Abort { attempt } => {
                 let (ticket, number) = *self.attempts.iter().find(|(_, key)| **key == attempt)?.0;

@@ -65,7 +65,7 @@ fn config() -> ProptestConfig {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => config,
-        None => ProptestConfig { cases: 300, rng_seed: RngSeed::Fixed(1), ..config },
+        None => ProptestConfig { cases: 400, rng_seed: RngSeed::Fixed(1), ..config },
     }
 }
 

@@ -73,6 +73,8 @@ pub(super) struct Execution {
     pub(super) careful_until_ms: u64,
     /// What its last record says: attempt, attempts that do not count, whether one goes on, and how many servers had started.
     pub(super) on_record: OnRecord,
+    /// When the time of its last job that is on record is over, on the clock that people read.
+    pub(super) job_until_unix_ms: u64,
     /// Its place among what a crash gives back: by its acceptance, or what came of it last.
     pub(super) record: u64,
     /// Its place among those with its key: by its acceptance, or its replay.
@@ -91,6 +93,8 @@ pub(super) struct OnRecord {
     pub(super) attempt: u32,
     pub(super) attempts_before: u32,
     pub(super) running: bool,
+    /// That one has a job.
+    pub(super) job: bool,
     /// An attempt is on record, or was when it was replayed: it has had its key.
     pub(super) tried: bool,
     pub(super) starts: u32,
@@ -113,6 +117,10 @@ pub(super) struct Attempt {
     pub(super) connecting: bool,
     /// Its job was created.
     pub(super) promised: bool,
+    /// It was made before a crash.
+    pub(super) adopted: bool,
+    /// What is said of it once it is on record, or once everything is back: until then its time has not begun.
+    pub(super) unrecorded: Option<String>,
     /// The replica that it went to, once that is known: the model does not choose.
     pub(super) replica: Option<u64>,
 }
@@ -142,6 +150,8 @@ pub(super) struct Oracle {
     pub(super) unused: Vec<(u64, u32)>,
     /// Executions that wait for a record: of the attempt before, or of their end.
     pub(super) recorded: Vec<u64>,
+    /// Attempts whose jobs are ordered when they are on record.
+    pub(super) ordered: Vec<(u64, u32)>,
     pub(super) drained: bool,
     /// Servers that took over what had not ended, with this one and without it.
     pub(super) starts: u32,
@@ -185,19 +195,23 @@ impl Oracle {
     /// What follows once all records of a step are safe.
     pub(super) fn settle(&mut self) -> Vec<String> {
         self.dispatch_all();
-        for ticket in std::mem::take(&mut self.recorded) {
-            let execution = &self.executions[&ticket];
-            let at = execution.function;
-            if execution.is_terminal() {
-                self.show(ticket);
-                continue;
+        while !(self.recorded.is_empty() && self.ordered.is_empty()) {
+            let ordered = std::mem::take(&mut self.ordered);
+            for ticket in std::mem::take(&mut self.recorded) {
+                let execution = &self.executions[&ticket];
+                let at = execution.function;
+                if execution.is_terminal() {
+                    self.show(ticket);
+                    continue;
+                }
+                if execution.state != State::Queued || execution.discarded {
+                    continue;
+                }
+                self.dispatch_or_enqueue(at, ticket);
             }
-            if execution.state != State::Queued || execution.discarded {
-                continue;
-            }
-            self.dispatch_or_enqueue(at, ticket);
+            ordered.into_iter().for_each(|(ticket, number)| self.order_job(ticket, number));
+            self.dispatch_all();
         }
-        self.dispatch_all();
         std::mem::take(&mut self.out)
     }
 
@@ -216,6 +230,12 @@ impl Oracle {
     /// Attempts that the dispatcher has not reported yet.
     pub(super) fn exchanges(&self) -> Vec<(u64, u32)> {
         let open = self.attempts.iter().filter(|attempt| attempt.exchange);
+        open.map(|attempt| (attempt.execution, attempt.number)).collect()
+    }
+
+    /// The same of those that were made before a crash.
+    pub(super) fn adopted(&self) -> Vec<(u64, u32)> {
+        let open = self.attempts.iter().filter(|attempt| attempt.adopted);
         open.map(|attempt| (attempt.execution, attempt.number)).collect()
     }
 
@@ -265,6 +285,7 @@ impl Oracle {
     /// Something is written about an execution, if it was accepted.
     pub(super) fn write(&mut self, ticket: u64) {
         let starts = self.starts;
+        let jobs = self.functions[self.executions[&ticket].function].jobs;
         let execution = self.get(ticket);
         if !execution.accepted {
             return;
@@ -276,6 +297,7 @@ impl Oracle {
             attempt: attempt.max(known),
             attempts_before: attempts_before + not_run,
             running: state == State::Running,
+            job: jobs && state == State::Running,
             tried: tried || known_tried,
             starts,
             crashes,

@@ -65,25 +65,28 @@ pub(super) struct Counts {
     pub(super) jobs_failed: u64,
     pub(super) jobs_ended: u64,
     pub(super) jobs_left: u64,
+    /// Attempts that went on after a crash, and those of them whose jobs were not there. Not counted by the shard.
+    pub(super) adopted: u64,
+    pub(super) jobs_lost: u64,
 }
 
 impl Counts {
-    fn fields(&mut self) -> [&mut u64; 28] {
+    fn fields(&mut self) -> [&mut u64; 30] {
         let Counts { successes, errors, retries, timeouts, rejections, orphans, late, .. } = self;
         let Counts { lost_retries, joins, removed, dead, expired, replays, dropped, .. } = self;
         let Counts { requeued, recovered, reconciled, crashes, poisoned, not_run, cautious, .. } = self;
         let Counts { probes, probes_failed, idle_first, .. } = self;
-        let Counts { jobs, jobs_failed, jobs_ended, jobs_left, .. } = self;
+        let Counts { jobs, jobs_failed, jobs_ended, jobs_left, adopted, jobs_lost, .. } = self;
         let ended = [successes, errors, retries, timeouts, rejections, orphans, late];
         let left = [lost_retries, joins, removed, dead, expired, replays, dropped];
         let crashed = [requeued, recovered, reconciled, crashes, poisoned, not_run, cautious];
         let probed = [probes, probes_failed, idle_first];
-        let jobs = [jobs, jobs_failed, jobs_ended, jobs_left];
+        let jobs = [jobs, jobs_failed, jobs_ended, jobs_left, adopted, jobs_lost];
         let mut all = ended.into_iter().chain(left).chain(crashed).chain(probed).chain(jobs);
         std::array::from_fn(|_| all.next().expect("as many as that"))
     }
 
-    pub(super) fn all(&self) -> [u64; 28] {
+    pub(super) fn all(&self) -> [u64; 30] {
         let mut counts = *self;
         counts.fields().map(|count| *count)
     }

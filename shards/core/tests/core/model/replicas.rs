@@ -132,11 +132,21 @@ impl Oracle {
         }
         self.functions[at].counts.not_run += 1;
         let execution = self.get(ticket);
-        let (place, number) = (execution.place, execution.attempt);
-        execution.state = State::Queued;
+        let number = execution.attempt;
         execution.attempt -= 1;
         execution.tried = execution.was_tried;
         self.unused.push((ticket, number));
+        self.wait_at_its_place(ticket);
+    }
+
+    /// What ran waits again at its place, if it is not too old.
+    pub(super) fn wait_at_its_place(&mut self, ticket: u64) {
+        if self.executions[&ticket].expires_ms.is_some_and(|expires_ms| expires_ms <= self.now_ms) {
+            return self.expire(ticket);
+        }
+        let execution = self.get(ticket);
+        let (at, place) = (execution.function, execution.place);
+        execution.state = State::Queued;
         let queue = &self.functions[at].queue;
         let behind = queue.iter().position(|other| self.executions[other].place > place);
         let behind = behind.unwrap_or(queue.len());
@@ -180,6 +190,6 @@ impl Oracle {
     pub(super) fn has_room_to_come_back(&self, at: usize) -> bool {
         let function = &self.functions[at];
         let admitted = function.places() + function.policy.concurrency as usize;
-        !function.managed || self.waiting(at).len() + self.in_flight(at) < admitted
+        !(function.managed || function.jobs) || self.waiting(at).len() + self.in_flight(at) < admitted
     }
 }

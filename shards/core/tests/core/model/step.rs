@@ -29,6 +29,8 @@ pub(super) enum Result {
     Created,
     /// Its job ended.
     Ended,
+    /// Its job, which was ordered before a crash, is not there.
+    Lost,
 }
 
 /// What a backend made of its task.
@@ -283,9 +285,10 @@ fn result() -> impl Strategy<Value = Result> {
     prop_oneof![
         10 => said(),
         2 => Just(Result::NotRun),
-        3 => Just(Result::Crash),
+        6 => Just(Result::Crash),
         4 => Just(Result::Created),
         3 => Just(Result::Ended),
+        2 => Just(Result::Lost),
     ]
 }
 
@@ -308,7 +311,8 @@ pub(super) fn resolve(op: &Op, oracle: &Oracle, ticket: u64) -> Option<Step> {
         Op::Turn => Step::Turn,
         Op::Call(call) => Step::Call { ticket, call: *call },
         Op::Answer(which, result) => {
-            let open = oracle.exchanges();
+            let adopted = oracle.adopted();
+            let open = if *result == Result::Lost { adopted } else { oracle.exchanges() };
             let (execution, number) = open[pick(*which, open.len())?];
             Step::Answer { execution, number, result: *result }
         }

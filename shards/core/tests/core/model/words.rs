@@ -50,7 +50,7 @@ pub(super) fn outcome(result: Result) -> Outcome {
         Result::Promise => Outcome::Deferred,
         Result::NotRun => Outcome::NotRun(failure),
         Result::Crash => Outcome::Crashed(failure),
-        Result::Created | Result::Ended => unreachable!("these are events of their own"),
+        Result::Created | Result::Ended | Result::Lost => unreachable!("these are events of their own"),
     }
 }
 
@@ -58,6 +58,7 @@ pub(super) fn outcome(result: Result) -> Outcome {
 pub(super) fn dispatch_event(result: Result, output: Option<Output>) -> DispatchEvent {
     let outcome = match (result, output) {
         (Result::Created, _) => return DispatchEvent::JobCreated,
+        (Result::Lost, _) => return DispatchEvent::JobLost,
         (Result::Ended, _) => {
             return DispatchEvent::JobEnded(Box::new(Failure::new("JOB_FAILED", "It ended")));
         }

@@ -110,6 +110,7 @@ impl Run {
                 let failure = Box::new(Failure::new("JOB_FAILED", "It ended"));
                 Input::Dispatch(self.attempts[*attempt], DispatchEvent::JobEnded(failure))
             }
+            ["lost", attempt] => Input::Dispatch(self.attempts[*attempt], DispatchEvent::JobLost),
             ["sent", attempt] => Input::Dispatch(self.attempts[*attempt], DispatchEvent::Sent),
             ["leave", caller] => {
                 let id = Some(self.id(caller));

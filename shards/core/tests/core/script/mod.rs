@@ -176,6 +176,7 @@ impl Run {
             true => Recovery::default().with_results_max(self.limits.room.bytes),
         };
         self.reads.clear();
+        self.attempts.clear();
         self.records.truncate(self.safe);
         self.records.iter().cloned().for_each(|entry| recovery.apply(entry));
         self.shard = Shard::new(self.limits.clone(), 1, self.shard.settings().clone());
@@ -305,6 +306,7 @@ impl Run {
                         | Record::Removed { .. }
                         | Record::Ended { .. }
                         | Record::Requeued { .. }
+                        | Record::JobOrdered { .. }
                         | Record::Purged { .. }
                         | Record::Started { .. }
                 );
@@ -321,6 +323,9 @@ impl Run {
             Effect::Dispatch(dispatch) => {
                 let id = self.name_of(dispatch.id);
                 self.attempts.insert(format!("{id}#{}", dispatch.number), dispatch.attempt);
+            }
+            Effect::AdoptJob { attempt, id, number, .. } => {
+                self.attempts.insert(format!("{}#{number}", self.name_of(*id)), *attempt);
             }
             _ => {}
         }

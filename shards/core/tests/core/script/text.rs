@@ -20,6 +20,7 @@ impl Run {
                 format!("{}: {}", self.callers[caller as usize], self.answer(answer))
             }
             Effect::Dispatch(dispatch) => self.dispatch(&dispatch),
+            Effect::AdoptJob { attempt, .. } => format!("adopt {}", self.attempt_name(attempt)),
             Effect::Abort { attempt } => format!("abort {}", self.attempt_name(attempt)),
             Effect::OpenEndpoint { address, .. } => format!("open {address}"),
             Effect::CloseEndpoint { endpoint } => format!("close {}", self.endpoints[&endpoint]),
@@ -145,6 +146,7 @@ impl Run {
             Note::Late { id, .. } => format!("note late {}", self.name_of(id)),
             Note::NotReconciled { name, message } => format!("note {name} not reconciled: {message}"),
             Note::NotRun { id, attempt } => format!("note not run {}#{attempt}", self.name_of(id)),
+            Note::JobLost { id, attempt } => format!("note lost {}#{attempt}", self.name_of(id)),
             Note::Retry { id, attempt, code } => format!("note retry {}#{attempt} {code}", self.name_of(id)),
         }
     }
@@ -165,6 +167,10 @@ impl Run {
                 format!("kept {} of {function} {state}{dead}", self.name_of(id))
             }
             Record::Attempted { id, attempt } => format!("attempted {}#{attempt}", self.name_of(id)),
+            Record::JobOrdered { id, attempt, until_ms } => {
+                format!("ordered {}#{attempt} until {}", self.name_of(id), until_ms.wrapping_sub(EPOCH_MS))
+            }
+            Record::JobLost { id } => format!("lost {}", self.name_of(id)),
             Record::Registered { spec } => format!("registered {}", spec.name),
             Record::Removed { name } => format!("removed {name}"),
             Record::Reinstated { spec } => format!("reinstated {}", spec.name),

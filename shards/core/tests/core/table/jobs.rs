@@ -141,7 +141,7 @@ fn no_more_jobs_than_slots_wait_for_a_callback() {
         0 c enqueue f -> c: accepted c
         0 d enqueue f -> d: refused QueueFull depth=1 wait=unknown retry=1
         1 created a#1
-        2 ended a#1 -> dispatch c#1 to a job for 1000, note retry a#1 JOB_FAILED
+        2 ended a#1 -> note retry a#1 JOB_FAILED, dispatch c#1 to a job for 1000
         ",
     );
 }
@@ -192,24 +192,6 @@ fn a_backend_makes_the_jobs_of_a_function_and_hears_of_its_end() {
         3 a invoke f -> dispatch a#1 to a job for 1000
         4 x remove f -> note 0+1 of 1 ms, a: error a FUNCTION_REMOVED, abort a#1, teardown f
         5 torn-down f ok -> x: removed, note gone
-        ",
-    );
-}
-
-#[test]
-fn the_job_of_an_accepted_call_is_made_again_after_a_crash() {
-    check(
-        "
-        0 r register f backend attempts=1 -> provision f
-        1 provisioned f jobs -> r: registered
-        2 a enqueue f -> a: accepted a, dispatch a#1 to a job for 1000
-        3 created a#1
-        4 crash -> provision f
-        5 k callback a ok attempt=1 -> note late a, k: ignored
-        6 provisioned f jobs -> dispatch a#2 to a job for 1000
-        7 created a#2
-        8 k callback a ok attempt=1 -> note late a, k: ignored
-        9 k callback a ok attempt=2 -> note 2+3 of 7 ms, k: applied
         ",
     );
 }

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod admission;
+mod adoption;
 mod completion;
 mod crashes;
 mod dead_letters;

@@ -18,7 +18,7 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use nanofaas::dispatch::{DispatchOptions, Dispatcher};
-use shard_core::{AttemptKey, Destination, Dispatch, DispatchEvent, EndpointId, Input, Outcome};
+use shard_core::{AttemptKey, Destination, Dispatch, DispatchEvent, EndpointId, Input, Name, Outcome};
 use support::{function::Function, shard::Rig};
 use tokio::sync::Notify;
 
@@ -72,7 +72,7 @@ impl Load {
             }
         });
         let mut dispatcher = Dispatcher::new(options, sink);
-        dispatcher.open_endpoint(endpoint, address);
+        dispatcher.open_endpoint(endpoint, &Name::new("f").expect("a name"), address);
         *load.dispatcher.borrow_mut() = Some(dispatcher);
         load
     }

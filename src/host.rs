@@ -140,8 +140,8 @@ impl Host for ShardHost {
                 self.keep_job(attempt, self.deployments.adopt_job(order));
             }
             Effect::Abort { attempt } => self.abort(attempt),
-            Effect::OpenEndpoint { endpoint, address, .. } => {
-                self.dispatcher.open_endpoint(endpoint, &address);
+            Effect::OpenEndpoint { endpoint, function, address, .. } => {
+                self.dispatcher.open_endpoint(endpoint, &function, &address);
             }
             Effect::CloseEndpoint { endpoint } => self.dispatcher.close_endpoint(endpoint),
             Effect::Probe { function, endpoint } => self.dispatcher.probe(function, endpoint),

@@ -7,7 +7,7 @@ use super::{request, response};
 
 /// Writes attempts to one address down. Returns how many bytes each takes.
 pub fn writer(address: &Uri) -> impl Fn(&Dispatch) -> usize {
-    let prefix = request::Prefix::of(address);
+    let prefix = request::Prefix::of(address, "measured");
     move |dispatch| {
         let request = request::encode(&prefix, dispatch);
         request.head.len() + request.input.len() + request.tail.len()

@@ -19,7 +19,7 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration
 
 use hyper::Uri;
 use shard_core::{
-    AttemptKey, Dispatch, DispatchEvent, EndpointId, Failure, FunctionKey, Input, Outcome, Report,
+    AttemptKey, Dispatch, DispatchEvent, EndpointId, Failure, FunctionKey, Input, Name, Outcome, Report,
 };
 use tokio::task::AbortHandle;
 
@@ -71,8 +71,8 @@ impl Dispatcher {
         Dispatcher { shared, pools: Vec::new(), origins: HashMap::new(), probes: HashMap::new() }
     }
 
-    /// Calls may go to this address from now on.
-    pub fn open_endpoint(&mut self, endpoint: EndpointId, address: &Arc<str>) {
+    /// Calls of a function may go to this address from now on.
+    pub fn open_endpoint(&mut self, endpoint: EndpointId, function: &Name, address: &Arc<str>) {
         let index = endpoint.index();
         if self.pools.len() <= index {
             self.pools.resize_with(index + 1, || None);
@@ -80,7 +80,7 @@ impl Dispatcher {
         let uri: Uri = address.parse().unwrap_or_default();
         let new = |peer: &Peer| Rc::new(Origin::new(peer.clone()));
         let origin = Rc::clone(self.origins.entry(Peer::of(&uri)).or_insert_with_key(new));
-        let pool = Pool::new(address, &uri, origin, &self.shared);
+        let pool = Pool::new(function, address, &uri, origin, &self.shared);
         if let Some((_, before)) = self.pools[index].replace((endpoint, Rc::new(pool))) {
             self.close(&before);
         }

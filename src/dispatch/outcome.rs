@@ -100,7 +100,7 @@ fn judged(head: &Head, outcome: Outcome) -> Outcome {
     match (head.verdict, head.status, outcome) {
         (
             Some(WatchdogVerdict::NotRun),
-            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::MISDIRECTED_REQUEST,
             Outcome::Failure { failure, .. },
         ) => Outcome::NotRun(failure),
         (Some(WatchdogVerdict::Crashed), StatusCode::BAD_GATEWAY, Outcome::Failure { failure, .. }) => {
@@ -257,6 +257,7 @@ mod tests {
         check(500, &[json], timeout, false, "FUNCTION_ERROR again: 10 ms");
         let (down, over) = (("x-nanofaas-watchdog", "not-run"), ("X-Nanofaas-Watchdog", "crashed"));
         check(503, &[down], "down", false, "FUNCTION_ERROR not run: down");
+        check(421, &[down], "down", false, "FUNCTION_ERROR not run: down");
         check(502, &[over], "over", true, "FUNCTION_CRASHED crashed: over");
         check(500, &[down], "no", false, "FUNCTION_ERROR again: no");
         check(503, &[over], "no", false, "FUNCTION_ERROR again: no");

@@ -14,7 +14,7 @@ use std::{
 };
 
 use hyper::Uri;
-use shard_core::{AttemptKey, Dispatch, DispatchEvent, Input};
+use shard_core::{AttemptKey, Dispatch, DispatchEvent, Input, Name};
 use tokio::task::AbortHandle;
 
 use super::{Shared, connection::Connection, exchange, origin::Origin, request::Prefix};
@@ -145,11 +145,17 @@ const _: () = assert!(size_of::<Pool>() == 112);
 
 impl Pool {
     /// A pool without attempts; `uri` is what `address` says.
-    pub(super) fn new(address: &Arc<str>, uri: &Uri, origin: Rc<Origin>, shared: &Rc<Shared>) -> Pool {
+    pub(super) fn new(
+        function: &Name,
+        address: &Arc<str>,
+        uri: &Uri,
+        origin: Rc<Origin>,
+        shared: &Rc<Shared>,
+    ) -> Pool {
         origin.opened();
         Pool {
             address: Arc::clone(address),
-            prefix: Prefix::of(uri),
+            prefix: Prefix::of(uri, function.as_str()),
             origin,
             shared: Rc::clone(shared),
             busy: Cell::new(0),

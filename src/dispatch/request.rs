@@ -8,30 +8,35 @@ use smallvec::SmallVec;
 /// Inputs up to this size are copied behind their head, so that a request is one write.
 const INLINE_BYTES_MAX: usize = 32 << 10;
 /// Room for the head besides address and texts of the caller's.
-const HEAD_BYTES: usize = 288;
+const HEAD_BYTES: usize = 320;
 
-/// What requests to one address begin with: `POST` and the request line's rest, and `Host`.
+/// What requests to one address begin with: `POST` and the request line's rest, `Host`, and the name of the function, by which a
+/// watchdog knows calls that are not for it.
 pub(super) struct Prefix {
-    /// Path and authority. Most are so short that they lie in the pool itself, which is in no cache when there are ten
+    /// Path, authority and name. Most are so short that they lie in the pool itself, which is in no cache when there are ten
     /// thousand of them.
     text: SmallVec<[u8; 48]>,
     path_length: u32,
+    name_length: u32,
 }
 
 impl Prefix {
-    pub(super) fn of(uri: &Uri) -> Prefix {
+    pub(super) fn of(uri: &Uri, function: &str) -> Prefix {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         // User info in an address is not sent: HTTP has no place for it outside `Authorization`.
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let text = [path.as_bytes(), authority.as_bytes()].concat();
+        let text = [path.as_bytes(), authority.as_bytes(), function.as_bytes()].concat();
         // An address came in the body of a registration, which is shorter than 4 GiB.
-        Prefix { text: SmallVec::from_slice(&text), path_length: path.len() as u32 }
+        let (path_length, name_length) = (path.len() as u32, function.len() as u32);
+        Prefix { text: SmallVec::from_slice(&text), path_length, name_length }
     }
 
     fn write(&self, head: &mut Vec<u8>) {
-        let (path, authority) = self.text.split_at(self.path_length as usize);
-        for part in [b"POST ", path, b" HTTP/1.1\r\nhost: ", authority, b"\r\n"] {
+        let (path, rest) = self.text.split_at(self.path_length as usize);
+        let (authority, name) = rest.split_at(rest.len() - self.name_length as usize);
+        let [line, host, function]: [&[u8]; 3] = [b"POST ", b" HTTP/1.1\r\nhost: ", b"\r\nx-function-name: "];
+        for part in [line, path, host, authority, function, name, b"\r\n"] {
             head.extend_from_slice(part);
         }
     }
@@ -147,7 +152,7 @@ mod tests {
             remaining_ms: 1500,
             extra: extra.map(Box::new),
         };
-        encode(&Prefix::of(&address.parse().expect("an address")), &dispatch)
+        encode(&Prefix::of(&address.parse().expect("an address"), "f"), &dispatch)
     }
 
     fn text(request: &Request) -> String {
@@ -168,7 +173,7 @@ mod tests {
         assert!(request.input.is_empty(), "it is one write");
         assert_eq!(
             text(&request),
-            "POST /in?q=1 HTTP/1.1\nhost: h:81\ncontent-type: application/json\n\
+            "POST /in?q=1 HTTP/1.1\nhost: h:81\nx-function-name: f\ncontent-type: application/json\n\
              x-execution-id: 30313233-3435-4637-b839-616263640007\nx-dispatch-attempt: 2\nx-deadline-ms: 1500\n\
              content-length: 34\nx-trace-id: t\ntraceparent: 00-p\nidempotency-key: k\n\n\
              {\"input\":[1],\"metadata\":{\"a\":\"b\"}}"
@@ -179,7 +184,10 @@ mod tests {
     fn a_raw_body_is_as_it_came() {
         let payload = Payload { content_type: Some("text/plain".into()), ..Payload::json("a\nb") };
         let request = text(&encoded(ROOT, payload, None));
-        assert!(request.starts_with("POST / HTTP/1.1\nhost: h\ncontent-type: text/plain\n"), "{request}");
+        assert!(
+            request.starts_with("POST / HTTP/1.1\nhost: h\nx-function-name: f\ncontent-type: text/plain\n"),
+            "{request}"
+        );
         assert!(request.ends_with("content-length: 3\n\na\nb"), "{request}");
     }
 

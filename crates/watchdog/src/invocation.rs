@@ -91,6 +91,14 @@ pub enum Failure {
         /// The end of what it wrote.
         tail: String,
     },
+    /// The call is for another function.
+    #[error("the call is for function '{wanted}', and function '{own}' is here")]
+    NotOurs {
+        /// The function that the call names.
+        wanted: String,
+        /// `FUNCTION_NAME`.
+        own: String,
+    },
     /// The limit of the call passed.
     #[error("Function exceeded timeout of {}ms", .0.as_millis())]
     TimedOut(Duration),
@@ -171,6 +179,7 @@ impl Failure {
             Failure::TooLarge => "FUNCTION_RESPONSE_TOO_LARGE",
             Failure::Reported { code, .. } => code,
             Failure::Unavailable(_) => "UNAVAILABLE",
+            Failure::NotOurs { .. } => "MISDIRECTED_REQUEST",
             Failure::Watchdog { .. } => "WATCHDOG_ERROR",
         }
     }
@@ -198,6 +207,7 @@ impl Failure {
         match self {
             Failure::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
             Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NotOurs { .. } => StatusCode::MISDIRECTED_REQUEST,
             Failure::Crashed { .. } => StatusCode::BAD_GATEWAY,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -206,7 +216,7 @@ impl Failure {
     /// What the server is told besides: that the call was not run, or that the program ended with it.
     pub(super) fn verdict(&self) -> Option<HeaderValue> {
         match self {
-            Failure::Unavailable(_) => Some(HeaderValue::from_static(NOT_RUN)),
+            Failure::Unavailable(_) | Failure::NotOurs { .. } => Some(HeaderValue::from_static(NOT_RUN)),
             Failure::Crashed { .. } => Some(HeaderValue::from_static(CRASHED)),
             _ => None,
         }

@@ -86,6 +86,8 @@ pub struct Options {
     pub mode: Mode,
     /// Name of the function, for metrics.
     pub function: String,
+    /// Calls that name another function are not run.
+    pub checks_function: bool,
     /// Limit of one call.
     pub timeout: Duration,
     /// Time a program of mode HTTP has to answer its health check after it was started.
@@ -123,6 +125,7 @@ impl Options {
             program: reader.words("WATCHDOG_CMD", "java -jar /app/app.jar"),
             mode: reader.mode("EXECUTION_MODE"),
             function: reader.text("FUNCTION_NAME").unwrap_or_else(|| "unknown".to_owned()),
+            checks_function: reader.flag("WATCHDOG_CHECK_FUNCTION"),
             timeout: Duration::from_millis(reader.number("TIMEOUT_MS", 1..=LIMIT_MS_MAX).unwrap_or(30_000)),
             ready_timeout: Duration::from_millis(
                 reader.number("READY_TIMEOUT_MS", 1..=LIMIT_MS_MAX).unwrap_or(10_000),

@@ -31,6 +31,7 @@ const WAITING_MAX: usize = 1024;
 
 const EXECUTION_ID: &str = "x-execution-id";
 const TRACE_ID: &str = "x-trace-id";
+const FUNCTION_NAME: &str = "x-function-name";
 const COLD_START: HeaderName = HeaderName::from_static("x-cold-start");
 const INIT_DURATION: HeaderName = HeaderName::from_static("x-init-duration-ms");
 
@@ -58,6 +59,8 @@ pub struct Service {
     /// Limit of a call.
     timeout: Duration,
     draining: Cell<bool>,
+    /// Whose calls are run, if not all are.
+    own: Option<String>,
     metrics: Metrics,
 }
 
@@ -71,6 +74,7 @@ impl Service {
             waiting: Cell::new(0),
             timeout: options.timeout,
             draining: Cell::new(false),
+            own: options.checks_function.then(|| options.function.clone()),
             metrics: Metrics::new(options),
         }
     }
@@ -117,6 +121,9 @@ impl Service {
         if self.draining.get() {
             return failed(&draining());
         }
+        if let Some(wanted) = self.not_ours(&call.headers) {
+            return failed(&Failure::NotOurs { wanted, own: self.own.clone().unwrap_or_default() });
+        }
         let limit = self.limit_of(&call.headers);
         let invocation = match read(call, arrived + limit) {
             Ok(invocation) => invocation,
@@ -130,6 +137,14 @@ impl Service {
             Ok(output) => self.answered(output),
             Err(failure) => failed(&failure),
         }
+    }
+
+    /// The function that a call is for, if that is another one: this address was another replica's, and whoever sends has not
+    /// heard of its end yet.
+    fn not_ours(&self, headers: &HeaderMap) -> Option<String> {
+        let own = self.own.as_ref()?;
+        let wanted = headers.get(FUNCTION_NAME)?.to_str().ok()?;
+        (wanted != own).then(|| wanted.to_owned())
     }
 
     /// The smaller of the own limit and what the caller has left.

@@ -47,6 +47,8 @@ pub enum Effect {
     OpenEndpoint {
         /// The id that dispatches will name it by.
         endpoint: EndpointId,
+        /// Whose calls.
+        function: Name,
         /// Its address.
         address: Arc<str>,
         /// Most calls in flight to it.

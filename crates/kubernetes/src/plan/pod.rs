@@ -14,8 +14,15 @@ const STOP_GRACE_S: u64 = 5;
 /// The watchdog takes no larger `WATCHDOG_CONCURRENCY`.
 const CONCURRENCY_MAX: u32 = 10_000;
 /// What the server sets, and no function.
-pub(super) const RESERVED: [&str; 6] =
-    ["FUNCTION_NAME", "WARM", "TIMEOUT_MS", "EXECUTION_MODE", "WATCHDOG_CMD", "CALLBACK_URL"];
+pub(super) const RESERVED: [&str; 7] = [
+    "FUNCTION_NAME",
+    "WARM",
+    "TIMEOUT_MS",
+    "EXECUTION_MODE",
+    "WATCHDOG_CMD",
+    "WATCHDOG_CHECK_FUNCTION",
+    "CALLBACK_URL",
+];
 
 impl Parts<'_> {
     pub(super) fn template(&self) -> Value {
@@ -131,6 +138,8 @@ impl Parts<'_> {
             ("TIMEOUT_MS", Some(timeout_ms.to_string())),
             ("EXECUTION_MODE", Some(mode.to_owned())),
             ("WATCHDOG_CMD", command),
+            // A job is called by nobody.
+            ("WATCHDOG_CHECK_FUNCTION", is_warm.then(|| "true".to_owned())),
             ("CALLBACK_URL", self.settings.callback_url.clone()),
         ];
         told.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

@@ -264,6 +264,7 @@ impl Shard {
         let id = self.endpoints.insert(OpenEndpoint { place, ..OpenEndpoint::default() });
         fx.push(Effect::OpenEndpoint {
             endpoint: id,
+            function: function.name,
             address: Arc::clone(&address),
             concurrency: function.policy.concurrency,
         });

@@ -56,3 +56,27 @@ fn a_watchdog_that_others_reach_answers_to_any_name() {
         assert_eq!(answer.status, expected, "{name}: {value}");
     }
 }
+
+/// Addresses are used again, and whoever calls may not have heard of it yet.
+#[test]
+fn calls_for_another_function_are_not_run_where_that_is_checked() {
+    let folder = Folder::new("another");
+    let (ran, script) = (folder.path("ran"), "echo >> ran\necho 1\n");
+    let program = folder.program("sh", &format!("cd {}\n{script}", ran.parent().unwrap().display()));
+    let ours = [("FUNCTION_NAME", "ours"), ("WATCHDOG_CHECK_FUNCTION", "true")];
+    let watchdog = Watchdog::ready(&[&warm("STDIO", &program)[..], &ours].concat());
+    let theirs = watchdog.send("POST", "/invoke", &[ID, ("X-Function-Name", "theirs")], b"{}");
+    let (code, message) = theirs.error();
+    assert_eq!((theirs.status, code.as_str()), (421, "MISDIRECTED_REQUEST"));
+    assert!(message.contains("'theirs'") && message.contains("'ours'"), "{message}");
+    assert_eq!(theirs.header("x-nanofaas-watchdog"), Some("not-run"));
+    assert!(!ran.exists(), "another function's call was run");
+    // Its own calls, and those of people, who name none.
+    for headers in [&[ID, ("X-Function-Name", "ours")][..], &[ID]] {
+        assert_eq!(watchdog.send("POST", "/invoke", headers, b"{}").status, 200);
+    }
+    // One that people start for a fixed address serves whatever is sent there.
+    let watchdog = Watchdog::ready(&[&warm("STDIO", &program)[..], &ours[..1]].concat());
+    let theirs = watchdog.send("POST", "/invoke", &[ID, ("X-Function-Name", "theirs")], b"{}");
+    assert_eq!(theirs.status, 200);
+}

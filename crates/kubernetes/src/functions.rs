@@ -3,7 +3,7 @@
 //! Everything here runs on one thread. The table is never borrowed across an `.await`, and what an order ends with is
 //! reported in the same step in which the table changes, so that no change is reported before.
 
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use nanofaas_backends::{
@@ -361,8 +361,15 @@ impl Shared {
         }
         match self.cluster.scale(&object, replicas, by).await {
             Ok(version) => {
-                self.table.borrow_mut().resized(name, version.as_deref());
+                let left = {
+                    let mut table = self.table.borrow_mut();
+                    table.resized(name, version.as_deref());
+                    // The cluster may not have looked since there were to be fewer: it would keep what gets no calls, and
+                    // nobody would tell of anything.
+                    table.left_over(name)
+                };
                 self.news.send_replace(());
+                self.delete_left_over(left).await;
                 Ok(replicas)
             }
             Err(error) => {
@@ -428,7 +435,7 @@ impl Shared {
     }
 
     /// Deletes Pods that were chosen to go and are still there, while others went.
-    pub async fn delete_left_over(self: Rc<Self>, pods: Vec<String>) {
+    pub async fn delete_left_over(&self, pods: Vec<String>) {
         for pod in pods {
             if let Err(error) = self.cluster.delete_pod(&pod, None, Instant::now() + NOTE_TIMEOUT).await {
                 tracing::warn!(pod, %error, "a Pod that gets no calls any more could not be deleted");

@@ -202,7 +202,8 @@ impl Owner {
         for (name, _) in &reports {
             let left = self.shared.table.borrow_mut().left_over(name);
             if !left.is_empty() {
-                self.tasks.spawn_local(Rc::clone(&self.shared).delete_left_over(left));
+                let shared = Rc::clone(&self.shared);
+                self.tasks.spawn_local(async move { shared.delete_left_over(left).await });
             }
         }
         self.shared.publish(reports);

@@ -331,6 +331,24 @@ fn a_replica_that_was_chosen_to_go_goes_when_another_went_in_its_place() {
 }
 
 #[test]
+fn a_replica_that_was_chosen_to_go_goes_when_the_cluster_keeps_it() {
+    let rig = Rig::start();
+    rig.ensure("i", 1).unwrap();
+    let pods = rig.pods();
+    let deployment = rig.server.objects("deployments")[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    // To the cluster, none and then one is no change at all.
+    rig.server.send_controllers_to_sleep();
+    assert_eq!((rig.scale(0), rig.scale(1)), (Ok(0), Ok(1)));
+    rig.server.wait_for_requests(&format!("DELETE /api/v1/namespaces/default/pods/{}", pods[0]), 1);
+    rig.server.wake_controllers(&deployment);
+    rig.recorder.wait("another is ready", |seen| {
+        let [only] = seen.replicas.as_slice() else { return None };
+        only.endpoint().is_some().then_some(())
+    });
+    assert!(!rig.pods().contains(&pods[0]), "{:?}", rig.pods());
+}
+
+#[test]
 fn detaching_ends_what_is_under_way() {
     let rig = Rig::start();
     rig.submit("large", 1);

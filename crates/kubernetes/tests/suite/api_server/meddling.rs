@@ -28,6 +28,17 @@ impl ApiServer {
         self.control(deployment);
     }
 
+    /// Controllers do nothing until they are woken: they are slower than who asks for things.
+    pub(crate) fn send_controllers_to_sleep(&self) {
+        self.world().is_uncontrolled = true;
+    }
+
+    /// Controllers look at what a Deployment has become meanwhile.
+    pub(crate) fn wake_controllers(&self, deployment: &str) {
+        self.world().is_uncontrolled = false;
+        self.control(deployment);
+    }
+
     /// Waits until there were so many requests that contain this.
     pub(crate) fn wait_for_requests(&self, part: &str, count: usize) {
         let is_less = |world: &mut World| {

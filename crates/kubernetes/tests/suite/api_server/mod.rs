@@ -358,6 +358,9 @@ impl ApiServer {
     pub(crate) fn control(&self, deployment: &str) {
         let mut stopped = Vec::new();
         let mut world = self.world();
+        if world.is_uncontrolled {
+            return;
+        }
         let Some(object) = world.objects.get(&("deployments".to_owned(), deployment.to_owned())).cloned()
         else {
             return;

@@ -22,6 +22,8 @@ pub(super) struct World {
     /// Ids so far.
     pub(super) count: u64,
     pub(super) is_over: bool,
+    /// Controllers do nothing.
+    pub(super) is_uncontrolled: bool,
 }
 
 impl World {
